@@ -1,0 +1,1 @@
+"""Estimators on data frames; nothing here imports torch."""

@@ -1,0 +1,178 @@
+"""What is estimated, and what came out: the three types every estimator speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_SEEDS = 3
+"""Below this many seeds nothing is estimated."""
+FEW_SEEDS = 8
+"""Below this many seeds every interval carries a warning."""
+
+
+@dataclass(frozen=True)
+class Estimand:
+    """A quantity declared before the data are read.
+
+    Attributes
+    ----------
+    name : str
+        Identifier, unique in a plan: ``slope_gain_cos_update``.
+    sentence : str
+        The quantity in one sentence.
+    outcome : str
+        Column and unit of what is measured: ``"final_accuracy (fraction)"``.
+    contrast : str
+        What is compared: ``"projection - baseline"``, or a formula and coefficient.
+    assumptions : tuple of str
+        What must hold for the number to mean what the sentence says.
+    family : str
+        Estimands of one family share a multiplicity adjustment; empty: none.
+    """
+
+    name: str
+    sentence: str
+    outcome: str = ""
+    contrast: str = ""
+    assumptions: tuple[str, ...] = ()
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimated quantity with its interval.
+
+    Attributes
+    ----------
+    estimand : Estimand
+        What the number estimates.
+    value, se : float
+        Point estimate and standard error, in the outcome's unit.
+    low, high : float
+        Limits of the interval; infinite where the confidence set is unbounded.
+    level : float
+        Confidence level in (0, 1).
+    df : float or None
+        Degrees of freedom of the t reference distribution; None where there is none.
+    p_value : float or None
+        Two-sided p against the estimand's null value, never 0 for a resampling method.
+    method : str
+        How value and interval were obtained: ``"paired t"``.
+    n_seeds, n_dropped : int
+        Seeds that entered, and seeds left out (incomplete pairs, diverged, failed).
+    warnings : tuple of str
+        What a reader must know before quoting the number.
+    diagnostics : mapping
+        Named extra quantities, JSON-able (skewness, reliability, p_adjusted, ...).
+    draws : ndarray of shape (B,) or None
+        Resampling distribution, kept so that it can be inspected and extended.
+    """
+
+    estimand: Estimand
+    value: float
+    se: float
+    low: float
+    high: float
+    level: float
+    df: float | None
+    p_value: float | None
+    method: str
+    n_seeds: int
+    n_dropped: int = 0
+    warnings: tuple[str, ...] = ()
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    draws: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+
+    def tidy(self) -> dict[str, Any]:
+        """One flat row with fixed snake_case columns, without the draws."""
+        return {
+            "name": self.estimand.name,
+            "outcome": self.estimand.outcome,
+            "contrast": self.estimand.contrast,
+            "value": self.value,
+            "se": self.se,
+            "low": self.low,
+            "high": self.high,
+            "level": self.level,
+            "df": self.df,
+            "p_value": self.p_value,
+            "p_adjusted": self.diagnostics.get("p_adjusted"),
+            "method": self.method,
+            "n_seeds": self.n_seeds,
+            "n_dropped": self.n_dropped,
+            "status": "estimated",
+            "note": "; ".join(self.warnings),
+        }
+
+    def summary(self) -> str:
+        """One deterministic line: value, interval, method, n."""
+        df = "" if self.df is None else f", df {self.df:.1f}"
+        p = "" if self.p_value is None else f", p {self.p_value:.2g}"
+        return (
+            f"{self.estimand.name} = {self.value:.4g} "
+            f"[{self.low:.4g}, {self.high:.4g}] "
+            f"({100 * self.level:.0f} % {self.method}{df}{p}, {self.n_seeds} seeds)"
+        )
+
+
+@dataclass(frozen=True)
+class NotEstimable:
+    """An estimand that these data cannot estimate, and why."""
+
+    estimand: Estimand
+    reason: str
+
+    def tidy(self) -> dict[str, Any]:
+        """The columns of `Estimate.tidy`, empty where there is nothing to say."""
+        row = dict.fromkeys(("value", "se", "low", "high", "level", "df", "p_value", "p_adjusted"))
+        return {
+            "name": self.estimand.name,
+            "outcome": self.estimand.outcome,
+            "contrast": self.estimand.contrast,
+            **row,
+            "method": "",
+            "n_seeds": 0,
+            "n_dropped": 0,
+            "status": "not estimable",
+            "note": self.reason,
+        }
+
+    def summary(self) -> str:
+        """One deterministic line with the reason."""
+        return f"{self.estimand.name}: not estimable ({self.reason})"
+
+
+Result = Estimate | NotEstimable
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """A hypothesis test, or the reason why it could not be run.
+
+    Attributes
+    ----------
+    null : str
+        The null hypothesis in words.
+    statistic, p_value : float or None
+        None when the test could not be run.
+    df : tuple of float
+        Degrees of freedom of `distribution`.
+    distribution : str
+        Reference distribution: ``"chi2"``, ``"F"``, ``"t"``, ``"sign flips"``.
+    reason : str
+        Why the test could not be run; empty when it was.
+    """
+
+    __test__ = False
+
+    null: str
+    statistic: float | None
+    p_value: float | None
+    df: tuple[float, ...] = ()
+    distribution: str = ""
+    reason: str = ""

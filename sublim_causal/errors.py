@@ -1,0 +1,45 @@
+"""Errors a user can act on: what was wrong, where, and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SublimError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class RequestError(SublimError):
+    """The request is wrong: a field has a value that is not allowed.
+
+    Parameters
+    ----------
+    field : str
+        Where the value stands, as a dotted path (``arms.projection.strength``) or an option.
+    value : object
+        What was given.
+    allowed : str
+        What would have been accepted, in words.
+    remedy : str
+        What to do about it.
+    """
+
+    def __init__(self, field: str, value: object, allowed: str, remedy: str = "") -> None:
+        self.field, self.value, self.allowed, self.remedy = field, value, allowed, remedy
+        lines = [f"{field}: {value!r} is not allowed", f"allowed: {allowed}"]
+        super().__init__("\n".join([*lines, f"remedy: {remedy}"] if remedy else lines))
+
+
+class DataError(SublimError):
+    """Data that were read cannot be used: missing, damaged, or not what was asked for."""
+
+
+class RunError(SublimError):
+    """A run directory cannot be used as asked: not a run, another study, or locked."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return ``"did you mean 'x'?"`` for the closest of `names`, or an empty string."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""

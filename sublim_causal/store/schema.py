@@ -1,0 +1,121 @@
+"""Columns, units and version of the tables: the contract between runner and analysis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type, unit and meaning (all stored in the Parquet field metadata)."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+
+    def field(self) -> pa.Field:
+        """Return the Arrow field that carries unit and meaning."""
+        return pa.field(self.name, self.type, metadata={"unit": self.unit, "meaning": self.meaning})
+
+
+def _floats(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
+    return tuple(Column(name, pa.float64(), unit, meaning) for name, unit, meaning in rows)
+
+
+SEED = Column("seed", pa.int32(), "1", "number of the replicate; the block and the cluster")
+ARM = Column("arm", pa.string(), "", "name of the arm; the partition key")
+STEP = Column("step", pa.int32(), "step", "optimizer steps done before this row")
+
+STEPS = (
+    SEED,
+    ARM,
+    STEP,
+    Column("epoch", pa.int32(), "epoch", "epoch of the step, from 0"),
+    *_floats(
+        ("distill_loss", "nats", "distillation loss on the step's batch"),
+        ("trait_loss", "nats", "cross-entropy of the class logits on the probe, before the step"),
+        ("trait_accuracy", "fraction", "accuracy of the class logits on the probe, before"),
+        ("cos_gradient", "1", "cos(g_distill, g_trait)"),
+        ("cos_half_a", "1", "cos(g_distill, trait gradient on the first half of the probe)"),
+        ("cos_half_b", "1", "cos(g_distill, trait gradient on the second half of the probe)"),
+        ("cos_applied", "1", "cos(g_applied, g_trait)"),
+        ("cos_update", "1", "cos(-update, g_trait)"),
+        ("norm_distill", "nats", "Euclidean norm of g_distill"),
+        ("norm_trait", "nats", "Euclidean norm of g_trait"),
+        ("norm_applied", "nats", "Euclidean norm of g_applied"),
+        ("norm_update", "1", "Euclidean norm of the update"),
+        ("drive", "nats", "-<g_trait before the step, update>: first-order drop of trait_loss"),
+        ("drive_end", "nats", "-<g_trait after the step, update>"),
+        ("gain", "nats", "trait_loss before minus after the step"),
+        ("remainder", "nats", "gain - drive: curvature and beyond"),
+        ("accuracy_gain", "fraction", "trait_accuracy after minus before the step"),
+    ),
+)
+
+EVALUATIONS = (
+    SEED,
+    ARM,
+    STEP,
+    *_floats(
+        ("test_accuracy", "fraction", "accuracy of the class logits on the test images"),
+        ("teacher_agreement", "fraction", "share of test images where both argmax agree"),
+    ),
+)
+
+REPLICATES = (
+    SEED,
+    ARM,
+    Column("status", pa.string(), "", "complete | diverged | failed"),
+    Column("reason", pa.string(), "", "why it is not complete; empty otherwise"),
+    *_floats(
+        ("reference_accuracy", "fraction", "test accuracy of the shared initialisation"),
+        ("teacher_accuracy", "fraction", "test accuracy of the seed's teacher"),
+        ("final_accuracy", "fraction", "test accuracy of the student after the last step"),
+        ("final_trait_loss", "nats", "trait loss after the last step"),
+        ("final_distill_loss", "nats", "distillation loss of the last step"),
+        ("sum_drive", "nats", "drive summed over the steps"),
+        ("sum_gain", "nats", "gain summed over the steps"),
+        ("sum_remainder", "nats", "remainder summed over the steps"),
+        ("mean_cos_gradient", "1", "mean over the steps"),
+        ("share_positive", "fraction", "share of steps with cos_gradient > 0"),
+        ("mean_cos_update", "1", "mean over the steps"),
+        ("share_positive_update", "fraction", "share of steps with cos_update > 0"),
+        ("seconds", "s", "training time of the replicate, without the teacher's"),
+    ),
+)
+
+LAYERS = (
+    SEED,
+    ARM,
+    STEP,
+    Column("layer", pa.string(), "", "module that owns the parameters"),
+    *_floats(
+        ("cos_gradient", "1", "cos of the layer's parts of g_distill and g_trait"),
+        ("cos_update", "1", "cos of the layer's parts of -update and g_trait"),
+        ("drive", "nats", "the layer's part of drive; the layers sum to it"),
+    ),
+)
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "steps": STEPS,
+    "evaluations": EVALUATIONS,
+    "replicates": REPLICATES,
+    "layers": LAYERS,
+}
+
+
+def arrow_schema(table: str, *, partitioned: bool = True) -> pa.Schema:
+    """Return the Arrow schema of `table`; files leave out the partition column ``arm``."""
+    columns = [c for c in TABLES[table] if not (partitioned and c is ARM)]
+    return pa.schema(
+        [c.field() for c in columns],
+        metadata={
+            "sublim_causal.table": table,
+            "sublim_causal.schema_version": str(SCHEMA_VERSION),
+        },
+    )

@@ -1,0 +1,137 @@
+"""Write and read the tables of a run.
+
+A table is a directory of Parquet files, ``<table>/arm=<arm>/<block>.parquet``. Every file is
+written under a temporary name and renamed. A block's ``replicates`` file is written last and
+commits it: readers see the files of committed blocks only.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from sublim_causal.errors import RunError
+from sublim_causal.store.schema import TABLES, arrow_schema
+
+COMMIT_TABLE = "replicates"
+
+
+def _file(run: Path, table: str, arm: str, block: str) -> Path:
+    return run / table / f"arm={quote(arm, safe='')}" / f"{block}.parquet"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_block(run: Path, block: str, arm: str, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write one arm of one block; the ``replicates`` table goes last and commits it.
+
+    Parameters
+    ----------
+    run : Path
+        Run directory.
+    block : str
+        Name of the block, a file name without suffix.
+    arm : str
+        Name of the arm.
+    tables : mapping of str to DataFrame
+        Frames with the columns of `schema.TABLES` (``arm`` may be left out);
+        ``replicates`` must be among them.
+    """
+    for name in sorted(tables, key=lambda name: name == COMMIT_TABLE):
+        schema = arrow_schema(name)
+        frame = tables[name].loc[:, schema.names]
+        buffer = pa.BufferOutputStream()
+        pq.write_table(
+            pa.Table.from_pandas(frame, schema=schema, preserve_index=False),
+            buffer,
+            compression="zstd",
+        )
+        write_atomically(_file(run, name, arm, block), buffer.getvalue().to_pybytes())
+
+
+def committed(run: Path) -> Iterator[tuple[str, str]]:
+    """Yield ``(arm, block)`` of every committed block, sorted."""
+    for path in sorted((run / COMMIT_TABLE).glob("arm=*/*.parquet")):
+        yield unquote(path.parent.name.removeprefix("arm=")), path.stem
+
+
+def remove_uncommitted(run: Path) -> int:
+    """Delete files that a killed run left behind without committing; return how many."""
+    keep = set(committed(run))
+    removed = 0
+    for table in TABLES:
+        for path in (run / table).glob("arm=*/*"):
+            arm = unquote(path.parent.name.removeprefix("arm="))
+            if path.suffix != ".parquet" or (arm, path.stem) not in keep:
+                path.unlink(missing_ok=True)
+                removed += 1
+    return removed
+
+
+def remove_block(run: Path, arm: str, block: str) -> None:
+    """Delete one arm of one block, its commit first, so that a rerun redoes it."""
+    for table in sorted(TABLES, key=lambda name: name != COMMIT_TABLE):
+        _file(run, table, arm, block).unlink(missing_ok=True)
+
+
+def dataset(run: Path, table: str, *, arms: Sequence[str] | None = None) -> ds.Dataset:
+    """Return the Arrow dataset of `table`: the committed files, with the column ``arm``.
+
+    Raises
+    ------
+    RunError
+        If `run` holds no committed block of this table.
+    """
+    schema = arrow_schema(table, partitioned=False)
+    children = []
+    for arm, block in committed(run):
+        path = _file(run, table, arm, block)
+        if path.exists() and (arms is None or arm in arms):
+            children.append((str(path), arm))
+    if not children:
+        raise RunError(f"{run}: no finished block has a table {table!r} yet; run the study first")
+    return ds.FileSystemDataset.from_paths(
+        [path for path, _ in children],
+        schema=schema,
+        format=ds.ParquetFileFormat(),
+        filesystem=pa.fs.LocalFileSystem(),
+        partitions=[ds.field("arm") == arm for _, arm in children],
+    )
+
+
+def read_table(
+    run: Path,
+    table: str,
+    *,
+    columns: Sequence[str] | None = None,
+    arms: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Read `table` into a frame sorted by arm file and seed, only `columns` and `arms`.
+
+    Raises
+    ------
+    RunError
+        If there is nothing to read.
+    """
+    return dataset(run, table, arms=arms).to_table(columns=columns).to_pandas()
