@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -39,12 +39,33 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _sync_directory(directory: Path) -> None:
+    """Make renames in `directory` durable, so that no commit outlives what it commits."""
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _encode(table: str, frame: pd.DataFrame) -> bytes:
+    schema = arrow_schema(table)
+    content = pa.Table.from_pandas(frame.loc[:, schema.names], schema=schema, preserve_index=False)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(content, buffer, compression="zstd")
+    return buffer.getvalue().to_pybytes()
+
+
 def write_block(run: Path, block: str, arm: str, tables: Mapping[str, pd.DataFrame]) -> None:
     """Write one arm of one block; the ``replicates`` table goes last and commits it.
+
+    A failure leaves nothing of this arm and block behind, also not an earlier version of it.
 
     Parameters
     ----------
@@ -57,17 +78,24 @@ def write_block(run: Path, block: str, arm: str, tables: Mapping[str, pd.DataFra
     tables : mapping of str to DataFrame
         Frames with the columns of `schema.TABLES` (``arm`` may be left out);
         ``replicates`` must be among them.
+
+    Raises
+    ------
+    KeyError
+        If a table or column is missing or unknown; nothing is touched.
+    OSError
+        If a file cannot be written.
     """
-    for name in sorted(tables, key=lambda name: name == COMMIT_TABLE):
-        schema = arrow_schema(name)
-        frame = tables[name].loc[:, schema.names]
-        buffer = pa.BufferOutputStream()
-        pq.write_table(
-            pa.Table.from_pandas(frame, schema=schema, preserve_index=False),
-            buffer,
-            compression="zstd",
-        )
-        write_atomically(_file(run, name, arm, block), buffer.getvalue().to_pybytes())
+    content = {name: _encode(name, frame) for name, frame in tables.items()}
+    commit = content.pop(COMMIT_TABLE)
+    remove_block(run, arm, block)
+    try:
+        for name, data in content.items():
+            write_atomically(_file(run, name, arm, block), data)
+        write_atomically(_file(run, COMMIT_TABLE, arm, block), commit)
+    except BaseException:
+        remove_block(run, arm, block)
+        raise
 
 
 def committed(run: Path) -> Iterator[tuple[str, str]]:
@@ -86,6 +114,9 @@ def remove_uncommitted(run: Path) -> int:
             if path.suffix != ".parquet" or (arm, path.stem) not in keep:
                 path.unlink(missing_ok=True)
                 removed += 1
+    for path in run.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+        removed += 1
     return removed
 
 
@@ -95,8 +126,16 @@ def remove_block(run: Path, arm: str, block: str) -> None:
         _file(run, table, arm, block).unlink(missing_ok=True)
 
 
-def dataset(run: Path, table: str, *, arms: Sequence[str] | None = None) -> ds.Dataset:
+def dataset(
+    run: Path,
+    table: str,
+    *,
+    arms: Collection[str] | None = None,
+    blocks: Collection[str] | None = None,
+) -> ds.Dataset:
     """Return the Arrow dataset of `table`: the committed files, with the column ``arm``.
+
+    `arms` and `blocks` restrict it to the files of these arms and blocks.
 
     Raises
     ------
@@ -106,8 +145,9 @@ def dataset(run: Path, table: str, *, arms: Sequence[str] | None = None) -> ds.D
     schema = arrow_schema(table, partitioned=False)
     children = []
     for arm, block in committed(run):
+        wanted = (arms is None or arm in arms) and (blocks is None or block in blocks)
         path = _file(run, table, arm, block)
-        if path.exists() and (arms is None or arm in arms):
+        if wanted and path.exists():
             children.append((str(path), arm))
     if not children:
         raise RunError(f"{run}: no finished block has a table {table!r} yet; run the study first")
@@ -125,13 +165,16 @@ def read_table(
     table: str,
     *,
     columns: Sequence[str] | None = None,
-    arms: Sequence[str] | None = None,
+    arms: Collection[str] | None = None,
+    blocks: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    """Read `table` into a frame sorted by arm file and seed, only `columns` and `arms`.
+    """Read `table` into a frame in the order of arms and blocks.
+
+    Only the named `columns` are read, and only the files of the named `arms` and `blocks`.
 
     Raises
     ------
     RunError
         If there is nothing to read.
     """
-    return dataset(run, table, arms=arms).to_table(columns=columns).to_pandas()
+    return dataset(run, table, arms=arms, blocks=blocks).to_table(columns=columns).to_pandas()

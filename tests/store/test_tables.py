@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from sublim_causal.errors import RunError
+from sublim_causal.store import tables
+from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
+
+ODD_ARMS = ["plain", "a/b", "a=b", "50 % of ü", "..", "-x?&#"]
+
+
+def filled(table: str, rows: int, seed: int = 0) -> pd.DataFrame:
+    """Return `rows` rows of `table` with every column, floats counting up from `seed`."""
+    columns: dict[str, object] = {
+        field.name: np.arange(rows) + float(seed) for field in arrow_schema(table)
+    }
+    columns["seed"] = seed
+    if table == "replicates":
+        columns |= {"status": "complete", "reason": ""}
+    if table == "layers":
+        columns["layer"] = "hidden"
+    return pd.DataFrame(columns)
+
+
+def block_of(seed: int) -> dict[str, pd.DataFrame]:
+    rows = {"steps": 5, "evaluations": 2, "replicates": 1, "layers": 4}
+    return {table: filled(table, n, seed) for table, n in rows.items()}
+
+
+def files(run: Path) -> list[str]:
+    return sorted(str(p.relative_to(run)) for p in run.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_what_is_written_is_read_back_with_its_arm(tmp_path: Path, table: str) -> None:
+    for seed in (0, 1):
+        tables.write_block(tmp_path, f"{seed:04d}", "baseline", block_of(seed))
+    expected = pd.concat([block_of(0)[table], block_of(1)[table]], ignore_index=True)
+    read = tables.read_table(tmp_path, table)
+    assert (read["arm"] == "baseline").all()
+    pd.testing.assert_frame_equal(
+        read[list(expected.columns)], expected, check_dtype=False, check_exact=True
+    )
+
+
+@pytest.mark.parametrize("arm", ODD_ARMS)
+def test_any_arm_name_survives_the_file_system(tmp_path: Path, arm: str) -> None:
+    tables.write_block(tmp_path, "0000", "plain", block_of(0))
+    tables.write_block(tmp_path, "0000", arm, block_of(0))
+    assert set(tables.committed(tmp_path)) == {("plain", "0000"), (arm, "0000")}
+    assert set(tables.read_table(tmp_path, "steps", arms=[arm])["arm"]) == {arm}
+    tables.remove_block(tmp_path, arm, "0000")
+    assert (arm, "0000") not in set(tables.committed(tmp_path))
+
+
+def test_arms_of_odd_names_stay_inside_the_run_directory(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for arm in ODD_ARMS:
+        tables.write_block(run, "0000", arm, block_of(0))
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    assert {path.name for path in run.iterdir()} == set(TABLES)
+
+
+def test_uncommitted_and_temporary_files_are_invisible_then_removed(tmp_path: Path) -> None:
+    tables.write_block(tmp_path, "0000", "baseline", block_of(0))
+    before = files(tmp_path)
+    steps = tmp_path / "steps" / "arm=baseline"
+    (steps / "0001.parquet").write_bytes((steps / "0000.parquet").read_bytes())
+    (steps / ".0002.parquet.1.ab.tmp").write_bytes(b"half of a file")
+    (tmp_path / "replicates" / "arm=baseline" / ".0001.parquet.1.ab.tmp").write_bytes(b"half")
+    (tmp_path / ".manifest.json.1.ab.tmp").write_bytes(b"{")
+
+    assert list(tables.committed(tmp_path)) == [("baseline", "0000")]
+    assert set(tables.read_table(tmp_path, "steps")["seed"]) == {0}
+    assert tables.remove_uncommitted(tmp_path) == 4
+    assert files(tmp_path) == before
+    assert tables.remove_uncommitted(tmp_path) == 0
+
+
+def test_a_missing_column_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    tables.write_block(tmp_path, "0000", "baseline", block_of(0))
+    before = files(tmp_path)
+    broken = block_of(0) | {"replicates": filled("replicates", 1).drop(columns="final_accuracy")}
+    with pytest.raises(KeyError, match="final_accuracy"):
+        tables.write_block(tmp_path, "0000", "baseline", broken)
+    with pytest.raises(KeyError, match="replicates"):
+        tables.write_block(tmp_path, "0001", "baseline", {"steps": filled("steps", 3)})
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_a_full_disk_at_any_file_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    write, calls = tables.write_atomically, iter(range(4))
+
+    def write_until_full(path: Path, data: bytes) -> None:
+        if next(calls) == failing:
+            raise OSError(28, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(tables, "write_atomically", write_until_full)
+    with pytest.raises(OSError, match="No space"):
+        tables.write_block(tmp_path, "0000", "baseline", block_of(0))
+    assert files(tmp_path) == []
+
+
+def test_a_failed_atomic_write_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "manifest.json"
+    tables.write_atomically(path, b"old")
+
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        tables.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert files(tmp_path) == ["manifest.json"]
+
+
+def test_a_rewritten_block_replaces_all_its_tables(tmp_path: Path) -> None:
+    tables.write_block(tmp_path, "0000", "baseline", block_of(0))
+    only_steps = {"steps": filled("steps", 7), "replicates": filled("replicates", 1)}
+    tables.write_block(tmp_path, "0000", "baseline", only_steps)
+    assert len(tables.read_table(tmp_path, "steps")) == 7
+    with pytest.raises(RunError, match="'layers'"):
+        tables.read_table(tmp_path, "layers")
+
+
+def test_columns_arms_and_blocks_restrict_what_is_read(tmp_path: Path) -> None:
+    for arm in ("baseline", "projection"):
+        for seed in (0, 1):
+            tables.write_block(tmp_path, f"{seed:04d}", arm, block_of(seed))
+    assert list(tables.read_table(tmp_path, "steps", columns=["seed", "drive"])) == [
+        "seed",
+        "drive",
+    ]
+    unwanted = tmp_path / "steps" / "arm=projection" / "0001.parquet"
+    unwanted.write_bytes(b"PAR1 damaged PAR1")
+    by_arm = tables.read_table(tmp_path, "steps", arms=["baseline"])
+    by_block = tables.read_table(tmp_path, "steps", blocks=["0000"])
+    assert set(zip(by_arm["arm"], by_arm["seed"], strict=True)) == {
+        ("baseline", 0),
+        ("baseline", 1),
+    }
+    assert set(zip(by_block["arm"], by_block["seed"], strict=True)) == {
+        ("baseline", 0),
+        ("projection", 0),
+    }
+
+
+def test_every_file_tells_units_meanings_and_version(tmp_path: Path) -> None:
+    tables.write_block(tmp_path, "0000", "baseline", block_of(0))
+    for table, columns in TABLES.items():
+        schema = pq.read_schema(tmp_path / table / "arm=baseline" / "0000.parquet")
+        assert schema.metadata[b"sublim_causal.table"] == table.encode()
+        assert schema.metadata[b"sublim_causal.schema_version"] == str(SCHEMA_VERSION).encode()
+        for column in columns:
+            if column.name != "arm":
+                metadata = schema.field(column.name).metadata
+                assert metadata[b"unit"] == column.unit.encode()
+                assert metadata[b"meaning"] == column.meaning.encode()
+
+
+def test_a_run_without_blocks_says_what_to_do(tmp_path: Path) -> None:
+    assert list(tables.committed(tmp_path)) == []
+    assert tables.remove_uncommitted(tmp_path) == 0
+    with pytest.raises(RunError, match="run the study first"):
+        tables.read_table(tmp_path, "steps")
