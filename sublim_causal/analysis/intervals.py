@@ -1,0 +1,193 @@
+"""The interval of a mean over seeds, and the rules every interval of this package follows.
+
+Seeds are the clusters, so whatever can be written as one number a seed (a paired difference, a
+slope, a share) gets its interval here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from sublim_causal.analysis.bootstrap import N_BOOT, Bounds, Floats, Mean, cluster_bootstrap
+from sublim_causal.analysis.estimates import (
+    FEW_SEEDS,
+    MIN_SEEDS,
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+)
+from sublim_causal.errors import DataError, RequestError
+
+IntervalRule = Literal["auto", "t", "bootstrap-t"]
+INTERVAL_RULES: tuple[IntervalRule, ...] = ("auto", "t", "bootstrap-t")
+
+SKEW_LIMIT = 1.0
+"""Beyond this sample skewness of the per-seed values bootstrap-t is the headline."""
+_SKEW_SEEDS = 16
+
+MEAN = Estimand("mean", "The mean over seeds.")
+
+
+def skewness(values: Floats) -> float:
+    """Sample skewness m3 / m2^1.5 of per-seed values; 0 where they are all equal."""
+    deviations = values - values.mean()
+    scale = np.mean(deviations**2) ** 1.5
+    return float(np.mean(deviations**3) / scale) if scale > 0 else 0.0
+
+
+def is_skewed(values: Floats) -> bool:
+    """Whether the skewness rule makes bootstrap-t the headline."""
+    return abs(skewness(values)) > SKEW_LIMIT
+
+
+def seed_warnings(n_seeds: int, skewed: bool = False) -> tuple[str, ...]:
+    """What a reader must know about an interval from `n_seeds` seeds."""
+    said = []
+    if n_seeds < FEW_SEEDS:
+        said.append(f"only {n_seeds} seeds: the interval rests on normality of per-seed values")
+    if skewed:
+        said.append(f"per-seed values are skewed (|skewness| > {SKEW_LIMIT:g}): bootstrap-t leads")
+    if skewed and n_seeds < _SKEW_SEEDS:
+        said.append("with so few skewed values no interval covers 95 % (about 92 to 93.6 %)")
+    return tuple(said)
+
+
+def headline_is_bootstrap(rule: IntervalRule, values: Floats) -> bool:
+    """Apply `rule` to per-seed `values`.
+
+    Raises
+    ------
+    RequestError
+        If `rule` is unknown.
+    """
+    if rule not in INTERVAL_RULES:
+        raise RequestError("interval", rule, ", ".join(INTERVAL_RULES))
+    return rule == "bootstrap-t" or (rule == "auto" and is_skewed(values))
+
+
+def t_bounds(value: float, se: float, df: float, level: float) -> Bounds:
+    """Return value -+ t_{df, (1 + level) / 2} se."""
+    half = float(stats.t.isf((1 - level) / 2, df)) * se
+    return Bounds(value - half, value + half)
+
+
+def t_p_value(value: float, se: float, df: float, null: float = 0.0) -> float:
+    """Two-sided p of (value - null) / se on df degrees of freedom."""
+    return float(2 * stats.t.sf(abs(value - null) / se, df))
+
+
+def mean_interval(
+    values: ArrayLike,
+    level: float = 0.95,
+    *,
+    estimand: Estimand = MEAN,
+    interval: IntervalRule = "auto",
+    null: float = 0.0,
+    n_dropped: int = 0,
+    diagnostics: Mapping[str, Any] | None = None,
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> Result:
+    r"""Mean over seeds with :math:`\bar x \pm t_{n-1} s / \sqrt n`, or bootstrap-t if skewed.
+
+    Parameters
+    ----------
+    values : array_like of shape (R,)
+        One number a seed.
+    level : float
+        Confidence level in (0, 1).
+    estimand : Estimand
+        What the mean estimates.
+    interval : {"auto", "t", "bootstrap-t"}
+        ``"auto"``: t, unless the skewness rule makes the studentised bootstrap the headline.
+    null : float
+        Value that `p_value` tests.
+    n_dropped : int
+        Seeds left out before.
+    diagnostics : mapping, optional
+        Further quantities to keep with the estimate.
+    n_boot : int
+        Bootstrap replicates.
+    rng : Generator or int
+        Source of randomness of the bootstrap.
+
+    Returns
+    -------
+    Estimate or NotEstimable
+        The other interval stands in ``diagnostics["also"]``. Not estimable below 3 seeds. Where
+        all values are equal the interval has no width, and a warning says so.
+
+    Raises
+    ------
+    DataError
+        If a value is missing or infinite.
+    RequestError
+        If `interval` or `level` is not allowed.
+    """
+    x = np.asarray(values, dtype=float).ravel()
+    if not 0 < level < 1:
+        raise RequestError("level", level, "a number between 0 and 1")
+    if not np.isfinite(x).all():
+        raise DataError(f"{estimand.name}: {np.sum(~np.isfinite(x))} of {len(x)} values not finite")
+    if len(x) < MIN_SEEDS:
+        return NotEstimable(estimand, f"{len(x)} seeds; at least {MIN_SEEDS} are needed")
+    leads = headline_is_bootstrap(interval, x)
+    kept = {"skewness": skewness(x), "sd": float(x.std(ddof=1)), **(diagnostics or {})}
+    # Rounding leaves identical values a spread of order eps.
+    if np.ptp(x) <= 4 * np.finfo(float).eps * np.abs(x).max():
+        return _without_spread(float(x[0]), level, estimand, null, len(x), n_dropped, kept)
+    drawn = cluster_bootstrap(Mean(x), n_boot=n_boot, rng=rng)
+    t = t_bounds(drawn.value, drawn.se, len(x) - 1, level)
+    boot = drawn.interval(level)
+    p_t, p_boot = t_p_value(drawn.value, drawn.se, len(x) - 1, null), drawn.p_value(null)
+    low, high = boot if leads else t
+    other = ("t", t, p_t) if leads else ("bootstrap-t", boot, p_boot)
+    kept["also"] = {"method": other[0], "low": other[1].low, "high": other[1].high, "p": other[2]}
+    return Estimate(
+        estimand=estimand,
+        value=drawn.value,
+        se=drawn.se,
+        low=low,
+        high=high,
+        level=level,
+        df=None if leads else float(len(x) - 1),
+        p_value=p_boot if leads else p_t,
+        method="bootstrap-t" if leads else "t",
+        n_seeds=len(x),
+        n_dropped=n_dropped,
+        warnings=seed_warnings(len(x), is_skewed(x)),
+        diagnostics=kept,
+        draws=drawn.values,
+    )
+
+
+def _without_spread(
+    value: float,
+    level: float,
+    estimand: Estimand,
+    null: float,
+    n_seeds: int,
+    n_dropped: int,
+    diagnostics: Mapping[str, Any],
+) -> Estimate:
+    return Estimate(
+        estimand=estimand,
+        value=value,
+        se=0.0,
+        low=value,
+        high=value,
+        level=level,
+        df=None,
+        p_value=1.0 if value == null else None,
+        method="identical",
+        n_seeds=n_seeds,
+        n_dropped=n_dropped,
+        warnings=("every seed has exactly this value: the interval has no width",),
+        diagnostics=diagnostics,
+    )

@@ -1,0 +1,127 @@
+"""Find and read what is declared in files: studies (what is run) and analysis plans."""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from sublim_causal.errors import RequestError, nearest
+
+Kind = Literal["studies", "analysis"]
+Model = TypeVar("Model", bound=BaseModel)
+
+_NOUN = {"studies": "study", "analysis": "plan"}
+
+
+def _folders(kind: Kind) -> Iterator[Path]:
+    checkout = Path(__file__).parent.parent
+    # A wheel unpacks beside unrelated packages: a folder of this name there is not ours.
+    if (checkout / "pyproject.toml").is_file():
+        yield checkout / kind
+    for scheme in (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")):
+        yield Path(sysconfig.get_path("data", scheme)) / "share" / "sublim_causal" / kind
+
+
+def list_declared(kind: Kind) -> dict[str, Path]:
+    """Return the built-in files of `kind` by name, sorted; a checkout's hide the installed ones."""
+    found: dict[str, Path] = {}
+    for folder in _folders(kind):
+        for path in folder.glob("*.toml"):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def find_declared(kind: Kind, name: str | Path) -> Path:
+    """Return the file that `name` means: a path, else the name of a built-in file.
+
+    Parameters
+    ----------
+    kind : {"studies", "analysis"}
+        Which built-in files are searched.
+    name : str or Path
+        ``"primary"``, ``"my/plan.toml"``.
+
+    Raises
+    ------
+    RequestError
+        If there is neither such a file nor such a name; the nearest name is proposed.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = list_declared(kind)
+    if str(name) in known:
+        return known[str(name)]
+    raise RequestError(
+        _NOUN[kind],
+        str(name),
+        f"the path of a TOML file, or one of {', '.join(known) or '(none is installed)'}",
+        nearest(path.stem, known),
+    )
+
+
+def read_toml(path: Path, kind: Kind) -> dict[str, Any]:
+    """Parse `path`.
+
+    Raises
+    ------
+    RequestError
+        If it is not TOML; the message says where.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(_NOUN[kind], str(path), f"a TOML file ({error})") from error
+
+
+def validate_declared(model: type[Model], data: object, where: str) -> Model:
+    """Return `data` as a `model`; `where` is the dotted path of `data` in its file.
+
+    Raises
+    ------
+    RequestError
+        For the first thing that is wrong: the field's path, its value, what is allowed,
+        and the nearest known field name where the field is unknown.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        # A misspelt field is reported as missing too; the misspelling is what helps.
+        first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+        raise _request_error(model, first, where) from error
+
+
+def _request_error(model: type[BaseModel], found: Any, where: str) -> RequestError:
+    field = ".".join([*([where] if where else []), *map(str, found["loc"])])
+    if found["type"] == "extra_forbidden":
+        known = list(_model_at(model, found["loc"]).model_fields)
+        remedy = nearest(str(found["loc"][-1]), known)
+        allowed = f"no such field; known: {', '.join(known)}"
+        return RequestError(field, found["input"], allowed, remedy)
+    if found["type"] == "missing":
+        return RequestError(field, None, "a value: the field is required")
+    allowed = found["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    remedy = nearest(str(found["input"]), re.findall(r"'([^']+)'", allowed))
+    return RequestError(field, found["input"], allowed, remedy)
+
+
+def _model_at(model: type[BaseModel], path: Iterable[object]) -> type[BaseModel]:
+    """Return the nested model in which the last key of `path` stands."""
+    for key in path:
+        if key in model.model_fields:
+            model = next(_models(model.model_fields[str(key)].annotation), model)
+    return model
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)

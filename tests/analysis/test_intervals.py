@@ -1,0 +1,70 @@
+"""The rules every interval follows."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sublim_causal.analysis.estimates import NotEstimable
+from sublim_causal.analysis.intervals import mean_interval, skewness
+from sublim_causal.errors import DataError, RequestError
+
+SYMMETRIC = np.array([-3.0, -2, -1, 0, 1, 2, 3, 0.5, -0.5, 1.5]) + 5
+SKEWED = np.array([0.1, 0.2, 0.1, 0.3, 0.2, 0.1, 0.4, 0.2, 4.0, 0.3])
+
+
+def test_symmetric_values_get_the_t_interval_and_keep_the_bootstrap():
+    ours = mean_interval(SYMMETRIC)
+    expected = stats.ttest_1samp(SYMMETRIC, 0).confidence_interval()
+    assert ours.method == "t"
+    assert (ours.low, ours.high) == pytest.approx(tuple(expected), rel=1e-12)
+    assert ours.diagnostics["also"]["method"] == "bootstrap-t"
+    assert ours.warnings == ()
+
+
+def test_skewed_values_switch_the_headline_and_say_why():
+    ours = mean_interval(SKEWED)
+    assert ours.method == "bootstrap-t"
+    assert ours.df is None
+    assert ours.high - ours.value > ours.value - ours.low  # the long tail is on the right
+    assert "skewed" in ours.warnings[0]
+    assert "no interval covers" in ours.warnings[1]
+    assert ours.diagnostics["also"]["method"] == "t"
+
+
+def test_a_declared_interval_overrules_the_skewness_rule_but_the_warning_stays():
+    ours = mean_interval(SKEWED, interval="t")
+    assert ours.method == "t"
+    assert "skewed" in ours.warnings[0]
+
+
+def test_skewness_equals_scipy():
+    assert skewness(SKEWED) == pytest.approx(stats.skew(SKEWED), rel=1e-12)
+    assert skewness(np.ones(4)) == 0.0
+
+
+def test_few_seeds_are_warned_of():
+    assert "only 5 seeds" in mean_interval(SYMMETRIC[:5]).warnings[0]
+    assert isinstance(mean_interval(SYMMETRIC[:2]), NotEstimable)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1 + 0.2])
+def test_identical_values_have_no_width_and_say_so(value):
+    ours = mean_interval(np.full(9, value))
+    assert (ours.value, ours.low, ours.high, ours.se) == (value, value, value, 0.0)
+    assert ours.p_value == (1.0 if value == 0 else None)
+    assert "no width" in ours.warnings[0]
+
+
+def test_the_same_call_gives_the_same_interval():
+    assert mean_interval(SKEWED) == mean_interval(SKEWED)
+    other = mean_interval(SKEWED, rng=1)
+    assert other.low != mean_interval(SKEWED).low
+
+
+def test_wrong_requests_are_refused():
+    with pytest.raises(DataError, match="1 of 3 values not finite"):
+        mean_interval([1.0, np.nan, 2.0])
+    with pytest.raises(RequestError, match="interval"):
+        mean_interval(SYMMETRIC, interval="wald")
+    with pytest.raises(RequestError, match="level"):
+        mean_interval(SYMMETRIC, 95)

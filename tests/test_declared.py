@@ -1,0 +1,74 @@
+"""Finding what is declared in files, and saying what is wrong with it."""
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from sublim_causal import declared
+from sublim_causal.errors import RequestError
+
+
+class Arm(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    strength: float = Field(ge=0)
+
+
+class Study(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    seeds: int
+    arms: dict[str, Arm] = {}
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    checkout, installed = tmp_path / "checkout", tmp_path / "installed"
+    for folder, names in ((checkout, ["primary"]), (installed, ["primary", "dose"])):
+        folder.mkdir()
+        for name in names:
+            (folder / f"{name}.toml").write_text(f"name = '{name}'")
+    monkeypatch.setattr(declared, "_folders", lambda kind: iter([checkout, installed]))
+    return checkout, installed
+
+
+def test_a_checkout_hides_what_is_installed(folders):
+    checkout, installed = folders
+    assert declared.list_declared("analysis") == {
+        "dose": installed / "dose.toml",
+        "primary": checkout / "primary.toml",
+    }
+
+
+def test_a_path_comes_before_a_name(folders, tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text("")
+    assert declared.find_declared("studies", mine) == mine
+    assert declared.find_declared("studies", "dose") == folders[1] / "dose.toml"
+
+
+def test_an_unknown_name_proposes_the_nearest(folders):
+    with pytest.raises(RequestError, match="did you mean 'primary'") as error:
+        declared.find_declared("analysis", "primry")
+    assert error.value.field == "plan"
+    assert "dose, primary" in error.value.allowed
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text("a = = 1")
+    with pytest.raises(RequestError, match="line 1"):
+        declared.read_toml(path, "studies")
+
+
+def test_an_unknown_field_proposes_the_nearest_of_its_own_level():
+    with pytest.raises(RequestError, match="did you mean 'strength'") as error:
+        declared.validate_declared(Study, {"seeds": 3, "arms": {"projection": {"strenght": 1}}}, "")
+    assert error.value.field == "arms.projection.strenght"
+    assert error.value.value == 1
+
+
+def test_a_missing_field_and_a_wrong_value_are_said():
+    with pytest.raises(RequestError, match="required") as missing:
+        declared.validate_declared(Study, {}, "study")
+    assert missing.value.field == "study.seeds"
+    with pytest.raises(RequestError, match="greater than or equal to 0") as wrong:
+        declared.validate_declared(Study, {"seeds": 3, "arms": {"a": {"strength": -1}}}, "")
+    assert (wrong.value.field, wrong.value.value) == ("arms.a.strength", -1)
