@@ -41,6 +41,13 @@ class Bounds(NamedTuple):
     high: float
 
 
+class OneSided(NamedTuple):
+    """P-values of the null "not greater" and of the null "not less"."""
+
+    greater: float
+    less: float
+
+
 class ClusterStatistic(Protocol):
     """A statistic of resampled clusters."""
 
@@ -203,12 +210,18 @@ class Distribution:
             raise RequestError("level", level, "a number between 0 and 1")
         return _INTERVALS[method](self, (1 - level) / 2)
 
-    def p_value(self, null: float = 0.0) -> float:
-        """Two-sided equal-tailed p of the studentised statistic against `null`, never 0."""
+    def one_sided(self, null: float = 0.0) -> OneSided:
+        """P-values of the studentised statistic against `null` in both directions, never 0."""
         observed = (self.value - null) / self.se
         pivots = self.pivots
-        below, above = np.sum(pivots <= observed), np.sum(pivots >= observed)
-        return float(min(1.0, 2 * (1 + min(below, above)) / (len(pivots) + 1)))
+        more, less = np.sum(pivots >= observed), np.sum(pivots <= observed)
+        return OneSided(
+            float((1 + more) / (len(pivots) + 1)), float((1 + less) / (len(pivots) + 1))
+        )
+
+    def p_value(self, null: float = 0.0) -> float:
+        """Two-sided equal-tailed p against `null`, the twin of the studentised interval."""
+        return min(1.0, 2 * min(self.one_sided(null)))
 
 
 def cluster_bootstrap(
@@ -230,7 +243,7 @@ def cluster_bootstrap(
         Replicates held in memory at once; bounds memory and leaves every number as it is.
         Default: what fits 64 MiB.
     rng : Generator or int
-        Source of randomness; a generator is left untouched (a copy is drawn from).
+        Source of randomness; a generator moves on, as usual.
 
     Raises
     ------
@@ -239,17 +252,16 @@ def cluster_bootstrap(
     """
     n = statistic.n_clusters
     point = statistic(np.ones((1, n)))
-    leave_one_out = statistic(1.0 - np.eye(n)).values
-    empty = np.empty(0)
-    start = Distribution(
+    generator = np.random.default_rng(rng)
+    values, ses = _draw(statistic, n_boot, batch, generator)
+    return Distribution(
         float(point.values[0]),
         float(point.ses[0]),
-        empty,
-        empty,
-        leave_one_out,
-        copy.deepcopy(np.random.default_rng(rng)),
+        values,
+        ses,
+        statistic(1.0 - np.eye(n)).values,
+        copy.deepcopy(generator),
     )
-    return extend(start, statistic, n_boot, batch=batch)
 
 
 def extend(
@@ -266,22 +278,30 @@ def extend(
     RequestError
         If `n_more` or `batch` is below 1.
     """
-    n = statistic.n_clusters
-    batch = max(1, _BATCH_BYTES // (8 * n)) if batch is None else batch
-    for name, number in (("n_boot", n_more), ("batch", batch)):
-        if number < 1:
-            raise RequestError(name, number, "a whole number, at least 1")
-    rng = copy.deepcopy(distribution._rng)
-    parts = [
-        statistic(multiplicities(rng, min(batch, n_more - first), n))
-        for first in range(0, n_more, batch)
-    ]
+    generator = copy.deepcopy(distribution._rng)
+    values, ses = _draw(statistic, n_more, batch, generator)
     return replace(
         distribution,
-        values=np.concatenate([distribution.values, *(part.values for part in parts)]),
-        ses=np.concatenate([distribution.ses, *(part.ses for part in parts)]),
-        _rng=rng,
+        values=np.concatenate([distribution.values, values]),
+        ses=np.concatenate([distribution.ses, ses]),
+        _rng=generator,
     )
+
+
+def _draw(
+    statistic: ClusterStatistic, n_boot: int, batch: int | None, rng: np.random.Generator
+) -> Replicated:
+    n = statistic.n_clusters
+    batch = max(1, _BATCH_BYTES // (8 * n)) if batch is None else batch
+    for name, number in (("n_boot", n_boot), ("batch", batch)):
+        if number < 1:
+            raise RequestError(name, number, "a whole number, at least 1")
+    parts = [
+        statistic(multiplicities(rng, min(batch, n_boot - first), n))
+        for first in range(0, n_boot, batch)
+    ]
+    values, ses = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Replicated(values, ses)
 
 
 def multiplicities(rng: np.random.Generator, n_boot: int, n_clusters: int) -> Floats:

@@ -58,11 +58,18 @@ def test_extended_equals_drawn_at_once():
     )
 
 
-def test_a_generator_is_left_untouched():
+def test_a_generator_moves_on():
     rng = np.random.default_rng(1)
-    before = rng.bit_generator.state
-    cluster_bootstrap(Mean(np.arange(5.0)), n_boot=10, rng=rng)
-    assert rng.bit_generator.state == before
+    statistic = Mean(np.arange(9.0))
+    first, second = (cluster_bootstrap(statistic, n_boot=50, rng=rng) for _ in range(2))
+    assert (first.values != second.values).any()
+
+
+def test_one_sided_p_values_share_the_draws_that_tie():
+    drawn = cluster_bootstrap(Mean(np.random.default_rng(3).normal(size=9)), n_boot=199)
+    more, less = drawn.one_sided(0.3)
+    assert more + less == pytest.approx(201 / 200)  # no pivot ties with a value off the data
+    assert drawn.p_value(0.3) == 2 * min(more, less)
 
 
 def test_multiplicities_add_up_to_the_clusters():
