@@ -1,0 +1,199 @@
+"""Run-level tables as seed x arm matrices, and the t interval of a fitted coefficient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sublim_causal.analysis.estimates import MIN_SEEDS, Estimand, Estimate, NotEstimable
+from sublim_causal.analysis.intervals import seed_warnings, t_bounds, t_p_value
+from sublim_causal.errors import DataError, RequestError, nearest
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Columns of a run-level table, seeds by arms, complete seeds only.
+
+    Attributes
+    ----------
+    seeds : ndarray of shape (R,)
+        Seeds that have a finite value in every column under every arm, sorted.
+    arms : tuple of str
+        Arms in the order asked for; A of them.
+    columns : mapping of str to ndarray of shape (R, A)
+        The values.
+    n_dropped : int
+        Seeds that appear under some arm but are not complete.
+    """
+
+    seeds: NDArray[np.int64]
+    arms: tuple[str, ...]
+    columns: Mapping[str, Matrix]
+    n_dropped: int
+
+    def column(self, name: str, arm: str) -> Vector:
+        """Return the R values of `name` under `arm`."""
+        return self.columns[name][:, self.arms.index(arm)]
+
+    def difference(self, name: str, arm: str, reference: str) -> Vector:
+        """Return the R paired differences `arm` minus `reference`."""
+        return self.column(name, arm) - self.column(name, reference)
+
+    def changes(self, name: str) -> Matrix:
+        """Return the paired changes of `name` from the first arm, shape (R, A - 1)."""
+        return self.columns[name][:, 1:] - self.columns[name][:, :1]
+
+
+def validate_level(level: float) -> float:
+    """Return `level` if it is a confidence level strictly between 0 and 1.
+
+    Raises
+    ------
+    RequestError
+        If it is not.
+    """
+    if not 0 < level < 1:
+        raise RequestError("level", level, "a number strictly between 0 and 1", "use 0.95")
+    return level
+
+
+def validate_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Check that `frame` has every one of `columns`.
+
+    Raises
+    ------
+    DataError
+        If one is missing; the message names it and the closest column there is.
+    """
+    for column in columns:
+        if column not in frame.columns:
+            hint = nearest(column, map(str, frame.columns))
+            raise DataError(f"the table has no column {column!r}; {hint or 'see store/schema.py'}")
+
+
+def validate_arms(frame: pd.DataFrame, arms: Sequence[str]) -> None:
+    """Check that every one of `arms` occurs in `frame`.
+
+    Raises
+    ------
+    DataError
+        If one does not.
+    """
+    present = sorted(map(str, frame["arm"].unique()))
+    for arm in arms:
+        if arm not in present:
+            raise DataError(f"the table has no arm {arm!r}; it has {', '.join(present)}")
+
+
+def complete_runs(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Keep the finished runs: status ``complete`` where there is one, `columns` finite.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per seed and arm.
+    columns : sequence of str
+        Columns that must be finite.
+
+    Returns
+    -------
+    DataFrame
+        The columns seed, arm and `columns`, one row per run.
+
+    Raises
+    ------
+    DataError
+        If a column is missing or a seed has two rows under one arm.
+    """
+    validate_columns(frame, ["seed", "arm", *columns])
+    if "status" in frame.columns:
+        frame = frame.loc[frame["status"] == "complete"]
+    kept = frame.loc[np.isfinite(frame[list(columns)].to_numpy(float)).all(axis=1)]
+    twice = kept.duplicated(["seed", "arm"])
+    if twice.any():
+        row = kept.loc[twice].iloc[0]
+        raise DataError(
+            f"seed {row['seed']} has more than one row under arm {row['arm']!r}; "
+            "give one row per seed and arm"
+        )
+    return kept.loc[:, ["seed", "arm", *columns]]
+
+
+def paired_panel(frame: pd.DataFrame, columns: Sequence[str], arms: Sequence[str]) -> Panel:
+    """Arrange run-level `columns` as seed x arm matrices of the seeds complete in all `arms`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per seed and arm (the table ``replicates``).
+    columns : sequence of str
+        Numeric columns.
+    arms : sequence of str
+        Arms, distinct; their order is the order of the matrix columns.
+
+    Raises
+    ------
+    DataError
+        If a column or an arm is missing, or a run occurs twice.
+    """
+    validate_columns(frame, ["seed", "arm", *columns])
+    validate_arms(frame, arms)
+    frame = frame.loc[frame["arm"].isin(arms)]
+    runs = complete_runs(frame, columns)
+    rows, seeds = pd.factorize(runs["seed"], sort=True)
+    places = pd.Index(arms).get_indexer(pd.Index(runs["arm"].astype(str)))
+    cube = np.full((len(columns), len(seeds), len(arms)), np.nan)
+    cube[:, rows, places] = runs[list(columns)].to_numpy(float).T
+    whole = np.isfinite(cube).all(axis=(0, 2))
+    return Panel(
+        seeds=np.asarray(seeds, dtype=np.int64)[whole],
+        arms=tuple(arms),
+        columns={name: cube[i][whole] for i, name in enumerate(columns)},
+        n_dropped=int(frame["seed"].nunique() - whole.sum()),
+    )
+
+
+def too_few(estimand: Estimand, n_seeds: int) -> NotEstimable | None:
+    """Return why fewer than `MIN_SEEDS` seeds estimate nothing; None when there are enough."""
+    if n_seeds >= MIN_SEEDS:
+        return None
+    return NotEstimable(estimand, f"{n_seeds} complete seeds; at least {MIN_SEEDS} are needed")
+
+
+def t_estimate(
+    estimand: Estimand,
+    value: float,
+    se: float,
+    df: float,
+    *,
+    level: float,
+    method: str,
+    n_seeds: int,
+    n_dropped: int = 0,
+    warnings: tuple[str, ...] = (),
+    diagnostics: Mapping[str, object] | None = None,
+) -> Estimate:
+    """Interval ``value -+ t_df se`` with the two-sided p of ``value = 0``."""
+    low, high = t_bounds(value, se, df, level)
+    return Estimate(
+        estimand=estimand,
+        value=value,
+        se=se,
+        low=low,
+        high=high,
+        level=level,
+        df=df,
+        p_value=t_p_value(value, se, df) if se > 0 else None,
+        method=method,
+        n_seeds=n_seeds,
+        n_dropped=n_dropped,
+        warnings=(*seed_warnings(n_seeds), *warnings),
+        diagnostics=dict(diagnostics or {}),
+    )
