@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from sublim_causal.analysis.bootstrap import N_BOOT, Bounds, Floats, Mean, cluster_bootstrap
+from sublim_causal.analysis.bootstrap import (
+    N_BOOT,
+    Bounds,
+    Distribution,
+    Floats,
+    Mean,
+    Ratio,
+    cluster_bootstrap,
+)
 from sublim_causal.analysis.estimates import (
     FEW_SEEDS,
     MIN_SEEDS,
@@ -130,25 +138,129 @@ def mean_interval(
     RequestError
         If `interval` or `level` is not allowed.
     """
+    x = _validated(values, level, estimand)
+    if len(x) < MIN_SEEDS:
+        return NotEstimable(estimand, f"{len(x)} seeds; at least {MIN_SEEDS} are needed")
+    kept = {"sd": float(x.std(ddof=1)), **(diagnostics or {})}
+    # Rounding leaves identical values a spread of order eps.
+    if np.ptp(x) <= 4 * np.finfo(float).eps * np.abs(x).max():
+        return _without_spread(
+            float(x[0]),
+            len(x),
+            null,
+            level=level,
+            estimand=estimand,
+            n_dropped=n_dropped,
+            diagnostics=kept,
+        )
+    drawn = cluster_bootstrap(Mean(x), n_boot=n_boot, rng=rng)
+    return _judged(
+        drawn,
+        x,
+        null,
+        level=level,
+        estimand=estimand,
+        interval=interval,
+        n_dropped=n_dropped,
+        diagnostics=kept,
+    )
+
+
+def ratio_interval(
+    ratio: Ratio,
+    level: float = 0.95,
+    *,
+    estimand: Estimand,
+    interval: IntervalRule = "auto",
+    null: float = 0.0,
+    n_dropped: int = 0,
+    diagnostics: Mapping[str, Any] | None = None,
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> Result:
+    r"""Ratio of sums over seeds :math:`b = \sum u_s / \sum v_s` with t or bootstrap-t interval.
+
+    The per-seed values of the skewness rule are the influences :math:`(u_s - b v_s) / \bar v`,
+    whose spread also gives the standard error. A slope through per-seed cross products is such
+    a ratio; its standard error is the cluster-robust one (CR1).
+
+    Parameters
+    ----------
+    ratio : Ratio
+        u and v, one of each a seed.
+    level, estimand, interval, null, n_dropped, diagnostics, n_boot, rng
+        As in `mean_interval`.
+
+    Returns
+    -------
+    Estimate or NotEstimable
+        Not estimable below 3 seeds, or where the denominators sum to no more than 0.
+
+    Raises
+    ------
+    DataError
+        If a value is missing or infinite.
+    RequestError
+        If `interval` or `level` is not allowed.
+    """
+    u = _validated(ratio.numerators, level, estimand)
+    v = _validated(ratio.denominators, level, estimand)
+    if len(u) < MIN_SEEDS:
+        return NotEstimable(estimand, f"{len(u)} seeds; at least {MIN_SEEDS} are needed")
+    if v.sum() <= 0:
+        return NotEstimable(estimand, "the denominator is not positive")
+    drawn = cluster_bootstrap(ratio, n_boot=n_boot, rng=rng)
+    if drawn.se <= 4 * np.finfo(float).eps * abs(drawn.value):
+        return _without_spread(
+            drawn.value,
+            len(u),
+            null,
+            level=level,
+            estimand=estimand,
+            n_dropped=n_dropped,
+            diagnostics=dict(diagnostics or {}),
+        )
+    return _judged(
+        drawn,
+        (u - drawn.value * v) / v.mean(),
+        null,
+        level=level,
+        estimand=estimand,
+        interval=interval,
+        n_dropped=n_dropped,
+        diagnostics=dict(diagnostics or {}),
+    )
+
+
+def _validated(values: ArrayLike, level: float, estimand: Estimand) -> Floats:
     x = np.asarray(values, dtype=float).ravel()
     if not 0 < level < 1:
         raise RequestError("level", level, "a number between 0 and 1")
     if not np.isfinite(x).all():
         raise DataError(f"{estimand.name}: {np.sum(~np.isfinite(x))} of {len(x)} values not finite")
-    if len(x) < MIN_SEEDS:
-        return NotEstimable(estimand, f"{len(x)} seeds; at least {MIN_SEEDS} are needed")
-    leads = headline_is_bootstrap(interval, x)
-    kept = {"skewness": skewness(x), "sd": float(x.std(ddof=1)), **(diagnostics or {})}
-    # Rounding leaves identical values a spread of order eps.
-    if np.ptp(x) <= 4 * np.finfo(float).eps * np.abs(x).max():
-        return _without_spread(float(x[0]), level, estimand, null, len(x), n_dropped, kept)
-    drawn = cluster_bootstrap(Mean(x), n_boot=n_boot, rng=rng)
-    t = t_bounds(drawn.value, drawn.se, len(x) - 1, level)
+    return x
+
+
+def _judged(
+    drawn: Distribution,
+    per_seed: Floats,
+    null: float,
+    *,
+    level: float,
+    estimand: Estimand,
+    interval: IntervalRule,
+    n_dropped: int,
+    diagnostics: Mapping[str, Any],
+) -> Estimate:
+    """Make the headline that rule and skewness ask for; the other interval stands beside it."""
+    n = len(per_seed)
+    leads = headline_is_bootstrap(interval, per_seed)
+    t = t_bounds(drawn.value, drawn.se, n - 1, level)
     boot = drawn.interval(level)
-    p_t, p_boot = t_p_value(drawn.value, drawn.se, len(x) - 1, null), drawn.p_value(null)
+    p_t, p_boot = t_p_value(drawn.value, drawn.se, n - 1, null), drawn.p_value(null)
     low, high = boot if leads else t
-    other = ("t", t, p_t) if leads else ("bootstrap-t", boot, p_boot)
-    kept["also"] = {"method": other[0], "low": other[1].low, "high": other[1].high, "p": other[2]}
+    name, other, p = ("t", t, p_t) if leads else ("bootstrap-t", boot, p_boot)
+    also = {"method": name, "low": other.low, "high": other.high, "p_value": p}
     return Estimate(
         estimand=estimand,
         value=drawn.value,
@@ -156,23 +268,24 @@ def mean_interval(
         low=low,
         high=high,
         level=level,
-        df=None if leads else float(len(x) - 1),
+        df=None if leads else float(n - 1),
         p_value=p_boot if leads else p_t,
         method="bootstrap-t" if leads else "t",
-        n_seeds=len(x),
+        n_seeds=n,
         n_dropped=n_dropped,
-        warnings=seed_warnings(len(x), is_skewed(x)),
-        diagnostics=kept,
+        warnings=seed_warnings(n, is_skewed(per_seed)),
+        diagnostics={"skewness": skewness(per_seed), **diagnostics, "also": also},
         draws=drawn.values,
     )
 
 
 def _without_spread(
     value: float,
+    n_seeds: int,
+    null: float,
+    *,
     level: float,
     estimand: Estimand,
-    null: float,
-    n_seeds: int,
     n_dropped: int,
     diagnostics: Mapping[str, Any],
 ) -> Estimate:
