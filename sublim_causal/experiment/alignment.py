@@ -1,0 +1,198 @@
+"""How distillation moves the trait: inner products at every step, and the columns they give.
+
+The training loop takes inner products of vectors it already has; the formulas of the recorded
+columns stand in `derive`, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sublim_causal.experiment.losses import accuracy, cross_entropy
+from sublim_causal.experiment.networks import Batch, Network
+
+Columns = dict[str, NDArray[np.float64]]
+
+AT_POINT = ("trait_loss", "trait_accuracy", "aa", "bb", "ab", "end")
+"""Measured at theta_t, t = 0..T; ``end`` is -<g_trait at theta_t, update of step t-1>."""
+OF_STEP = ("distill_loss", "dd", "da", "db", "applied_trait", "applied_applied", "ut", "uu")
+"""Measured in step t, t = 0..T-1."""
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product per replicate: ``(R, P)``, ``(R, P)`` -> ``(R,)``."""
+    if a.shape[0] == 1:
+        return torch.dot(a[0], b[0])[None]
+    return torch.linalg.vecdot(a, b)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The fixed images of the trait loss, in two halves.
+
+    Attributes
+    ----------
+    halves : tuple of (Batch, labels)
+        Pixels ``(R, B/2, D)`` and int64 labels ``(R, B/2)``.
+    classes : slice
+        Columns of the class logits.
+    """
+
+    halves: tuple[tuple[Batch, Tensor], tuple[Batch, Tensor]]
+    classes: slice
+
+
+@dataclass(frozen=True)
+class Trait:
+    """Trait loss, accuracy and gradient at one point, whole and by halves of the probe.
+
+    Attributes
+    ----------
+    loss, accuracy : Tensor of shape (R,)
+    gradient, half_a, half_b : Tensor of shape (R, P)
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    gradient: Tensor
+    half_a: Tensor
+    half_b: Tensor
+
+
+def measure_trait(network: Network, theta: Tensor, probe: Probe) -> Trait:
+    """Measure the trait at `theta` ``(R, P)``; both halves together cost what the whole costs."""
+    values, shares, gradients = [], [], []
+    for images, labels in probe.halves:
+        forward = network.forward(theta, images)
+        z = forward.logits(probe.classes)
+        loss = cross_entropy(z, labels)
+        values.append(loss.value)
+        shares.append(accuracy(z, labels))
+        gradients.append(forward.gradient(loss.derivative, probe.classes))
+    half_a, half_b = gradients
+    return Trait(
+        (values[0] + values[1]) / 2,
+        (shares[0] + shares[1]) / 2,
+        torch.lerp(half_a, half_b, 0.5),
+        half_a,
+        half_b,
+    )
+
+
+class Recorder:
+    """Inner products of one arm's block, ``(T + 1, R)`` each, kept on the training device."""
+
+    def __init__(self, steps: int, replicates: int, device: torch.device) -> None:
+        self._names = (*AT_POINT, *OF_STEP)
+        shape = (steps + 1, len(self._names), replicates)
+        self._values = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
+
+    def at_point(self, step: int, trait: Trait, update: Tensor | None) -> None:
+        """Record the trait at theta_t; `update` is the one that led there, if any."""
+        end = -inner(trait.gradient, update) if update is not None else trait.loss * torch.nan
+        a, b = trait.half_a, trait.half_b
+        self._values[step, : len(AT_POINT)] = torch.stack(
+            [trait.loss, trait.accuracy.to(trait.loss), inner(a, a), inner(b, b), inner(a, b), end]
+        )
+
+    def loss(self, step: int, distill_loss: Tensor) -> None:
+        """Record the distillation loss alone."""
+        self._values[step, len(AT_POINT)] = distill_loss
+
+    def of_step(
+        self, step: int, trait: Trait, g_distill: Tensor, g_applied: Tensor, update: Tensor
+    ) -> None:
+        """Record the inner products of step `step`."""
+        a, b, g = trait.half_a, trait.half_b, trait.gradient
+        dd, da, db = inner(g_distill, g_distill), inner(g_distill, a), inner(g_distill, b)
+        same = g_applied is g_distill
+        at = (da + db) / 2 if same else inner(g_applied, g)
+        aa = dd if same else inner(g_applied, g_applied)
+        values = [dd, da, db, at, aa, -inner(update, g), inner(update, update)]
+        self._values[step, len(AT_POINT) + 1 :] = torch.stack(values)
+
+    def columns(self) -> Columns:
+        """Return the recorded quantities by name, float64 arrays ``(T + 1, R)``."""
+        values = self._values.cpu().numpy()
+        return {name: values[:, i] for i, name in enumerate(self._names)}
+
+
+def derive(raw: Mapping[str, NDArray[np.float64]]) -> Columns:
+    r"""Turn recorded inner products ``(T + 1, R)`` into the columns of the step table ``(T, R)``.
+
+    With a, b the trait gradients of the two halves, :math:`g = (a + b) / 2`:
+    :math:`|g|^2 = (|a|^2 + 2 \langle a, b \rangle + |b|^2) / 4`, and
+    ``gain = drive + remainder`` by definition of the remainder.
+    """
+    at, of = ({n: raw[n][:-1] for n in names} for names in (AT_POINT, OF_STEP))
+    after = {n: raw[n][1:] for n in AT_POINT}
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        norm_trait = np.sqrt((at["aa"] + 2 * at["ab"] + at["bb"]) / 4)
+        norm_distill, norm_update = np.sqrt(of["dd"]), np.sqrt(of["uu"])
+        norm_applied = np.sqrt(of["applied_applied"])
+        gain = at["trait_loss"] - after["trait_loss"]
+        return {
+            "distill_loss": of["distill_loss"],
+            "trait_loss": at["trait_loss"],
+            "trait_accuracy": at["trait_accuracy"],
+            "cos_gradient": _cosine((of["da"] + of["db"]) / 2, norm_distill, norm_trait),
+            "cos_half_a": _cosine(of["da"], norm_distill, np.sqrt(at["aa"])),
+            "cos_half_b": _cosine(of["db"], norm_distill, np.sqrt(at["bb"])),
+            "cos_applied": _cosine(of["applied_trait"], norm_applied, norm_trait),
+            "cos_update": _cosine(of["ut"], norm_update, norm_trait),
+            "norm_distill": norm_distill,
+            "norm_trait": norm_trait,
+            "norm_applied": norm_applied,
+            "norm_update": norm_update,
+            "drive": of["ut"],
+            "drive_end": after["end"],
+            "gain": gain,
+            "remainder": gain - of["ut"],
+            "accuracy_gain": after["trait_accuracy"] - at["trait_accuracy"],
+        }
+
+
+def _cosine(
+    product: NDArray[np.float64], norm_a: NDArray[np.float64], norm_b: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The cosine; 0 where one of the vectors is zero, as nothing is aligned with it."""
+    norms = norm_a * norm_b
+    return np.where(norms == 0, 0.0, product / norms)
+
+
+class LayerRecorder:
+    """Alignment and drive of every layer, ``(T, layers, R)``."""
+
+    def __init__(
+        self, layers: Mapping[str, slice], steps: int, replicates: int, device: torch.device
+    ) -> None:
+        self._layers = layers
+        shape = (steps, len(layers), 5, replicates)
+        self._values = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
+
+    def of_step(self, step: int, g_trait: Tensor, g_distill: Tensor, update: Tensor) -> None:
+        """Record the layers' inner products of step `step`."""
+        for i, span in enumerate(self._layers.values()):
+            g, d, u = g_trait[:, span], g_distill[:, span], update[:, span]
+            pairs = ((d, d), (g, g), (d, g), (u, u), (u, g))
+            self._values[step, i] = torch.stack([inner(x, y) for x, y in pairs])
+
+    def columns(self) -> dict[str, Columns]:
+        """Return ``cos_gradient``, ``cos_update`` and ``drive`` ``(T, R)`` by layer."""
+        values = self._values.cpu().numpy()
+        result = {}
+        for i, layer in enumerate(self._layers):
+            dd, gg, dg, uu, ug = (values[:, i, k] for k in range(5))
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                result[layer] = {
+                    "cos_gradient": _cosine(dg, np.sqrt(dd), np.sqrt(gg)),
+                    "cos_update": _cosine(-ug, np.sqrt(uu), np.sqrt(gg)),
+                    "drive": -ug,
+                }
+        return result

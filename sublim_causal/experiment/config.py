@@ -1,0 +1,104 @@
+"""What defines an experiment: the sections of a study file, each field with unit and range."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A frozen section of a study file that refuses unknown fields."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class DataConfig(Section):
+    """Which images, and how they are divided."""
+
+    name: Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10"] = "mnist"
+    """Data set; pixels are scaled to [-1, 1]."""
+    train: int | None = Field(default=None, ge=1)
+    """Images the teacher learns from; default: all but the held-out ones."""
+    held_out: int | None = Field(default=None, ge=2)
+    """Training images kept from the teacher; the probe is drawn from them."""
+
+
+class ModelConfig(Section):
+    """The network of teacher and student."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    class_: str = Field(default="mlp", alias="class")
+    """`mlp`, `cnn`, or a torch module of your own as `module:Class`."""
+    auxiliary: int = Field(default=3, ge=2, le=4096)
+    """Auxiliary logits beside the class logits; the student sees these only."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the model class (`hidden = [256, 256]` for the MLP)."""
+
+
+class TrainingConfig(Section):
+    """One training phase with Adam (Kingma and Ba 2015; betas 0.9 and 0.999, eps 1e-8)."""
+
+    epochs: int = Field(default=5, ge=1)
+    """Passes over the examples."""
+    batch_size: int = Field(default=1024, ge=1)
+    """Examples a step; the last batch of an epoch holds the rest."""
+    learning_rate: float = Field(default=3e-4, gt=0, le=10)
+    """Adam's step size."""
+
+
+class DistillationConfig(TrainingConfig):
+    """The student's training on the teacher's auxiliary logits."""
+
+    examples: int = Field(default=50_000, ge=1)
+    """Images of uniform [-1, 1] noise, drawn once per seed and shared by its arms."""
+
+
+class ProbeConfig(Section):
+    """The fixed images on which the trait gradient is measured."""
+
+    size: int = Field(default=1024, ge=2, multiple_of=2)
+    """Held-out training images, drawn once per seed; even, for the two halves."""
+
+
+class MeasureConfig(Section):
+    """What is recorded; nothing here changes what is trained."""
+
+    alignment: bool = True
+    """Measure the trait gradient at every step, also in arms that do not use it."""
+    evaluations: Literal["epoch", "final"] = "epoch"
+    """When test accuracy is measured: at the end of every epoch, or of the last only."""
+    layers: bool = False
+    """Record alignment and drive of every layer (table `layers`)."""
+
+
+class ArmConfig(Section):
+    """An arm: an intervention by name, with its options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    intervention: str
+    """A registered intervention, or a class of your own as `module:Class`."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The intervention's own fields."""
+        return dict(self.model_extra or {})
+
+
+class Experiment(Section):
+    """Everything that determines the numbers of a replicate, given its seed."""
+
+    name: str = Field(min_length=1, max_length=100)
+    """Name of the study; part of every random stream."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    teacher: TrainingConfig = TrainingConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    probe: ProbeConfig = ProbeConfig()
+    measure: MeasureConfig = MeasureConfig()
+    arms: dict[str, ArmConfig] = Field(min_length=1)
+    """Arms by name; all arms of a seed share initialisation, teacher, inputs and order."""

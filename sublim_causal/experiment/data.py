@@ -1,0 +1,255 @@
+"""Images: loaded once, divided once, kept as tensors on the training device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sublim_causal.errors import DataError, RequestError
+from sublim_causal.experiment.config import DataConfig, Experiment
+from sublim_causal.experiment.streams import stream_seed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """A data set as it is stored.
+
+    Attributes
+    ----------
+    train_images, test_images : ndarray of shape (N, channels, height, width)
+        Pixels in [0, white].
+    train_labels, test_labels : int64 ndarray of shape (N,)
+    white : float
+        The largest pixel value.
+    """
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    white: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that a study file can name.
+
+    Attributes
+    ----------
+    load : callable
+        ``load(data_dir, download) -> RawImages``.
+    images : int
+        Training images in it.
+    held_out : int
+        Default number of training images kept from the teacher.
+    test : int
+        Test images in it.
+    shape : tuple of int
+        ``(channels, height, width)``.
+    """
+
+    load: Callable[[Path, bool], RawImages]
+    images: int
+    held_out: int
+    test: int
+    shape: tuple[int, int, int]
+    classes: int = 10
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """The divided data set: uint8 arrays, small enough to send to worker processes."""
+
+    train: tuple[NDArray[np.uint8], NDArray[np.int64]]
+    held_out: tuple[NDArray[np.uint8], NDArray[np.int64]]
+    test: tuple[NDArray[np.uint8], NDArray[np.int64]]
+    white: float
+
+
+@dataclass(frozen=True)
+class ImageTensors:
+    """The divided data set on the training device.
+
+    Attributes
+    ----------
+    train_x, held_out_x, test_x : Tensor of shape (N, D)
+        Flattened images in [-1, 1].
+    train_y, held_out_y, test_y : int64 Tensor of shape (N,)
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    held_out_x: Tensor
+    held_out_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+def _digits(data_dir: Path, download: bool) -> RawImages:
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(stream_seed("digits", -1, "test")).permutation(len(labels))
+    images = pixels.reshape(-1, 1, 8, 8).astype(np.uint8)[order]
+    labels = labels.astype(np.int64)[order]
+    return RawImages(images[:1500], labels[:1500], images[1500:], labels[1500:], 16.0)
+
+
+def _torchvision(class_name: str) -> Callable[[Path, bool], RawImages]:
+    def load(data_dir: Path, download: bool) -> RawImages:
+        from torchvision import datasets
+
+        parts = [
+            getattr(datasets, class_name)(str(data_dir), train=train, download=download)
+            for train in (True, False)
+        ]
+        (train_x, train_y), (test_x, test_y) = (_as_arrays(part) for part in parts)
+        return RawImages(train_x, train_y, test_x, test_y, 255.0)
+
+    return load
+
+
+def _as_arrays(part: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    images = np.asarray(part.data)
+    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(images), np.asarray(part.targets, dtype=np.int64)
+
+
+SOURCES: dict[str, Source] = {
+    "digits": Source(_digits, 1500, 300, 297, (1, 8, 8)),
+    "mnist": Source(_torchvision("MNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
+    "fashion_mnist": Source(_torchvision("FashionMNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
+    "kmnist": Source(_torchvision("KMNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
+    "cifar10": Source(_torchvision("CIFAR10"), 50_000, 10_000, 10_000, (3, 32, 32)),
+}
+
+
+@dataclass(frozen=True)
+class Division:
+    """How many training images go where."""
+
+    train: int
+    held_out: int
+
+
+def division(config: DataConfig) -> Division:
+    """Return the sizes that `config` asks for, defaults filled in.
+
+    Raises
+    ------
+    RequestError
+        If the data set has too few images.
+    """
+    source = SOURCES[config.name]
+    held_out = config.held_out if config.held_out is not None else source.held_out
+    train = config.train if config.train is not None else max(source.images - held_out, 1)
+    if train + held_out > source.images:
+        raise RequestError(
+            "data.train" if config.train else "data.held_out",
+            train if config.train else held_out,
+            f"train + held_out at most {source.images}, the training images of {config.name}",
+            f"now {train} + {held_out}",
+        )
+    return Division(train, held_out)
+
+
+def validate_data(experiment: Experiment) -> None:
+    """Refuse sizes that the data set cannot give, before anything is loaded.
+
+    Raises
+    ------
+    RequestError
+    """
+    held_out = division(experiment.data).held_out
+    if experiment.probe.size > held_out:
+        raise RequestError(
+            "probe.size",
+            experiment.probe.size,
+            f"at most the {held_out} held-out images (data.held_out)",
+            "lower probe.size or raise data.held_out",
+        )
+
+
+def data_directory(option: Path | None) -> Path:
+    """Return the directory to look in: the option, else ``SUBLIM_DATA``, else ``./data``."""
+    return option or Path(os.environ.get("SUBLIM_DATA") or "data")
+
+
+def load_images(config: DataConfig, data_dir: Path, *, download: bool = False) -> ImageData:
+    """Load and divide a data set; the division depends on the data set's name only.
+
+    Raises
+    ------
+    DataError
+        If it is missing, damaged, or cannot be downloaded; the message names the ways out.
+    RequestError
+        If `config` asks for more images than there are.
+    """
+    source, sizes = SOURCES[config.name], division(config)
+    raw = _load(config.name, source, data_dir, download)
+    order = np.random.default_rng(stream_seed(config.name, -1, "division")).permutation(
+        source.images
+    )
+    held_out, train = order[: sizes.held_out], order[sizes.held_out :][: sizes.train]
+    return ImageData(
+        (raw.train_images[train], raw.train_labels[train]),
+        (raw.train_images[held_out], raw.train_labels[held_out]),
+        (raw.test_images, raw.test_labels),
+        raw.white,
+    )
+
+
+def _load(name: str, source: Source, data_dir: Path, download: bool) -> RawImages:
+    try:
+        raw = source.load(data_dir, download)
+    except Exception as error:
+        if "not found" in str(error) and not download:
+            raise DataError(
+                f"data set {name!r} is not in {data_dir.resolve()}\n"
+                "remedy: --data-dir DIR (or the environment variable SUBLIM_DATA) names a "
+                "directory in torchvision's layout that has it; --download fetches it; "
+                "the study 'quickstart' needs no data"
+            ) from error
+        if download and not isinstance(error, (ValueError, AssertionError)):
+            raise DataError(
+                f"data set {name!r} could not be downloaded to {data_dir.resolve()}: {error}\n"
+                "remedy: --data-dir DIR with a copy in torchvision's layout, or the study "
+                "'quickstart', which needs no data"
+            ) from error
+        raise _damaged(name, data_dir, f"{type(error).__name__}: {error}") from error
+    found = (raw.train_images.shape, raw.test_images.shape)
+    wanted = ((source.images, *source.shape), (source.test, *source.shape))
+    if found != wanted:
+        raise _damaged(name, data_dir, f"images of shape {found}, expected {wanted}")
+    for labels, count in ((raw.train_labels, source.images), (raw.test_labels, source.test)):
+        if len(labels) != count or labels.min() < 0 or labels.max() >= source.classes:
+            raise _damaged(name, data_dir, f"labels are not {count} numbers from 0 to 9")
+    return raw
+
+
+def _damaged(name: str, data_dir: Path, what: str) -> DataError:
+    return DataError(
+        f"data set {name!r} in {data_dir.resolve()} is damaged: {what}\n"
+        "remedy: delete its files there and fetch them again with --download"
+    )
+
+
+def to_tensors(images: ImageData, device: torch.device, dtype: torch.dtype) -> ImageTensors:
+    """Scale pixels to [-1, 1], flatten, and move everything to `device`."""
+    import torch
+
+    def tensors(part: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+        pixels, labels = (torch.from_numpy(array).to(device) for array in part)
+        return pixels.flatten(1).to(dtype).div_(images.white / 2).sub_(1), labels
+
+    return ImageTensors(*tensors(images.train), *tensors(images.held_out), *tensors(images.test))

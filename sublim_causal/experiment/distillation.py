@@ -1,0 +1,432 @@
+"""The experiment on a block of replicates: teacher, then the one student loop.
+
+A block is R seeds; every arm of a seed shares its initialisation, teacher, noise images, order and
+probe. All tensors carry the replicate axis R first, and no operation mixes replicates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sublim_causal.experiment.alignment import (
+    Columns,
+    LayerRecorder,
+    Probe,
+    Recorder,
+    Trait,
+    derive,
+    measure_trait,
+)
+from sublim_causal.experiment.batches import Step, gather, steps, steps_per_epoch
+from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.data import ImageTensors
+from sublim_causal.experiment.interventions.base import (
+    BlockContext,
+    Intervention,
+    LogitSplit,
+    StepContext,
+)
+from sublim_causal.experiment.losses import kl_divergence, softmax
+from sublim_causal.experiment.networks import Batch, Network, logits
+from sublim_causal.experiment.streams import stream
+from sublim_causal.experiment.training import adam, train_teacher
+
+
+class InterruptedBlockError(Exception):
+    """The block was asked to stop; nothing of it is kept."""
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """What one arm of a block recorded; the last axis is the replicate, R.
+
+    Attributes
+    ----------
+    steps : dict of str to ndarray of shape (T, R)
+        The float columns of the step table, and nothing after a replicate diverged (NaN).
+    evaluation_steps : ndarray of shape (E,)
+        Steps done before each evaluation.
+    evaluations : dict of str to ndarray of shape (E, R)
+    layers : dict of str to dict of str to ndarray of shape (T, R)
+        By layer; empty unless asked for.
+    final_trait_loss : ndarray of shape (R,)
+        NaN where alignment was not measured.
+    diverged_at : int64 ndarray of shape (R,)
+        First step whose losses were not finite; -1 where there is none.
+    reference_accuracy, teacher_accuracy : ndarray of shape (R,)
+    seconds : float
+        Training time of the arm, divided by R.
+    """
+
+    steps: Columns
+    evaluation_steps: NDArray[np.int64]
+    evaluations: Columns
+    layers: dict[str, Columns]
+    final_trait_loss: NDArray[np.float64]
+    diverged_at: NDArray[np.int64]
+    reference_accuracy: NDArray[np.float64]
+    teacher_accuracy: NDArray[np.float64]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all arms of a block share.
+
+    Attributes
+    ----------
+    theta_0, teacher : Tensor of shape (R, P)
+    noise : Tensor of shape (R, N, D)
+        The students' images.
+    target, log_target : Tensor of shape (R, N, A)
+        The teacher's auxiliary distribution on the noise, and its logarithm.
+    probe : Probe
+    """
+
+    network: Network
+    split: LogitSplit
+    theta_0: Tensor
+    teacher: Tensor
+    noise: Tensor
+    target: Tensor
+    log_target: Tensor
+    probe: Probe
+
+    @cached_property
+    def reference_logits(self) -> Tensor:
+        """Logits ``(R, N, K)`` of the initialisation on the noise."""
+        return logits(self.network, self.theta_0, self.noise, self.split.columns("all"))
+
+    def reference_rows(self, index: Tensor) -> Tensor:
+        """Return the reference logits ``(R, B, K)`` of the images `index` ``(R, B)``."""
+        return gather(self.reference_logits, index)
+
+
+@dataclass
+class Student:
+    """One arm's students, ``(R, P)``: the only thing here that changes from step to step."""
+
+    intervention: Intervention
+    theta: Tensor
+    optimizer: torch.optim.Optimizer
+    state: Any
+    recorder: Recorder
+    layers: LayerRecorder | None
+    update: Tensor | None = None
+    seconds: float = 0.0
+    evaluations: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Test images with the teacher's answers to them."""
+
+    pixels: Tensor
+    labels: Tensor
+    teacher_answers: Tensor
+    classes: slice
+
+    def __call__(self, network: Network, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return test accuracy and agreement with the teacher, ``(R,)`` each."""
+        answers = classify(network, theta, self.pixels, self.classes)
+        right = (answers == self.labels).double().mean(dim=1)
+        return right, (answers == self.teacher_answers).double().mean(dim=1)
+
+
+def classify(network: Network, theta: Tensor, pixels: Tensor, classes: slice) -> Tensor:
+    """Return the class with the largest logit for every image, int64 ``(R, N)``."""
+    return logits(network, theta, pixels, classes).transpose(1, 2).contiguous().argmax(dim=1)
+
+
+def total_steps(experiment: Experiment, train: int, arms: int) -> int:
+    """Optimizer steps of one block: the teacher's, and every arm's."""
+    teacher, student = experiment.teacher, experiment.distillation
+    return (
+        steps_per_epoch(train, teacher.batch_size) * teacher.epochs
+        + steps_per_epoch(student.examples, student.batch_size) * student.epochs * arms
+    )
+
+
+@torch.no_grad()
+def run_block(
+    experiment: Experiment,
+    seeds: Sequence[int],
+    interventions: Mapping[str, Intervention],
+    network: Network,
+    data: ImageTensors,
+    split: LogitSplit,
+    *,
+    after_step: Callable[[], None],
+) -> dict[str, ArmResult]:
+    """Train and measure all arms of R seeds.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to run; its name is part of every random stream.
+    seeds : sequence of int
+        The R replicates of the block.
+    interventions : mapping of str to Intervention
+        By arm.
+    data : ImageTensors
+        Sets device and precision of the whole block.
+    after_step : callable
+        Called after every optimizer step of teacher or student; may raise `InterruptedBlockError`.
+
+    Returns
+    -------
+    dict of str to ArmResult
+    """
+
+    def streams(purpose: str) -> list[torch.Generator]:
+        return [stream(experiment.name, seed, purpose) for seed in seeds]
+
+    inputs = prepare_inputs(experiment, streams, network, data, split, after_step)
+    classes = split.columns("class")
+    answers = classify(network, inputs.teacher, data.test_x, classes)
+    evaluate = Evaluation(data.test_x, data.test_y, answers, classes)
+    students = {
+        arm: new_student(experiment, intervention, inputs, streams("intervention"))
+        for arm, intervention in interventions.items()
+    }
+    reference = evaluate(network, inputs.theta_0)
+    for student in students.values():
+        student.evaluations.append((0, *reference))
+    distil(experiment, inputs, students, evaluate, streams("student order"), after_step)
+    teacher_accuracy = (answers == data.test_y).double().mean(dim=1)
+    return {
+        arm: result(student, reference[0], teacher_accuracy, len(seeds))
+        for arm, student in students.items()
+    }
+
+
+def prepare_inputs(
+    experiment: Experiment,
+    streams: Callable[[str], list[torch.Generator]],
+    network: Network,
+    data: ImageTensors,
+    split: LogitSplit,
+    after_step: Callable[[], None],
+) -> Inputs:
+    """Draw initialisation, noise and probe, train the teacher, compute its targets."""
+    like = data.train_x
+    theta_0 = torch.stack([network.initialise(g) for g in streams("init")]).to(like)
+    teacher = train_teacher(
+        network,
+        theta_0,
+        data,
+        split.columns("class"),
+        experiment.teacher,
+        streams("teacher order"),
+        after_step,
+    )
+    shape = (experiment.distillation.examples, like.shape[1])
+    noise = torch.stack([torch.rand(shape, generator=g) for g in streams("noise")])
+    noise = noise.to(like).mul_(2).sub_(1)
+    target = softmax(logits(network, teacher, noise, split.columns("auxiliary"))).contiguous()
+    return Inputs(
+        network,
+        split,
+        theta_0,
+        teacher,
+        noise,
+        target,
+        target.log(),
+        draw_probe(experiment.probe.size, streams("probe"), data, split),
+    )
+
+
+def draw_probe(
+    size: int, generators: Sequence[torch.Generator], data: ImageTensors, split: LogitSplit
+) -> Probe:
+    """Draw the probe of each replicate from the held-out images, without repetition."""
+    held_out = len(data.held_out_y)
+    index = torch.stack([torch.randperm(held_out, generator=g)[:size] for g in generators])
+    halves = [
+        (Batch(gather(data.held_out_x, half)), data.held_out_y[half])
+        for half in index.to(data.held_out_x.device).split(size // 2, dim=1)
+    ]
+    return Probe((halves[0], halves[1]), split.columns("class"))
+
+
+def new_student(
+    experiment: Experiment,
+    intervention: Intervention,
+    inputs: Inputs,
+    generators: Sequence[torch.Generator],
+) -> Student:
+    """Place an arm's students at the shared initialisation."""
+    theta, layout = inputs.theta_0.clone(), inputs.network.layout
+    config = experiment.distillation
+    count = steps_per_epoch(config.examples, config.batch_size) * config.epochs
+    shape = (count, len(generators), theta.device)
+    return Student(
+        intervention=intervention,
+        theta=theta,
+        optimizer=adam(theta, config),
+        state=intervention.init(BlockContext(layout, inputs.split, generators, theta.device)),
+        recorder=Recorder(*shape),
+        layers=LayerRecorder(layout.layers, *shape) if experiment.measure.layers else None,
+    )
+
+
+def distil(
+    experiment: Experiment,
+    inputs: Inputs,
+    students: Mapping[str, Student],
+    evaluate: Evaluation,
+    generators: Sequence[torch.Generator],
+    after_step: Callable[[], None],
+) -> None:
+    """Train all arms side by side, so that they share each gathered batch."""
+    config, measure = experiment.distillation, experiment.measure
+    per_epoch = steps_per_epoch(config.examples, config.batch_size)
+    auxiliary = inputs.split.columns("auxiliary")
+    device = inputs.theta_0.device
+    for step in steps(generators, config.examples, config.batch_size, config.epochs, device):
+        batch = Batch(gather(inputs.noise, step.index))
+        target, log_target = (
+            gather(inputs.target, step.index),
+            gather(inputs.log_target, step.index),
+        )
+        for student in students.values():
+            started = time.perf_counter()
+            forward = inputs.network.forward(student.theta, batch)
+            loss = kl_divergence(forward.logits(auxiliary), target, log_target)
+            g_distill = forward.gradient(loss.derivative, auxiliary)
+            student.recorder.loss(step.number, loss.value)
+            context = StepContext(
+                step.number,
+                per_epoch,
+                per_epoch * config.epochs,
+                inputs.split,
+                forward,
+                reference_logits=partial(inputs.reference_rows, step.index),
+            )
+            take_step(student, g_distill, context, inputs, measure.alignment)
+            student.seconds += time.perf_counter() - started
+            after_step()
+        if step.ends_epoch:
+            finish_epoch(step, students, inputs, evaluate, experiment)
+
+
+def take_step(
+    student: Student, g_distill: Tensor, context: StepContext, inputs: Inputs, measure: bool
+) -> None:
+    """Move one arm by one step: intervene, optimise, and record."""
+    trait = None
+    if measure or student.intervention.uses_trait:
+        trait = measure_trait(inputs.network, student.theta, inputs.probe)
+        student.recorder.at_point(context.step, trait, student.update)
+    g_applied = intervene(student, "gradient", g_distill, trait, context)
+    before = student.theta.clone()
+    student.theta.grad = g_applied
+    student.optimizer.step()
+    if student.intervention.space == "update":
+        descent = intervene(student, "update", before - student.theta, trait, context)
+        torch.sub(before, descent, out=student.theta)
+    if trait is not None:
+        update = student.theta - before
+        student.recorder.of_step(context.step, trait, g_distill, g_applied, update)
+        if student.layers is not None:
+            student.layers.of_step(context.step, trait.gradient, g_distill, update)
+        student.update = update
+
+
+def intervene(
+    student: Student,
+    space: Literal["gradient", "update"],
+    vector: Tensor,
+    trait: Trait | None,
+    context: StepContext,
+) -> Tensor:
+    """Hand `vector` to the intervention if it acts in `space`."""
+    if student.intervention.space != space:
+        return vector
+    gradient = trait.gradient if trait is not None else None
+    vector, student.state = student.intervention.apply(vector, gradient, student.state, context)
+    return vector
+
+
+def finish_epoch(
+    step: Step,
+    students: Mapping[str, Student],
+    inputs: Inputs,
+    evaluate: Evaluation,
+    experiment: Experiment,
+) -> None:
+    """Evaluate at the end of an epoch; after the last step also measure the trait."""
+    last = step.epoch == experiment.distillation.epochs - 1
+    for student in students.values():
+        if last or experiment.measure.evaluations == "epoch":
+            student.evaluations.append((step.number + 1, *evaluate(inputs.network, student.theta)))
+        if last and student.update is not None:
+            trait = measure_trait(inputs.network, student.theta, inputs.probe)
+            student.recorder.at_point(step.number + 1, trait, student.update)
+
+
+def result(
+    student: Student, reference_accuracy: Tensor, teacher_accuracy: Tensor, replicates: int
+) -> ArmResult:
+    """Collect what one arm recorded, and find out which replicates diverged."""
+    raw = student.recorder.columns()
+    measured = student.update is not None
+    diverged_at = first_divergence(raw["distill_loss"], raw["trait_loss"] if measured else None)
+    columns = derive(raw)
+    layers = student.layers.columns() if student.layers is not None else {}
+    for table in (columns, *layers.values()):
+        for values in table.values():
+            hide_after(values, diverged_at)
+    at, test_accuracy, agreement = zip(*student.evaluations, strict=True)
+    evaluations = {
+        "test_accuracy": torch.stack(test_accuracy).cpu().numpy(),
+        "teacher_agreement": torch.stack(agreement).cpu().numpy(),
+    }
+    for values in evaluations.values():
+        values[(np.array(at)[:, None] >= diverged_at) & (diverged_at >= 0)] = np.nan
+    return ArmResult(
+        steps=columns,
+        evaluation_steps=np.array(at, dtype=np.int64),
+        evaluations=evaluations,
+        layers=layers,
+        final_trait_loss=np.where(diverged_at < 0, raw["trait_loss"][-1], np.nan),
+        diverged_at=diverged_at,
+        reference_accuracy=reference_accuracy.cpu().numpy(),
+        teacher_accuracy=teacher_accuracy.cpu().numpy(),
+        seconds=student.seconds / replicates,
+    )
+
+
+def first_divergence(
+    distill_loss: NDArray[np.float64], trait_loss: NDArray[np.float64] | None
+) -> NDArray[np.int64]:
+    """Return the first step of each replicate whose losses are not finite, or -1.
+
+    Parameters
+    ----------
+    distill_loss, trait_loss : ndarray of shape (T + 1, R)
+        The distillation loss has no value at T.
+    """
+    bad = ~np.isfinite(distill_loss)
+    bad[-1] = False
+    if trait_loss is not None:
+        bad |= ~np.isfinite(trait_loss)
+    return np.where(bad.any(axis=0), bad.argmax(axis=0), -1)
+
+
+def hide_after(values: NDArray[np.float64], diverged_at: NDArray[np.int64]) -> None:
+    """Set `values` ``(T, R)`` to NaN from the step before each divergence on.
+
+    That step's gain, and everything its update touched, is not finite or not meaningful.
+    """
+    step = np.arange(len(values))[:, None]
+    values[(step >= np.maximum(diverged_at - 1, 0)) & (diverged_at >= 0)] = np.nan

@@ -1,0 +1,33 @@
+"""No intervention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Baseline(Options):
+    """The identity."""
+
+    @property
+    def space(self) -> Literal["gradient"]:
+        """Gradient space."""
+        return "gradient"
+
+    @property
+    def uses_trait(self) -> bool:
+        """No."""
+        return False
+
+    def init(self, context: BlockContext) -> None:
+        """No state."""
+
+    def apply(
+        self, vector: Tensor, g_trait: Tensor | None, state: None, context: StepContext
+    ) -> tuple[Tensor, None]:
+        """Return `vector` itself."""
+        return vector, None

@@ -1,0 +1,53 @@
+"""Remove the component along the trait gradient (Kitkana and Arora, arXiv 2604.25779)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def coefficient(vector: Tensor, g_trait: Tensor, when: Literal["positive", "always"]) -> Tensor:
+    """Return ``<v, g> / |g|^2`` per replicate, shape ``(R, 1)``.
+
+    Negative coefficients are 0 for ``when = "positive"``; a zero `g_trait` gives 0.
+    """
+    from sublim_causal.experiment.alignment import inner
+
+    product, square = inner(vector, g_trait), inner(g_trait, g_trait)
+    if when == "positive":
+        product = product.clamp(min=0)
+    return (product / square).where(square > 0, 0)[:, None]
+
+
+class Projection(Options):
+    r"""Subtract :math:`s \max(0, \langle v, g \rangle) / |g|^2 \; g`, g the trait gradient."""
+
+    strength: float = Field(default=1.0, ge=0, le=10)
+    """Share of the component removed: 1 as in the paper, 0.5 half a dose, 2 reverses it."""
+    when: Literal["positive", "always"] = "positive"
+    """Act only where the component is positive, or always."""
+    space: Literal["gradient", "update"] = "gradient"
+    """Act on the gradient (the paper), or on the optimizer's step."""
+
+    @property
+    def uses_trait(self) -> bool:
+        """Yes."""
+        return True
+
+    def init(self, context: BlockContext) -> None:
+        """No state."""
+
+    def apply(
+        self, vector: Tensor, g_trait: Tensor, state: None, context: StepContext
+    ) -> tuple[Tensor, None]:
+        """Return the projected vector; strength 0 returns `vector` bit for bit."""
+        if self.strength == 0:
+            return vector, None
+        scale = -self.strength * coefficient(vector, g_trait, self.when)
+        return vector.addcmul(scale, g_trait), None

@@ -1,0 +1,79 @@
+"""The two losses with their derivatives at the logits, in closed form.
+
+Logits are ``(R, B, K)`` with K of 3 to 20. A softmax over such a short last axis is slow, so the
+arithmetic runs on the transposed ``(R, K, B)``; derivatives come back as ``(R, B, K)`` views of it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sublim_causal.experiment.products import transposed
+
+
+class Loss(NamedTuple):
+    """A mean loss over a batch and its derivative.
+
+    Attributes
+    ----------
+    value : Tensor of shape (R,)
+        Mean over the batch, in nats.
+    derivative : Tensor of shape (R, B, K)
+        d value / d logits.
+    """
+
+    value: Tensor
+    derivative: Tensor
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last axis of ``(R, B, K)``, computed with the batch axis last."""
+    return torch.softmax(transposed(logits), dim=1).transpose(1, 2)
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log-softmax over the last axis of ``(R, B, K)``, computed with the batch axis last."""
+    return torch.log_softmax(transposed(logits), dim=1).transpose(1, 2)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Loss:
+    r"""Cross-entropy :math:`-\log s_y`, with derivative :math:`(s - e_y) / B`.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (R, B, K)
+    labels : int64 Tensor of shape (R, B)
+    """
+    index = labels[:, None, :]
+    log_s = torch.log_softmax(transposed(logits), dim=1)
+    value = -log_s.gather(1, index).mean(dim=(1, 2))
+    minus_one = log_s.new_full((1, 1, 1), -1.0).expand(index.shape)
+    derivative = log_s.exp_().scatter_add_(1, index, minus_one)
+    return Loss(value, derivative.div_(logits.shape[1]).transpose(1, 2))
+
+
+def kl_divergence(logits: Tensor, target: Tensor, log_target: Tensor) -> Loss:
+    r"""KL(q || s) :math:`= \sum_k q_k (\log q_k - \log s_k)`, with derivative :math:`(s - q) / B`.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (R, B, K)
+        The student's, s = softmax(logits).
+    target, log_target : Tensor of shape (R, B, K)
+        q and log q.
+    """
+    log_s = log_softmax(logits)
+    value = (target * (log_target - log_s)).sum(dim=2).mean(dim=1)
+    return Loss(value, log_s.exp_().sub_(target).div_(logits.shape[1]))
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Share of the batch whose largest logit is the label's, shape ``(R,)``; NaN counts as wrong.
+
+    A tie with the largest logit counts as right.
+    """
+    z = transposed(logits)
+    return (z.gather(1, labels[:, None, :])[:, 0] >= z.amax(dim=1)).double().mean(dim=1)

@@ -1,0 +1,152 @@
+"""The models that a study file can name, and how a name becomes a network."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from sublim_causal.errors import RequestError, nearest
+from sublim_causal.experiment.config import ModelConfig
+from sublim_causal.experiment.imports import import_object
+from sublim_causal.experiment.networks import MLP, ModuleNetwork, Network
+
+STATEFUL = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.modules.dropout._DropoutNd,
+)
+"""Layers with running statistics or random masks, which a parameter vector cannot describe."""
+
+
+def mlp(image_shape: tuple[int, ...], outputs: int, hidden: tuple[int, ...] = (256, 256)) -> MLP:
+    """Build the paper's network: flattened image, ReLU layers of width `hidden`, logits."""
+    return MLP((functools.reduce(int.__mul__, image_shape, 1), *hidden, outputs))
+
+
+class ConvNet(nn.Module):
+    """A small convolutional network: two 3 x 3 convolutions of stride 2, one hidden layer.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        ``(channels, height, width)``.
+    outputs : int
+        Number of logits.
+    channels : int
+        Feature maps of the first convolution; the second has twice as many.
+    hidden : int
+        Width of the fully connected layer.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, ...], outputs: int, channels: int = 8, hidden: int = 64
+    ) -> None:
+        super().__init__()
+        height, width = ((side + 3) // 4 for side in image_shape[1:])
+        self.features = nn.Sequential(
+            nn.Conv2d(image_shape[0], channels, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
+        self.hidden = nn.Linear(2 * channels * height * width, hidden)
+        self.head = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(B, C, H, W)`` to logits ``(B, outputs)``."""
+        return self.head(torch.relu(self.hidden(self.features(x).flatten(1))))
+
+
+def build_network(config: ModelConfig, image_shape: tuple[int, ...], classes: int) -> Network:
+    """Turn the `[model]` section into a network with ``classes + auxiliary`` logits.
+
+    Raises
+    ------
+    RequestError
+        If the class is unknown, refuses its options, or holds state or randomness.
+    """
+    outputs = classes + config.auxiliary
+    if config.class_ == "mlp":
+        _check_options(mlp, config)
+        hidden = config.options.get("hidden", (256, 256))
+        return mlp(image_shape, outputs, _widths(hidden))
+    if config.class_ == "cnn":
+        factory: Any = ConvNet
+    elif ":" in config.class_:
+        factory = import_object("model.class", config.class_)
+    else:
+        names = ("mlp", "cnn")
+        raise RequestError(
+            "model.class",
+            config.class_,
+            f"{', '.join(names)}, or module:Class",
+            nearest(config.class_, names),
+        )
+    _check_options(factory, config)
+    build = functools.partial(factory, image_shape=image_shape, outputs=outputs, **config.options)
+    network = ModuleNetwork(build, image_shape, scaled=factory is ConvNet)
+    _check_module(network, config.class_, outputs)
+    return network
+
+
+def _widths(hidden: object) -> tuple[int, ...]:
+    try:
+        widths = TypeAdapter(tuple[int, ...]).validate_python(hidden)
+    except ValidationError:
+        widths = (0,)
+    if min(widths, default=0) < 1:
+        raise RequestError(
+            "model.options.hidden", hidden, "a list of widths, each at least 1", "hidden = [256]"
+        )
+    return widths
+
+
+def _check_options(factory: Any, config: ModelConfig) -> None:
+    """Refuse options that `factory` does not take, before anything is built."""
+    accepted = inspect.signature(factory).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        return
+    names = [name for name in accepted if name not in ("image_shape", "outputs")]
+    for name, value in config.options.items():
+        if name not in names:
+            raise RequestError(
+                f"model.options.{name}",
+                value,
+                f"an option of {config.class_}: {', '.join(names) or 'none'}",
+                nearest(name, names),
+            )
+
+
+def _check_module(network: ModuleNetwork, name: str, outputs: int) -> None:
+    try:
+        module = network.module
+        with torch.no_grad():
+            shape = tuple(module(torch.zeros(2, *network.image_shape)).shape)
+    except Exception as error:
+        raise RequestError(
+            "model.options",
+            name,
+            f"options with which {name}(image_shape=..., outputs=..., **options) builds a module "
+            f"for images of shape {network.image_shape}",
+            f"it failed with {type(error).__name__}: {error}",
+        ) from error
+    if shape != (2, outputs):
+        raise RequestError(
+            "model.class",
+            name,
+            f"a module that maps (2, *{network.image_shape}) to (2, {outputs})",
+            f"it returned {shape}",
+        )
+    for path, layer in module.named_modules():
+        if isinstance(layer, STATEFUL) or any(True for _ in layer.buffers(recurse=False)):
+            raise RequestError(
+                "model.class",
+                f"{name} ({path}: {type(layer).__name__})",
+                "a module whose output depends on its parameters and input alone",
+                "replace batch norm by group or layer norm, remove dropout and buffers",
+            )

@@ -1,0 +1,58 @@
+"""The teacher: a supervised training phase over a block of replicates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sublim_causal.experiment.batches import gather, gather_labels, steps
+from sublim_causal.experiment.config import TrainingConfig
+from sublim_causal.experiment.data import ImageTensors
+from sublim_causal.experiment.losses import cross_entropy
+from sublim_causal.experiment.networks import Batch, Network
+
+
+def adam(theta: Tensor, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return Adam on the flat parameters ``(R, P)``; replicates do not mix in it."""
+    return torch.optim.Adam([theta], lr=config.learning_rate, fused=True)
+
+
+def train_teacher(
+    network: Network,
+    theta_0: Tensor,
+    data: ImageTensors,
+    classes: slice,
+    config: TrainingConfig,
+    generators: Sequence[torch.Generator],
+    after_step: Callable[[], None],
+) -> Tensor:
+    """Train R teachers from `theta_0` on the class logits of the training images.
+
+    Parameters
+    ----------
+    theta_0 : Tensor of shape (R, P)
+        The references; left as they are.
+    classes : slice
+        Columns of the class logits.
+    generators : sequence of torch.Generator
+        One per replicate, for the order of the images.
+    after_step : callable
+        Called after every step.
+
+    Returns
+    -------
+    Tensor of shape (R, P)
+    """
+    theta = theta_0.clone()
+    optimizer = adam(theta, config)
+    examples = len(data.train_y)
+    for step in steps(generators, examples, config.batch_size, config.epochs, theta.device):
+        forward = network.forward(theta, Batch(gather(data.train_x, step.index)))
+        labels = gather_labels(data.train_y, step.index)
+        loss = cross_entropy(forward.logits(classes), labels)
+        theta.grad = forward.gradient(loss.derivative, classes)
+        optimizer.step()
+        after_step()
+    return theta

@@ -1,0 +1,291 @@
+"""The command line: one small function a verb; everything heavy is imported inside it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sublim_causal.errors import RequestError, SublimError
+
+DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: all done; some replicates failed or diverged; the request is wrong; Ctrl-C."""
+
+app = typer.Typer(
+    name="sublim-causal",
+    help="Run subliminal-learning studies under interventions, and estimate what they show.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console()
+err = Console(stderr=True)
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(help="MLflow store or server; default: mlflow.db beside the run directory."),
+]
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="Study: a name or a TOML file.")] = "quickstart",
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Run directory; default: runs/NAME.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Replicates: seeds 0 to N-1.")] = None,
+    arms: Annotated[str | None, typer.Option(help="Arms to run, separated by commas.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the study file."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Matrix products: fp64, fp32, tf32 or bf16.")
+    ] = "fp32",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; default: one a core.")
+    ] = None,
+    block_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Seeds trained together; default: 1 on a CPU, all that fit a GPU."
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory of all workers; default: a quarter of the machine.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Data sets in torchvision's layout; else SUBLIM_DATA.")
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="MLflow store or server, or none; default: mlflow.db beside the run."),
+    ] = None,
+    mirror_replicates: Annotated[
+        bool | None,
+        typer.Option(help="Mirror every replicate in MLflow; default: up to 500 of them."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost.")] = False,
+) -> None:
+    """Run STUDY, or complete what is missing of it."""
+    from sublim_causal.store.connection import default_tracking_uri
+    from sublim_causal.study.plan import default_memory, parse_memory
+    from sublim_causal.study.runner import RunOptions, run_study
+    from sublim_causal.study.spec import load_study, study_path
+
+    chosen = arms.split(",") if arms is not None else None
+    sys.path.insert(0, str(study_path(study).resolve().parent))
+    spec = load_study(study, settings=settings or (), seeds=seeds, arms=chosen)
+    target = out_dir or Path("runs") / spec.name
+    uri = tracking_uri or default_tracking_uri(target)
+    options = RunOptions(
+        run=target,
+        device=device,
+        precision=check_precision(precision),
+        workers=workers,
+        block_size=block_size,
+        memory=parse_memory(memory) if memory else default_memory(),
+        data_dir=data_dir,
+        download=download,
+        tracking_uri=None if uri == "none" else uri,
+        mirror_replicates=mirror_replicates,
+        path=tuple(sys.path[:1]),
+    )
+    if dry_run:
+        show_plan(spec, options)
+        return
+    announce_user_code(spec)
+    outcome = run_study(spec, options, err)
+    if outcome.mirror_error:
+        err.print(f"[yellow]The MLflow mirror is not up to date:[/] {outcome.mirror_error}")
+        err.print(f"The tables are complete; repair it with: sublim-causal sync {target}")
+    finish(target, list(spec.arms), interrupted=outcome.interrupted)
+
+
+def check_precision(name: str) -> Any:
+    """Return `name` if it is a precision.
+
+    Raises
+    ------
+    RequestError
+        If it is not.
+    """
+    from sublim_causal.errors import nearest
+    from sublim_causal.study.work import MATMUL_PRECISION
+
+    if name not in MATMUL_PRECISION:
+        allowed = ", ".join(MATMUL_PRECISION)
+        raise RequestError("--precision", name, allowed, nearest(name, MATMUL_PRECISION))
+    return name
+
+
+def announce_user_code(spec: Any) -> None:
+    """Say which code outside this package the study file names."""
+    names = [spec.model.class_, *(arm.intervention for arm in spec.arms.values())]
+    for name in dict.fromkeys(name for name in names if ":" in name):
+        err.print(f"The study uses your own code: {name}")
+
+
+def show_plan(spec: Any, options: Any) -> None:
+    """Print what a run would do: blocks, steps, time and memory."""
+    from rich.table import Table
+
+    from sublim_causal.study.estimate import estimate_seconds
+    from sublim_causal.study.runner import plan_run
+
+    plan = plan_run(spec, options)
+    seconds = estimate_seconds(spec, plan, options.precision)
+    table = Table(title=f"Plan of {spec.name!r}", show_header=False)
+    rows = (
+        ("run directory", str(options.run)),
+        ("arms", ", ".join(spec.arms)),
+        ("replicates", f"{plan.total} ({spec.seeds} seeds x {len(spec.arms)} arms)"),
+        ("already there", str(plan.done)),
+        ("blocks to run", f"{len(plan.blocks)} of at most {plan.block_size} seeds"),
+        ("optimizer steps", f"{plan.steps:,}"),
+        ("device", f"{plan.device}, {plan.workers} workers, {options.precision}"),
+        ("memory", f"about {plan.workers * plan.worker_bytes / 2**30:.1f} GB and the libraries"),
+        ("time", f"about {duration(seconds)}" if seconds is not None else "not measured on a GPU"),
+    )
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def finish(target: Path, arms: list[str], *, interrupted: bool) -> None:
+    """Print the arm table and what to do next, and exit with the run's code."""
+    from sublim_causal.store.tables import committed, read_table
+    from sublim_causal.study.summary import arm_table
+
+    if not any(committed(target)):
+        err.print("No block was finished. The same command starts again.")
+        raise typer.Exit(INTERRUPTED)
+    out.print(arm_table(target, arms))
+    status = read_table(target, "replicates", columns=["arm", "seed", "status", "reason"])
+    bad = status[status["status"] != "complete"]
+    for row in bad.itertuples():
+        err.print(f"[yellow]{row.arm}, seed {row.seed}: {row.status}[/] ({row.reason})")
+    if (bad["status"] == "failed").any():
+        err.print(f"Tracebacks: {target / 'errors.log'}; the same command tries them again.")
+    if interrupted:
+        err.print("Stopped. Finished blocks are kept; the same command goes on from there.")
+        raise typer.Exit(INTERRUPTED)
+    out.print(f"Tables: {target}")
+    out.print(f"Next:   sublim-causal ui {target}", highlight=False)
+    raise typer.Exit(INCOMPLETE if len(bad) else DONE)
+
+
+@app.command()
+def studies() -> None:
+    """List the built-in studies."""
+    from rich.table import Table
+
+    from sublim_causal.study.spec import built_in_studies
+
+    table = Table(show_header=False, box=None)
+    for name, title in built_in_studies().items():
+        table.add_row(f"[bold]{name}[/]", title)
+    out.print(table)
+
+
+@app.command()
+def status(run: RunArgument) -> None:
+    """Show how much of RUN is there, by arm."""
+    from rich.table import Table
+
+    from sublim_causal.store.manifest import read_manifest
+    from sublim_causal.store.tables import committed, read_table
+
+    manifest = read_manifest(run)
+    seeds, arms = manifest["study"]["seeds"], manifest["study"]["arms"]
+    counts: dict[tuple[str, str], int] = {}
+    if any(committed(run)):
+        rows = read_table(run, "replicates", columns=["arm", "status"])
+        counts = {
+            (str(arm), str(state)): len(part)
+            for (arm, state), part in rows.groupby(["arm", "status"])
+        }
+    table = Table(title=f"{manifest['name']}: {seeds} seeds, digest {manifest['digest']}")
+    states = ("complete", "diverged", "failed")
+    for heading in ("arm", *states, "missing"):
+        table.add_column(heading)
+    for arm in arms:
+        row = [counts.get((arm, state), 0) for state in states]
+        table.add_row(arm, *map(str, row), str(seeds - sum(row)))
+    out.print(table)
+    out.print(f"Finished: {manifest['finished'] or 'not yet; run the same study again to go on'}")
+
+
+@app.command()
+def sync(
+    run: RunArgument,
+    tracking_uri: TrackingOption = None,
+    mirror_replicates: Annotated[
+        bool | None, typer.Option(help="Mirror every replicate; default: up to 500 of them.")
+    ] = None,
+) -> None:
+    """Rebuild the MLflow mirror of RUN from its tables."""
+    from rich.progress import Progress
+
+    from sublim_causal.store.connection import default_tracking_uri
+    from sublim_causal.store.tracking import sync as sync_run
+
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task("Mirroring", total=None)
+        result = sync_run(
+            run,
+            tracking_uri or default_tracking_uri(run),
+            replicates=mirror_replicates,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    out.print(
+        f"Mirrored: {result.written} replicates written, {result.unchanged} were there, "
+        f"{result.left_out} not shown one by one."
+    )
+
+
+@app.command()
+def ui(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...")] = None,
+    tracking_uri: TrackingOption = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 5000,
+) -> None:
+    """Open MLflow's UI on 127.0.0.1 over the store of the runs (default: runs/mlflow.db)."""
+    from sublim_causal.store.ui import serve_ui
+
+    raise typer.Exit(serve_ui(runs or [], tracking_uri, port=port))
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """Run `command`; turn errors a user can act on into a message and an exit code."""
+    try:
+        command()
+    except SublimError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print("Stopped at once. Finished blocks are kept.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return DONE
+    return DONE
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(guarded(app))

@@ -1,0 +1,87 @@
+"""Progress of a study on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINE_SECONDS = 30.0
+"""Without a terminal, one line at most this often."""
+
+
+@dataclass
+class Display:
+    """Shows steps and replicates done, time left, and each arm's mean accuracy so far."""
+
+    console: Console
+    total_steps: int
+    total_replicates: int
+    steps: int = 0
+    replicates: list[pd.DataFrame] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+    _line_at: float = field(default_factory=time.monotonic, init=False)
+    _bar: Progress | None = field(default=None, init=False)
+
+    @contextmanager
+    def show(self) -> Iterator[Display]:
+        """Show progress while the context lasts."""
+        if not self.console.is_terminal:
+            yield self
+            return
+        columns = (
+            SpinnerColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        with Progress(*columns, console=self.console, expand=True) as self._bar:
+            self._bar.add_task(self.text(), total=self.total_steps)
+            yield self
+
+    def advance(self, steps: int) -> None:
+        """Count optimizer steps (negative when a block starts again)."""
+        self.steps += steps
+        self.refresh()
+
+    def add(self, replicates: pd.DataFrame) -> None:
+        """Count finished replicates."""
+        self.replicates.append(replicates)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring what is shown up to date."""
+        if self._bar is not None:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=self.steps, description=self.text())
+        elif time.monotonic() - self._line_at >= LINE_SECONDS:
+            self._line_at = time.monotonic()
+            elapsed = self._line_at - self.started
+            left = elapsed * (self.total_steps / max(1, self.steps) - 1)
+            share = 100 * self.steps / self.total_steps
+            print(f"{share:.0f} %, about {left:.0f} s left, {self.text()}", file=self.console.file)
+            self.console.file.flush()
+
+    def text(self) -> str:
+        """Replicates done, and mean final accuracy by arm."""
+        done = sum(len(part) for part in self.replicates)
+        text = f"{done}/{self.total_replicates} replicates"
+        if not done:
+            return text
+        means = pd.concat(self.replicates).groupby("arm", sort=False)["final_accuracy"].mean()
+        return f"{text} | " + ", ".join(f"{arm} {mean:.2f}" for arm, mean in means.items())

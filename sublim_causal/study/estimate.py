@@ -1,0 +1,68 @@
+"""How long a study would take: a few steps of its own network, timed on this machine."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from sublim_causal.experiment.batches import steps_per_epoch
+from sublim_causal.experiment.data import SOURCES, division
+from sublim_causal.study.runner import RunPlan
+from sublim_causal.study.spec import Study
+from sublim_causal.study.work import Precision, configure_torch, make_network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+START_SECONDS = 6.0
+"""Importing, loading data and starting workers."""
+
+
+def estimate_seconds(study: Study, plan: RunPlan, precision: Precision) -> float | None:
+    """Return the estimated wall time of `plan` on this machine's CPU; None on a GPU.
+
+    A forward and backward pass is timed at each batch size in use; a student's step takes two.
+    """
+    if plan.device != "cpu":
+        return None
+    teacher, student = study.teacher, study.distillation
+    teacher_steps = steps_per_epoch(division(study.data).train, teacher.batch_size) * teacher.epochs
+    student_steps = steps_per_epoch(student.examples, student.batch_size) * student.epochs
+    one_teacher = pass_seconds(study, teacher.batch_size, precision)
+    measured = study.measure.alignment
+    one_student = pass_seconds(study, student.batch_size, precision)
+    one_student += pass_seconds(study, study.probe.size, precision) if measured else 0
+    work = sum(
+        len(block.seeds)
+        * (teacher_steps * one_teacher + len(block.arms) * student_steps * one_student)
+        for block in plan.blocks
+    )
+    return START_SECONDS + 1.1 * work / plan.workers if work else 0.0
+
+
+def pass_seconds(study: Study, batch_size: int, precision: Precision, repeats: int = 5) -> float:
+    """Time one forward and backward pass, in seconds: the median of `repeats`."""
+    import torch
+
+    from sublim_causal.experiment.losses import cross_entropy
+    from sublim_causal.experiment.networks import Batch
+    from sublim_causal.experiment.streams import stream
+
+    dtype = configure_torch(precision)
+    source, network = SOURCES[study.data.name], make_network(study)
+    generator = stream(study.name, -1, "estimate")
+    pixels = torch.rand(1, batch_size, source.shape[0] * source.shape[1] * source.shape[2])
+    theta = network.initialise(generator)[None].to(dtype)
+    labels = torch.randint(source.classes, (1, batch_size), generator=generator)
+    classes = slice(0, source.classes)
+
+    def once(batch: Tensor) -> float:
+        start = time.perf_counter()
+        with torch.no_grad():
+            forward = network.forward(theta, Batch(batch))
+            loss = cross_entropy(forward.logits(classes), labels)
+            forward.gradient(loss.derivative, classes)
+        return time.perf_counter() - start
+
+    times = sorted(once(pixels.to(dtype)) for _ in range(repeats + 1))
+    return times[len(times) // 2]

@@ -1,0 +1,42 @@
+"""One runner a directory: a lock that a dead process cannot keep."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sublim_causal.errors import RunError
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the lock of directory `run`.
+
+    The operating system releases it when the process ends, however it ends.
+
+    Raises
+    ------
+    RunError
+        If another process holds it; the message names host and process.
+    """
+    import fcntl
+
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = json.loads(file.read() or "{}")
+            raise RunError(
+                f"{run}: in use by process {holder.get('pid')} on host {holder.get('host')}\n"
+                "remedy: wait for it, or choose another directory with --out"
+            ) from None
+        file.truncate(0)
+        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        file.flush()
+        yield

@@ -1,0 +1,133 @@
+"""What is written down about a run: what defines it, what made it, when."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sublim_causal.errors import RunError
+from sublim_causal.store.manifest import FILE, read_manifest, write_manifest
+from sublim_causal.store.schema import SCHEMA_VERSION
+from sublim_causal.study.spec import Study, arm_definition, definition, digest
+
+PACKAGES = (
+    "sublim-causal",
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "mlflow",
+    "scikit-learn",
+    "statsmodels",
+)
+
+
+def now() -> str:
+    """Return the time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def git_revision() -> str:
+    """Return the checkout's commit, with ``+`` if files differ from it; empty outside one."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if not Path(git("rev-parse", "--show-toplevel"), "sublim_causal").is_dir():
+            return ""
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def describe(study: Study, device: str, precision: str, engine: str) -> dict[str, Any]:
+    """Return the manifest of a new run."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": uuid.uuid4().hex,
+        "name": study.name,
+        "title": study.title,
+        "digest": digest(study, precision),
+        "study": study.model_dump(mode="json", by_alias=True),
+        "definition": definition(study, precision),
+        "arms": {arm: arm_definition(study, arm) for arm in study.arms},
+        "device": device,
+        "precision": precision,
+        "product_engine": engine,
+        "git_revision": git_revision(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "command": ["sublim-causal", *sys.argv[1:]],
+        "created": now(),
+        "finished": None,
+    }
+
+
+def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Begin a run in directory `run`, or go on with the same study; return its manifest.
+
+    Arms and seeds may be added; everything else must be as it was.
+
+    Raises
+    ------
+    RunError
+        If `run` holds another study; the message shows every difference.
+    """
+    if not (run / FILE).exists():
+        if run.exists() and (not run.is_dir() or any(p.name != ".lock" for p in run.iterdir())):
+            raise RunError(
+                f"{run}: not a run directory, and not empty\n"
+                "remedy: choose another with --out, or empty it"
+            )
+        write_manifest(run, manifest)
+        return dict(manifest)
+    old = read_manifest(run)
+    changes = differences(old, manifest)
+    if changes:
+        raise RunError(
+            f"{run}: holds another study; recorded -> asked for:\n"
+            + "\n".join(f"  {line}" for line in changes)
+            + "\nremedy: choose another directory with --out, or go back to the recorded values"
+        )
+    merged = {**old, "finished": None, "arms": {**old["arms"], **manifest["arms"]}}
+    arms = {**old["study"]["arms"], **manifest["study"]["arms"]}
+    seeds = max(old["study"]["seeds"], manifest["study"]["seeds"])
+    merged["study"] = {**old["study"], "arms": arms, "seeds": seeds}
+    merged["digest"] = digest(Study.model_validate(merged["study"]), merged["precision"])
+    write_manifest(run, merged)
+    return merged
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """List what defines the two experiments differently, one line a field."""
+    pairs = [("", old["definition"], new["definition"])]
+    pairs += [
+        (f"arms.{arm}.", old["arms"][arm], new["arms"][arm])
+        for arm in new["arms"]
+        if arm in old["arms"]
+    ]
+    return [
+        f"{prefix}{key}: {a.get(key)!r} -> {b.get(key)!r}"
+        for prefix, a, b in pairs
+        for key in sorted({*a, *b})
+        if a.get(key) != b.get(key)
+    ]
+
+
+def close_run(run: Path) -> None:
+    """Note the time at which the run was complete."""
+    write_manifest(run, {**read_manifest(run), "finished": now()})

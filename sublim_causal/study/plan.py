@@ -1,0 +1,144 @@
+"""Which replicates are missing, and in which blocks they are run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.batches import steps_per_epoch
+from sublim_causal.experiment.data import SOURCES, division
+from sublim_causal.store.tables import committed, read_table, remove_block
+from sublim_causal.study.spec import Study
+
+FLOAT_BYTES = 4
+MODEL_VECTORS = 24
+"""Flat vectors of length P alive at a time for one model: parameters, Adam, gradients, graph."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Seeds that are trained together, under the arms they still miss."""
+
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """File name of the block's tables, without suffix."""
+        return f"{self.seeds[0]:07d}-{self.seeds[-1]:07d}"
+
+
+def finished(run: Path) -> dict[str, set[int]]:
+    """Return the seeds that need no rerun, by arm: complete or diverged; failed ones are removed.
+
+    A failed replicate says nothing about the experiment, so its block is run again.
+    """
+    columns = ["seed", "arm", "status"]
+    if not any(committed(run)):
+        return {}
+    replicates = read_table(run, "replicates", columns=columns)
+    if (replicates["status"] == "failed").any():
+        for arm, block in list(committed(run)):
+            part = read_table(run, "replicates", columns=columns, arms=[arm], blocks=[block])
+            if (part["status"] == "failed").any():
+                remove_block(run, arm, block)
+        return finished(run)
+    return {str(arm): set(part["seed"]) for arm, part in replicates.groupby("arm")}
+
+
+def missing_blocks(study: Study, done: Mapping[str, set[int]], block_size: int) -> list[Block]:
+    """Group the missing replicates into blocks of at most `block_size` seeds."""
+
+    def missing(seed: int) -> tuple[str, ...]:
+        return tuple(arm for arm in study.arms if seed not in done.get(arm, ()))
+
+    blocks = []
+    for arms, group in groupby(range(study.seeds), key=missing):
+        seeds = list(group)
+        if arms:
+            blocks += [Block(part, arms) for part in _chunks(seeds, block_size)]
+    return blocks
+
+
+def _chunks(seeds: list[int], size: int) -> Iterator[tuple[int, ...]]:
+    for start in range(0, len(seeds), size):
+        yield tuple(seeds[start : start + size])
+
+
+def block_steps(study: Study, arms: int) -> int:
+    """Optimizer steps of one block: the teacher's, and every arm's."""
+    teacher, student = study.teacher, study.distillation
+    return (
+        steps_per_epoch(division(study.data).train, teacher.batch_size) * teacher.epochs
+        + steps_per_epoch(student.examples, student.batch_size) * student.epochs * arms
+    )
+
+
+def study_bytes(study: Study, parameters: int, block_size: int) -> int:
+    """Estimate the memory of one worker, in bytes, beside the libraries themselves.
+
+    The noise images and the targets of each seed, the data set, models and one step's batches.
+    """
+    source, student = SOURCES[study.data.name], study.distillation
+    pixels = source.shape[0] * source.shape[1] * source.shape[2]
+    logits = source.classes + study.model.auxiliary
+    noise = student.examples * (pixels + 3 * logits) * block_size
+    models = parameters * MODEL_VECTORS * (len(study.arms) + 1) * block_size
+    images = (source.images + source.test) * pixels
+    batch = max(student.batch_size, study.probe.size, study.teacher.batch_size)
+    return FLOAT_BYTES * (noise + models + images + 8 * batch * pixels * block_size)
+
+
+def default_memory() -> int:
+    """A quarter of the machine's memory, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+
+
+def parse_memory(text: str) -> int:
+    """Read ``"6G"``, ``"800M"`` or a number of bytes.
+
+    Raises
+    ------
+    RequestError
+        If it is none of these.
+    """
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    factor = units.get(number[-1:], 1)
+    try:
+        value = int(float(number.rstrip("KMGT")) * factor)
+    except (ValueError, OverflowError):
+        value = 0
+    if value <= 0:
+        raise RequestError("--memory", text, "a positive size such as 6G or 800M")
+    return value
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def workers_for(memory: int, worker_bytes: int, limit: int) -> int:
+    """Return how many workers fit into `memory`, at most `limit`.
+
+    Raises
+    ------
+    RequestError
+        If not even one fits.
+    """
+    fit = memory // worker_bytes
+    if fit < 1:
+        raise RequestError(
+            "--memory",
+            f"{memory / 2**30:.2f}G",
+            f"at least {worker_bytes / 2**30:.2f}G, what one seed of this study needs",
+            "raise --memory, or lower distillation.examples",
+        )
+    return min(limit, fit)

@@ -1,0 +1,120 @@
+"""From what a block recorded to the rows of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sublim_causal.store.schema import REPLICATES, STEPS
+
+if TYPE_CHECKING:
+    from sublim_causal.experiment.distillation import ArmResult
+
+
+def tables(
+    result: ArmResult, seeds: Sequence[int], steps_per_epoch: int
+) -> dict[str, pd.DataFrame]:
+    """Return the frames of one arm of a block, by table.
+
+    Parameters
+    ----------
+    result : ArmResult
+        Arrays whose last axis is the replicate.
+    seeds : sequence of int
+        The R replicates.
+    """
+    frames = {
+        "steps": step_rows(result, seeds, steps_per_epoch),
+        "evaluations": evaluation_rows(result, seeds),
+        "replicates": replicate_rows(result, seeds),
+    }
+    if result.layers:
+        frames["layers"] = layer_rows(result, seeds)
+    return frames
+
+
+def _long(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(T, R)`` -> ``(R * T,)``, replicate by replicate."""
+    return values.T.ravel()
+
+
+def _index(seeds: Sequence[int], steps: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    return {"seed": np.repeat(seeds, len(steps)), "step": np.tile(steps, len(seeds))}
+
+
+def _recorded(index: NDArray[np.int64], result: ArmResult) -> NDArray[np.bool_]:
+    """Which rows ``(R * T,)`` of steps `index` stand before their replicate's divergence."""
+    at = np.repeat(result.diverged_at, len(index))
+    return (at < 0) | (np.tile(index, len(result.diverged_at)) < at - 1)
+
+
+def step_rows(result: ArmResult, seeds: Sequence[int], steps_per_epoch: int) -> pd.DataFrame:
+    """Rows of the step table; a diverged replicate's end before the step that broke it."""
+    names = [c.name for c in STEPS if c.name in result.steps]
+    numbers = np.arange(len(result.steps[names[0]]))
+    frame = pd.DataFrame(
+        {**_index(seeds, numbers), **{name: _long(result.steps[name]) for name in names}}
+    )
+    frame["epoch"] = frame["step"] // steps_per_epoch
+    return frame[_recorded(numbers, result)]
+
+
+def evaluation_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
+    """Rows of the evaluation table; NaN where a replicate had diverged."""
+    index = _index(seeds, result.evaluation_steps)
+    return pd.DataFrame({**index, **{k: _long(v) for k, v in result.evaluations.items()}})
+
+
+def layer_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
+    """Rows of the layer table."""
+    parts = []
+    for layer, columns in result.layers.items():
+        numbers = np.arange(len(columns["drive"]))
+        part = pd.DataFrame({**_index(seeds, numbers), **{k: _long(v) for k, v in columns.items()}})
+        parts.append(part.assign(layer=layer)[_recorded(numbers, result)])
+    return pd.concat(parts, ignore_index=True)
+
+
+def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
+    """One row a replicate, with its status and final figures; NaN for what it did not reach."""
+    diverged = result.diverged_at >= 0
+    cosines = {name: result.steps[name] for name in ("cos_gradient", "cos_update")}
+    return pd.DataFrame(
+        {
+            "seed": list(seeds),
+            "status": np.where(diverged, "diverged", "complete"),
+            "reason": [
+                f"the loss was not finite at step {at}" if at >= 0 else ""
+                for at in result.diverged_at
+            ],
+            "reference_accuracy": result.reference_accuracy,
+            "teacher_accuracy": result.teacher_accuracy,
+            "final_accuracy": result.evaluations["test_accuracy"][-1],
+            "final_trait_loss": result.final_trait_loss,
+            "final_distill_loss": result.steps["distill_loss"][-1],
+            "sum_drive": result.steps["drive"].sum(axis=0),
+            "sum_gain": result.steps["gain"].sum(axis=0),
+            "sum_remainder": result.steps["remainder"].sum(axis=0),
+            "mean_cos_gradient": cosines["cos_gradient"].mean(axis=0),
+            "share_positive": _share_positive(cosines["cos_gradient"]),
+            "mean_cos_update": cosines["cos_update"].mean(axis=0),
+            "share_positive_update": _share_positive(cosines["cos_update"]),
+            "seconds": result.seconds,
+        }
+    )
+
+
+def _share_positive(cosine: NDArray[np.float64]) -> NDArray[np.float64]:
+    share = (cosine > 0).mean(axis=0)
+    return np.where(np.isnan(cosine).any(axis=0), np.nan, share)
+
+
+def failed_rows(seeds: Sequence[int], reason: str) -> dict[str, pd.DataFrame]:
+    """Return the tables of replicates that an error stopped: one row each, with the reason."""
+    row = {c.name: np.nan for c in REPLICATES}
+    rows = [{**row, "seed": seed, "status": "failed", "reason": reason} for seed in seeds]
+    return {"replicates": pd.DataFrame(rows)}

@@ -1,0 +1,269 @@
+"""Run a study: what is missing, in blocks, into the tables, and on to the mirror."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import tomli_w
+from rich.console import Console
+
+from sublim_causal.experiment.data import data_directory, load_images
+from sublim_causal.store.tables import remove_uncommitted, write_atomically
+from sublim_causal.store.tracking import REPLICATE_LIMIT
+from sublim_causal.study.display import Display
+from sublim_causal.study.executors import Finished, LocalExecutor, Progress
+from sublim_causal.study.lock import locked
+from sublim_causal.study.manifest import close_run, describe, open_run
+from sublim_causal.study.mirroring import BackgroundMirror
+from sublim_causal.study.plan import (
+    Block,
+    block_steps,
+    cores,
+    finished,
+    missing_blocks,
+    study_bytes,
+    workers_for,
+)
+from sublim_causal.study.spec import Study
+from sublim_causal.study.work import Job, Precision, choose_device, make_network, start_method
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a study is run; nothing here changes its numbers, except `precision`.
+
+    Attributes
+    ----------
+    run : Path
+        Run directory.
+    device : str
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    precision : str
+    workers : int or None
+        Worker processes; default: one a core, one for a GPU.
+    block_size : int or None
+        Seeds trained together; default: 1 on a CPU, on a GPU what `memory` holds.
+    memory : int
+        Budget of all workers together, bytes.
+    data_dir : Path or None
+    download : bool
+    tracking_uri : str or None
+        MLflow store of the mirror; None: no mirror.
+    mirror_replicates : bool or None
+        Mirror every replicate; None: up to 500 of them.
+    path : tuple of str
+        Where the study's own modules are looked for.
+    """
+
+    run: Path
+    device: str
+    precision: Precision
+    workers: int | None
+    block_size: int | None
+    memory: int
+    data_dir: Path | None
+    download: bool
+    tracking_uri: str | None
+    mirror_replicates: bool | None
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run would do.
+
+    Attributes
+    ----------
+    blocks : list of Block
+        What is missing.
+    done, total : int
+        Replicates that are there, and that the study has.
+    steps : int
+        Optimizer steps to do.
+    workers, block_size : int
+    worker_bytes : int
+        Estimated memory of a worker.
+    device : str
+    """
+
+    blocks: list[Block]
+    done: int
+    total: int
+    steps: int
+    workers: int
+    block_size: int
+    worker_bytes: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    interrupted : bool
+        Stopped by Ctrl-C; finished blocks are kept.
+    mirror_error : str
+        Why the mirror is not up to date; empty if it is.
+    """
+
+    interrupted: bool
+    mirror_error: str
+
+
+def plan_run(study: Study, options: RunOptions) -> RunPlan:
+    """Find out what is missing, and how it would be run.
+
+    Raises
+    ------
+    RequestError
+        If the study does not fit into the memory budget, or the model or device is wrong.
+    """
+    device = choose_device(options.device)
+    parameters = make_network(study).layout.size
+    block_size = options.block_size or (1 if device == "cpu" else gpu_block(study, parameters))
+    done = finished(options.run)
+    kept = sum(len(done.get(arm, set()) & set(range(study.seeds))) for arm in study.arms)
+    blocks = missing_blocks(study, done, block_size)
+    worker_bytes = study_bytes(study, parameters, block_size)
+    limit = min(options.workers or (cores() if device == "cpu" else 1), max(1, len(blocks)))
+    return RunPlan(
+        blocks,
+        kept,
+        study.seeds * len(study.arms),
+        sum(block_steps(study, len(block.arms)) for block in blocks),
+        workers_for(options.memory, worker_bytes, limit) if device == "cpu" else limit,
+        block_size,
+        worker_bytes,
+        device,
+    )
+
+
+def gpu_block(study: Study, parameters: int) -> int:
+    """Return how many seeds fit into four fifths of the GPU's free memory, at least one."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    fixed = study_bytes(study, parameters, 0)
+    each = study_bytes(study, parameters, 1) - fixed
+    return max(1, min(study.seeds, int(0.8 * free - fixed) // each))
+
+
+def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
+    """Run what is missing of `study`; tables are complete up to the last finished block.
+
+    Raises
+    ------
+    SublimError
+        If the request, the data or the run directory cannot be used; nothing is written then.
+    """
+    from sublim_causal.experiment.products import product_engine
+
+    for entry in options.path:
+        sys.path.insert(0, entry)
+    start_imports()
+    device = choose_device(options.device)
+    make_network(study)
+    import torch
+
+    engine = product_engine(torch.device(device))
+    images = load_images(study.data, data_directory(options.data_dir), download=options.download)
+    existed = options.run.exists()
+    with removed_if_refused(options.run, existed), locked(options.run):
+        open_run(options.run, describe(study, device, options.precision, engine))
+        write_study(options.run, study)
+        remove_uncommitted(options.run)
+        plan = plan_run(study, options)
+        if plan.done:
+            console.print(f"{plan.done} of {plan.total} replicates are there already.")
+        job = Job(study, options.run, images, device, options.precision, options.path)
+        outcome = train(job, plan, options, console)
+        if not outcome.interrupted:
+            close_run(options.run)
+    return outcome
+
+
+def start_imports() -> None:
+    """Let the server that forks workers import torch while this process loads data."""
+    import multiprocessing
+
+    if start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        multiprocessing.set_forkserver_preload(["sublim_causal.study.executors", "torch"])
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def removed_if_refused(run: Path, existed: bool) -> Iterator[None]:
+    """Leave no new directory behind when a run is refused before it wrote a manifest."""
+    try:
+        yield
+    finally:
+        if not existed and run.is_dir() and not (run / "manifest.json").exists():
+            for path in run.iterdir():
+                path.unlink()
+            run.rmdir()
+
+
+def write_study(run: Path, study: Study) -> None:
+    """Write the study as it is run, all defaults filled in, to ``study.toml``."""
+    table = study.model_dump(mode="json", by_alias=True, exclude_none=True)
+    write_atomically(run / "study.toml", tomli_w.dumps(table).encode())
+
+
+def train(job: Job, plan: RunPlan, options: RunOptions, console: Console) -> Outcome:
+    """Run the plan's blocks with progress, Ctrl-C and the mirror."""
+    executor = LocalExecutor(plan.workers)
+    wanted = options.mirror_replicates
+    mirror = BackgroundMirror(
+        options.run,
+        options.tracking_uri,
+        replicates=plan.total <= REPLICATE_LIMIT if wanted is None else wanted,
+    )
+    replicates = sum(len(block.seeds) * len(block.arms) for block in plan.blocks)
+    display = Display(console, plan.steps, replicates)
+    with interruptible(executor, console) as presses, mirror, display.show():
+        if plan.done:
+            mirror.update()
+        for event in executor.run(job, plan.blocks):
+            if isinstance(event, Progress):
+                display.advance(event.steps)
+            elif isinstance(event, Finished):
+                display.add(event.replicates)
+                mirror.update()
+            else:
+                display.refresh()
+    return Outcome(interrupted=bool(presses), mirror_error=mirror.error)
+
+
+@contextlib.contextmanager
+def interruptible(executor: LocalExecutor, console: Console) -> Iterator[list[int]]:
+    """Stop after the current step at the first Ctrl-C, at once at the second."""
+    presses: list[int] = []
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        presses.append(number)
+        if len(presses) == 1:
+            console.print("Stopping after the current step; Ctrl-C again stops at once.")
+            executor.stop()
+        else:
+            executor.kill()
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield presses
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield presses
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,172 @@
+"""Study files: TOML tables that say what is run, validated into a frozen `Study`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from sublim_causal.declared import find_declared, list_declared, read_toml, validate_declared
+from sublim_causal.errors import RequestError, nearest
+from sublim_causal.experiment.config import ArmConfig, Experiment
+from sublim_causal.experiment.data import validate_data
+from sublim_causal.experiment.interventions import build_intervention
+from sublim_causal.experiment.interventions.base import Intervention
+
+Name = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}$")]
+"""A name that is a file name: no slash, no control character, no leading dot, 100 at most."""
+
+
+class Study(Experiment):
+    """A study: an experiment, and for how many seeds it is run."""
+
+    name: Name
+    """Name of the study and, unless `--out` says otherwise, of its directory under `runs/`."""
+    title: str = Field(default="", max_length=300)
+    """What the study is about, in one line."""
+    seeds: int = Field(default=8, ge=1, le=1_000_000)
+    """Replicates: seeds 0 to seeds - 1, each run under every arm."""
+    arms: dict[Name, ArmConfig] = Field(min_length=1)
+    """Arms by name; all arms of a seed share initialisation, teacher, inputs and order."""
+
+    def interventions(self) -> dict[str, Intervention]:
+        """Build every arm's intervention.
+
+        Raises
+        ------
+        RequestError
+            If an arm names an unknown intervention or a wrong option.
+        """
+        return {
+            name: build_intervention(f"arms.{name}", arm.model_dump())
+            for name, arm in self.arms.items()
+        }
+
+
+def load_study(
+    name: str,
+    *,
+    settings: Iterable[str] = (),
+    seeds: int | None = None,
+    arms: Iterable[str] | None = None,
+) -> Study:
+    """Read and validate a study file.
+
+    Parameters
+    ----------
+    name : str
+        A path, or the name of a built-in study.
+    settings : iterable of str
+        Changes ``field.of.section=value``; values are TOML, anything else is a string.
+    seeds : int, optional
+        Replaces the file's number of seeds.
+    arms : iterable of str, optional
+        The arms to keep, in this order.
+
+    Raises
+    ------
+    RequestError
+        If the file, a field, an arm or an intervention is wrong.
+    """
+    table = read_toml(find_declared("studies", name), "studies")
+    for setting in settings:
+        apply_setting(table, setting)
+    if seeds is not None:
+        table["seeds"] = seeds
+    if arms is not None:
+        table["arms"] = select_arms(table.get("arms", {}), list(arms))
+    study = validate_declared(Study, table, "")
+    study.interventions()
+    validate_data(study)
+    return study
+
+
+def apply_setting(table: dict[str, Any], setting: str) -> None:
+    """Write one ``key=value`` into the nested `table`.
+
+    Raises
+    ------
+    RequestError
+        If it has no ``=``, or its path runs through a plain value.
+    """
+    key, equals, text = setting.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise RequestError("--set", setting, "field=value, as in distillation.epochs=2")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise RequestError("--set", setting, f"a field; {part!r} has no fields")
+    table[path[-1]] = value
+
+
+def select_arms(arms: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """Return the named arms.
+
+    Raises
+    ------
+    RequestError
+        If the study has no such arm.
+    """
+    for name in names:
+        if name not in arms:
+            raise RequestError(
+                "--arms", name, f"arms of the study: {', '.join(arms)}", nearest(name, arms)
+            )
+    return {name: arms[name] for name in names}
+
+
+def definition(study: Study, precision: str) -> dict[str, Any]:
+    """Everything that determines the numbers of a replicate, flat, by dotted name.
+
+    The number of seeds and the choice of arms are not part of it, so both can grow.
+    """
+    table = study.model_dump(mode="json", by_alias=True, exclude={"title", "seeds", "arms"})
+    return {**flatten(table), "precision": precision}
+
+
+def arm_definition(study: Study, arm: str) -> dict[str, Any]:
+    """The arm's intervention with its options, flat; defaults are filled in."""
+    built = study.interventions()[arm]
+    options = built.model_dump(mode="json") if hasattr(built, "model_dump") else {}
+    return flatten({**options, **study.arms[arm].model_dump(mode="json")})
+
+
+def digest(study: Study, precision: str) -> str:
+    """Hash of what defines the experiment: 16 hexadecimal digits."""
+    arms = {arm: arm_definition(study, arm) for arm in sorted(study.arms)}
+    text = json.dumps([definition(study, precision), arms], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested tables into one, by dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def built_in_studies() -> dict[str, str]:
+    """Return the titles of the built-in studies by name."""
+    return {
+        name: str(read_toml(path, "studies").get("title", ""))
+        for name, path in list_declared("studies").items()
+    }
+
+
+def study_path(name: str) -> Path:
+    """Return the file that `name` means."""
+    return find_declared("studies", name)

@@ -1,0 +1,57 @@
+"""The table at the end of a run: arms, with paired intervals by seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from sublim_causal.analysis.contrasts import mean_interval, paired_contrast
+from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.store.tables import read_table
+
+COLUMNS = ["seed", "arm", "status", "final_accuracy", "mean_cos_gradient", "share_positive"]
+REFERENCE = "baseline"
+
+
+def arm_table(run: Path, arms: list[str]) -> Table:
+    """Return final accuracy, difference to baseline, and alignment of every arm.
+
+    Intervals are 95 % t intervals over seeds; the difference is paired by seed.
+    """
+    replicates = read_table(run, "replicates", columns=[*COLUMNS, "mean_cos_update"])
+    arms = [arm for arm in arms if (replicates["arm"] == arm).any()]
+    table = Table(title="Final test accuracy and alignment, means over seeds [95 % interval]")
+    for heading in ("arm", "seeds", "accuracy", f"minus {REFERENCE} (paired)"):
+        table.add_column(heading)
+    for heading in ("cos gradient", "positive", "cos update"):
+        table.add_column(heading, justify="right")
+    for arm in arms:
+        rows = replicates[(replicates["arm"] == arm) & (replicates["status"] == "complete")]
+        if rows.empty:
+            table.add_row(arm, "0", "none complete", "", "", "", "")
+            continue
+        difference = ""
+        if arm != REFERENCE and REFERENCE in arms:
+            contrast = paired_contrast(replicates, "final_accuracy", arm, REFERENCE, interval="t")
+            difference = interval(contrast, sign=True)
+        accuracy = rows["final_accuracy"].to_numpy()
+        means = rows[["mean_cos_gradient", "share_positive", "mean_cos_update"]].mean()
+        table.add_row(
+            arm,
+            str(len(rows)),
+            interval(mean_interval(accuracy, interval="t"), fallback=float(accuracy.mean())),
+            difference,
+            f"{means['mean_cos_gradient']:.4f}",
+            f"{100 * means['share_positive']:.1f} %",
+            f"{means['mean_cos_update']:.4f}",
+        )
+    return table
+
+
+def interval(result: Result, *, sign: bool = False, fallback: float | None = None) -> str:
+    """Write value and limits, or the value alone where there are too few seeds for limits."""
+    form = "+.3f" if sign else ".3f"
+    if isinstance(result, Estimate):
+        return f"{result.value:{form}} [{result.low:{form}}, {result.high:{form}}]"
+    return f"{fallback:{form}} (too few seeds)" if fallback is not None else "too few seeds"

@@ -1,0 +1,142 @@
+"""What a worker process does: hold data and network, train blocks, write their tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.batches import steps_per_epoch
+from sublim_causal.experiment.data import SOURCES, ImageData, to_tensors
+from sublim_causal.experiment.interventions.base import LogitSplit
+from sublim_causal.store.tables import write_block
+from sublim_causal.study.plan import Block
+from sublim_causal.study.records import tables
+from sublim_causal.study.spec import Study
+
+if TYPE_CHECKING:
+    import torch
+
+    from sublim_causal.experiment.networks import Network
+
+Precision = Literal["fp64", "fp32", "tf32", "bf16"]
+MATMUL_PRECISION = {"fp64": "highest", "fp32": "highest", "tf32": "high", "bf16": "medium"}
+"""Matrix products inside; parameters, gradients and optimizer stay float32 (float64 for fp64)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs, sent to it once.
+
+    Attributes
+    ----------
+    study : Study
+    run : Path
+        Where tables are written.
+    images : ImageData
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+    precision : str
+    path : tuple of str
+        Where the study's own modules are looked for.
+    """
+
+    study: Study
+    run: Path
+    images: ImageData
+    device: str
+    precision: Precision
+    path: tuple[str, ...]
+
+
+def choose_device(name: str) -> str:
+    """Return ``"cuda"`` or ``"cpu"``; ``"auto"`` takes a GPU where there is one.
+
+    Raises
+    ------
+    RequestError
+        If the device is unknown or not there.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if available else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise RequestError("--device", name, "auto, cpu or cuda")
+    if name == "cuda" and not available:
+        raise RequestError("--device", name, "cpu or auto", "torch finds no CUDA device here")
+    return name
+
+
+def make_network(study: Study) -> Network:
+    """Build the study's network.
+
+    Raises
+    ------
+    RequestError
+        If the model or its options are wrong.
+    """
+    from sublim_causal.experiment.models import build_network
+
+    source = SOURCES[study.data.name]
+    return build_network(study.model, source.shape, source.classes)
+
+
+def configure_torch(precision: Precision) -> torch.dtype:
+    """Set one thread and the precision of matrix products; return the dtype of everything."""
+    import torch
+
+    # One thread a process: threads that share one small product mostly wait for each other.
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision(MATMUL_PRECISION[precision])
+    return torch.float64 if precision == "fp64" else torch.float32
+
+
+def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
+    """Load data and network once; return the function that runs and writes a block.
+
+    The function takes a block and a callback for every optimizer step, and returns the block's
+    replicate rows.
+    """
+    import torch
+
+    from sublim_causal.experiment.distillation import run_block
+
+    dtype = configure_torch(job.precision)
+    device = torch.device(job.device)
+    data = to_tensors(job.images, device, dtype)
+    network = make_network(job.study)
+    interventions = job.study.interventions()
+    split = LogitSplit(SOURCES[job.study.data.name].classes, job.study.model.auxiliary)
+    student = job.study.distillation
+    per_epoch = steps_per_epoch(student.examples, student.batch_size)
+
+    def run(block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
+        results = run_block(
+            job.study,
+            block.seeds,
+            {arm: interventions[arm] for arm in block.arms},
+            network,
+            data,
+            split,
+            after_step=after_step,
+        )
+        rows = []
+        for arm, result in results.items():
+            frames = tables(result, block.seeds, per_epoch)
+            write_block(job.run, block.name, arm, frames)
+            rows.append(frames["replicates"].assign(arm=arm))
+        return pd.concat(rows, ignore_index=True)
+
+    return run
+
+
+def start_method() -> str:
+    """How workers start: ``"forkserver"``, which imports torch once, where there is one."""
+    return "forkserver" if os.name == "posix" else "spawn"
