@@ -126,6 +126,19 @@ def remove_block(run: Path, arm: str, block: str) -> None:
         _file(run, table, arm, block).unlink(missing_ok=True)
 
 
+def _selected(
+    run: Path, arms: Collection[str] | None, blocks: Collection[str] | None
+) -> list[tuple[str, str]]:
+    if arms is not None and blocks is not None:  # listing thousands of files for one is slow
+        pairs = [(arm, block) for arm in sorted(arms) for block in sorted(blocks)]
+        return [pair for pair in pairs if _file(run, COMMIT_TABLE, *pair).exists()]
+    return [
+        (arm, block)
+        for arm, block in committed(run)
+        if (arms is None or arm in arms) and (blocks is None or block in blocks)
+    ]
+
+
 def dataset(
     run: Path,
     table: str,
@@ -144,10 +157,9 @@ def dataset(
     """
     schema = arrow_schema(table, partitioned=False)
     children = []
-    for arm, block in committed(run):
-        wanted = (arms is None or arm in arms) and (blocks is None or block in blocks)
+    for arm, block in _selected(run, arms, blocks):
         path = _file(run, table, arm, block)
-        if wanted and path.exists():
+        if path.exists():
             children.append((str(path), arm))
     if not children:
         raise RunError(f"{run}: no finished block has a table {table!r} yet; run the study first")

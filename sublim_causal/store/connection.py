@@ -1,0 +1,169 @@
+"""Reach an MLflow store, with one kind of error, and find the runs in it that are ours."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sublim_causal.errors import SublimError
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+"""Defaults for MLflow, which can be told these in no other way; what the user has set wins."""
+
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+CONNECT_SECONDS = 5
+
+STUDY = ("study", "", "")
+
+Key = tuple[str, str, str]
+"""Kind (study, arm or replicate), arm and seed of a mirrored run."""
+
+
+class TrackingError(SublimError):
+    """The MLflow store cannot be reached or used; the tables are not affected."""
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """An MLflow run of ours, as it stands in the store."""
+
+    run_id: str
+    digest: str
+    """Digest of the rows it shows; empty while it is being written."""
+    status: str
+    parent: str = ""
+    artifacts: str = ""
+    """Digest of the files stored with it."""
+    has_metrics: bool = False
+
+
+def default_tracking_uri(run: Path) -> str:
+    """Return the store of `run`: the sqlite file ``mlflow.db`` in its parent directory."""
+    return f"sqlite:///{run.resolve().parent / 'mlflow.db'}"
+
+
+def redact(text: str) -> str:
+    """Return `text` with user names, passwords and tokens of the addresses in it blotted out."""
+    text = re.sub(r"(?<=://)[^/\s]*@", "***@", text)
+    return re.sub(r"(?i)\b(password|passwd|pwd|token|secret)=[^&\s]*", r"\1=***", text)
+
+
+@contextmanager
+def reaching(tracking_uri: str) -> Iterator[None]:
+    """Turn what MLflow raises into a `TrackingError`, and keep it and its libraries quiet."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "urllib3")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+        reason = str(error).strip() or type(error).__name__
+        raise TrackingError(
+            redact(
+                f"the MLflow store {tracking_uri} cannot be used: {reason}\n"
+                "remedy: start it or correct its address, then mirror the run with `sync`; "
+                "the tables of the run are complete without it"
+            )
+        ) from None  # the cause may spell out the password
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def database_file(tracking_uri: str) -> Path:
+    """Return the file of an sqlite store."""
+    return Path(tracking_uri.partition(":///")[2].partition("?")[0])
+
+
+def connect(tracking_uri: str) -> Any:
+    """Return MLflow's client of a store, which is made if it is an sqlite file that is not there.
+
+    To be called within `reaching`.
+    """
+    from mlflow import MlflowClient
+
+    _check_reachable(tracking_uri)
+    return MlflowClient(tracking_uri=tracking_uri)
+
+
+def _check_reachable(tracking_uri: str) -> None:
+    """Raise an `OSError` at once where MLflow would retry for minutes: it does for databases."""
+    parts = urlsplit(tracking_uri)
+    dialect = parts.scheme.partition("+")[0]
+    if dialect == "sqlite":
+        database = database_file(tracking_uri)
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(database, timeout=CONNECT_SECONDS)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+    elif dialect in DATABASE_PORTS and parts.hostname:
+        address = (parts.hostname, parts.port or DATABASE_PORTS[dialect])
+        socket.create_connection(address, timeout=CONNECT_SECONDS).close()
+
+
+def find_experiment(client: Any, tracking_uri: str, name: str) -> str:
+    """Return the id of the experiment `name`, which is made or restored where it is not there."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        local = tracking_uri.startswith("sqlite")
+        artifacts = database_file(tracking_uri).resolve().parent / "mlartifacts"
+        return client.create_experiment(
+            name,
+            artifact_location=artifacts.as_uri() if local else None,
+            tags={"mlflow.experimentKind": "custom_model_development"},
+        )
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+def find_runs(client: Any, experiment_id: str, run_id: str) -> dict[Key, Mirrored]:
+    """Return the MLflow runs that mirror the run `run_id`.
+
+    Of several with one key, which two mirrors at once can leave, all but one are deleted.
+    """
+    known: dict[Key, Mirrored] = {}
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`sublim.run` = '{run_id}'",
+            max_results=1000,
+            page_token=token,
+        )
+        for run in page:
+            tags = run.data.tags
+            key = (tags["sublim.kind"], tags["sublim.arm"], tags["sublim.seed"])
+            if key in known:
+                client.delete_run(run.info.run_id)
+                continue
+            known[key] = Mirrored(
+                run_id=run.info.run_id,
+                digest=tags["sublim.digest"],
+                status=run.info.status,
+                parent=tags.get("mlflow.parentRunId", ""),
+                artifacts=tags.get("sublim.artifacts", ""),
+                has_metrics=bool(run.data.metrics),
+            )
+        token = page.token
+        if not token:
+            return known

@@ -1,0 +1,391 @@
+"""Mirror a run in MLflow, for browsing: one run per study, arm and replicate.
+
+The tables are the record; the mirror is made from them alone and may be thrown away. Its runs are
+found again by the tags ``sublim.run``, ``sublim.kind``, ``sublim.arm`` and ``sublim.seed``, and
+carry a digest of what they mirror, so that a run is written once and replaced when its rows
+change. MLflow is imported on first use only, and none of its global state is touched.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sublim_causal.store import tables
+from sublim_causal.store.connection import (
+    STUDY,
+    Key,
+    Mirrored,
+    connect,
+    find_experiment,
+    find_runs,
+    reaching,
+)
+from sublim_causal.store.curves import (
+    Point,
+    arm_points,
+    block_curves,
+    digest_of_files,
+    digest_of_rows,
+    figures,
+    flatten,
+    metric_name,
+    summary,
+)
+from sublim_causal.store.manifest import read_manifest
+
+REPLICATE_LIMIT = 500
+"""Above this number of replicates only the study and its arms are mirrored, unless asked."""
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a mirror holds after `Mirror.finish`."""
+
+    experiment_id: str
+    """MLflow experiment, named as the study."""
+    study_run_id: str
+    """MLflow run of the study."""
+    written: int
+    """Replicates written or replaced by this mirror."""
+    unchanged: int
+    """Replicates that were there already."""
+    left_out: int
+    """Replicates in the tables that the mirror does not show one by one."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """An open mirror of one run directory, made by `open_mirror`. Not for concurrent calls."""
+
+    run: Path
+    tracking_uri: str = field(repr=False)
+    replicates: bool
+    _manifest: dict[str, Any] = field(repr=False)
+    _client: Any = field(repr=False)
+    _experiment_id: str
+    _known: dict[Key, Mirrored] = field(repr=False)
+    _seen: set[tuple[str, str]] = field(default_factory=set, repr=False)
+    _written: list[Key] = field(default_factory=list, repr=False)
+
+    def mirror_new(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Write the replicates of committed blocks that are not mirrored yet.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called after each arm of a block with the number done and the number in all.
+
+        Returns
+        -------
+        int
+            Replicates written.
+
+        Raises
+        ------
+        TrackingError
+            If the store cannot be reached; call again, or `sync`, to continue.
+        """
+        if not self.replicates:
+            return 0
+        new = [pair for pair in tables.committed(self.run) if pair not in self._seen]
+        before = len(self._written)
+        for done, (arm, block) in enumerate(new, start=1):
+            self._mirror_block(arm, block)
+            self._seen.add((arm, block))
+            if progress:
+                progress(done, len(new))
+        return len(self._written) - before
+
+    def finish(self) -> SyncResult:
+        """Write the arms and the study: mean curves, final figures, summary and report.
+
+        The study's run is closed if the manifest says when it was finished; so call this after
+        the manifest is final. May be called again.
+
+        Raises
+        ------
+        TrackingError
+            If the store cannot be reached.
+        """
+        rows = self._replicate_rows()
+        with reaching(self.tracking_uri):
+            self._drop_others(rows)
+            if len(rows):
+                self._mirror_means(rows)
+                self._upload(rows)
+            self._adopt()
+            self._close()
+        mirrored = sum(kind == "replicate" for kind, _, _ in self._known)
+        return SyncResult(
+            experiment_id=self._experiment_id,
+            study_run_id=self._study().run_id,
+            written=len(self._written),
+            unchanged=mirrored - len(self._written),
+            left_out=len(rows) - mirrored,
+        )
+
+    def _replicate_rows(self) -> pd.DataFrame:
+        if any(tables.committed(self.run)):
+            return tables.read_table(self.run, "replicates")
+        return pd.DataFrame({"arm": [], "seed": []})
+
+    def _mirror_block(self, arm: str, block: str) -> None:
+        rows = tables.read_table(self.run, "replicates", arms=[arm], blocks=[block])
+        seeds = {seed: rows[rows["seed"] == seed] for seed in rows["seed"].tolist()}
+        stale = {
+            seed: row
+            for seed, row in seeds.items()
+            if not self._holds(("replicate", arm, str(seed)), digest_of_rows(row))
+        }
+        if not stale:
+            return
+        curves = block_curves(self.run, arm, block)
+        with reaching(self.tracking_uri):
+            for seed, row in stale.items():
+                self._mirror_replicate(arm, seed, row, curves.get(seed, []))
+
+    def _mirror_replicate(
+        self, arm: str, seed: int, row: pd.DataFrame, curves: list[Point]
+    ) -> None:
+        values = row.iloc[0]
+        key = ("replicate", arm, str(seed))
+        self._write(
+            key,
+            digest_of_rows(row),
+            name=f"{arm} seed {seed}",
+            params={"seed": str(seed)} | self._arm_params(arm),
+            points=curves + figures(values),
+            tags={"sublim.status": values["status"], "sublim.reason": values["reason"]},
+            status="FINISHED" if values["status"] == "complete" else "FAILED",
+            seconds=0.0 if pd.isna(values["seconds"]) else values["seconds"],
+        )
+        self._written.append(key)
+
+    def _mirror_means(self, rows: pd.DataFrame) -> None:
+        digest = digest_of_rows(rows)
+        stale = self._study().digest != digest
+        means: list[Point] = []
+        for arm in sorted(rows["arm"].unique()):
+            of_arm = rows[rows["arm"] == arm]
+            key, arm_digest = ("arm", arm, ""), digest_of_rows(of_arm)
+            if not stale and self._holds(key, arm_digest):
+                continue
+            points = arm_points(self.run, arm, of_arm)
+            means += [(f"{metric_name(arm)}/{name}", step, value) for name, step, value in points]
+            if not self._holds(key, arm_digest):
+                self._write(key, arm_digest, name=arm, params=self._arm_params(arm), points=points)
+        if stale:
+            self._mirror_study(digest, means)
+
+    def _mirror_study(self, digest: str, means: list[Point]) -> None:
+        if self._study().has_metrics:  # MLflow cannot delete points, so the run is replaced
+            self._create_study()
+        study = replace(self._study(), has_metrics=True)
+        self._known[STUDY] = study
+        self._log(study.run_id, points=means)
+        self._client.set_tag(study.run_id, "sublim.digest", digest)
+        self._known[STUDY] = replace(study, digest=digest)
+
+    def _study(self) -> Mirrored:
+        """Return the study's run, which is made where there is none."""
+        if STUDY not in self._known:
+            self._create_study()
+        return self._known[STUDY]
+
+    def _create_study(self) -> None:
+        arms = self._manifest["study"].get("arms")
+        self._write(
+            STUDY,
+            digest="",
+            name=self._manifest["name"],
+            params=self._study_params() | (flatten(arms, "arms") if arms else {}),
+            tags={"mlflow.note.content": str(self._manifest.get("title", ""))},
+            status="RUNNING",
+        )
+
+    def _arm_params(self, arm: str) -> dict[str, str]:
+        arms = self._manifest["study"].get("arms")
+        options = arms.get(arm, {}) if isinstance(arms, Mapping) else {}
+        return {"arm": arm} | (flatten(options, "arm") if options else {}) | self._study_params()
+
+    def _study_params(self) -> dict[str, str]:
+        study = {name: value for name, value in self._manifest["study"].items() if name != "arms"}
+        names = ("device", "precision")
+        return flatten(study) | {n: str(self._manifest[n]) for n in names if n in self._manifest}
+
+    def _holds(self, key: Key, digest: str) -> bool:
+        known = self._known.get(key)
+        return known is not None and known.digest == digest and known.status != "RUNNING"
+
+    def _write(
+        self,
+        key: Key,
+        digest: str,
+        *,
+        name: str,
+        params: Mapping[str, str],
+        points: list[Point] | None = None,
+        tags: Mapping[str, str] | None = None,
+        status: str = "FINISHED",
+        seconds: float = 0.0,
+    ) -> None:
+        """Write a whole run in place of what the store has under `key`; its status goes last."""
+        if key in self._known:
+            self._client.delete_run(self._known.pop(key).run_id)
+        parent = "" if key == STUDY else self._study().run_id
+        start = _milliseconds(self._manifest["created"])
+        run = self._client.create_run(
+            self._experiment_id,
+            start_time=start,
+            run_name=name,
+            tags={
+                "sublim.run": self._manifest["run_id"],
+                **dict(zip(("sublim.kind", "sublim.arm", "sublim.seed"), key, strict=True)),
+                "sublim.digest": digest,
+                "mlflow.source.name": "sublim_causal",
+                "mlflow.source.git.commit": str(self._manifest.get("git_revision") or ""),
+                **({"mlflow.parentRunId": parent} if parent else {}),
+                **(tags or {}),
+            },
+        )
+        written = Mirrored(run.info.run_id, digest, "RUNNING", parent, has_metrics=bool(points))
+        self._known[key] = written
+        self._log(written.run_id, params=params, points=points or [])
+        if status != "RUNNING":
+            end = start + round(1000 * seconds)
+            self._client.set_terminated(written.run_id, status=status, end_time=end)
+            self._known[key] = replace(written, status=status)
+
+    def _log(
+        self, run_id: str, *, params: Mapping[str, str] | None = None, points: list[Point]
+    ) -> None:
+        from mlflow.entities import Metric, Param
+
+        # One time for all points: a point that is sent again after an error replaces itself.
+        time = _milliseconds(self._manifest["created"])
+        metrics = [Metric(name, value, time, step) for name, step, value in points]
+        parameters = [Param(metric_name(n)[:250], v[:6000]) for n, v in (params or {}).items()]
+        for start in range(0, len(parameters), 100):
+            self._client.log_batch(run_id, params=parameters[start : start + 100])
+        for start in range(0, len(metrics), 1000):
+            self._client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+    def _drop_others(self, rows: pd.DataFrame) -> None:
+        """Delete the runs of arms and replicates that the tables do not hold any more."""
+        pairs = set(zip(rows["arm"], rows["seed"].astype(str), strict=True))
+        present = {("replicate", *pair) for pair in pairs} | {("arm", arm, "") for arm, _ in pairs}
+        for key in self._known.keys() - present - {STUDY}:
+            self._client.delete_run(self._known.pop(key).run_id)
+
+    def _adopt(self) -> None:
+        """Hang the other runs under the study's run, which may have been replaced."""
+        study = self._study().run_id
+        for key, known in self._known.items():
+            if key != STUDY and known.parent != study:
+                self._client.set_tag(known.run_id, "mlflow.parentRunId", study)
+                self._known[key] = replace(known, parent=study)
+
+    def _upload(self, rows: pd.DataFrame) -> None:
+        """Store summary, replicates, manifest, study file and report with the study's run."""
+        study = self._study()
+        with tempfile.TemporaryDirectory() as directory:
+            summary(rows).to_csv(Path(directory) / "summary.csv", index=False)
+            rows.to_csv(Path(directory) / "replicates.csv", index=False)
+            files = {path.name: path for path in Path(directory).iterdir()} | _documents(self.run)
+            digest = digest_of_files(files)
+            if digest == study.artifacts:
+                return
+            for name, path in files.items():
+                folder = name.rpartition("/")[0]
+                self._client.log_artifact(study.run_id, str(path), folder or None)
+        self._client.set_tag(study.run_id, "sublim.artifacts", digest)
+        self._known[STUDY] = replace(study, artifacts=digest)
+
+    def _close(self) -> None:
+        study, finished = self._study(), read_manifest(self.run).get("finished")
+        if finished and study.status != "FINISHED":
+            self._client.set_terminated(
+                study.run_id, status="FINISHED", end_time=_milliseconds(finished)
+            )
+            self._known[STUDY] = replace(study, status="FINISHED")
+
+
+def open_mirror(run: Path, tracking_uri: str, *, replicates: bool = True) -> Mirror:
+    """Open the mirror of a run directory, and make the store, experiment and study's run.
+
+    Parameters
+    ----------
+    run : Path
+        Run directory; its manifest must be there, blocks need not.
+    tracking_uri : str
+        MLflow tracking store: ``sqlite:///...``, another database, or a server's address.
+    replicates : bool
+        Whether to write a run for each replicate, or for the study and its arms only.
+
+    Raises
+    ------
+    RunError
+        If `run` is no run directory.
+    TrackingError
+        If the store cannot be reached, within about 15 seconds.
+    """
+    manifest = read_manifest(run)
+    with reaching(tracking_uri):
+        client = connect(tracking_uri)
+        experiment_id = find_experiment(client, tracking_uri, manifest["name"])
+        known = find_runs(client, experiment_id, manifest["run_id"])
+        mirror = Mirror(run, tracking_uri, replicates, manifest, client, experiment_id, known)
+        mirror._study()
+    return mirror
+
+
+def sync(
+    run: Path,
+    tracking_uri: str,
+    *,
+    replicates: bool | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SyncResult:
+    """Complete the mirror of a run directory; a second call changes nothing.
+
+    Parameters
+    ----------
+    run, tracking_uri
+        As for `open_mirror`.
+    replicates : bool, optional
+        Whether to write a run for each replicate; by default if there are at most
+        `REPLICATE_LIMIT`.
+    progress : callable, optional
+        As for `Mirror.mirror_new`.
+
+    Raises
+    ------
+    RunError
+        If `run` is no run directory or has no finished block.
+    TrackingError
+        If the store cannot be reached.
+    """
+    read_manifest(run)
+    if replicates is None:
+        rows = tables.dataset(run, "replicates").count_rows()
+        replicates = rows <= REPLICATE_LIMIT
+    mirror = open_mirror(run, tracking_uri, replicates=replicates)
+    mirror.mirror_new(progress)
+    return mirror.finish()
+
+
+def _documents(run: Path) -> dict[str, Path]:
+    """Return the files of a run that are not tables, by their path within it."""
+    paths = [run / "manifest.json", run / "study.toml", *sorted((run / "report").rglob("*"))]
+    return {path.relative_to(run).as_posix(): path for path in paths if path.is_file()}
+
+
+def _milliseconds(moment: str) -> int:
+    return round(1000 * datetime.fromisoformat(moment).timestamp())

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sublim_causal.errors import RunError
+from sublim_causal.store.manifest import read_manifest, write_manifest
+
+MANIFEST = {
+    "schema_version": 1,
+    "run_id": "ab12",
+    "name": "démo",
+    "study": {"arms": {}},
+    "created": "2030-01-02T03:04:05+00:00",
+}
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    assert read_manifest(tmp_path) == MANIFEST
+
+
+def test_a_directory_without_manifest_is_no_run(tmp_path: Path) -> None:
+    for run in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(RunError, match="not a run directory"):
+            read_manifest(run)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"schema_version": 1, ', "damaged"),
+        ("[1, 2]", "list instead of an object"),
+        (json.dumps({**MANIFEST, "schema_version": "1"}), "instead of a whole number"),
+        (json.dumps({"schema_version": 1, "name": "demo"}), "lacks run_id, study, created"),
+        (json.dumps({**MANIFEST, "schema_version": 99}), "upgrade sublim_causal"),
+    ],
+)
+def test_a_damaged_or_newer_manifest_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(RunError, match=reason):
+        read_manifest(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_damage(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(b"\xff\xfe\x00{")
+    with pytest.raises(RunError, match="damaged"):
+        read_manifest(tmp_path)

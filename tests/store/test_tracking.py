@@ -1,0 +1,439 @@
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sublim_causal.errors import RunError
+from sublim_causal.store import tables
+from sublim_causal.store.connection import (
+    TrackingError,
+    connect,
+    database_file,
+    default_tracking_uri,
+    reaching,
+    redact,
+)
+from sublim_causal.store.curves import CURVES, MAX_POINTS
+from sublim_causal.store.manifest import read_manifest, write_manifest
+from sublim_causal.store.tracking import open_mirror, sync
+
+MakeRun = Callable[..., Path]
+
+# MLflow's own use of SQLAlchemy.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a made sqlite store without experiments: making one takes MLflow a second."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with reaching(""):
+        connect(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def uri(empty_store: Path, tmp_path: Path) -> str:
+    (tmp_path / "runs").mkdir()
+    shutil.copy(empty_store, tmp_path / "runs" / "mlflow.db")
+    return default_tracking_uri(tmp_path / "runs" / "demo")
+
+
+def client_of(uri: str) -> Any:
+    with reaching(uri):
+        return connect(uri)
+
+
+def runs_of(uri: str, kind: str, name: str = "demo") -> dict[tuple[str, str], Any]:
+    """Return the runs of a kind by arm and seed, and check that none is there twice."""
+    client = client_of(uri)
+    experiment = client.get_experiment_by_name(name)
+    runs = client.search_runs([experiment.experiment_id], f"tags.`sublim.kind` = '{kind}'")
+    keyed = {(run.data.tags["sublim.arm"], run.data.tags["sublim.seed"]): run for run in runs}
+    assert len(keyed) == len(runs)
+    return keyed
+
+
+def everything(uri: str) -> list[object]:
+    """Return all that the store knows of the runs, the points of every curve among it."""
+    client = client_of(uri)
+    experiment = client.get_experiment_by_name("demo")
+    return [
+        (
+            run.to_dictionary(),
+            [
+                dict(point)
+                for metric in sorted(run.data.metrics)
+                for point in client.get_metric_history(run.info.run_id, metric)
+            ],
+        )
+        for run in client.search_runs([experiment.experiment_id], run_view_type=3)
+    ]
+
+
+def test_a_run_for_the_study_each_arm_and_each_replicate(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=range(3))
+    result = sync(run, uri)
+    assert (result.written, result.unchanged, result.left_out) == (6, 0, 0)
+
+    (study,) = runs_of(uri, "study").values()
+    arms, replicates = runs_of(uri, "arm"), runs_of(uri, "replicate")
+    assert study.info.run_id == result.study_run_id
+    assert set(arms) == {("baseline", ""), ("projection", "")}
+    assert set(replicates) == {(a, str(s)) for a in ("baseline", "projection") for s in range(3)}
+    for child in [*arms.values(), *replicates.values()]:
+        assert child.data.tags["mlflow.parentRunId"] == study.info.run_id
+        assert child.data.tags["sublim.run"] == read_manifest(run)["run_id"]
+        assert child.info.status == "FINISHED"
+
+
+def test_a_replicate_shows_parameters_figures_and_thinned_curves(
+    make_run: MakeRun, uri: str
+) -> None:
+    run = make_run(seeds=[4], steps=120)
+    sync(run, uri)
+    mirrored = runs_of(uri, "replicate")["projection", "4"]
+    assert mirrored.info.run_name == "projection seed 4"
+    assert mirrored.data.params["seed"] == "4"
+    assert mirrored.data.params["arm"] == "projection"
+    assert mirrored.data.params["arm.strength"] == "1.0"
+    assert mirrored.data.params["distillation.lr"] == "0.0003"
+    assert mirrored.data.params["precision"] == "float32"
+    row = tables.read_table(run, "replicates", arms=["projection"]).iloc[0]
+    assert mirrored.data.metrics["final_accuracy"] == row["final_accuracy"]
+    assert mirrored.info.end_time - mirrored.info.start_time == 2500
+
+    history = client_of(uri).get_metric_history(mirrored.info.run_id, "cos_gradient")
+    steps = tables.read_table(run, "steps", arms=["projection"]).set_index("step")
+    assert len(history) == MAX_POINTS
+    assert {0, 119} <= {point.step for point in history}
+    assert all(point.value == steps.loc[point.step, "cos_gradient"] for point in history)
+
+
+def test_the_study_shows_mean_curves_of_every_arm(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=range(3))
+    result = sync(run, uri)
+    (study,) = runs_of(uri, "study").values()
+    for arm in ("baseline", "projection"):
+        for metrics in CURVES.values():
+            assert {f"{arm}/{metric}" for metric in metrics} <= set(study.data.metrics)
+    last = tables.read_table(run, "steps", arms=["baseline"]).query("step == 119")
+    # A mean of three doubles: only the order of summing may differ.
+    expected = pytest.approx(last["cos_gradient"].mean(), rel=1e-14)
+    assert study.data.metrics["baseline/cos_gradient"] == expected
+    assert runs_of(uri, "arm")["baseline", ""].data.metrics["cos_gradient"] == expected
+    assert study.data.metrics["baseline/replicates_complete"] == 3
+    assert study.data.params["arms.projection.strength"] == "1.0"
+    assert study.info.status == "FINISHED"
+    assert result.experiment_id == study.info.experiment_id
+
+
+def test_summary_tables_and_report_are_stored_with_the_study(make_run: MakeRun, uri: str) -> None:
+    run = make_run()
+    (run / "study.toml").write_text('name = "demo"\n')
+    (run / "report" / "figures").mkdir(parents=True)
+    (run / "report" / "index.html").write_text("<p>first</p>")
+    (run / "report" / "figures" / "forest.svg").write_text("<svg/>")
+    study = sync(run, uri).study_run_id
+    client = client_of(uri)
+    names = {file.path for file in client.list_artifacts(study)}
+    assert names == {"manifest.json", "study.toml", "summary.csv", "replicates.csv", "report"}
+    (stored,) = (run.parent / "mlartifacts").rglob("forest.svg")
+    assert stored.parent.name == "figures"
+
+    (run / "report" / "index.html").write_text("<p>second</p>")
+    assert sync(run, uri).study_run_id == study
+    (index,) = (run.parent / "mlartifacts").rglob("index.html")
+    assert index.read_text() == "<p>second</p>"
+
+
+def test_syncing_twice_changes_nothing(make_run: MakeRun, uri: str) -> None:
+    run = make_run()
+    sync(run, uri)
+    before, content = everything(uri), database_file(uri).read_bytes()
+    result = sync(run, uri)
+    assert (result.written, result.unchanged) == (0, 4)
+    assert everything(uri) == before
+    assert database_file(uri).read_bytes() == content
+
+
+def test_block_by_block_ends_as_a_single_sync_does(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[0], finished=None)
+    mirror = open_mirror(run, uri)
+    assert mirror.mirror_new() == 2
+    assert mirror.mirror_new() == 0
+    assert runs_of(uri, "study")["", ""].info.status == "RUNNING"
+    make_run(seeds=[1])
+    calls: list[tuple[int, int]] = []
+    assert mirror.mirror_new(lambda done, total: calls.append((done, total))) == 2
+    assert calls == [(1, 2), (2, 2)]
+    assert mirror.finish().written == 4
+    assert runs_of(uri, "study")["", ""].info.status == "FINISHED"
+    before = everything(uri)
+    assert sync(run, uri).written == 0
+    assert everything(uri) == before
+
+
+def test_more_seeds_replace_the_means_and_keep_the_replicates(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[0])
+    first = sync(run, uri)
+    kept = {key: one.info.run_id for key, one in runs_of(uri, "replicate").items()}
+    make_run(seeds=[0, 1])
+    second = sync(run, uri)
+    assert (second.written, second.unchanged) == (2, 2)
+    replicates = runs_of(uri, "replicate")
+    assert {key: replicates[key].info.run_id for key in kept} == kept
+    (study,) = runs_of(uri, "study").values()
+    assert study.info.run_id == second.study_run_id != first.study_run_id
+    assert {one.data.tags["mlflow.parentRunId"] for one in replicates.values()} == {
+        study.info.run_id
+    }
+    history = client_of(uri).get_metric_history(study.info.run_id, "baseline/cos_gradient")
+    assert len({point.step for point in history}) == len(history) == MAX_POINTS
+
+
+class Killed(BaseException):
+    """Stands for the end of the process in the middle of a write."""
+
+
+@pytest.mark.parametrize("survived", range(17))
+def test_a_mirror_killed_at_any_call_is_completed(
+    make_run: MakeRun, uri: str, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    from mlflow import MlflowClient
+
+    run = make_run(seeds=[0], arms=["baseline"])
+    with monkeypatch.context() as patch:
+        calls = iter(range(100))
+
+        def killed_in_time(method: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **options: Any) -> Any:
+                if next(calls) >= survived:
+                    raise Killed
+                return method(*args, **options)
+
+            return call
+
+        for name in ("create_run", "log_batch", "set_terminated", "set_tag", "log_artifact"):
+            patch.setattr(MlflowClient, name, killed_in_time(getattr(MlflowClient, name)))
+        with pytest.raises(Killed):
+            sync(run, uri)
+    sync(run, uri)
+    for kind, count in {"study": 1, "arm": 1, "replicate": 1}.items():
+        runs = runs_of(uri, kind)
+        assert len(runs) == count
+        for one in runs.values():
+            assert one.info.status == "FINISHED"
+            prefix = "baseline/" if kind == "study" else ""
+            history = client_of(uri).get_metric_history(one.info.run_id, f"{prefix}cos_gradient")
+            assert len({point.step for point in history}) == len(history) == MAX_POINTS
+    before = everything(uri)
+    sync(run, uri)
+    assert everything(uri) == before
+
+
+def test_a_redone_replicate_replaces_the_old_one(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[0, 1], arms=["baseline"])
+    sync(run, uri)
+    rows = tables.read_table(run, "replicates", blocks=["0001"])
+    diverged = rows.assign(status="diverged", reason="loss is NaN at step 7", final_accuracy=None)
+    tables.write_block(run, "0001", "baseline", {"replicates": diverged})
+    result = sync(run, uri)
+    assert (result.written, result.unchanged) == (1, 1)
+    mirrored = runs_of(uri, "replicate")["baseline", "1"]
+    assert mirrored.info.status == "FAILED"
+    assert mirrored.data.tags["sublim.reason"] == "loss is NaN at step 7"
+    assert "final_accuracy" not in mirrored.data.metrics
+    arm = runs_of(uri, "arm")["baseline", ""].data.metrics
+    assert (arm["replicates_complete"], arm["replicates_diverged"]) == (1, 1)
+    only = tables.read_table(run, "replicates", blocks=["0000"])["final_accuracy"].item()
+    assert arm["final_accuracy"] == only
+
+
+def test_a_replicate_gone_from_the_tables_is_gone_from_the_mirror(
+    make_run: MakeRun, uri: str
+) -> None:
+    run = make_run(seeds=[0, 1])
+    sync(run, uri)
+    tables.remove_block(run, "projection", "0001")
+    sync(run, uri)
+    assert ("projection", "1") not in runs_of(uri, "replicate")
+    assert len(runs_of(uri, "replicate")) == 3
+
+
+def test_two_runs_written_at_once_are_reduced_to_one(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[0])
+    first, second = open_mirror(run, uri), open_mirror(run, uri)
+    first.mirror_new()
+    second.mirror_new()
+    sync(run, uri)
+    assert len(runs_of(uri, "replicate")) == 2
+
+
+def test_without_replicates_only_study_and_arms_are_written(
+    make_run: MakeRun, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sublim_causal.store.tracking.REPLICATE_LIMIT", 3)
+    run = make_run(seeds=[0, 1])
+    result = sync(run, uri)
+    assert (result.written, result.left_out) == (0, 4)
+    assert (len(runs_of(uri, "arm")), len(runs_of(uri, "replicate"))) == (2, 0)
+    assert sync(run, uri, replicates=True).written == 4
+
+
+def test_two_studies_share_a_store(make_run: MakeRun, uri: str) -> None:
+    sync(make_run(seeds=[0], name="demo"), uri)
+    sync(make_run(seeds=[0, 1], name="other"), uri)
+    assert len(runs_of(uri, "replicate", "demo")) == 2
+    assert len(runs_of(uri, "replicate", "other")) == 4
+
+
+def test_a_deleted_experiment_is_restored(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[0])
+    client_of(uri).delete_experiment(sync(run, uri).experiment_id)
+    sync(run, uri)
+    assert len(runs_of(uri, "replicate")) == 2
+
+
+def test_odd_arm_names_and_long_values_are_mirrored(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[0], arms=["a/b=ü %"])
+    manifest = read_manifest(run)
+    write_manifest(
+        run, manifest | {"study": {"note": "x" * 9000, **{str(i): i for i in range(150)}}}
+    )
+    sync(run, uri)
+    assert runs_of(uri, "replicate")["a/b=ü %", "0"].data.params["note"] == "x" * 6000
+    (study,) = runs_of(uri, "study").values()
+    assert "a_2f_b_3d_ü _25_/cos_gradient" in study.data.metrics
+    assert len(study.data.params) == 153
+
+
+def test_a_run_without_finished_blocks_has_an_open_study(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[], finished=None)
+    result = open_mirror(run, uri).finish()
+    assert (result.written, result.unchanged, result.left_out) == (0, 0, 0)
+    assert runs_of(uri, "study")["", ""].info.status == "RUNNING"
+    with pytest.raises(RunError, match="run the study first"):
+        sync(run, uri)
+
+
+def test_the_global_state_of_mlflow_is_left_alone(make_run: MakeRun, uri: str) -> None:
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    sync(make_run(seeds=[0]), uri)
+    assert mlflow.active_run() is None
+    assert mlflow.get_tracking_uri() == before
+
+
+def test_the_mirror_is_silent(
+    make_run: MakeRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sync(make_run(seeds=[0]), f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_module_needs_neither_torch_nor_mlflow() -> None:
+    code = (
+        "import sys, sublim_causal.store.tracking, sublim_causal.store.ui;"
+        "print(sorted({'torch', 'mlflow', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.fixture
+def deaf_port() -> Any:
+    """Yield a port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql", "mysql+pymysql"])
+def test_a_store_that_is_not_there_is_one_clear_error(
+    make_run: MakeRun, closed_port: int, scheme: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run, start = make_run(seeds=[0]), time.monotonic()
+    address = f"{scheme}://me:s3cr@t@127.0.0.1:{closed_port}/db"
+    with pytest.raises(TrackingError, match=r"cannot be used[\s\S]*remedy: ") as caught:
+        sync(run, address)
+    assert time.monotonic() - start < 15
+    assert caught.value.__cause__ is None
+    printed = "".join(capfd.readouterr())
+    assert "s3cr" not in str(caught.value) + repr(caught.value) + printed
+    assert printed == ""
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_is_given_up(make_run: MakeRun, deaf_port: int) -> None:
+    run, start = make_run(seeds=[0]), time.monotonic()
+    with pytest.raises(TrackingError, match="cannot be used"):
+        sync(run, f"http://127.0.0.1:{deaf_port}")
+    assert time.monotonic() - start < 17
+
+
+@pytest.mark.parametrize("content", [b"this is no database at all, but a text" * 200, None])
+def test_an_unusable_database_file_is_one_clear_error(
+    make_run: MakeRun, tmp_path: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "mlflow.db"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(TrackingError, match=re.escape(str(file))):
+        sync(make_run(seeds=[0]), f"sqlite:///{file}")
+
+
+def test_a_store_that_fails_on_the_way_is_repaired_by_sync(
+    make_run: MakeRun, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise MlflowException("connection to http://me:s3cret@host lost")
+
+    run = make_run(seeds=[0, 1])
+    mirror = open_mirror(run, uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", fail)
+        with pytest.raises(TrackingError, match=re.escape("http://***@host lost")):
+            mirror.mirror_new()
+    assert mirror.mirror_new() == 4
+    assert mirror.finish().unchanged == 0
+    assert len(runs_of(uri, "replicate")) == 4
+    assert sync(run, uri).written == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:p@ss@db:5432/x", "postgresql://***@db:5432/x"),
+        ("API request to https://me@host/api failed", "API request to https://***@host/api failed"),
+        ("mssql://host/db?password=abc&x=1", "mssql://host/db?password=***&x=1"),
+        ("sqlite:////data/runs/mlflow.db", "sqlite:////data/runs/mlflow.db"),
+    ],
+)
+def test_credentials_are_blotted_out(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_the_default_store_lies_beside_the_run(tmp_path: Path) -> None:
+    uri = default_tracking_uri(tmp_path / "runs" / "paper")
+    assert database_file(uri) == tmp_path / "runs" / "mlflow.db"
