@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sublim_causal.analysis.simulate import ArmTruth, Truth, simulate, write_run
+from sublim_causal.analysis.simulation import ArmTruth, Truth, simulate, write_run
 from sublim_causal.errors import RequestError
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.schema import TABLES

@@ -1,0 +1,320 @@
+"""The methods a plan can name: one row each, a declaration and a function.
+
+A method of your own: subclass `Declared` with its fields, write a function of
+``(record, declared, settings)`` that returns results, and add a row to `METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from sublim_causal.analysis.contrasts import paired_contrast
+from sublim_causal.analysis.declaration import (
+    EACH,
+    ContrastText,
+    Declared,
+    ReplicateColumn,
+    Settings,
+    StepColumn,
+    arm_pairs,
+    with_unit,
+)
+from sublim_causal.analysis.equivalence import tost
+from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result
+from sublim_causal.analysis.intervals import mean_interval
+from sublim_causal.analysis.measurement import HALVES, corrected_slopes, reliability
+from sublim_causal.analysis.products import finite_columns
+from sublim_causal.analysis.record import Record
+from sublim_causal.analysis.slopes import LEVELS, Split, slope_estimates, slope_model
+
+
+class PairedContrast(Declared):
+    """Mean paired difference of a run-level outcome between arms."""
+
+    outcome: ReplicateColumn
+    """Column of ``replicates``."""
+    contrast: ContrastText
+    """``"projection - baseline"``, or ``"each - baseline"``."""
+
+
+class Equivalence(PairedContrast):
+    """Equivalence of two arms within a margin."""
+
+    margin: float = Field(gt=0, allow_inf_nan=False)
+    """Largest difference that would not matter, in the outcome's unit."""
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    """Level of each one-sided test; the interval has level 1 - 2 alpha."""
+
+
+class SeedSummary(Declared):
+    """Mean over seeds of a summary of each run's steps."""
+
+    outcome: StepColumn
+    """Column of ``steps``."""
+    summary: Literal["mean", "share_positive"]
+    """Mean over the steps, or share of steps above 0."""
+    window: Literal["all", "early", "late", "early - late"] = "all"
+    """`early` is the first epoch, `late` all later ones."""
+    arm: str = EACH
+    """The arm, or each."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Outcome and epoch."""
+        return (self.outcome, "epoch")
+
+
+class StepSlope(Declared):
+    """Per-step slope of an outcome on alignment, from a mixed model."""
+
+    outcome: StepColumn
+    """Column of ``steps``."""
+    predictor: StepColumn
+    """Column of ``steps``."""
+    split: Split = "pooled"
+    """`pooled`; `by_arm`; or `levels`: within a run, between arms, between seeds."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Outcome and predictor."""
+        return (self.outcome, self.predictor)
+
+
+class Reliability(Declared):
+    """Reliability within runs of the alignment, from the two halves of the probe."""
+
+    arm: str = EACH
+    """The arm, or each."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Both halves."""
+        return HALVES
+
+
+class CorrectedSlope(Declared):
+    """Per-step slope within runs on the gradient alignment, plain and freed of its error."""
+
+    outcome: StepColumn
+    """Column of ``steps``."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Outcome and both halves."""
+        return (self.outcome, *HALVES)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the registry.
+
+    Attributes
+    ----------
+    declaration : type
+        Fields that a plan gives for this method.
+    estimate : callable
+        From the record, the declaration and the plan's settings to results.
+    """
+
+    declaration: type[Declared]
+    estimate: Callable[[Record, Any, Settings], Sequence[Result]]
+
+
+def _absent(record: Record, estimand: Estimand, *arms: str) -> NotEstimable | None:
+    """Why the run cannot say anything about `arms`; None where it can."""
+    for arm in arms:
+        if arm not in record.arms:
+            return NotEstimable(
+                estimand, f"the run has no arm {arm!r}; it has {', '.join(record.arms)}"
+            )
+    return None
+
+
+def _for_pairs(
+    record: Record, declared: PairedContrast, estimate: Callable[[Estimand, str, str], Result]
+) -> list[Result]:
+    results: list[Result] = []
+    for arm, reference in arm_pairs(declared.contrast, record.arms):
+        estimand = declared.estimand(
+            with_unit("replicates", declared.outcome),
+            f"{arm} - {reference}",
+            arm if declared.contrast.startswith(f"{EACH} - ") else "",
+        )
+        absent = _absent(record, estimand, arm, reference)
+        results.append(absent or estimate(estimand, arm, reference))
+    return results
+
+
+def _paired_contrast(
+    record: Record, declared: PairedContrast, settings: Settings
+) -> Sequence[Result]:
+    return _for_pairs(
+        record,
+        declared,
+        lambda estimand, arm, reference: paired_contrast(
+            record.replicates,
+            declared.outcome,
+            arm,
+            reference,
+            level=settings.level,
+            interval=declared.interval,
+            estimand=estimand,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        ),
+    )
+
+
+def _equivalence(record: Record, declared: Equivalence, settings: Settings) -> Sequence[Result]:
+    return _for_pairs(
+        record,
+        declared,
+        lambda estimand, arm, reference: tost(
+            record.replicates,
+            declared.outcome,
+            arm,
+            reference,
+            margin=declared.margin,
+            alpha=declared.alpha,
+            interval=declared.interval,
+            estimand=estimand,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        ),
+    )
+
+
+def _for_arms(
+    record: Record,
+    declared: SeedSummary | Reliability,
+    outcome: str,
+    estimate: Callable[[Estimand, pd.DataFrame], Result],
+) -> list[Result]:
+    results: list[Result] = []
+    for arm in record.arms if declared.arm == EACH else (declared.arm,):
+        ending = arm if declared.arm == EACH else ""
+        estimand = declared.estimand(outcome, f"arm {arm}", ending)
+        absent = _absent(record, estimand, arm)
+        rows = record.steps[record.steps["arm"] == arm]
+        results.append(absent or estimate(estimand, rows))
+    return results
+
+
+def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> Sequence[Result]:
+    def estimate(estimand: Estimand, rows: pd.DataFrame) -> Result:
+        values = per_seed_summary(rows, declared.outcome, declared.summary, declared.window)
+        return mean_interval(
+            values,
+            settings.level,
+            estimand=estimand,
+            interval=declared.interval,
+            n_dropped=record.n_seeds - len(values),
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        )
+
+    return _for_arms(
+        record, declared, f"{declared.summary} of {declared.outcome}, {declared.window}", estimate
+    )
+
+
+def per_seed_summary(steps: pd.DataFrame, column: str, summary: str, window: str) -> pd.Series:
+    """Summarise one arm's `column` by seed over a window of epochs.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        seed, epoch and `column` of one arm.
+    summary : {"mean", "share_positive"}
+        Mean, or share of steps above 0.
+    window : {"all", "early", "late", "early - late"}
+        Epoch 0 is early, the others are late; the difference is taken by seed.
+
+    Returns
+    -------
+    Series indexed by seed
+        Seeds without a step in the window are left out.
+
+    Raises
+    ------
+    DataError
+        If a value is missing or infinite.
+    """
+    values = finite_columns(steps, [column])[:, 0]
+    values = (values > 0).astype(float) if summary == "share_positive" else values
+    frame = pd.DataFrame(
+        {"seed": steps["seed"].to_numpy(), "early": steps["epoch"].to_numpy() == 0, "x": values}
+    )
+    if window == "all":
+        return frame.groupby("seed")["x"].mean()
+    means = frame.groupby(["seed", "early"])["x"].mean().unstack()
+    means = means.reindex(columns=[True, False], fill_value=np.nan)
+    parts = {"early": means[True], "late": means[False], "early - late": means[True] - means[False]}
+    return parts[window].dropna()
+
+
+def _reliability(record: Record, declared: Reliability, settings: Settings) -> Sequence[Result]:
+    return _for_arms(
+        record,
+        declared,
+        "reliability of cos_gradient",
+        lambda estimand, rows: reliability(
+            rows,
+            level=settings.level,
+            interval=declared.interval,
+            estimand=estimand,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        ),
+    )
+
+
+def _corrected_slope(
+    record: Record, declared: CorrectedSlope, settings: Settings
+) -> Sequence[Result]:
+    return corrected_slopes(
+        record.steps,
+        declared.outcome,
+        level=settings.level,
+        interval=declared.interval,
+        estimand=declared.estimand(
+            with_unit("steps", declared.outcome), "slope within runs on cos_half_a, cos_half_b"
+        ),
+        n_boot=settings.n_boot,
+        rng=settings.rng,
+    )
+
+
+def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequence[Result]:
+    model = slope_model(
+        record.steps, declared.outcome, declared.predictor, declared.split, arms=record.arms
+    )
+    names = {"pooled": ("",), "by_arm": record.arms, "levels": LEVELS}[declared.split]
+    estimands = {
+        name: declared.estimand(
+            with_unit("steps", declared.outcome),
+            f"slope on {declared.predictor}{', ' * bool(name)}{name}",
+            name,
+        )
+        for name in names
+    }
+    found = slope_estimates(
+        model,
+        estimands,
+        level=settings.level,
+        interval=declared.interval,
+        n_dropped=record.n_seeds - record.steps["seed"].nunique(),
+    )
+    return list(found.values())
+
+
+METHODS: Mapping[str, Method] = {
+    "paired_contrast": Method(PairedContrast, _paired_contrast),
+    "equivalence": Method(Equivalence, _equivalence),
+    "seed_summary": Method(SeedSummary, _seed_summary),
+    "step_slope": Method(StepSlope, _step_slope),
+    "reliability": Method(Reliability, _reliability),
+    "corrected_slope": Method(CorrectedSlope, _corrected_slope),
+}

@@ -1,0 +1,90 @@
+"""What an analysis reads of a run: the replicates, and the steps of complete ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sublim_causal.store.manifest import read_manifest
+from sublim_causal.store.tables import read_table
+
+
+@dataclass(frozen=True)
+class Record:
+    """The tables of a run.
+
+    Attributes
+    ----------
+    name, run_id : str
+        From the manifest.
+    arms : tuple of str
+        Arms with at least one replicate, in the study's order.
+    replicates : DataFrame
+        One row a seed and arm, also of those that are not complete.
+    steps : DataFrame
+        seed, arm and the columns asked for, of complete replicates only; empty without columns.
+    """
+
+    name: str
+    run_id: str
+    arms: tuple[str, ...]
+    replicates: pd.DataFrame
+    steps: pd.DataFrame
+
+    @property
+    def n_seeds(self) -> int:
+        """Seeds with at least one replicate."""
+        return int(self.replicates["seed"].nunique())
+
+    def statuses(self) -> dict[str, int]:
+        """Replicates by status, and by reason where they are not complete."""
+        rows = zip(self.replicates["status"], self.replicates["reason"], strict=True)
+        return dict(sorted(Counter(f"{s}: {r}" if r else str(s) for s, r in rows).items()))
+
+
+def read_record(run: Path, step_columns: Collection[str] = ()) -> Record:
+    """Read what an analysis needs of the run directory `run`.
+
+    Parameters
+    ----------
+    run : Path
+        Run directory.
+    step_columns : collection of str
+        Columns of ``steps`` beside seed and arm.
+
+    Raises
+    ------
+    RunError
+        If `run` is no run directory or has nothing finished yet.
+    """
+    manifest = read_manifest(run)
+    replicates = read_table(run, "replicates").sort_values(["seed", "arm"], ignore_index=True)
+    found = set(replicates["arm"])
+    declared = [arm for arm in manifest["study"].get("arms", {}) if arm in found]
+    steps = pd.DataFrame(columns=["seed", "arm"])
+    if step_columns:
+        wanted = sorted({"step", *step_columns})
+        steps = complete_steps(
+            replicates, read_table(run, "steps", columns=["seed", "arm", *wanted])
+        )
+    return Record(
+        name=str(manifest["name"]),
+        run_id=str(manifest["run_id"]),
+        arms=(*declared, *sorted(found - set(declared))),
+        replicates=replicates,
+        steps=steps,
+    )
+
+
+def complete_steps(replicates: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:
+    """Keep the steps of complete replicates, sorted by seed, arm and step.
+
+    The steps of a diverged run are in the record, but end in infinities.
+    """
+    complete = replicates.loc[replicates["status"] == "complete", ["seed", "arm"]]
+    kept = steps.merge(complete, on=["seed", "arm"], how="inner")
+    return kept.sort_values(["seed", "arm", "step"], ignore_index=True)

@@ -1,0 +1,185 @@
+"""A plan on a run gives every declared estimand a result, the same one each time."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sublim_causal.analysis.estimates import Estimate, NotEstimable
+from sublim_causal.analysis.estimation import analyse
+from sublim_causal.analysis.methods import per_seed_summary
+from sublim_causal.analysis.plan import parse_plan
+from sublim_causal.analysis.simulation import Truth, simulate, write_run
+from sublim_causal.errors import RunError
+
+TRUTH = Truth(n_seeds=10, n_steps=40, steps_per_epoch=10, reliability=0.6, diverged_runs=0.05)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "small", simulate(TRUTH, rng=8))
+
+
+@pytest.fixture(scope="module")
+def plan():
+    sentence = "Some quantity, in one sentence."
+    effect = {"method": "paired_contrast", "outcome": "final_accuracy"}
+    entries = [
+        {"name": "effect", "contrast": "each - baseline", "family": "arms", **effect},
+        {"name": "absent", "contrast": "yoked - baseline", **effect},
+        {
+            **effect,
+            "name": "same",
+            "method": "equivalence",
+            "contrast": "shuffled - baseline",
+            "margin": 0.5,
+        },
+        {
+            "name": "aligned",
+            "method": "seed_summary",
+            "outcome": "cos_gradient",
+            "summary": "share_positive",
+            "window": "early - late",
+            "arm": "baseline",
+        },
+        {"name": "reliability", "method": "reliability"},
+        {"name": "slope", "method": "corrected_slope", "outcome": "gain"},
+    ]
+    return parse_plan(
+        {
+            "name": "small",
+            "families": {"arms": "sign_flip"},
+            "estimand": [{"sentence": sentence, **entry} for entry in entries],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def results(run, plan):
+    return analyse(run, plan)
+
+
+def test_every_declared_estimand_has_its_results(results):
+    assert [one.estimand.name for one in results.results] == [
+        "effect_projection",
+        "effect_liminal",
+        "effect_shuffled",
+        "absent",
+        "same",
+        "aligned",
+        *(f"reliability_{arm}" for arm in TRUTH.arms),
+        "slope_plain",
+        "slope_corrected",
+    ]
+    assert results["effect_projection"].low < -0.35 < results["effect_projection"].high
+    assert results["same"].diagnostics["equivalent"]
+    assert results["same"].level == pytest.approx(0.9)
+    assert results["slope_corrected"].value > results["slope_plain"].value
+
+
+def test_what_was_not_run_says_so(results):
+    absent = results["absent"]
+    assert isinstance(absent, NotEstimable)
+    assert "no arm 'yoked'; it has baseline, projection" in absent.reason
+    with pytest.raises(KeyError, match="effect_projection"):
+        results["nothing"]
+
+
+def test_diverged_replicates_are_counted_and_left_out(results):
+    assert results.statuses == {"complete": 37, "diverged: the loss became infinite": 3}
+    effect = results["effect_projection"]
+    dropped = effect.diagnostics["dropped"]
+    assert effect.n_seeds + effect.n_dropped == 10
+    assert sum(dropped.values()) == effect.n_dropped > 0
+    assert all(reason.endswith("diverged") for reason in dropped)
+
+
+def test_a_family_is_adjusted_and_the_rest_is_not(results):
+    for arm in ("projection", "liminal", "shuffled"):
+        kept = results[f"effect_{arm}"].diagnostics
+        assert kept["adjustment"] == "sign_flip"
+        assert 0 < kept["p_adjusted"] <= 1
+    assert "p_adjusted" not in results["same"].diagnostics
+
+
+def test_holm_is_used_where_the_plan_says_so(run, plan):
+    held = analyse(run, plan.model_copy(update={"families": {"arms": "holm"}}))
+    p = sorted(held[f"effect_{a}"].p_value for a in ("projection", "liminal", "shuffled"))
+    adjusted = [held[f"effect_{a}"].diagnostics["p_adjusted"] for a in ("projection",)]
+    assert adjusted[0] == pytest.approx(3 * p[0])
+
+
+def test_the_same_tables_and_plan_give_the_same_bytes(run, plan, results):
+    assert analyse(run, plan).to_json() == results.to_json()
+
+
+def test_progress_is_told_each_estimand_and_the_end(run, plan):
+    said = []
+    analyse(run, plan, lambda done, total, name: said.append((done, total, name)))
+    assert said[0] == (0, 6, "effect")
+    assert said[-1] == (6, 6, "")
+    assert len(said) == 7
+
+
+def test_json_is_strict_and_carries_what_a_reader_needs(results, plan):
+    document = json.loads(results.to_json(), parse_constant=pytest.fail)
+    assert document["schema"] == "sublim_causal.results/1"
+    assert document["plan_digest"] == plan.digest
+    assert document["n_seeds"] == 10
+    first = document["results"][0]
+    assert first["plan_digest"] == plan.digest
+    assert {"method", "n_seeds", "low", "high", "level", "sentence", "diagnostics"} <= set(first)
+    assert document["results"][3]["status"] == "not estimable"
+
+
+def test_the_frame_has_a_row_a_result(results, plan):
+    frame = results.frame
+    assert len(frame) == len(results.results)
+    assert set(frame["plan_digest"]) == {plan.digest}
+    assert frame["name"].is_unique
+
+
+def test_the_table_shows_results_notes_and_digest(results, plan):
+    text = results.table()
+    assert plan.digest in text
+    assert "effect_projection" in text
+    assert "(90 %)" in text
+    assert "- the run has no arm 'yoked'" in text
+    assert max(len(line) for line in text.split("\nnotes")[0].splitlines()) < 140
+
+
+def test_results_are_written_whole(results, tmp_path):
+    path = results.write(tmp_path / "report" / "results.json")
+    assert json.loads(path.read_text())["run"] == "small"
+
+
+def test_infinite_limits_stay_readable(plan, tmp_path):
+    few = write_run(tmp_path / "few", simulate(Truth(n_seeds=3, n_steps=10)))
+    wide = plan.estimands[0].model_copy(update={"interval": "bootstrap-t"})
+    found = analyse(few, plan.model_copy(update={"estimands": (wide,)}))
+    first = json.loads(found.to_json())["results"][0]
+    assert (first["low"], first["high"]) == ("-inf", "inf")
+
+
+def test_values_that_are_not_finite_make_one_estimand_not_estimable(plan, tmp_path):
+    simulated = simulate(Truth(n_seeds=5, n_steps=10))
+    simulated.tables["steps"].loc[3, "cos_half_a"] = np.nan
+    found = analyse(write_run(tmp_path / "holes", simulated), plan)
+    assert isinstance(found["effect_projection"], Estimate)
+    assert "1 in cos_half_a" in found["slope"].reason
+
+
+def test_a_directory_that_is_no_run_is_refused(tmp_path, plan):
+    with pytest.raises(RunError, match="not a run directory"):
+        analyse(tmp_path, plan)
+
+
+def test_windows_are_the_first_epoch_and_the_rest():
+    steps = pd.DataFrame(
+        {"seed": [0, 0, 0, 0, 1], "epoch": [0, 0, 1, 2, 0], "x": [1.0, -1.0, 3.0, 5.0, 2.0]}
+    )
+    assert per_seed_summary(steps, "x", "mean", "early").to_dict() == {0: 0.0, 1: 2.0}
+    assert per_seed_summary(steps, "x", "mean", "late").to_dict() == {0: 4.0}
+    assert per_seed_summary(steps, "x", "mean", "early - late").to_dict() == {0: -4.0}
+    assert per_seed_summary(steps, "x", "share_positive", "all").to_dict() == {0: 0.75, 1: 1.0}
