@@ -9,8 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sublim_causal.analysis.mixed import fit_mixed as fit_mixed
-
     from sublim_causal.analysis.bootstrap import cluster_bootstrap as cluster_bootstrap
     from sublim_causal.analysis.contrasts import arm_contrasts as arm_contrasts
     from sublim_causal.analysis.contrasts import paired_contrast as paired_contrast
@@ -19,8 +17,10 @@ if TYPE_CHECKING:
     from sublim_causal.analysis.intervals import mean_interval as mean_interval
     from sublim_causal.analysis.measurement import corrected_slopes as corrected_slopes
     from sublim_causal.analysis.measurement import reliability as reliability
+    from sublim_causal.analysis.mixed import fit_mixed as fit_mixed
     from sublim_causal.analysis.plan import load_plan as load_plan
     from sublim_causal.analysis.power import pilot as pilot
+    from sublim_causal.analysis.power import pilots as pilots
     from sublim_causal.analysis.power import power_curve as power_curve
     from sublim_causal.analysis.power import power_table as power_table
     from sublim_causal.analysis.power import seeds_for_equivalence as seeds_for_equivalence
@@ -38,6 +38,7 @@ _HOME = {
     "mean_interval": "intervals",
     "paired_contrast": "contrasts",
     "pilot": "power",
+    "pilots": "power",
     "power_curve": "power",
     "power_table": "power",
     "reliability": "measurement",

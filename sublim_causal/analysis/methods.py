@@ -7,7 +7,7 @@ A method of your own: subclass `Declared` with its fields, write a function of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ from sublim_causal.analysis.declaration import (
     with_unit,
 )
 from sublim_causal.analysis.equivalence import tost
-from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result
+from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.intervals import mean_interval
 from sublim_causal.analysis.measurement import HALVES, corrected_slopes, reliability
 from sublim_causal.analysis.products import finite_columns
@@ -53,7 +53,10 @@ class Equivalence(PairedContrast):
 
 
 class SeedSummary(Declared):
-    """Mean over seeds of a summary of each run's steps."""
+    """Mean over seeds of a summary of each run's steps.
+
+    The null of a share is one half, that of a mean or a difference 0.
+    """
 
     outcome: StepColumn
     """Column of ``steps``."""
@@ -197,12 +200,18 @@ def _for_arms(
         ending = arm if declared.arm == EACH else ""
         estimand = declared.estimand(outcome, f"arm {arm}", ending)
         absent = _absent(record, estimand, arm)
-        rows = record.steps[record.steps["arm"] == arm]
-        results.append(absent or estimate(estimand, rows))
+        found = absent or estimate(estimand, record.steps[record.steps["arm"] == arm])
+        if isinstance(found, Estimate):
+            found = replace(found, n_dropped=record.n_seeds - found.n_seeds)
+        results.append(found)
     return results
 
 
 def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> Sequence[Result]:
+    # A gradient without any bond to the trait is aligned in half of the steps.
+    share = declared.summary == "share_positive" and "-" not in declared.window
+    null = 0.5 if share else 0.0
+
     def estimate(estimand: Estimand, rows: pd.DataFrame) -> Result:
         values = per_seed_summary(rows, declared.outcome, declared.summary, declared.window)
         return mean_interval(
@@ -210,7 +219,8 @@ def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> 
             settings.level,
             estimand=estimand,
             interval=declared.interval,
-            n_dropped=record.n_seeds - len(values),
+            null=null,
+            diagnostics={"null": null},
             n_boot=settings.n_boot,
             rng=settings.rng,
         )

@@ -6,6 +6,7 @@ A pilot's standard deviation is itself uncertain, so every answer is also given 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,23 @@ def pilot(replicates: pd.DataFrame, outcome: str, arm: str, reference: str = "ba
             f"{d.nunique()} distinct differences; a pilot needs at least {MIN_SEEDS} of both"
         )
     return Pilot(outcome, f"{arm} - {reference}", float(d.mean()), float(d.std()), len(d))
+
+
+def pilots(
+    replicates: pd.DataFrame, outcome: str = "final_accuracy", reference: str = "baseline"
+) -> list[Pilot]:
+    """Return a `pilot` of every arm against `reference`, without those that cannot be one.
+
+    Raises
+    ------
+    RequestError
+        If the column or the reference is unknown.
+    """
+    found = []
+    for arm in sorted(set(replicates["arm"]) - {reference}):
+        with contextlib.suppress(DataError):
+            found.append(pilot(replicates, outcome, arm, reference))
+    return found
 
 
 def half_width(sd: float, n_seeds: int, level: float = 0.95) -> float:

@@ -16,6 +16,7 @@ from sublim_causal.analysis.estimates import Estimate, Result
 from sublim_causal.store.tables import write_atomically
 
 SCHEMA = "sublim_causal.results/1"
+_SMALLEST_P = 1e-16
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,9 @@ def _row(one: Result, level: float) -> tuple[str, ...]:
 
 
 def _p(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}"
+    if value is None:
+        return ""
+    return f"{value:.2g}" if value >= _SMALLEST_P else f"<{_SMALLEST_P:g}"
 
 
 def _plain(value: Any) -> Any:

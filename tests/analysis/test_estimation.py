@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from sublim_causal.analysis.estimates import Estimate, NotEstimable
 from sublim_causal.analysis.estimation import analyse
 from sublim_causal.analysis.methods import per_seed_summary
 from sublim_causal.analysis.plan import parse_plan
+from sublim_causal.analysis.record import read_record
 from sublim_causal.analysis.simulation import Truth, simulate, write_run
 from sublim_causal.errors import RunError
 
@@ -76,6 +78,19 @@ def test_every_declared_estimand_has_its_results(results):
     assert results["same"].diagnostics["equivalent"]
     assert results["same"].level == pytest.approx(0.9)
     assert results["slope_corrected"].value > results["slope_plain"].value
+
+
+def test_a_share_is_held_against_one_half(run, plan):
+    share = plan.estimands[3].model_copy(update={"window": "all"})
+    found = analyse(run, plan.model_copy(update={"estimands": (share,)}))["aligned"]
+    values = per_seed_summary(
+        read_record(run, ["cos_gradient", "epoch"]).steps.query("arm == 'baseline'"),
+        "cos_gradient",
+        "share_positive",
+        "all",
+    )
+    assert found.diagnostics["null"] == 0.5
+    assert found.p_value == pytest.approx(stats.ttest_1samp(values, 0.5).pvalue, rel=1e-9)
 
 
 def test_what_was_not_run_says_so(results):

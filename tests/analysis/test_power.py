@@ -74,6 +74,13 @@ def test_a_pilot_gives_table_and_curve(replicates):
     assert pilot["power_equivalence"].is_monotonic_increasing
 
 
+def test_every_usable_arm_is_a_pilot(replicates):
+    single = pd.DataFrame({"seed": [0], "arm": ["liminal"], "y": [1.0]})
+    found = power.pilots(pd.concat([replicates, single]), "y")
+    assert [one.contrast for one in found] == ["projection - baseline"]
+    assert found[0] == power.pilot(replicates, "y", "projection")
+
+
 def test_what_no_number_of_seeds_reaches_is_empty_in_the_table(replicates):
     one = power.pilot(replicates, "y", "projection")
     table = power.power_table([one], wanted=1e-6)
