@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,11 +16,6 @@ def gather(x: Tensor, index: Tensor) -> Tensor:
         offsets = torch.arange(replicates, device=index.device)[:, None] * x.shape[1]
         index, x = index + offsets, x.flatten(0, 1)
     return x.index_select(0, index.flatten()).view(replicates, batch, *x.shape[1:])
-
-
-def gather_labels(labels: Tensor, index: Tensor) -> Tensor:
-    """Take entries `index` ``(R, B)`` of `labels` ``(N,)``."""
-    return labels[index]
 
 
 @dataclass(frozen=True)
@@ -41,11 +35,6 @@ class Step:
     epoch: int
     index: Tensor
     ends_epoch: bool
-
-
-def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Batches of an epoch, the last one possibly smaller."""
-    return math.ceil(examples / batch_size)
 
 
 def steps(

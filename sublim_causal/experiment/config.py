@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +12,11 @@ class Section(BaseModel):
     """A frozen section of a study file that refuses unknown fields."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
     )
 
 
@@ -48,6 +53,10 @@ class TrainingConfig(Section):
     """Examples a step; the last batch of an epoch holds the rest."""
     learning_rate: float = Field(default=3e-4, gt=0, le=10)
     """Adam's step size."""
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """Batches of an epoch over `examples`, the last one possibly smaller."""
+        return math.ceil(examples / self.batch_size)
 
 
 class DistillationConfig(TrainingConfig):
@@ -95,10 +104,16 @@ class Experiment(Section):
     name: str = Field(min_length=1, max_length=100)
     """Name of the study; part of every random stream."""
     data: DataConfig = DataConfig()
+    """Which images."""
     model: ModelConfig = ModelConfig()
+    """The network."""
     teacher: TrainingConfig = TrainingConfig()
+    """The teacher's training on labelled images."""
     distillation: DistillationConfig = DistillationConfig()
+    """The student's training on the teacher's auxiliary logits."""
     probe: ProbeConfig = ProbeConfig()
+    """Where the trait gradient is measured."""
     measure: MeasureConfig = MeasureConfig()
+    """What is recorded."""
     arms: dict[str, ArmConfig] = Field(min_length=1)
     """Arms by name; all arms of a seed share initialisation, teacher, inputs and order."""

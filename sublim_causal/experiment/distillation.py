@@ -26,7 +26,7 @@ from sublim_causal.experiment.alignment import (
     derive,
     measure_trait,
 )
-from sublim_causal.experiment.batches import Step, gather, steps, steps_per_epoch
+from sublim_causal.experiment.batches import Step, gather, steps
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.interventions.base import (
@@ -147,15 +147,6 @@ def classify(network: Network, theta: Tensor, pixels: Tensor, classes: slice) ->
     return logits(network, theta, pixels, classes).transpose(1, 2).contiguous().argmax(dim=1)
 
 
-def total_steps(experiment: Experiment, train: int, arms: int) -> int:
-    """Optimizer steps of one block: the teacher's, and every arm's."""
-    teacher, student = experiment.teacher, experiment.distillation
-    return (
-        steps_per_epoch(train, teacher.batch_size) * teacher.epochs
-        + steps_per_epoch(student.examples, student.batch_size) * student.epochs * arms
-    )
-
-
 @torch.no_grad()
 def run_block(
     experiment: Experiment,
@@ -267,7 +258,7 @@ def new_student(
     """Place an arm's students at the shared initialisation."""
     theta, layout = inputs.theta_0.clone(), inputs.network.layout
     config = experiment.distillation
-    count = steps_per_epoch(config.examples, config.batch_size) * config.epochs
+    count = config.steps_per_epoch(config.examples) * config.epochs
     shape = (count, len(generators), theta.device)
     return Student(
         intervention=intervention,
@@ -289,7 +280,7 @@ def distil(
 ) -> None:
     """Train all arms side by side, so that they share each gathered batch."""
     config, measure = experiment.distillation, experiment.measure
-    per_epoch = steps_per_epoch(config.examples, config.batch_size)
+    per_epoch = config.steps_per_epoch(config.examples)
     auxiliary = inputs.split.columns("auxiliary")
     device = inputs.theta_0.device
     for step in steps(generators, config.examples, config.batch_size, config.epochs, device):

@@ -7,6 +7,7 @@ to it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ class MLP:
     def layout(self) -> Layout:
         """Weights ``(out, in)`` and biases ``(out,)`` named as in ``nn.Sequential``."""
         names, shapes = [], []
-        for i, (n_in, n_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(self.sizes)):
             names += [f"{2 * i}.weight", f"{2 * i}.bias"]
             shapes += [(n_out, n_in), (n_out,)]
         return Layout(tuple(names), tuple(shapes))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.batches import gather, gather_labels, steps
+from sublim_causal.experiment.batches import gather, steps
 from sublim_causal.experiment.config import TrainingConfig
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.losses import cross_entropy
@@ -50,7 +50,7 @@ def train_teacher(
     examples = len(data.train_y)
     for step in steps(generators, examples, config.batch_size, config.epochs, theta.device):
         forward = network.forward(theta, Batch(gather(data.train_x, step.index)))
-        labels = gather_labels(data.train_y, step.index)
+        labels = data.train_y[step.index]
         loss = cross_entropy(forward.logits(classes), labels)
         theta.grad = forward.gradient(loss.derivative, classes)
         optimizer.step()

@@ -23,7 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console()
+TABLE_WIDTH = 110
+"""Columns of a table where the output is not a terminal."""
+out = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
 err = Console(stderr=True)
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]

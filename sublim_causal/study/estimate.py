@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from sublim_causal.experiment.batches import steps_per_epoch
 from sublim_causal.experiment.data import SOURCES, division
 from sublim_causal.study.runner import RunPlan
 from sublim_causal.study.spec import Study
@@ -26,8 +25,8 @@ def estimate_seconds(study: Study, plan: RunPlan, precision: Precision) -> float
     if plan.device != "cpu":
         return None
     teacher, student = study.teacher, study.distillation
-    teacher_steps = steps_per_epoch(division(study.data).train, teacher.batch_size) * teacher.epochs
-    student_steps = steps_per_epoch(student.examples, student.batch_size) * student.epochs
+    teacher_steps = teacher.steps_per_epoch(division(study.data).train) * teacher.epochs
+    student_steps = student.steps_per_epoch(student.examples) * student.epochs
     one_teacher = pass_seconds(study, teacher.batch_size, precision)
     measured = study.measure.alignment
     one_student = pass_seconds(study, student.batch_size, precision)

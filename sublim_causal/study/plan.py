@@ -9,7 +9,6 @@ from itertools import groupby
 from pathlib import Path
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.batches import steps_per_epoch
 from sublim_causal.experiment.data import SOURCES, division
 from sublim_causal.store.tables import committed, read_table, remove_block
 from sublim_causal.study.spec import Study
@@ -33,21 +32,27 @@ class Block:
 
 
 def finished(run: Path) -> dict[str, set[int]]:
-    """Return the seeds that need no rerun, by arm: complete or diverged; failed ones are removed.
+    """Return the seeds that need no rerun, by arm: those that are complete or diverged.
 
     A failed replicate says nothing about the experiment, so its block is run again.
     """
-    columns = ["seed", "arm", "status"]
     if not any(committed(run)):
         return {}
-    replicates = read_table(run, "replicates", columns=columns)
-    if (replicates["status"] == "failed").any():
-        for arm, block in list(committed(run)):
-            part = read_table(run, "replicates", columns=columns, arms=[arm], blocks=[block])
-            if (part["status"] == "failed").any():
-                remove_block(run, arm, block)
-        return finished(run)
-    return {str(arm): set(part["seed"]) for arm, part in replicates.groupby("arm")}
+    replicates = read_table(run, "replicates", columns=["seed", "arm", "status"])
+    kept = replicates[replicates["status"] != "failed"]
+    return {str(arm): set(part["seed"]) for arm, part in kept.groupby("arm")}
+
+
+def remove_failed(run: Path) -> None:
+    """Delete the blocks that failed, so that they are run again."""
+    if not any(committed(run)):
+        return
+    replicates = read_table(run, "replicates", columns=["arm", "status"])
+    failed = set(replicates.loc[replicates["status"] == "failed", "arm"])
+    for arm, block in [pair for pair in committed(run) if pair[0] in failed]:
+        part = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=[block])
+        if (part["status"] == "failed").any():
+            remove_block(run, arm, block)
 
 
 def missing_blocks(study: Study, done: Mapping[str, set[int]], block_size: int) -> list[Block]:
@@ -73,8 +78,8 @@ def block_steps(study: Study, arms: int) -> int:
     """Optimizer steps of one block: the teacher's, and every arm's."""
     teacher, student = study.teacher, study.distillation
     return (
-        steps_per_epoch(division(study.data).train, teacher.batch_size) * teacher.epochs
-        + steps_per_epoch(student.examples, student.batch_size) * student.epochs * arms
+        teacher.steps_per_epoch(division(study.data).train) * teacher.epochs
+        + student.steps_per_epoch(student.examples) * student.epochs * arms
     )
 
 

@@ -28,6 +28,7 @@ from sublim_causal.study.plan import (
     cores,
     finished,
     missing_blocks,
+    remove_failed,
     study_bytes,
     workers_for,
 )
@@ -171,7 +172,7 @@ def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
         sys.path.insert(0, entry)
     start_imports()
     device = choose_device(options.device)
-    make_network(study)
+    plan_run(study, options)
     import torch
 
     engine = product_engine(torch.device(device))
@@ -181,6 +182,7 @@ def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
         open_run(options.run, describe(study, device, options.precision, engine))
         write_study(options.run, study)
         remove_uncommitted(options.run)
+        remove_failed(options.run)
         plan = plan_run(study, options)
         if plan.done:
             console.print(f"{plan.done} of {plan.total} replicates are there already.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from sublim_causal.analysis.contrasts import mean_interval, paired_contrast
@@ -21,10 +22,10 @@ def arm_table(run: Path, arms: list[str]) -> Table:
     """
     replicates = read_table(run, "replicates", columns=[*COLUMNS, "mean_cos_update"])
     arms = [arm for arm in arms if (replicates["arm"] == arm).any()]
-    table = Table(title="Final test accuracy and alignment, means over seeds [95 % interval]")
-    for heading in ("arm", "seeds", "accuracy", f"minus {REFERENCE} (paired)"):
-        table.add_column(heading)
-    for heading in ("cos gradient", "positive", "cos update"):
+    table = Table(title="Means over seeds, with 95 % intervals", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("arm", "seeds", "final test accuracy", f"minus {REFERENCE} (paired)"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("cos gradient", "> 0", "cos update"):
         table.add_column(heading, justify="right")
     for arm in arms:
         rows = replicates[(replicates["arm"] == arm) & (replicates["status"] == "complete")]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.batches import steps_per_epoch
 from sublim_causal.experiment.data import SOURCES, ImageData, to_tensors
 from sublim_causal.experiment.interventions.base import LogitSplit
 from sublim_causal.store.tables import write_block
@@ -115,7 +114,7 @@ def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
     interventions = job.study.interventions()
     split = LogitSplit(SOURCES[job.study.data.name].classes, job.study.model.auxiliary)
     student = job.study.distillation
-    per_epoch = steps_per_epoch(student.examples, student.batch_size)
+    per_epoch = student.steps_per_epoch(student.examples)
 
     def run(block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
         results = run_block(

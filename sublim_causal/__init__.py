@@ -1,0 +1,29 @@
+"""A causal laboratory for subliminal learning."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "Study": "sublim_causal.study.spec",
+    "load_study": "sublim_causal.study.spec",
+    "Intervention": "sublim_causal.experiment.interventions.base",
+    "read_table": "sublim_causal.store.tables",
+    "analyse": "sublim_causal.analysis",
+    "fit_mixed": "sublim_causal.analysis",
+    "paired_contrast": "sublim_causal.analysis",
+    "SublimError": "sublim_causal.errors",
+}
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names on first use, so that importing the package stays fast."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

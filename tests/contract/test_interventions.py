@@ -1,0 +1,213 @@
+"""What every registered intervention must keep, and what each family promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sublim_causal.experiment.interventions import INTERVENTIONS, build_intervention
+from sublim_causal.experiment.interventions.base import (
+    BlockContext,
+    Intervention,
+    LogitSplit,
+    StepContext,
+)
+from sublim_causal.experiment.networks import MLP, Batch
+from sublim_causal.experiment.streams import stream
+
+NETWORK = MLP((6, 5, 9))
+SPLIT = LogitSplit(6, 3)
+P = NETWORK.layout.size
+R = 3
+
+EXAMPLES: dict[str, list[dict[str, Any]]] = {
+    "baseline": [{}],
+    "projection": [{}, {"strength": 0.5, "when": "always"}, {"space": "update", "strength": 2}],
+    "shuffled": [{}, {"draw": "run"}, {"space": "update"}],
+    "liminal": [{}, {"logits": "class", "schedule": "anneal", "weight": 3}],
+    "chain": [{"members": [{"intervention": "projection"}, {"intervention": "shuffled"}]}],
+}
+CASES = [
+    pytest.param({"intervention": name, **options}, id=f"{name}-{i}")
+    for name in INTERVENTIONS
+    for i, options in enumerate(EXAMPLES[name])
+]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Vectors and contexts of a block at one step."""
+
+    vector: Tensor
+    g_trait: Tensor
+    block: BlockContext
+    step: StepContext
+
+
+def situation(seeds: list[int], step: int = 1) -> Situation:
+    """Draw what each seed would see, from its own stream."""
+
+    def rows(purpose: str, *shape: int) -> Tensor:
+        return torch.stack(
+            [torch.randn(shape, generator=stream("contract", s, purpose)).double() for s in seeds]
+        )
+
+    theta = rows("theta", P)
+    batch = Batch(rows("batch", 8, 6))
+    reference = NETWORK.forward(theta + 0.1, batch).logits(SPLIT.columns("all"))
+    generators = [stream("contract", s, "intervention") for s in seeds]
+    return Situation(
+        rows("vector", P),
+        rows("trait", P),
+        BlockContext(NETWORK.layout, SPLIT, generators, torch.device("cpu")),
+        StepContext(step, 2, 6, SPLIT, NETWORK.forward(theta, batch), lambda: reference),
+    )
+
+
+def applied(intervention: Intervention, seen: Situation, g_trait: Tensor | None = None) -> Tensor:
+    """Apply once from the initial state."""
+    state = intervention.init(seen.block)
+    g_trait = seen.g_trait if g_trait is None else g_trait
+    return intervention.apply(seen.vector, g_trait, state, seen.step)[0]
+
+
+def test_every_intervention_has_a_case() -> None:
+    assert set(EXAMPLES) == set(INTERVENTIONS)
+
+
+@pytest.mark.parametrize("table", CASES)
+def test_it_keeps_the_protocol(table: dict[str, Any]) -> None:
+    intervention = build_intervention("arms.a", table)
+    assert isinstance(intervention, Intervention)
+    assert intervention.space in ("gradient", "update")
+    assert isinstance(intervention.uses_trait, bool)
+    assert applied(intervention, situation([0, 1, 2])).shape == (R, P)
+
+
+@pytest.mark.parametrize("table", CASES)
+def test_it_writes_nothing_in_place(table: dict[str, Any]) -> None:
+    seen = situation([0, 1, 2])
+    vector, g_trait = seen.vector.clone(), seen.g_trait.clone()
+    applied(build_intervention("arms.a", table), seen)
+    assert torch.equal(seen.vector, vector)
+    assert torch.equal(seen.g_trait, g_trait)
+
+
+@pytest.mark.parametrize("table", CASES)
+def test_a_seed_does_not_depend_on_its_block(table: dict[str, Any]) -> None:
+    intervention = build_intervention("arms.a", table)
+    together = applied(intervention, situation([0, 1, 2]))
+    alone = applied(intervention, situation([1]))
+    torch.testing.assert_close(together[1:2], alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("table", CASES)
+def test_a_repetition_gives_the_same(table: dict[str, Any]) -> None:
+    intervention = build_intervention("arms.a", table)
+    first, second = (applied(intervention, situation([0, 1, 2])) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("table", CASES)
+def test_a_zero_trait_gradient_changes_nothing(table: dict[str, Any]) -> None:
+    intervention = build_intervention("arms.a", table)
+    if not intervention.uses_trait:
+        return
+    seen = situation([0, 1, 2])
+    assert torch.equal(applied(intervention, seen, torch.zeros(R, P).double()), seen.vector)
+
+
+@pytest.mark.parametrize("table", CASES)
+def test_no_global_random_numbers_are_drawn(table: dict[str, Any]) -> None:
+    before = torch.random.get_rng_state()
+    applied(build_intervention("arms.a", table), situation([0, 1, 2]))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["projection", "shuffled", "liminal"])
+def test_strength_zero_is_the_baseline_bit_for_bit(name: str) -> None:
+    option = {"weight": 0} if name == "liminal" else {"strength": 0}
+    seen = situation([0, 1, 2])
+    assert torch.equal(
+        applied(build_intervention("arms.a", {"intervention": name, **option}), seen), seen.vector
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(1e-6, 1e6))
+def test_projection_is_a_projection(seed: int, scale: float) -> None:
+    seen = situation([seed])
+    g = seen.g_trait
+    project = build_intervention("arms.a", {"intervention": "projection", "when": "always"})
+    once = applied(project, seen)
+    assert abs(float((once * g).sum())) < 1e-9 * float(seen.vector.norm() * g.norm())
+    assert once.norm() <= seen.vector.norm() * (1 + 1e-12)
+    twice = project.apply(once, g, None, seen.step)[0]
+    torch.testing.assert_close(twice, once, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(applied(project, seen, scale * g), once, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_projection_acts_only_where_the_component_is_positive(seed: int) -> None:
+    seen = situation([seed])
+    aligned = float((seen.vector * seen.g_trait).sum())
+    after = applied(build_intervention("arms.a", {"intervention": "projection"}), seen)
+    assert torch.equal(after, seen.vector) == (aligned <= 0)
+
+
+@pytest.mark.parametrize("draw", ["step", "run"])
+def test_shuffled_removes_the_norm_that_projection_would(draw: str) -> None:
+    seen = situation([0, 1, 2])
+    tables = ({"intervention": "projection", "when": "always"}, {"intervention": "shuffled"})
+    tables[1].update(when="always", draw=draw)
+    removed = [seen.vector - applied(build_intervention("arms.a", t), seen) for t in tables]
+    for span in NETWORK.layout.layers.values():
+        for part in removed:
+            assert part[:, span].norm() > 0
+    sizes = NETWORK.layout.sizes
+    for projected, shuffled in zip(*(part.split(sizes, dim=1) for part in removed), strict=True):
+        torch.testing.assert_close(projected.sort()[0], shuffled.sort()[0], rtol=1e-9, atol=1e-12)
+
+
+def test_shuffled_draws_anew_at_every_step_unless_told_not_to() -> None:
+    for draw, same in (("step", False), ("run", True)):
+        shuffled = build_intervention("arms.a", {"intervention": "shuffled", "draw": draw})
+        seen = situation([0])
+        state = shuffled.init(seen.block)
+        steps = [
+            shuffled.apply(seen.vector, seen.vector, state, situation([0], step).step)[0]
+            for step in (0, 1)
+        ]
+        assert torch.equal(*steps) == same
+
+
+def test_liminal_schedules() -> None:
+    def weights(schedule: str) -> list[float]:
+        liminal = build_intervention(
+            "arms.a", {"intervention": "liminal", "weight": 3, "schedule": schedule}
+        )
+        return [liminal.weight_at(situation([0], step).step) for step in range(6)]
+
+    assert weights("critical") == [3, 3, 0, 0, 0, 0]
+    assert weights("anneal") == [3, 2, 1, 0.75, 0.5, 0.25]
+
+
+def test_chain_applies_its_members_in_order() -> None:
+    seen = situation([0, 1])
+    members = [{"intervention": "projection"}, {"intervention": "shuffled"}]
+    chained = applied(
+        build_intervention("arms.a", {"intervention": "chain", "members": members}), seen
+    )
+    first, second = (build_intervention("arms.a", member) for member in members)
+    between = first.apply(seen.vector, seen.g_trait, None, seen.step)[0]
+    by_hand = second.apply(between, seen.g_trait, second.init(situation([0, 1]).block), seen.step)[
+        0
+    ]
+    assert torch.equal(chained, by_hand)

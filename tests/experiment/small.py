@@ -1,0 +1,72 @@
+"""A small experiment on made-up images, for tests that train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.data import ImageData, ImageTensors, to_tensors
+from sublim_causal.experiment.distillation import ArmResult, run_block
+from sublim_causal.experiment.interventions import build_intervention
+from sublim_causal.experiment.interventions.base import LogitSplit
+from sublim_causal.experiment.models import build_network
+
+SHAPE = (1, 8, 8)
+CLASSES = 10
+
+
+def small_experiment(
+    arms: dict[str, dict[str, Any]] | None = None, **sections: dict[str, Any]
+) -> Experiment:
+    """Two epochs of four steps for the student, three steps for the teacher."""
+    table = {
+        "name": "small",
+        "model": {"auxiliary": 3, "options": {"hidden": [16, 12]}},
+        "teacher": {"epochs": 1, "batch_size": 64, "learning_rate": 1e-2},
+        "distillation": {"examples": 100, "epochs": 2, "batch_size": 32, "learning_rate": 1e-2},
+        "probe": {"size": 40},
+        "arms": arms or {"baseline": {"intervention": "baseline"}},
+    }
+    for name, section in sections.items():
+        table[name] = {**table.get(name, {}), **section}
+    return Experiment.model_validate(table)
+
+
+def small_images() -> ImageData:
+    """Blurred class prototypes with noise: learnable in a few steps."""
+    rng = np.random.default_rng(0)
+    prototypes = rng.integers(0, 256, (CLASSES, *SHAPE))
+
+    def part(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = rng.integers(0, CLASSES, count)
+        pixels = 0.7 * prototypes[labels] + 0.3 * rng.integers(0, 256, (count, *SHAPE))
+        return pixels.astype(np.uint8), labels
+
+    return ImageData(part(150), part(80), part(60), 255.0)
+
+
+def small_tensors(dtype: torch.dtype = torch.float64) -> ImageTensors:
+    """`small_images` as tensors on the CPU."""
+    return to_tensors(small_images(), torch.device("cpu"), dtype)
+
+
+def run_small(
+    experiment: Experiment, seeds: list[int], dtype: torch.dtype = torch.float64
+) -> dict[str, ArmResult]:
+    """Run all arms of `seeds` as one block."""
+    interventions = {
+        name: build_intervention(f"arms.{name}", arm.model_dump())
+        for name, arm in experiment.arms.items()
+    }
+    return run_block(
+        experiment,
+        seeds,
+        interventions,
+        build_network(experiment.model, SHAPE, CLASSES),
+        small_tensors(dtype),
+        LogitSplit(CLASSES, experiment.model.auxiliary),
+        after_step=lambda: None,
+    )

@@ -1,0 +1,116 @@
+"""Networks: the hand-written backward pass against autograd, and layouts."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment import products
+from sublim_causal.experiment.config import ModelConfig
+from sublim_causal.experiment.losses import cross_entropy
+from sublim_causal.experiment.models import build_network
+from sublim_causal.experiment.networks import MLP, Batch, ModuleNetwork, logits
+
+
+class SameMLP(nn.Sequential):
+    """The built-in MLP as a module."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        layers: list[nn.Module] = [nn.Flatten()]
+        for n_in, n_out in itertools.pairwise(sizes):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+        super().__init__(*layers[:-1])
+
+
+class NotAFunction(nn.Module):
+    """A module with running statistics."""
+
+    def __init__(self, image_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(image_shape[0])
+        self.head = nn.Linear(64, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(x).flatten(1))
+
+
+def gradients(
+    network: MLP | ModuleNetwork, theta: torch.Tensor, x: torch.Tensor, columns: slice
+) -> torch.Tensor:
+    labels = torch.arange(x.shape[0] * x.shape[1]).view(x.shape[:2]) % 3
+    with torch.no_grad():
+        forward = network.forward(theta, Batch(x))
+        return forward.gradient(cross_entropy(forward.logits(columns), labels).derivative, columns)
+
+
+@pytest.mark.parametrize("sizes", [(64, 9), (64, 16, 9), (64, 20, 16, 12, 9)])
+@pytest.mark.parametrize("columns", [slice(0, 9), slice(0, 5), slice(5, 9)])
+@pytest.mark.parametrize("replicates", [1, 3])
+def test_the_mlp_equals_autograd(sizes: tuple[int, ...], columns: slice, replicates: int) -> None:
+    mlp = MLP(sizes)
+    module = ModuleNetwork(lambda: SameMLP(sizes), (1, 8, 8))
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.randn(replicates, mlp.layout.size, generator=generator, dtype=torch.float64)
+    x = torch.randn(replicates, 12, 64, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(
+        gradients(mlp, theta, x, columns),
+        gradients(module, theta, x, columns),
+        rtol=1e-10,
+        atol=1e-13,
+    )
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_float32_products_agree_whichever_library_multiplies(
+    monkeypatch: pytest.MonkeyPatch, onednn: bool
+) -> None:
+    if onednn and not (
+        torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ):
+        pytest.skip("this build of torch has no oneDNN")
+    monkeypatch.setattr(products, "prefers_onednn", lambda: onednn)
+    sizes = (64, 32, 16, 9)
+    mlp, module = MLP(sizes), ModuleNetwork(lambda: SameMLP(sizes), (1, 8, 8))
+    generator = torch.Generator().manual_seed(1)
+    theta = torch.randn(1, mlp.layout.size, generator=generator) / 8
+    x = torch.randn(1, 40, 64, generator=generator)
+    exact = gradients(mlp, theta.double(), x.double(), slice(0, 9)).float()
+    for network in (mlp, module):
+        error = (gradients(network, theta, x, slice(0, 9)) - exact).norm() / exact.norm()
+        assert error < 1e-6
+
+
+def test_layers_are_neighbouring_parameters_of_one_module() -> None:
+    layout = MLP((4, 3, 2)).layout
+    assert layout.layers == {"0": slice(0, 15), "2": slice(15, 23)}
+    assert layout.size == 23
+
+
+def test_logits_do_not_depend_on_the_batch_size() -> None:
+    mlp = MLP((6, 5, 4))
+    theta = torch.randn(2, mlp.layout.size, dtype=torch.float64)
+    x = torch.randn(11, 6, dtype=torch.float64)
+    whole, parts = (logits(mlp, theta, x, slice(0, 4), batch_size=b) for b in (100, 3))
+    torch.testing.assert_close(whole, parts, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"class": "mpl"}, "model.class"),
+        ({"class": "mlp", "options": {"hiden": [3]}}, "model.options.hiden"),
+        ({"class": "mlp", "options": {"hidden": [0]}}, "model.options.hidden"),
+        ({"class": "cnn", "options": {"channels": "many"}}, "model.options"),
+        ({"class": "tests.experiment.test_networks:NotAFunction"}, "model.class"),
+        ({"class": "tests.experiment.test_networks:Missing"}, "model.class"),
+        ({"class": "no.such.module:Thing"}, "model.class"),
+    ],
+)
+def test_a_wrong_model_is_refused(config: dict, field: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        build_network(ModelConfig.model_validate(config), (1, 8, 8), 10)
+    assert refused.value.field == field

@@ -1,0 +1,134 @@
+"""The command line: fast help, and clear refusals that write nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.study.commands import TINY, environment, sublim
+
+HEAVY = ("torch", "torchvision", "mlflow", "statsmodels", "pandas", "sklearn")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["studies"]])
+def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['sublim-causal', *{arguments!r}]\n"
+        "from sublim_causal.study.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment()
+    )
+    assert done.stderr.strip() == "[]"
+    assert done.stdout
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = f"import sys, sublim_causal; print([n for n in {HEAVY!r} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "quikstart"], "did you mean 'quickstart'"),
+        (["run", "--set", "distillation.epoch=2"], "did you mean 'epochs'"),
+        (["run", "--arms", "baseline,projektion"], "did you mean 'projection'"),
+        (["run", "--seeds", "0"], "seeds"),
+        (["run", "--seeds", "two"], "--seeds"),
+        (["run", "--precision", "fp8"], "fp64, fp32, tf32, bf16"),
+        (["run", "--device", "tpu"], "auto, cpu or cuda"),
+        (["run", "--memory", "1K"], "--memory"),
+        (["run", "--memory", "lots"], "6G"),
+        (["run", "--set", "model.class=resnet"], "mlp, cnn"),
+        (["run", "paper", "--data-dir", "nowhere"], "SUBLIM_DATA"),
+        (["run", "--colour"], "--colour"),
+        (["status", "nothing-here"], "not a run directory"),
+        (["sync", "nothing-here"], "not a run directory"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_a_wrong_request_is_told_and_writes_nothing(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    refused = sublim(*arguments, cwd=tmp_path)
+    assert refused.returncode == 2, refused.stderr
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_is_not_a_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    refused = sublim("run", *TINY, "--out", tmp_path, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "not a run directory" in refused.stderr
+    assert [p.name for p in tmp_path.iterdir() if p.name != ".lock"] == ["precious.txt"]
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(tmp_path: Path) -> None:
+    done = sublim("run", "paper", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for part in ("120 (30 seeds x 4 arms)", "36,750", "memory", "time"):
+        assert part in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unreachable_mirror_does_not_stop_the_study(tmp_path: Path) -> None:
+    done = sublim(
+        "run", *TINY, "--seeds", "1", "--tracking-uri", "http://127.0.0.1:9", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sublim-causal sync" in done.stderr
+    repaired = sublim("sync", "runs/quickstart", cwd=tmp_path)
+    assert "4 replicates written, 0 were there" in repaired.stdout, repaired.stderr
+    again = sublim("sync", "runs/quickstart", cwd=tmp_path)
+    assert "0 replicates written, 4 were there" in again.stdout
+
+
+MY_INTERVENTION = '''
+class Damped:
+    """Halve the gradient."""
+
+    space = "gradient"
+    uses_trait = False
+
+    def __init__(self, factor=0.5):
+        self.factor = factor
+
+    def init(self, context):
+        return None
+
+    def apply(self, vector, g_trait, state, context):
+        return self.factor * vector, state
+'''
+
+
+def test_a_users_own_intervention_runs_and_may_diverge(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.py").write_text(MY_INTERVENTION)
+    (tmp_path / "study.toml").write_text(
+        'name = "mine"\nseeds = 1\n[data]\nname = "digits"\n[distillation]\nexamples = 256\n'
+        "epochs = 1\nbatch_size = 128\n[teacher]\nepochs = 1\n[probe]\nsize = 64\n"
+        '[arms.baseline]\nintervention = "baseline"\n'
+        '[arms.damped]\nintervention = "mine:Damped"\nfactor = 0.25\n'
+    )
+    done = sublim("run", tmp_path / "study.toml", "--tracking-uri", "none", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "your own code: mine:Damped" in done.stderr
+    endless = ("--set", "arms.damped.factor=inf", "--out", "diverged", "--tracking-uri", "none")
+    done = sublim("run", tmp_path / "study.toml", *endless, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "damped, seed 0: diverged (the loss was not finite at step 1)" in done.stderr
+    wrong = sublim("run", tmp_path / "study.toml", "--set", "arms.damped.size=1", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "size" in wrong.stderr

@@ -1,0 +1,58 @@
+"""Plans: which replicates are missing, in which blocks, with how much memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from sublim_causal.errors import RequestError
+from sublim_causal.study.plan import (
+    Block,
+    block_steps,
+    missing_blocks,
+    parse_memory,
+    study_bytes,
+    workers_for,
+)
+from sublim_causal.study.spec import load_study
+
+
+def test_missing_replicates_are_grouped_by_what_they_miss() -> None:
+    study = load_study("quickstart", seeds=6, arms=["baseline", "projection"])
+    done = {"baseline": {0, 1, 4}, "projection": {0}}
+    assert missing_blocks(study, done, block_size=2) == [
+        Block((1,), ("projection",)),
+        Block((2, 3), ("baseline", "projection")),
+        Block((4,), ("projection",)),
+        Block((5,), ("baseline", "projection")),
+    ]
+    assert missing_blocks(study, {arm: set(range(6)) for arm in study.arms}, 2) == []
+
+
+def test_steps_of_a_block() -> None:
+    study = load_study("paper")
+    assert block_steps(study, arms=4) == 5 * 49 + 4 * 5 * 49
+
+
+def test_memory_does_not_depend_on_the_number_of_seeds() -> None:
+    few, many = load_study("paper", seeds=10), load_study("paper", seeds=1000)
+    assert study_bytes(few, 270_093, 1) == study_bytes(many, 270_093, 1) < 1.5 * 2**30
+
+
+def test_workers_follow_from_the_budget() -> None:
+    assert workers_for(memory=10, worker_bytes=4, limit=8) == 2
+    assert workers_for(memory=100, worker_bytes=4, limit=8) == 8
+    with pytest.raises(RequestError, match="--memory"):
+        workers_for(memory=3, worker_bytes=4, limit=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("6G", 6 * 2**30), ("800M", 800 * 2**20), ("1.5GiB", 1.5 * 2**30), ("9", 9)]
+)
+def test_sizes(text: str, size: float) -> None:
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1G", "0", "much", "nanG", "infG"])
+def test_wrong_sizes(text: str) -> None:
+    with pytest.raises(RequestError, match="6G or 800M"):
+        parse_memory(text)

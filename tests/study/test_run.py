@@ -1,0 +1,232 @@
+"""The main job, as a user runs it: tables, resuming, refusals, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from sublim_causal.store.schema import TABLES
+from sublim_causal.store.tables import committed, read_table
+from sublim_causal.study.lock import locked
+from tests.study.commands import TINY, command, environment, same_tables, sublim
+
+SEEDS = 3
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the quickstart study, shrunk."""
+    cwd = tmp_path_factory.mktemp("runs")
+    done = sublim("run", *TINY, "--seeds", str(SEEDS), "--set", "measure.layers=true", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert "minus baseline" in done.stdout
+    assert "sublim-causal ui runs/quickstart" in done.stdout
+    return cwd / "runs" / "quickstart"
+
+
+def test_every_table_has_its_columns_and_rows(finished: Path) -> None:
+    steps_each, arms = 8, 4
+    rows = {
+        "steps": SEEDS * arms * steps_each,
+        "evaluations": SEEDS * arms * 3,
+        "replicates": SEEDS * arms,
+        "layers": SEEDS * arms * steps_each * 3,
+    }
+    for table, columns in TABLES.items():
+        frame = read_table(finished, table)
+        assert list(frame.columns) == [c.name for c in columns if c.name != "arm"] + ["arm"] or (
+            set(frame.columns) == {c.name for c in columns}
+        )
+        assert len(frame) == rows[table]
+        assert not frame.isna().any().any(), table
+
+
+def test_the_figures_agree_across_tables(finished: Path) -> None:
+    steps = read_table(finished, "steps").set_index(["arm", "seed"]).sort_index()
+    replicates = read_table(finished, "replicates").set_index(["arm", "seed"]).sort_index()
+    by_run = steps.groupby(["arm", "seed"])
+    for name in ("drive", "gain", "remainder"):
+        np.testing.assert_allclose(replicates[f"sum_{name}"], by_run[name].sum(), rtol=1e-12)
+    np.testing.assert_allclose(
+        replicates["sum_gain"],
+        by_run["trait_loss"].first() - replicates["final_trait_loss"],
+        atol=1e-12,
+    )
+    share = by_run["cos_gradient"].agg(lambda c: (c > 0).mean())
+    np.testing.assert_allclose(replicates["share_positive"], share)
+    layers = read_table(finished, "layers")
+    drive = layers.groupby(["arm", "seed", "step"])["drive"].sum()
+    np.testing.assert_allclose(
+        drive.to_numpy(), steps.set_index("step", append=True).sort_index()["drive"], atol=1e-7
+    )
+    evaluations = read_table(finished, "evaluations").sort_values("step")
+    last = evaluations.groupby(["arm", "seed"])["test_accuracy"].last()
+    assert np.array_equal(last, replicates["final_accuracy"])
+    assert set(steps["epoch"]) == {0, 1}
+
+
+def test_units_stand_in_the_files(finished: Path) -> None:
+    file = next((finished / "steps").glob("arm=baseline/*.parquet"))
+    schema = pq.read_schema(file)
+    assert schema.field("drive").metadata[b"unit"] == b"nats"
+    assert schema.metadata[b"sublim_causal.schema_version"] == b"1"
+
+
+def test_the_manifest_says_what_ran(finished: Path) -> None:
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["study"]["seeds"] == SEEDS
+    assert manifest["precision"] == "fp32"
+    assert manifest["finished"] is not None
+    assert {"torch", "numpy", "sublim-causal"} <= set(manifest["packages"])
+
+
+def test_the_recorded_study_file_reproduces_the_run(finished: Path, tmp_path: Path) -> None:
+    done = sublim(
+        "run", finished / "study.toml", "--tracking-uri", "none", "--workers", "1", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    same_tables(finished, tmp_path / "runs" / "quickstart")
+
+
+def test_a_rerun_does_nothing_and_says_so(finished: Path) -> None:
+    cwd = finished.parent.parent
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.parquet")}
+    options = (*TINY, "--seeds", str(SEEDS), "--set", "measure.layers=true")
+    done = sublim("run", *options, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert "12 of 12 replicates are there already" in done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*.parquet")}
+
+
+def test_a_changed_study_is_refused_with_the_difference(finished: Path) -> None:
+    cwd = finished.parent.parent
+    before = (finished / "manifest.json").read_bytes()
+    refused = sublim("run", *TINY, "--set", "distillation.learning_rate=0.5", cwd=cwd)
+    assert refused.returncode == 2
+    assert "distillation.learning_rate: 0.001 -> 0.5" in refused.stderr
+    assert "measure.layers: True -> False" in refused.stderr
+    assert "--out" in refused.stderr
+    refused = sublim("run", *TINY, "--precision", "bf16", cwd=cwd)
+    assert "precision: 'fp32' -> 'bf16'" in refused.stderr
+    assert (finished / "manifest.json").read_bytes() == before
+
+
+def test_seeds_and_arms_can_be_added(tmp_path: Path) -> None:
+    options = (*TINY, "--tracking-uri", "none")
+    small = ("--seeds", "1", "--arms", "baseline")
+    assert sublim("run", *options, *small, cwd=tmp_path).returncode == 0
+    done = sublim("run", *options, "--seeds", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 8 replicates are there already" in done.stderr
+    whole = sublim("run", *options, "--seeds", "2", "--out", "whole", cwd=tmp_path)
+    assert whole.returncode == 0
+    same_tables(tmp_path / "runs" / "quickstart", tmp_path / "whole")
+    status = sublim("status", "runs/quickstart", cwd=tmp_path)
+    assert "2 seeds" in status.stdout
+
+
+def start(cwd: Path) -> subprocess.Popen[str]:
+    """Start a run of a few seconds and wait until its first block is there."""
+    process = subprocess.Popen(
+        command("run", *TINY, "--seeds", "12", "--workers", "1", "--tracking-uri", "none"),
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any(committed(cwd / "runs" / "quickstart")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same study, run without interruption."""
+    cwd = tmp_path_factory.mktemp("uninterrupted")
+    done = sublim("run", *TINY, "--seeds", "12", "--tracking-uri", "none", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / "runs" / "quickstart"
+
+
+def test_ctrl_c_keeps_finished_blocks_and_the_rerun_completes(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    process = start(tmp_path)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "same command goes on" in errors
+    assert "Traceback" not in errors
+    assert "final test accuracy" in output
+    again = sublim("run", *TINY, "--seeds", "12", "--tracking-uri", "none", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "replicates are there already" in again.stderr
+    same_tables(tmp_path / "runs" / "quickstart", uninterrupted)
+
+
+def test_a_killed_run_resumes_to_the_same_tables(tmp_path: Path, uninterrupted: Path) -> None:
+    process = start(tmp_path)
+    process.kill()
+    process.communicate()
+    orphan = tmp_path / "runs" / "quickstart" / "steps" / "arm=baseline" / "0000099-0000099.parquet"
+    orphan.write_bytes(b"half a file")
+    again = sublim("run", *TINY, "--seeds", "12", "--tracking-uri", "none", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert not orphan.exists()
+    same_tables(tmp_path / "runs" / "quickstart", uninterrupted)
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose ancestor is `pid`, by the kernel's table."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        parents[int(text.split()[0])] = int(text.rpartition(")")[2].split()[1])
+    found, frontier = [], [pid]
+    while frontier:
+        frontier = [child for child, parent in parents.items() if parent in frontier]
+        found += frontier
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_lost_worker_is_replaced(tmp_path: Path, uninterrupted: Path) -> None:
+    process = start(tmp_path)
+    worker = max(children(process.pid))
+    os.kill(worker, signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    same_tables(tmp_path / "runs" / "quickstart", uninterrupted)
+
+
+def test_a_second_runner_is_refused(finished: Path) -> None:
+    with locked(finished):
+        second = sublim("run", *TINY, "--set", "measure.layers=true", cwd=finished.parent.parent)
+    assert second.returncode == 2
+    assert f"in use by process {os.getpid()} on host" in second.stderr
+
+
+def test_real_mnist_trains(mnist: Path, tmp_path: Path) -> None:
+    small = ("--set", "distillation.examples=4096", "--set", "data.train=8192", "--seeds", "2",
+             "--set", "distillation.epochs=1", "--set", "teacher.epochs=1")  # fmt: skip
+    done = sublim("run", "paper", *small, "--data-dir", mnist, "--tracking-uri", "none",
+                  cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    replicates = read_table(tmp_path / "runs" / "paper", "replicates")
+    assert len(replicates) == 8
+    assert (replicates["teacher_accuracy"] > 0.5).all()

@@ -1,0 +1,116 @@
+"""Study files: what is accepted, and what the errors say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.config import Experiment, Section
+from sublim_causal.study.spec import Study, built_in_studies, digest, load_study
+
+
+def test_the_built_in_studies_load() -> None:
+    titles = built_in_studies()
+    assert {"quickstart", "paper"} <= set(titles)
+    for name, title in titles.items():
+        assert load_study(name).name == name
+        assert title
+
+
+def test_the_paper_study_is_the_papers() -> None:
+    study = load_study("paper")
+    assert list(study.arms) == ["baseline", "projection", "liminal", "shuffled"]
+    assert (study.seeds, study.model.options["hidden"], study.model.auxiliary) == (
+        30,
+        [256, 256],
+        3,
+    )
+    for phase in (study.teacher, study.distillation):
+        assert (phase.epochs, phase.batch_size, phase.learning_rate) == (5, 1024, 3e-4)
+    assert study.distillation.examples == 50_000
+
+
+@pytest.mark.parametrize(
+    ("setting", "field", "hint"),
+    [
+        ("distillation.epoch=2", "distillation.epoch", "epochs"),
+        ("distillation.epochs=0", "distillation.epochs", "greater than or equal to 1"),
+        ("distillation.epochs=many", "distillation.epochs", "integer"),
+        ("teacher.learning_rate=nan", "teacher.learning_rate", "finite"),
+        ("data.name=minst", "data.name", "mnist"),
+        ("data.train=100000", "data.train", "at most"),
+        ("probe.size=5000", "probe.size", "held-out"),
+        ("probe.size=63", "probe.size", "multiple of 2"),
+        ("arms.projection.strenght=2", "arms.projection.strenght", "strength"),
+        ("arms.projection.strength=-1", "arms.projection.strength", "greater than or equal"),
+        ("arms.projection.space=weights", "arms.projection.space", "update"),
+        ("arms.projection.intervention=projektion", "arms.projection.intervention", "projection"),
+        ("arms.x.intervention=no.module:Thing", "arms.x.intervention", "import"),
+        ("colour=red", "colour", "known: name, data"),
+        ("name=a/b", "name", "pattern"),
+        ("name=..", "name", "pattern"),
+        ("seeds=0", "seeds", "greater"),
+        ("distillation", "--set", "field=value"),
+        ("seeds.x=1", "--set", "no fields"),
+    ],
+)
+def test_a_wrong_field_is_named(setting: str, field: str, hint: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        load_study("quickstart", settings=[setting])
+    assert refused.value.field == field
+    assert hint in str(refused.value)
+
+
+def test_settings_are_toml_and_strings_need_no_quotes() -> None:
+    study = load_study(
+        "quickstart",
+        settings=["distillation.epochs=2", "model.options.hidden=[8, 4]", "title=A title"],
+    )
+    assert study.distillation.epochs == 2
+    assert study.model.options == {"hidden": [8, 4]}
+    assert study.title == "A title"
+
+
+def test_arms_and_seeds_can_be_chosen() -> None:
+    study = load_study("quickstart", seeds=3, arms=["shuffled", "baseline"])
+    assert (study.seeds, list(study.arms)) == (3, ["shuffled", "baseline"])
+    with pytest.raises(RequestError, match="did you mean 'baseline'"):
+        load_study("quickstart", arms=["basline"])
+
+
+@pytest.mark.parametrize("name", ["quickstrat", "missing.toml"])
+def test_an_unknown_study_is_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="quickstart"):
+        load_study(name)
+
+
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text("name = [")
+    with pytest.raises(RequestError, match=r"study\.toml"):
+        load_study(str(path))
+
+
+def test_the_digest_covers_the_experiment_and_nothing_else() -> None:
+    study = load_study("quickstart")
+    same = load_study("quickstart", seeds=99, settings=["title=Another"])
+    other = load_study("quickstart", settings=["distillation.epochs=3"])
+    assert digest(study, "fp32") == digest(same, "fp32")
+    assert digest(study, "fp32") != digest(other, "fp32")
+    assert digest(study, "fp32") != digest(study, "bf16")
+
+
+def sections(model: type[Section]) -> set[type[Section]]:
+    found = {model}
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            found |= sections(field.annotation)
+    return found
+
+
+@pytest.mark.parametrize("model", sorted(sections(Experiment) | {Study}, key=lambda m: m.__name__))
+def test_every_field_is_documented(model: type[Section]) -> None:
+    for name, field in model.model_fields.items():
+        assert field.description, f"{model.__name__}.{name}"
