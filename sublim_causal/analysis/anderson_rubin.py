@@ -18,6 +18,7 @@ from sublim_causal.analysis.two_stage import (
     OUTCOME,
     TREATMENT,
     effect_estimand,
+    unmoved,
     validate_doses,
     verdict,
 )
@@ -159,7 +160,11 @@ def anderson_rubin(
     n, k = len(panel.seeds), len(arms) - 1
     if n <= k + 1:
         return NotEstimable(estimand, f"{n} complete seeds for {k} doses; {k + 2} are needed")
+    if reason := unmoved(estimand, treatment, panel.changes(treatment)):
+        return reason
     pivot = _pivot(panel, treatment, outcome)
+    if np.linalg.matrix_rank(pivot.s_yy) < k:
+        return NotEstimable(estimand, f"{outcome} does not vary independently over the doses")
     region = pivot.region(validate_level(level))
     best = _minimise(pivot)
     check = verdict(_overidentification(pivot, best))

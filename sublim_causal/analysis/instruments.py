@@ -26,6 +26,7 @@ from sublim_causal.analysis.two_stage import (
     effect_estimand,
     overidentification,
     two_stage,
+    unmoved,
     validate_doses,
     verdict,
 )
@@ -103,6 +104,8 @@ def dose_effect(
     panel = paired_panel(frame, [treatment, outcome], arms)
     estimand = effect_estimand("linear_dose", treatment, outcome, "linear dose as instrument")
     if reason := too_few(estimand, len(panel.seeds)):
+        return reason
+    if reason := unmoved(estimand, treatment, panel.changes(treatment)):
         return reason
     strength = np.array([doses[arm] for arm in arms])
     contrast = strength - strength.mean()

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from sublim_causal.analysis.estimates import Estimand, Result, TestResult
+from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result, TestResult
 from sublim_causal.analysis.panel import (
     Matrix,
     Panel,
@@ -33,6 +33,10 @@ STRONG_F = 50.0
 """Below this first-stage F, quote the Fieller or Anderson-Rubin set instead of 2SLS."""
 REJECTS = 0.05
 """Level of the over-identification verdict."""
+
+_NULL_FIRST = "the instruments do not move alignment"
+_NULL_SARGAN = "all instruments agree on one effect of alignment"
+_NULL_WU = "least squares and instruments agree on the effect of alignment"
 
 EXCLUSION = (
     "the dose is assigned by design",
@@ -145,6 +149,8 @@ def two_stage(
         demean(np.asarray(values, dtype=float), rows)
         for values in (runs[treatment], runs[outcome], columns)
     )
+    if refusal := too_few(estimand, len(seeds)) or unmoved(estimand, treatment, m):
+        return _not_run(refusal)
     fit = _two_stage_arrays(m, y, z, rows)
     f, sargan = _first_stage_test(fit), _sargan_test(fit)
     n_dropped = chosen["seed"].nunique() - len(seeds)
@@ -154,6 +160,21 @@ def two_stage(
         overidentification=sargan,
         endogeneity=_wu_hausman_test(fit),
     )
+
+
+def unmoved(estimand: Estimand, treatment: str, within_seed: Vector) -> NotEstimable | None:
+    """Return why alignment that no arm moves has no effect to estimate; None when it moves."""
+    if np.abs(within_seed).max(initial=0.0) > 0:
+        return None
+    return NotEstimable(estimand, f"{treatment} is the same under every arm of a seed")
+
+
+def _not_run(refusal: NotEstimable) -> TwoStageFit:
+    first, second, third = (
+        TestResult(null, None, None, reason=refusal.reason)
+        for null in (_NULL_FIRST, _NULL_SARGAN, _NULL_WU)
+    )
+    return TwoStageFit(refusal, first, second, third)
 
 
 @dataclass(frozen=True)
@@ -202,7 +223,7 @@ def _first_stage_test(fit: _Arrays) -> TestResult:
     df = fit.df + 1 - fit.k
     f = float(fit.pm @ fit.pm) / fit.k / (rss / df) if rss > 0 else np.inf
     return TestResult(
-        null="the instruments do not move alignment",
+        null=_NULL_FIRST,
         statistic=float(f),
         p_value=float(stats.f.sf(f, fit.k, df)),
         df=(float(fit.k), float(df)),
@@ -211,26 +232,24 @@ def _first_stage_test(fit: _Arrays) -> TestResult:
 
 
 def _sargan_test(fit: _Arrays) -> TestResult:
-    null = "all instruments agree on one effect of alignment"
     if fit.k < 2:
-        return TestResult(null, None, None, reason="one instrument: nothing to compare")
+        return TestResult(_NULL_SARGAN, None, None, reason="one instrument: nothing to compare")
     statistic = float(len(fit.y) * (fit.projected_residuals**2).sum() / (fit.residuals**2).sum())
     p = float(stats.chi2.sf(statistic, fit.k - 1))
-    return TestResult(null, statistic, p, (float(fit.k - 1),), "chi2")
+    return TestResult(_NULL_SARGAN, statistic, p, (float(fit.k - 1),), "chi2")
 
 
 def _wu_hausman_test(fit: _Arrays) -> TestResult:
     """Test the first-stage residual in the outcome equation: F = t^2 (Wu, 1973)."""
-    null = "least squares and instruments agree on the effect of alignment"
     v = fit.m - fit.pm
     x = np.stack([fit.m, v], axis=1)
     df = fit.df - 1
     if v @ v == 0:
-        return TestResult(null, None, None, reason="the first stage fits exactly")
+        return TestResult(_NULL_WU, None, None, reason="the first stage fits exactly")
     coefficients = np.linalg.lstsq(x, fit.y, rcond=None)[0]
     sigma2 = float(((fit.y - x @ coefficients) ** 2).sum()) / df
     f = float(coefficients[1] ** 2 / (sigma2 * np.linalg.inv(x.T @ x)[1, 1]))
-    return TestResult(null, f, float(stats.f.sf(f, 1, df)), (1.0, float(df)), "F")
+    return TestResult(_NULL_WU, f, float(stats.f.sf(f, 1, df)), (1.0, float(df)), "F")
 
 
 def _two_stage_effect(
@@ -242,8 +261,6 @@ def _two_stage_effect(
     n_dropped: int,
 ) -> Result:
     n, seeds = len(fit.y), fit.n_seeds
-    if reason := too_few(estimand, seeds):
-        return reason
     pmm = float(fit.pm @ fit.pm)
     cr0 = float(np.sqrt(fit.scores @ fit.scores)) / pmm
     sigma2 = float((fit.residuals**2).sum()) / fit.df

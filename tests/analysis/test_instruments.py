@@ -234,6 +234,33 @@ def test_an_incompatible_study_leaves_no_effect() -> None:
     assert "OVER-IDENTIFICATION REJECTED" in result.reason
 
 
+def test_alignment_that_no_arm_moves_has_no_effect() -> None:
+    still = dose_table().assign(alignment=0.0)
+    fit = two_stage(still, DOSES, **COLUMNS)
+    assert isinstance(fit.effect, NotEstimable)
+    assert fit.first_stage.p_value is None
+    assert isinstance(dose_effect(still, DOSES, **COLUMNS), NotEstimable)
+    assert isinstance(anderson_rubin(still, DOSES, **COLUMNS), NotEstimable)
+
+
+def test_an_outcome_that_repeats_over_doses_has_no_joint_test() -> None:
+    table = dose_table()
+    wide = table.pivot(index="seed", columns="arm", values="gain")
+    repeated = table["arm"].isin(["1.0", "1.5"])
+    table.loc[repeated, "gain"] = wide["1.0"].loc[table.loc[repeated, "seed"]].to_numpy()
+    result = anderson_rubin(table, DOSES, **COLUMNS)
+    assert isinstance(result, NotEstimable)
+    assert "independently" in result.reason
+
+
+def test_two_seeds_estimate_nothing() -> None:
+    table = dose_table().query("seed < 2")
+    fit = two_stage(table, DOSES, **COLUMNS)
+    assert isinstance(fit.effect, NotEstimable)
+    assert "2 complete seeds" in fit.overidentification.reason
+    assert isinstance(dose_effect(table, DOSES, **COLUMNS), NotEstimable)
+
+
 def test_too_few_seeds_for_the_doses() -> None:
     result = anderson_rubin(simulated(n_seeds=6), DOSES, **COLUMNS)
     assert isinstance(result, NotEstimable)
