@@ -5,6 +5,9 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from sublim_causal.analysis.contrasts import (
@@ -153,3 +156,21 @@ def test_a_seed_twice_in_an_arm_is_refused():
     frame = two_arms(np.arange(4.0))
     with pytest.raises(RequestError, match="one row a seed and arm"):
         paired_differences(pd.concat([frame, frame]), "y", "a", "b")
+
+
+@given(
+    arrays(float, (7, 3), elements=st.floats(-10, 10).map(lambda x: round(x, 3))),
+    st.floats(0.1, 100),
+)
+def test_sign_flip_p_ignores_scale_and_direction(d, scale):
+    p = sign_flip_max_t(d)
+    np.testing.assert_allclose(sign_flip_max_t(-scale * d), p, equal_nan=True)
+    assert ((p[np.isfinite(p)] >= 2 / 2**7) & (p[np.isfinite(p)] <= 1)).all()
+
+
+@given(arrays(float, 5, elements=st.floats(0, 1)))
+def test_holm_lies_between_p_and_bonferroni_and_keeps_the_order(p):
+    adjusted = holm(p)
+    assert (adjusted >= p).all()
+    assert (adjusted <= np.minimum(5 * p, 1) + 1e-15).all()
+    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()

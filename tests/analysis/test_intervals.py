@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from sublim_causal.analysis.estimates import NotEstimable
@@ -68,3 +70,20 @@ def test_wrong_requests_are_refused():
         mean_interval(SYMMETRIC, interval="wald")
     with pytest.raises(RequestError, match="level"):
         mean_interval(SYMMETRIC, 95)
+
+
+@given(st.floats(-100, 100), st.floats(0.01, 100), st.sampled_from([SYMMETRIC, SKEWED]))
+def test_intervals_move_with_shift_and_scale(shift, scale, values):
+    one, other = mean_interval(values), mean_interval(shift + scale * values)
+    assert other.method == one.method
+    assert other.low == pytest.approx(shift + scale * one.low, abs=1e-7 * (scale + abs(shift)))
+    assert other.high == pytest.approx(shift + scale * one.high, abs=1e-7 * (scale + abs(shift)))
+
+
+@pytest.mark.parametrize("values", [SYMMETRIC, SKEWED])
+def test_mirrored_values_have_the_mirrored_interval(values):
+    one, other = (
+        mean_interval(values, interval="bootstrap-t"),
+        mean_interval(-values, interval="bootstrap-t"),
+    )
+    assert (other.low, other.high) == pytest.approx((-one.high, -one.low), rel=1e-9)
