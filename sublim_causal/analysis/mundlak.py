@@ -1,0 +1,146 @@
+r"""Within runs, between arms, between seeds: three slopes, and whether they are one.
+
+``y = b_w (x - mean_sa) + b_c (mean_sa - mean_s) + b_b (mean_s - mean) + ...`` (Mundlak, 1978). If
+alignment moves the outcome by a slope that nothing confounds at any level, the three agree; that
+they differ says at which level something else is at work. Feedback, for one, leaves b_w alone and
+destroys b_c; measurement error halves b_w and leaves b_c alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sublim_causal.analysis.estimates import MIN_SEEDS, Estimand, NotEstimable, Result, TestResult
+from sublim_causal.analysis.panel import t_estimate, validate_level
+from sublim_causal.analysis.slopes import LEVELS, slope_model
+
+if TYPE_CHECKING:
+    from sublim_causal.analysis.mixed import MixedFit
+
+NULL = "the slopes within runs, between arms and between seeds are equal"
+_ASSUMPTIONS = ("linearity", "seeds are independent", "alignment is measured without error")
+
+
+@dataclass(frozen=True)
+class Mundlak:
+    """Three slopes of an outcome on alignment and the test that they agree.
+
+    Attributes
+    ----------
+    within_run, between_arms, between_seeds : Estimate or NotEstimable
+        Outcome units per unit of alignment.
+    equality : TestResult
+        Wald F with the CR2 covariance and Satterthwaite's denominator df.
+    """
+
+    within_run: Result
+    between_arms: Result
+    between_seeds: Result
+    equality: TestResult
+
+
+def mundlak(
+    steps: pd.DataFrame,
+    *,
+    outcome: str = "gain",
+    predictor: str = "cos_update",
+    level: float = 0.95,
+    n_dropped: int = 0,
+) -> Mundlak:
+    """Estimate the slope at each level and test that the three are equal.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        Table ``steps`` of complete replicates: seed, arm, `outcome`, `predictor`.
+    outcome, predictor : str
+        Columns.
+    level : float
+        Confidence level in (0, 1).
+    n_dropped : int
+        Seeds left out before, for the record.
+
+    Returns
+    -------
+    Mundlak
+        A mixed model fitted by REML with CR2 errors and Satterthwaite df. A level at which
+        alignment does not vary is not estimable, and the test then compares the others.
+
+    Raises
+    ------
+    RequestError
+        If a column is not there.
+    DataError
+        If a value is missing or infinite.
+
+    Notes
+    -----
+    Rejections of a true null at 5 %, in 250 simulated studies each: 8 % with 8 seeds, 6 % with
+    16, 5 % with 30.
+
+    References
+    ----------
+    Mundlak (1978), On the pooling of time series and cross section data. Econometrica 46, 69-85.
+    """
+    from sublim_causal.analysis.mixed import fit_mixed
+
+    validate_level(level)
+    n_seeds = int(steps["seed"].nunique())
+    estimands = {name: _estimand(name, outcome, predictor) for name in LEVELS}
+    if n_seeds < MIN_SEEDS:
+        reason = f"{n_seeds} seeds; at least {MIN_SEEDS} are needed"
+        none = {name: NotEstimable(estimands[name], reason) for name in LEVELS}
+        return Mundlak(**none, equality=TestResult(NULL, None, None, reason=reason))
+    model = slope_model(steps, outcome, predictor, "levels")
+    fit = fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
+    usable = [name for name in LEVELS if name in fit.params.index]
+
+    def slope(name: str) -> Result:
+        if name not in usable:
+            return NotEstimable(estimands[name], f"{predictor} does not vary {_PLACES[name]}")
+        return t_estimate(
+            estimands[name],
+            float(fit.params[name]),
+            float(fit.se[name]),
+            float(fit.df[name]),
+            level=level,
+            method="mixed model, CR2 t",
+            n_seeds=n_seeds,
+            n_dropped=n_dropped,
+            diagnostics={"singular": bool(fit.singular), "converged": bool(fit.converged)},
+        )
+
+    return Mundlak(
+        within_run=slope("within_run"),
+        between_arms=slope("between_arms"),
+        between_seeds=slope("between_seeds"),
+        equality=_equality(fit, usable),
+    )
+
+
+def _equality(fit: MixedFit, usable: list[str]) -> TestResult:
+    if len(usable) < 2:
+        return TestResult(NULL, None, None, reason="one slope: nothing to compare")
+    test = fit.test([f"{one} - {other}" for one, other in pairwise(usable)])
+    return replace(test, null=NULL)
+
+
+_PLACES = {
+    "within_run": "within runs",
+    "between_arms": "between the arms of a seed",
+    "between_seeds": "between seeds",
+}
+
+
+def _estimand(name: str, outcome: str, predictor: str) -> Estimand:
+    return Estimand(
+        name=f"slope_{name}_{outcome}_{predictor}",
+        sentence=f"Change of {outcome} per unit of {predictor}, {_PLACES[name]}.",
+        outcome=outcome,
+        contrast=f"d {outcome} / d {predictor}, {_PLACES[name]}",
+        assumptions=_ASSUMPTIONS,
+    )
