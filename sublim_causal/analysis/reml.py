@@ -1,0 +1,579 @@
+r"""REML and ML criterion of a mixed model from cross products, its gradient, and its minimiser.
+
+Everything is batched over R parameter vectors (bootstrap replicates, difference steps).
+With Q_c the cell's inverse covariance, :math:`Q_c = S_c - \tau^2/(1+\tau^2 n_c) s_c s_c'` in cross
+products, and per group :math:`A = \sum_c Q_c`, :math:`M = I + A_{zz}\Psi`,
+
+.. math::
+   D = \sum_i m_i \Big[\log|M_i| + \sum_c \log(1 + \tau^2 n_c) + \log|R_i|\Big]
+       + \log|X'V^{-1}X| + \nu\,[1 + \log(2\pi r^2/\nu)]
+
+(ML: without :math:`\log|X'V^{-1}X|`, :math:`\nu = n`). :math:`\Psi = LL'` with L free of sign, so
+that a variance of 0 is an interior point. See Bates et al. (2015), doi:10.18637/jss.v067.i01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sublim_causal.analysis.design import Design
+
+Floats = NDArray[np.float64]
+Residual = Literal["iid", "ar1", "car1"]
+
+DECREASE = 1e-8
+"""The search stops where a Newton step would lower the criterion by less than half of this."""
+_LONGEST_STEP = 2.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A design with a residual structure: what the criterion is a function of theta for.
+
+    theta = (free entries of L by block, tau, serial correlation, log sd ratios).
+
+    Attributes
+    ----------
+    design : Design
+        Cross products.
+    reml : bool
+        REML or ML.
+    residual : str
+        ``iid``, ``ar1`` or ``car1``.
+    """
+
+    design: Design
+    reml: bool
+    residual: Residual
+
+    @cached_property
+    def entries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and columns of the free entries of L."""
+        rows, columns = [], []
+        for block in self.design.blocks:
+            r, c = np.tril_indices(len(block.terms))
+            rows.append(r + block.columns.start)
+            columns.append(c + block.columns.start)
+        empty = [np.zeros(0, dtype=np.int64)]
+        return np.concatenate(rows or empty), np.concatenate(columns or empty)
+
+    @property
+    def n_cholesky(self) -> int:
+        """Number of free entries of L."""
+        return len(self.entries[0])
+
+    @property
+    def serial_at(self) -> int:
+        """Place of the serial-correlation parameter."""
+        return self.n_cholesky + self.design.has_cells
+
+    @property
+    def serial(self) -> bool:
+        """Whether residuals are serially correlated."""
+        return self.residual != "iid"
+
+    @property
+    def ratios_at(self) -> int:
+        """Place of the first log ratio of residual standard deviations."""
+        return self.serial_at + self.serial
+
+    @property
+    def n_theta(self) -> int:
+        """Number of parameters."""
+        return self.ratios_at + len(self.design.variances) - 1
+
+    def correlation(self, eta: Floats) -> Floats:
+        """Serial correlation at gap 1: in (-1, 1) for ``ar1``, in (0, 1) for ``car1``."""
+        return np.tanh(eta) if self.residual == "ar1" else 1 / (1 + np.exp(-eta))
+
+    def factor(self, theta: Floats) -> Floats:
+        """L of each parameter vector, shape (R, Q, Q)."""
+        lower = np.zeros((len(theta), self.design.q, self.design.q))
+        lower[:, self.entries[0], self.entries[1]] = theta[:, : self.n_cholesky]
+        return lower
+
+    def start(self) -> Floats:
+        """Variance ratios of 0.1, no serial correlation, equal residual variances."""
+        theta = np.zeros(self.n_theta)
+        theta[: self.n_cholesky][self.entries[0] == self.entries[1]] = 0.3
+        if self.design.has_cells:
+            theta[self.n_cholesky] = 0.3
+        if self.serial:
+            theta[self.serial_at] = 0.2 if self.residual == "ar1" else -1.0
+        return theta
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Cross products in the residual's metric, and the derivatives they need.
+
+    Attributes
+    ----------
+    products : ndarray of shape (1 or R, S, A, K, K)
+        W'R^-1 W of each cell.
+    logdet : ndarray of shape (1 or R, S)
+        log|R| of each group.
+    slopes : list of (ndarray, ndarray)
+        For each residual parameter, the derivatives of both.
+    """
+
+    products: Floats
+    logdet: Floats
+    slopes: list[tuple[Floats, Floats]]
+
+
+def residual_products(problem: Problem, theta: Floats) -> Residuals:
+    """Cross products of every cell in the metric of its residual covariance."""
+    design = problem.design
+    products, slopes = design.parts[:1], []
+    logdet = np.zeros((1, design.parts.shape[1]))
+    if problem.serial:
+        eta = theta[:, problem.serial_at]
+        rho = problem.correlation(eta)
+        by_eta = 1 - rho**2 if problem.residual == "ar1" else rho * (1 - rho)
+        a, b, c = (design.parts[1 + i :: 3] for i in range(3))
+        counts = a[..., 0, 0].sum(axis=-1)
+        power = _powers(rho, design.gaps)
+        power_slope = design.gaps * _powers(rho, design.gaps - 1) * by_eta[:, None]
+        rest = 1 - power**2
+        weights = np.stack([1 / rest, -power / rest, power**2 / rest])
+        weight_slopes = np.stack([2 * power, -(1 + power**2), 2 * power]) / rest**2 * power_slope
+        products = products + _mix(weights, (a, b, c))
+        logdet = np.log(rest) @ counts
+        slopes.append((_mix(weight_slopes, (a, b, c)), (-2 * power * power_slope / rest) @ counts))
+    if len(design.variances) > 1:
+        log_sd = np.pad(theta[:, problem.ratios_at :], ((0, 0), (1, 0)))
+        inverse = np.exp(-2 * log_sd)[:, design.stratum][..., None, None]
+        products = products * inverse
+        slopes = [(product * inverse, slope) for product, slope in slopes]
+        for level in range(1, len(design.variances)):
+            here = design.stratum == level
+            rows = 2 * (design.rows * here).sum(axis=1)
+            slopes.append((-2 * products * here[..., None, None], rows[None]))
+            logdet = logdet + rows * log_sd[:, level, None]
+    return Residuals(products, logdet, slopes)
+
+
+def _powers(rho: Floats, exponents: Floats) -> Floats:
+    """rho^gap, also for negative rho, where gaps are whole numbers."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.power(rho[:, None], exponents)
+
+
+def _mix(weights: Floats, parts: tuple[Floats, Floats, Floats]) -> Floats:
+    return sum(
+        (np.tensordot(w, part, axes=(1, 0)) for w, part in zip(weights, parts, strict=True)),
+        start=np.zeros(()),
+    )
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The model with random effects eliminated, for R parameter vectors.
+
+    Attributes
+    ----------
+    row_sums : ndarray of shape (1 or R, S, A, K)
+        1'R^-1 W of each cell; its first entry stands for the number of rows.
+    shrink : ndarray of shape (R, S, A)
+        1 / (1 + tau^2 n).
+    z_rows : ndarray of shape (R, S, Q, K)
+        Z'Q W: cell intercepts eliminated.
+    u_rows : ndarray of shape (R, S, Q, K)
+        Z'V^-1 W.
+    kernel : ndarray of shape (R, S, Q, Q)
+        Psi M^-1: V^-1 = Q - Q Z kernel Z'Q.
+    logdet : ndarray of shape (R, S)
+        log|V| of each group, without sigma2.
+    """
+
+    row_sums: Floats
+    shrink: Floats
+    z_rows: Floats
+    u_rows: Floats
+    kernel: Floats
+    logdet: Floats
+
+
+def reduce_random(problem: Problem, theta: Floats, residuals: Residuals) -> Reduced:
+    """Eliminate cell intercepts, then the random effects of the group."""
+    design = problem.design
+    lower = problem.factor(theta)
+    psi = lower @ lower.transpose(0, 2, 1)
+    row_sums = residuals.products[..., 0, :]
+    n = row_sums[..., 0]
+    tau2 = theta[:, problem.n_cholesky] ** 2 if design.has_cells else np.zeros(len(theta))
+    spread = 1 + tau2[:, None, None] * n
+    shrink = 1 / spread
+    logdet = np.log(spread).sum(axis=2) + residuals.logdet
+    z_rows = np.repeat(
+        residuals.products[:, :, :, design.z].sum(axis=2),
+        len(theta) // len(residuals.products),
+        axis=0,
+    )
+    if design.has_cells:
+        weight = tau2[:, None, None] * shrink
+        for a in range(n.shape[2]):
+            row = row_sums[:, :, a]
+            outer = row[..., design.z, None] * row[..., None, :]
+            z_rows -= weight[:, :, a, None, None] * outer
+    zz = z_rows[..., design.z]
+    m = np.eye(design.q) + zz @ psi[:, None]
+    inverse, log_m = _inverse_logdet(m)
+    return Reduced(
+        row_sums, shrink, z_rows, inverse @ z_rows, psi[:, None] @ inverse, logdet + log_m
+    )
+
+
+def _inverse_logdet(m: Floats) -> tuple[Floats, Floats]:
+    """Inverse and log determinant of many small matrices; two rows in closed form."""
+    if m.shape[-1] == 0:
+        return m, np.zeros(m.shape[:-2])
+    if m.shape[-1] > 2:
+        return np.asarray(np.linalg.inv(m), dtype=float), np.asarray(np.linalg.slogdet(m)[1])
+    if m.shape[-1] == 1:
+        return 1 / m, np.log(m[..., 0, 0])
+    determinant = m[..., 0, 0] * m[..., 1, 1] - m[..., 0, 1] * m[..., 1, 0]
+    adjugate = np.empty_like(m)
+    adjugate[..., 0, 0], adjugate[..., 1, 1] = m[..., 1, 1], m[..., 0, 0]
+    adjugate[..., 0, 1], adjugate[..., 1, 0] = -m[..., 0, 1], -m[..., 1, 0]
+    return adjugate / determinant[..., None, None], np.log(determinant)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Criterion and what falls out beside it, for R parameter vectors.
+
+    Attributes
+    ----------
+    criterion : ndarray of shape (R,)
+        D, in scaled units; infinite where it cannot be computed.
+    gradient : ndarray of shape (R, n_theta)
+        dD/dtheta.
+    xx_inverse : ndarray of shape (R, P, P)
+        (X'V^-1X)^-1.
+    coefficients : ndarray of shape (R, P)
+        Generalised least squares.
+    sigma2 : ndarray of shape (R,)
+        Residual variance r^2 / nu.
+    """
+
+    criterion: Floats
+    gradient: Floats
+    xx_inverse: Floats
+    coefficients: Floats
+    sigma2: Floats
+
+
+def evaluate(
+    problem: Problem, theta: Floats, weights: Floats, sigma2: Floats | None = None
+) -> Evaluation:
+    """Criterion and gradient.
+
+    Parameters
+    ----------
+    problem : Problem
+        Model and data.
+    theta : ndarray of shape (R, n_theta)
+        Parameters.
+    weights : ndarray of shape (R or 1, S)
+        How often each group counts.
+    sigma2 : ndarray of shape (R,), optional
+        Fix the residual variance; default: profile it out.
+    """
+    with np.errstate(all="ignore"):
+        return _evaluate(problem, theta, weights, sigma2)
+
+
+def _evaluate(
+    problem: Problem, theta: Floats, weights: Floats, sigma2: Floats | None
+) -> Evaluation:
+    design = problem.design
+    residuals = residual_products(problem, theta)
+    reduced = reduce_random(problem, theta, residuals)
+    r, k = len(theta), design.parts.shape[-1]
+    n = weights @ design.rows.sum(axis=1)
+    nu = n - design.p if problem.reml else n
+
+    total = _total(design, residuals, reduced, weights, theta, problem)
+    xx, xy, yy = total[:, design.x, design.x], total[:, design.x, -1], total[:, -1, -1]
+    xx_inverse: Floats = np.asarray(np.linalg.inv(xx), dtype=float)
+    b = (xx_inverse @ xy[..., None])[..., 0]
+    r2 = yy - (b * xy).sum(axis=1)
+    variance = r2 / nu if sigma2 is None else sigma2
+    criterion = (weights * reduced.logdet).sum(axis=1)
+    criterion = criterion + nu * np.log(2 * np.pi * variance) + r2 / variance
+    if problem.reml:
+        criterion = criterion + np.linalg.slogdet(xx)[1]
+
+    # dD = tr(P dW) for a change dW of the total cross products W'V^-1W.
+    p = np.zeros((r, k, k))
+    if problem.reml:
+        p[:, design.x, design.x] = xx_inverse
+    direction = np.zeros((r, k))
+    direction[:, design.x], direction[:, -1] = -b, 1.0
+    p += direction[:, :, None] * direction[:, None, :] / variance[:, None, None]
+    gradient = _gradient(problem, theta, weights, residuals, reduced, p)
+    bad = ~(np.isfinite(criterion) & np.isfinite(gradient).all(axis=1) & (r2 > 0))
+    return Evaluation(
+        np.where(bad, np.inf, criterion),
+        np.where(bad[:, None], 0.0, gradient),
+        xx_inverse,
+        b,
+        variance,
+    )
+
+
+def _total(
+    design: Design,
+    residuals: Residuals,
+    reduced: Reduced,
+    weights: Floats,
+    theta: Floats,
+    problem: Problem,
+) -> Floats:
+    """Weighted sum over groups of W'V^-1W, shape (R, K, K)."""
+    r, s, a = reduced.shrink.shape
+    k = design.parts.shape[-1]
+    by_group = residuals.products.sum(axis=2).reshape(-1, s, k * k)
+    if len(by_group) == 1:
+        total = (np.broadcast_to(weights, (r, s)) @ by_group[0]).reshape(r, k, k)
+    else:
+        total = (weights[:, None] @ by_group).reshape(r, k, k)
+    if design.has_cells:
+        tau2 = theta[:, problem.n_cholesky] ** 2
+        weight = tau2[:, None, None] * reduced.shrink * weights[:, :, None]
+        rows = reduced.row_sums.reshape(-1, s * a, k)
+        total -= rows.transpose(0, 2, 1) @ (rows * weight.reshape(r, s * a, 1))
+    left = (weights[:, :, None, None] * reduced.z_rows).reshape(r, -1, k)
+    lower = problem.factor(theta)
+    psi = lower @ lower.transpose(0, 2, 1)
+    right = (psi[:, None] @ reduced.u_rows).reshape(r, -1, k)
+    return total - left.transpose(0, 2, 1) @ right
+
+
+def _gradient(
+    problem: Problem,
+    theta: Floats,
+    weights: Floats,
+    residuals: Residuals,
+    reduced: Reduced,
+    p: Floats,
+) -> Floats:
+    design = problem.design
+    r, s, a = reduced.shrink.shape
+    k = p.shape[-1]
+    gradient = np.empty((r, problem.n_theta))
+    if design.q:
+        u = reduced.u_rows
+        up = (u.reshape(r, -1, k) @ p).reshape(u.shape)
+        curvature = np.empty((r, design.q, design.q))
+        for i in range(design.q):
+            for j in range(design.q):
+                quadratic = (up[:, :, i] * u[:, :, j]).sum(axis=-1)
+                curvature[:, i, j] = (weights * (u[:, :, i, 1 + j] - quadratic)).sum(axis=1)
+        by_factor = 2 * curvature @ problem.factor(theta)
+        gradient[:, : problem.n_cholesky] = by_factor[:, problem.entries[0], problem.entries[1]]
+    if design.has_cells:
+        rows = reduced.row_sums
+        z = rows[..., design.z]
+        shifted = np.broadcast_to(rows, (r, s, a, k)).copy()
+        through = np.zeros((r, s, a))
+        for j in range(design.q):
+            hat = np.zeros((r, s, a))
+            for i in range(design.q):
+                hat += z[..., i] * reduced.kernel[:, :, None, i, j]
+            shifted -= hat[..., None] * reduced.z_rows[:, :, None, j]
+            through += hat * z[..., j]
+        left = (shifted.reshape(r, -1, k) @ p).reshape(shifted.shape)
+        quadratic = (left * shifted).sum(axis=-1) + through
+        change = rows[..., 0] * reduced.shrink - reduced.shrink**2 * quadratic
+        tau = theta[:, problem.n_cholesky]
+        gradient[:, problem.n_cholesky] = 2 * tau * (weights[..., None] * change).sum(axis=(1, 2))
+    if residuals.slopes:
+        gradient[:, problem.serial_at :] = _residual_gradient(
+            problem, theta, weights, residuals, reduced, p
+        )
+    return gradient
+
+
+def _residual_gradient(
+    problem: Problem,
+    theta: Floats,
+    weights: Floats,
+    residuals: Residuals,
+    reduced: Reduced,
+    p: Floats,
+) -> Floats:
+    """Chain rule through the cells' cross products F: dD = sum_c tr(B_c dF_c)."""
+    design = problem.design
+    k = p.shape[-1]
+    spread = np.zeros((*reduced.kernel.shape[:2], k, k))
+    spread[:, :, design.z] = reduced.kernel @ reduced.z_rows
+    j = np.eye(k) - spread
+    adjoint = j @ p[:, None] @ j.transpose(0, 1, 3, 2)
+    adjoint[:, :, design.z, design.z] += reduced.kernel
+    rows = reduced.row_sums
+    tau2 = theta[:, problem.n_cholesky] ** 2 if design.has_cells else np.zeros(len(theta))
+    w = tau2[:, None, None] * reduced.shrink
+    hat = rows @ adjoint
+    quadratic = (hat * rows).sum(axis=-1)
+    columns = []
+    for slope, logdet_slope in residuals.slopes:
+        through = (adjoint[:, :, None] * slope).sum(axis=(-2, -1))
+        through -= 2 * w * (hat * slope[..., 0, :]).sum(axis=-1)
+        through += (w**2 * quadratic + w) * slope[..., 0, 0]
+        columns.append((weights * (through.sum(axis=2) + logdet_slope)).sum(axis=1))
+    return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where the search of each replicate ended.
+
+    Attributes
+    ----------
+    theta : ndarray of shape (R, n_theta)
+        Parameters.
+    converged : ndarray of shape (R,)
+        Whether the predicted decrease fell below `DECREASE`.
+    """
+
+    theta: Floats
+    converged: NDArray[np.bool_]
+
+
+Objective = Callable[[Floats, NDArray[np.int64]], Evaluation]
+
+
+def minimise(
+    objective: Objective, theta: Floats, inverse_hessian: Floats, max_steps: int = 100
+) -> Minimum:
+    """Minimise R functions at once: BFGS with a shared Armijo search over an active set.
+
+    A gradient stop would never be met where the criterion is of size 1e6; the predicted decrease
+    g'Hg does not depend on that size.
+
+    Parameters
+    ----------
+    objective : callable
+        From parameters (R', n) and the replicates they belong to (R',) to their `Evaluation`.
+    theta : ndarray of shape (R, n)
+        Start.
+    inverse_hessian : ndarray of shape (n, n)
+        First guess, shared.
+    max_steps : int
+        Line searches at most.
+    """
+    theta = theta.copy()
+    active = np.arange(len(theta))
+    inverse = np.repeat(inverse_hessian[None], len(theta), axis=0)
+    first = objective(theta, active)
+    value, gradient = first.criterion.copy(), first.gradient.copy()
+    for _ in range(max_steps):
+        step = -(inverse[active] @ gradient[active, :, None])[..., 0]
+        decrease = -(step * gradient[active]).sum(axis=1)
+        open_ = decrease > DECREASE
+        active, step, decrease = active[open_], step[open_], decrease[open_]
+        if not len(active):
+            break
+        step *= np.minimum(1.0, _LONGEST_STEP / np.abs(step).max(axis=1, initial=1e-300))[:, None]
+        length, found = _line_search(objective, theta, value, gradient, active, step)
+        moved = length > 0
+        s = length[:, None] * step
+        y = found.gradient - gradient[active]
+        theta[active[moved]] += s[moved]
+        value[active[moved]] = found.criterion[moved]
+        gradient[active[moved]] = found.gradient[moved]
+        _update(inverse, active[moved], s[moved], y[moved])
+        active = active[moved]
+    final = (gradient * (inverse @ gradient[..., None])[..., 0]).sum(axis=1)
+    return Minimum(theta, (final <= DECREASE) & np.isfinite(value))
+
+
+def _line_search(
+    objective: Objective,
+    theta: Floats,
+    value: Floats,
+    gradient: Floats,
+    active: NDArray[np.int64],
+    step: Floats,
+) -> tuple[Floats, Evaluation]:
+    """Halve the steps of those that have not lowered their criterion enough; 0 if none does."""
+    slope = (step * gradient[active]).sum(axis=1)
+    trial = np.ones(len(active))
+    found = objective(theta[active] + step, active)
+    criterion, grads = found.criterion.copy(), found.gradient.copy()
+    # Rounding of a criterion of this size hides smaller changes.
+    noise = 1e-13 * np.abs(value[active])
+    for _ in range(25):
+        poor = np.flatnonzero(~(criterion <= value[active] + 1e-4 * trial * slope + noise))
+        if not len(poor):
+            break
+        trial[poor] /= 2
+        again = objective(theta[active[poor]] + trial[poor, None] * step[poor], active[poor])
+        criterion[poor], grads[poor] = again.criterion, again.gradient
+    good = criterion <= value[active] + noise
+    return np.where(good, trial, 0.0), Evaluation(
+        criterion, grads, found.xx_inverse, found.coefficients, found.sigma2
+    )
+
+
+def _update(inverse: Floats, active: NDArray[np.int64], s: Floats, y: Floats) -> None:
+    """BFGS update of the inverse Hessians, where the curvature along the step is positive."""
+    sy = (s * y).sum(axis=1)
+    fine = sy > 1e-12 * np.linalg.norm(s, axis=1) * np.linalg.norm(y, axis=1)
+    active, s, y, sy = active[fine], s[fine], y[fine], sy[fine, None, None]
+    h = inverse[active]
+    hy = (h @ y[..., None])[..., 0]
+    yhy = (y * hy).sum(axis=1)[:, None, None]
+    cross = hy[:, :, None] * s[:, None, :]
+    outer = s[:, :, None] * s[:, None, :]
+    inverse[active] = h + (1 + yhy / sy) * outer / sy - (cross + cross.transpose(0, 2, 1)) / sy
+
+
+def steps_of(problem: Problem, theta: Floats) -> Floats:
+    """Difference steps: small against the parameter and against what a group's rows resolve."""
+    resolution = 1 / np.sqrt(max(problem.design.n_obs / len(problem.design.groups), 1.0))
+    return 1e-4 * np.maximum(np.abs(theta), resolution)
+
+
+def hessian(problem: Problem, theta: Floats, weights: Floats) -> Floats:
+    """Hessian of the profiled criterion: central differences of the analytic gradient."""
+    step = np.diag(steps_of(problem, theta))
+    found = evaluate(problem, np.concatenate([theta + step, theta - step]), weights)
+    upper, lower = np.split(found.gradient, 2)
+    h = (upper - lower) / (2 * np.diag(step)[:, None])
+    return (h + h.T) / 2
+
+
+def positive_inverse(h: Floats) -> Floats:
+    """Inverse of the matrix with |eigenvalues|, so that a step goes downhill."""
+    values, vectors = np.linalg.eigh(h)
+    size = np.maximum(np.abs(values), 1e-6 * max(float(np.abs(values).max(initial=0.0)), 1e-12))
+    return vectors / size @ vectors.T
+
+
+def fit_theta(problem: Problem, max_rounds: int = 8) -> Minimum:
+    """Minimise the criterion from a cold start: BFGS rounds, each from a fresh Hessian."""
+    weights = np.ones((1, len(problem.design.groups)))
+    theta = problem.start()[None]
+    if not problem.n_theta:
+        return Minimum(theta, np.array([True]))
+
+    def objective(at: Floats, _: NDArray[np.int64]) -> Evaluation:
+        return evaluate(problem, at, weights)
+
+    for _ in range(max_rounds):
+        inverse = positive_inverse(hessian(problem, theta[0], weights))
+        gradient = evaluate(problem, theta, weights).gradient[0]
+        if gradient @ inverse @ gradient <= DECREASE:
+            return Minimum(theta, np.array([True]))
+        theta = minimise(objective, theta, inverse).theta
+    return Minimum(theta, np.array([False]))
