@@ -316,6 +316,8 @@ def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequ
         level=settings.level,
         interval=declared.interval,
         n_dropped=record.n_seeds - record.steps["seed"].nunique(),
+        n_boot=settings.n_boot,
+        rng=settings.rng,
     )
     return list(found.values())
 

@@ -10,32 +10,29 @@ seed and by run, without which the standard error of a slope is ten times too sm
   between seeds. No arm terms: they would take what lies between arms.
 
 Intervals are CR2 with Satterthwaite degrees of freedom, seeds being the clusters; bootstrap-t
-where the per-seed slopes are skewed.
+where the seeds' contributions to a slope are skewed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.bootstrap import Floats
+from sublim_causal.analysis.bootstrap import N_BOOT, Distribution, Floats
 from sublim_causal.analysis.estimates import MIN_SEEDS, Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.intervals import (
     IntervalRule,
+    headline_is_bootstrap,
     is_skewed,
     seed_warnings,
     skewness,
-    t_bounds,
-    t_p_value,
 )
-from sublim_causal.analysis.products import finite_columns, within_products
-
-if TYPE_CHECKING:
-    from sublim_causal.analysis.mixed import MixedFit
+from sublim_causal.analysis.mixed import MixedFit, fit_mixed
+from sublim_causal.analysis.products import finite_columns
 
 Split = Literal["pooled", "by_arm", "levels"]
 LEVELS = ("within_run", "between_arms", "between_seeds")
@@ -54,14 +51,11 @@ class SlopeModel:
         In lme4's language.
     coefficients : mapping of str to str
         Name of each slope to its coefficient: an arm, a level, or ``""`` for the only one.
-    per_seed : mapping of str to ndarray
-        Per-seed values whose skewness decides on each slope's interval.
     """
 
     data: pd.DataFrame
     formula: str
     coefficients: Mapping[str, str]
-    per_seed: Mapping[str, Floats]
 
 
 def slope_model(
@@ -102,9 +96,7 @@ def slope_model(
 
 def _pooled(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
     fixed = "y ~ arm + x" if len(arms) > 1 else "y ~ x"
-    return SlopeModel(
-        data, f"{fixed} + {_RANDOM.format('x')}", {"": "x"}, {"": per_seed_slopes(data)}
-    )
+    return SlopeModel(data, f"{fixed} + {_RANDOM.format('x')}", {"": "x"})
 
 
 def _by_arm(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
@@ -112,47 +104,18 @@ def _by_arm(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
     columns = {arm: f"x_{i}" for i, arm in enumerate(arms)}
     own = {name: data["x"].where(data["arm"] == arm, 0.0) for arm, name in columns.items()}
     fixed = " + ".join([*(["arm"] if len(arms) > 1 else []), *columns.values()])
-    return SlopeModel(
-        data.assign(**own),
-        f"y ~ {fixed} + {_RANDOM.format('x')}",
-        columns,
-        {arm: per_seed_slopes(data[data["arm"] == arm]) for arm in arms},
-    )
+    return SlopeModel(data.assign(**own), f"y ~ {fixed} + {_RANDOM.format('x')}", columns)
 
 
 def _levels(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
     run = data.groupby(["seed", "arm"])["x"].transform("mean")
     seed = data.groupby("seed")["x"].transform("mean")
     parts = dict(zip(LEVELS, (data["x"] - run, run - seed, seed - data["x"].mean()), strict=True))
-    usable = [name for name, part in parts.items() if part.abs().max() > 0]
-    means = data.groupby(["seed", "arm"])[["x", "y"]].mean().reset_index()
-    per_seed = {
-        "within_run": per_seed_slopes(data),
-        "between_arms": per_seed_slopes(means.assign(arm="all")),
-        "between_seeds": _leverages(means.groupby("seed")[["x", "y"]].mean()),
-    }
     return SlopeModel(
         data.assign(**parts),
-        f"y ~ {' + '.join(usable)} + {_RANDOM.format('within_run')}",
-        {name: name for name in usable},
-        per_seed,
+        f"y ~ {' + '.join(LEVELS)} + {_RANDOM.format('within_run')}",
+        {name: name for name in LEVELS},
     )
-
-
-def per_seed_slopes(data: pd.DataFrame) -> Floats:
-    """Slope of y on x within runs of each seed; seeds without spread in x are left out."""
-    s = within_products(data, ["x", "y"])
-    xx, xy = s.of("x", "x"), s.of("x", "y")
-    spread = xx > 1e-12 * max(float(xx.max(initial=0.0)), np.finfo(float).tiny)
-    return xy[spread] / xx[spread]
-
-
-def _leverages(means: pd.DataFrame) -> Floats:
-    """How far each seed moves the slope through the seeds' means: no seed has one of its own."""
-    x = means["x"].to_numpy() - means["x"].mean()
-    y = means["y"].to_numpy() - means["y"].mean()
-    total = float(x @ x)
-    return x * (y - x * (x @ y) / total) if total > 0 else np.zeros_like(x)
 
 
 def slope_estimates(
@@ -162,6 +125,8 @@ def slope_estimates(
     level: float = 0.95,
     interval: IntervalRule = "auto",
     n_dropped: int = 0,
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
 ) -> dict[str, Result]:
     """Fit `model` by REML and return an estimate of each of its slopes.
 
@@ -171,7 +136,7 @@ def slope_estimates(
         What `slope_model` returned.
     estimands : mapping of str to Estimand
         What each slope estimates, by the keys of ``model.coefficients``.
-    level, interval, n_dropped
+    level, interval, n_dropped, n_boot, rng
         As in `mean_interval`.
 
     Returns
@@ -179,52 +144,100 @@ def slope_estimates(
     dict of str to Estimate or NotEstimable
         By the keys of `estimands`. Not estimable below 3 seeds, and where the predictor is
         constant where the slope would have to come from.
-    """
-    from sublim_causal.analysis.mixed import fit_mixed
 
+    Raises
+    ------
+    DataError
+        If the model cannot be told from the data.
+    """
     n_seeds = model.data["seed"].nunique()
     if n_seeds < MIN_SEEDS:
         reason = f"{n_seeds} seeds; at least {MIN_SEEDS} are needed"
         return {name: NotEstimable(estimand, reason) for name, estimand in estimands.items()}
     fit = fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
-    return {
-        name: _estimate(fit, model, name, estimand, level, interval, n_dropped)
-        for name, estimand in estimands.items()
-    }
+    found: dict[str, Result] = {}
+    for name, estimand in estimands.items():
+        if model.coefficients[name] in fit.params.index:
+            found[name] = contrast_estimate(
+                fit,
+                model.coefficients[name],
+                estimand,
+                level=level,
+                interval=interval,
+                n_dropped=n_dropped,
+                n_boot=n_boot,
+                rng=rng,
+            )
+        else:
+            reason = "alignment does not vary where this slope would come from"
+            found[name] = NotEstimable(estimand, reason)
+    return found
 
 
-def _estimate(
+def contrast_estimate(
     fit: MixedFit,
-    model: SlopeModel,
-    name: str,
+    contrast: str,
     estimand: Estimand,
-    level: float,
-    interval: IntervalRule,
-    n_dropped: int,
-) -> Result:
-    coefficient, per_seed = model.coefficients.get(name, ""), model.per_seed[name]
-    if coefficient not in fit.params.index:
-        return NotEstimable(estimand, "alignment does not vary where this slope would come from")
-    value, se, df = (float(part[coefficient]) for part in (fit.params, fit.se, fit.df))
-    low, high = t_bounds(value, se, df, level)
-    n_seeds = int(model.data["seed"].nunique())
+    *,
+    level: float = 0.95,
+    interval: IntervalRule = "auto",
+    n_dropped: int = 0,
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> Estimate:
+    """Estimate a contrast of a fitted model with CR2, or bootstrap-t where seeds are skewed.
+
+    Parameters
+    ----------
+    fit : MixedFit
+        A fit with ``vcov="CR2", df="cr2"``.
+    contrast : str
+        Expression in its coefficients.
+    estimand, level, interval, n_dropped, n_boot, rng
+        As in `mean_interval`; ``"t"`` is CR2 with Satterthwaite's df. The per-seed values of the
+        skewness rule are the jackknife's pseudo-values, which for a slope are about the seeds'
+        own slopes.
+
+    Raises
+    ------
+    RequestError
+        If the contrast names no coefficient of the fit.
+    """
+    row = fit.contrast(contrast, level).iloc[0]
+    drawn = fit.bootstrap(contrast, n_boot=n_boot, rng=rng)
+    per_seed = pseudo_values(drawn)
+    leads = headline_is_bootstrap(interval, per_seed)
+    boot = drawn.interval(level)
+    robust = ("CR2", float(row["low"]), float(row["high"]), float(row["p_value"]))
+    studentised = ("bootstrap-t", boot.low, boot.high, drawn.p_value())
+    head, other = (studentised, robust) if leads else (robust, studentised)
+    few = seed_warnings(fit.n_groups, is_skewed(per_seed))
     return Estimate(
         estimand=estimand,
-        value=value,
-        se=se,
-        low=low,
-        high=high,
+        value=float(row["estimate"]),
+        se=float(row["se"]),
+        low=head[1],
+        high=head[2],
         level=level,
-        df=df,
-        p_value=t_p_value(value, se, df),
-        method="mixed model, CR2",
-        n_seeds=n_seeds,
+        df=None if leads else float(row["df"]),
+        p_value=head[3],
+        method=f"mixed model, {head[0]}",
+        n_seeds=fit.n_groups,
         n_dropped=n_dropped,
-        warnings=seed_warnings(n_seeds, is_skewed(per_seed)),
+        warnings=few if fit.converged else (*few, "the search did not converge"),
         diagnostics={
             "skewness": skewness(per_seed),
-            "singular": bool(fit.singular),
-            "converged": bool(fit.converged),
-            "n_obs": int(fit.n_obs),
+            "singular": fit.singular,
+            "aliased": list(fit.aliased),
+            "n_obs": fit.n_obs,
+            "formula": fit.formula,
+            "also": dict(zip(("method", "low", "high", "p_value"), other, strict=True)),
         },
+        draws=drawn.values,
     )
+
+
+def pseudo_values(drawn: Distribution) -> Floats:
+    """Jackknife pseudo-values n b - (n - 1) b_(s): what each seed says alone (Tukey, 1958)."""
+    n = drawn.n_clusters
+    return n * drawn.value - (n - 1) * drawn.jackknife
