@@ -183,11 +183,17 @@ class Distribution:
         return len(self.jackknife)
 
     @property
+    def n_failed(self) -> int:
+        """Replicates without a value, which every interval and p-value leaves out."""
+        return int(np.isnan(self.values).sum())
+
+    @property
     def pivots(self) -> Floats:
         """Studentised replicates (value* - value) / se*; infinite where se* is 0."""
         shift = self.values - self.value
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(shift == 0, 0.0, shift / self.ses)
+            pivots = np.where(shift == 0, 0.0, shift / self.ses)
+        return pivots[~np.isnan(pivots)]
 
     def interval(self, level: float = 0.95, method: IntervalMethod = "studentised") -> Bounds:
         """Return the equal-tailed interval by `method`.
@@ -238,7 +244,7 @@ def cluster_bootstrap(
     statistic : ClusterStatistic
         `Mean`, `Ratio`, `OfFrame`, or any function of multiplicities.
     n_boot : int
-        Replicates, at least 1.
+        Replicates, at least 1. One that is singular counts in `Distribution.n_failed`.
     batch : int, optional
         Replicates held in memory at once; bounds memory and leaves every number as it is.
         Default: what fits 64 MiB.
@@ -259,7 +265,7 @@ def cluster_bootstrap(
         float(point.ses[0]),
         values,
         ses,
-        statistic(1.0 - np.eye(n)).values,
+        _evaluate(statistic, 1.0 - np.eye(n)).values,
         copy.deepcopy(generator),
     )
 
@@ -297,10 +303,22 @@ def _draw(
         if number < 1:
             raise RequestError(name, number, "a whole number, at least 1")
     parts = [
-        statistic(multiplicities(rng, min(batch, n_boot - first), n))
+        _evaluate(statistic, multiplicities(rng, min(batch, n_boot - first), n))
         for first in range(0, n_boot, batch)
     ]
     values, ses = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Replicated(values, ses)
+
+
+def _evaluate(statistic: ClusterStatistic, weights: Floats) -> Replicated:
+    """Return the statistic, NaN where a replicate is singular (an arm that was never drawn)."""
+    try:
+        return statistic(weights)
+    except np.linalg.LinAlgError:
+        if len(weights) == 1:
+            return Replicated(np.array([np.nan]), np.array([np.nan]))
+    rows = [_evaluate(statistic, row[None]) for row in weights]
+    values, ses = (np.concatenate(column) for column in zip(*rows, strict=True))
     return Replicated(values, ses)
 
 
@@ -319,6 +337,10 @@ def _order_statistic(sample: Floats, probability: float) -> float:
     return float(np.sort(sample)[int(np.clip(whole, 1, len(sample))) - 1])
 
 
+def _usable(distribution: Distribution) -> Floats:
+    return distribution.values[~np.isnan(distribution.values)]
+
+
 def _studentised(distribution: Distribution, tail: float) -> Bounds:
     pivots = distribution.pivots
     return Bounds(
@@ -328,7 +350,7 @@ def _studentised(distribution: Distribution, tail: float) -> Bounds:
 
 
 def _percentile(distribution: Distribution, tail: float) -> Bounds:
-    values = distribution.values
+    values = _usable(distribution)
     return Bounds(_order_statistic(values, tail), _order_statistic(values, 1 - tail))
 
 
@@ -345,7 +367,7 @@ def _basic(distribution: Distribution, tail: float) -> Bounds:
 
 def _bca(distribution: Distribution, tail: float) -> Bounds:
     """Bias-corrected and accelerated: Efron (1987), equations 6.5 to 6.8."""
-    values = distribution.values
+    values = _usable(distribution)
     share = (np.sum(values < distribution.value) + 0.5) / (len(values) + 1)
     bias, acceleration = stats.norm.ppf(share), jackknife_acceleration(distribution.jackknife)
     ends = []
@@ -358,7 +380,8 @@ def _bca(distribution: Distribution, tail: float) -> Bounds:
 
 def jackknife_acceleration(leave_one_out: Floats) -> float:
     """Acceleration sum(d^3) / (6 sum(d^2)^1.5), d the jackknife deviations; 0 if they vanish."""
-    deviations = leave_one_out.mean() - leave_one_out
+    known = leave_one_out[~np.isnan(leave_one_out)]
+    deviations = known.mean() - known
     scale = np.sum(deviations**2) ** 1.5
     return float(np.sum(deviations**3) / (6 * scale)) if scale > 0 else 0.0
 

@@ -228,6 +228,7 @@ def contrast_estimate(
         diagnostics={
             "skewness": skewness(per_seed),
             "singular": fit.singular,
+            "failed_replicates": drawn.n_failed,
             "aliased": list(fit.aliased),
             "n_obs": fit.n_obs,
             "formula": fit.formula,
@@ -238,6 +239,9 @@ def contrast_estimate(
 
 
 def pseudo_values(drawn: Distribution) -> Floats:
-    """Jackknife pseudo-values n b - (n - 1) b_(s): what each seed says alone (Tukey, 1958)."""
+    """Jackknife pseudo-values n b - (n - 1) b_(s): what each seed says alone (Tukey, 1958).
+
+    Seeds without which b cannot be estimated have none.
+    """
     n = drawn.n_clusters
-    return n * drawn.value - (n - 1) * drawn.jackknife
+    return n * drawn.value - (n - 1) * drawn.jackknife[~np.isnan(drawn.jackknife)]

@@ -127,3 +127,24 @@ def test_wrong_requests_are_refused():
         cluster_bootstrap(Mean(np.arange(5.0)), n_boot=0)
     with pytest.raises(RequestError, match="batch"):
         cluster_bootstrap(Mean(np.arange(5.0)), batch=0)
+
+
+class Singular:
+    """A mean that cannot be computed where cluster 0 was not drawn."""
+
+    n_clusters = 6
+
+    def __call__(self, weights):
+        if (weights[:, 0] == 0).any():
+            raise np.linalg.LinAlgError
+        return Mean(np.array([1.0, 2.0, 4.0, 5.0, 7.0, 9.0]))(weights)
+
+
+def test_singular_replicates_are_left_out_and_counted():
+    drawn = cluster_bootstrap(Singular(), n_boot=2000)
+    absent = (5 / 6) ** 6
+    assert drawn.n_failed == pytest.approx(2000 * absent, abs=4 * np.sqrt(2000 * absent / 3))
+    assert np.isnan(drawn.jackknife[0])
+    assert drawn.interval().low < drawn.value < drawn.interval().high
+    assert np.isfinite(drawn.interval(method="bca")).all()
+    assert len(drawn.pivots) == 2000 - drawn.n_failed
