@@ -107,15 +107,16 @@ class Recorder:
 
     def of_step(
         self, step: int, trait: Trait, g_distill: Tensor, g_applied: Tensor, update: Tensor
-    ) -> None:
-        """Record the inner products of step `step`."""
+    ) -> Tensor:
+        """Record the inner products of step `step`; return ``cos_update`` ``(R,)``."""
         a, b, g = trait.half_a, trait.half_b, trait.gradient
         dd, da, db = inner(g_distill, g_distill), inner(g_distill, a), inner(g_distill, b)
         same = g_applied is g_distill
         at = (da + db) / 2 if same else inner(g_applied, g)
         aa = dd if same else inner(g_applied, g_applied)
-        values = [dd, da, db, at, aa, -inner(update, g), inner(update, update)]
-        self._values[step, len(AT_POINT) + 1 :] = torch.stack(values)
+        ut, uu = -inner(update, g), inner(update, update)
+        self._values[step, len(AT_POINT) + 1 :] = torch.stack([dd, da, db, at, aa, ut, uu])
+        return ut / (uu * inner(g, g)).sqrt()
 
     def columns(self) -> Columns:
         """Return the recorded quantities by name, float64 arrays ``(T + 1, R)``."""

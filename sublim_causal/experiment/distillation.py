@@ -29,6 +29,7 @@ from sublim_causal.experiment.alignment import (
 from sublim_causal.experiment.batches import Step, gather, steps
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data import ImageTensors
+from sublim_causal.experiment.interventions import followed_arms
 from sublim_causal.experiment.interventions.base import (
     BlockContext,
     Intervention,
@@ -115,13 +116,15 @@ class Inputs:
 class Student:
     """One arm's students, ``(R, P)``: the only thing here that changes from step to step."""
 
-    intervention: Intervention
+    interventions: Sequence[Intervention]
     theta: Tensor
     optimizer: torch.optim.Optimizer
-    state: Any
+    states: list[Any]
     recorder: Recorder
     layers: LayerRecorder | None
+    measured: bool
     update: Tensor | None = None
+    alignment: Tensor | None = None
     seconds: float = 0.0
     evaluations: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
 
@@ -151,7 +154,7 @@ def classify(network: Network, theta: Tensor, pixels: Tensor, classes: slice) ->
 def run_block(
     experiment: Experiment,
     seeds: Sequence[int],
-    interventions: Mapping[str, Intervention],
+    arms: Mapping[str, Sequence[Intervention]],
     network: Network,
     data: ImageTensors,
     split: LogitSplit,
@@ -166,8 +169,8 @@ def run_block(
         What to run; its name is part of every random stream.
     seeds : sequence of int
         The R replicates of the block.
-    interventions : mapping of str to Intervention
-        By arm.
+    arms : mapping of str to sequence of Intervention
+        What each arm does; an arm stands after those it follows.
     data : ImageTensors
         Sets device and precision of the whole block.
     after_step : callable
@@ -185,9 +188,12 @@ def run_block(
     classes = split.columns("class")
     answers = classify(network, inputs.teacher, data.test_x, classes)
     evaluate = Evaluation(data.test_x, data.test_y, answers, classes)
+    followed = set().union(*map(followed_arms, arms.values()))
     students = {
-        arm: new_student(experiment, intervention, inputs, streams("intervention"))
-        for arm, intervention in interventions.items()
+        arm: new_student(
+            experiment, interventions, inputs, streams("intervention"), followed=arm in followed
+        )
+        for arm, interventions in arms.items()
     }
     reference = evaluate(network, inputs.theta_0)
     for student in students.values():
@@ -251,22 +257,31 @@ def draw_probe(
 
 def new_student(
     experiment: Experiment,
-    intervention: Intervention,
+    interventions: Sequence[Intervention],
     inputs: Inputs,
     generators: Sequence[torch.Generator],
+    *,
+    followed: bool,
 ) -> Student:
-    """Place an arm's students at the shared initialisation."""
+    """Place an arm's students at the shared initialisation.
+
+    The trait is measured if the experiment says so, an intervention uses it, or another arm follows
+    this one's alignment.
+    """
     theta, layout = inputs.theta_0.clone(), inputs.network.layout
     config = experiment.distillation
     count = config.steps_per_epoch(config.examples) * config.epochs
     shape = (count, len(generators), theta.device)
+    context = BlockContext(layout, inputs.split, generators, theta.device)
+    needed = followed or any(one.uses_trait for one in interventions)
     return Student(
-        intervention=intervention,
+        interventions=interventions,
         theta=theta,
         optimizer=adam(theta, config),
-        state=intervention.init(BlockContext(layout, inputs.split, generators, theta.device)),
+        states=[one.init(context) for one in interventions],
         recorder=Recorder(*shape),
         layers=LayerRecorder(layout.layers, *shape) if experiment.measure.layers else None,
+        measured=experiment.measure.alignment or needed,
     )
 
 
@@ -279,7 +294,7 @@ def distil(
     after_step: Callable[[], None],
 ) -> None:
     """Train all arms side by side, so that they share each gathered batch."""
-    config, measure = experiment.distillation, experiment.measure
+    config = experiment.distillation
     per_epoch = config.steps_per_epoch(config.examples)
     auxiliary = inputs.split.columns("auxiliary")
     device = inputs.theta_0.device
@@ -302,32 +317,40 @@ def distil(
                 inputs.split,
                 forward,
                 reference_logits=partial(inputs.reference_rows, step.index),
+                alignment_of=partial(alignment_of, students),
             )
-            take_step(student, g_distill, context, inputs, measure.alignment)
+            take_step(student, g_distill, context, inputs)
             student.seconds += time.perf_counter() - started
             after_step()
         if step.ends_epoch:
             finish_epoch(step, students, inputs, evaluate, experiment)
 
 
-def take_step(
-    student: Student, g_distill: Tensor, context: StepContext, inputs: Inputs, measure: bool
-) -> None:
+def alignment_of(students: Mapping[str, Student], arm: str) -> Tensor:
+    """Return ``cos_update`` ``(R,)`` of the last step that `arm` took."""
+    alignment = students[arm].alignment
+    assert alignment is not None
+    return alignment
+
+
+def take_step(student: Student, g_distill: Tensor, context: StepContext, inputs: Inputs) -> None:
     """Move one arm by one step: intervene, optimise, and record."""
     trait = None
-    if measure or student.intervention.uses_trait:
+    if student.measured:
         trait = measure_trait(inputs.network, student.theta, inputs.probe)
         student.recorder.at_point(context.step, trait, student.update)
     g_applied = intervene(student, "gradient", g_distill, trait, context)
     before = student.theta.clone()
     student.theta.grad = g_applied
     student.optimizer.step()
-    if student.intervention.space == "update":
+    if any(one.space == "update" for one in student.interventions):
         descent = intervene(student, "update", before - student.theta, trait, context)
         torch.sub(before, descent, out=student.theta)
     if trait is not None:
         update = student.theta - before
-        student.recorder.of_step(context.step, trait, g_distill, g_applied, update)
+        student.alignment = student.recorder.of_step(
+            context.step, trait, g_distill, g_applied, update
+        )
         if student.layers is not None:
             student.layers.of_step(context.step, trait.gradient, g_distill, update)
         student.update = update
@@ -340,11 +363,11 @@ def intervene(
     trait: Trait | None,
     context: StepContext,
 ) -> Tensor:
-    """Hand `vector` to the intervention if it acts in `space`."""
-    if student.intervention.space != space:
-        return vector
+    """Hand `vector` to the interventions that act in `space`, one after another."""
     gradient = trait.gradient if trait is not None else None
-    vector, student.state = student.intervention.apply(vector, gradient, student.state, context)
+    for i, one in enumerate(student.interventions):
+        if one.space == space:
+            vector, student.states[i] = one.apply(vector, gradient, student.states[i], context)
     return vector
 
 

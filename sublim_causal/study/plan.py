@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -74,12 +74,13 @@ def _chunks(seeds: list[int], size: int) -> Iterator[tuple[int, ...]]:
         yield tuple(seeds[start : start + size])
 
 
-def block_steps(study: Study, arms: int) -> int:
-    """Optimizer steps of one block: the teacher's, and every arm's."""
+def block_steps(study: Study, arms: Sequence[str]) -> int:
+    """Optimizer steps of one block: the teacher's, and those of `arms` and the arms they follow."""
     teacher, student = study.teacher, study.distillation
-    return (
-        teacher.steps_per_epoch(division(study.data).train) * teacher.epochs
-        + student.steps_per_epoch(student.examples) * student.epochs * arms
+    return teacher.steps_per_epoch(
+        division(study.data).train
+    ) * teacher.epochs + student.steps_per_epoch(student.examples) * student.epochs * len(
+        study.with_followed(arms)
     )
 
 

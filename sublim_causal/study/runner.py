@@ -140,7 +140,7 @@ def plan_run(study: Study, options: RunOptions) -> RunPlan:
         blocks,
         kept,
         study.seeds * len(study.arms),
-        sum(block_steps(study, len(block.arms)) for block in blocks),
+        sum(block_steps(study, block.arms) for block in blocks),
         workers_for(options.memory, worker_bytes, limit) if device == "cpu" else limit,
         block_size,
         worker_bytes,

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from sublim_causal.declared import find_declared, list_declared, read_toml, validate_declared
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.config import ArmConfig, Experiment
 from sublim_causal.experiment.data import validate_data
-from sublim_causal.experiment.interventions import build_intervention
+from sublim_causal.experiment.interventions import build_interventions, followed_arms
 from sublim_causal.experiment.interventions.base import Intervention
 
 Name = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}$")]
@@ -34,18 +34,36 @@ class Study(Experiment):
     arms: dict[Name, ArmConfig] = Field(min_length=1)
     """Arms by name; all arms of a seed share initialisation, teacher, inputs and order."""
 
-    def interventions(self) -> dict[str, Intervention]:
-        """Build every arm's intervention.
+    def interventions(self) -> dict[str, tuple[Intervention, ...]]:
+        """Build every arm's interventions.
 
         Raises
         ------
         RequestError
-            If an arm names an unknown intervention or a wrong option.
+            If an arm names an unknown intervention, a wrong option, or an arm it cannot follow.
         """
-        return {
-            name: build_intervention(f"arms.{name}", arm.model_dump())
+        built = {
+            name: build_interventions(f"arms.{name}", arm.model_dump())
             for name, arm in self.arms.items()
         }
+        follows = {name: followed_arms(interventions) for name, interventions in built.items()}
+        leaders = [name for name in built if not follows[name]]
+        for name, arms in follows.items():
+            for arm in arms:
+                if arm not in leaders:
+                    raise RequestError(
+                        f"arms.{name}",
+                        arm,
+                        f"an arm of the study that follows no other: {', '.join(leaders)}",
+                        nearest(arm, leaders) or "add it to the study's arms",
+                    )
+        return built
+
+    def with_followed(self, arms: Iterable[str]) -> list[str]:
+        """Return `arms` and the arms they follow, those first."""
+        built, arms = self.interventions(), list(arms)
+        first = set().union(*(followed_arms(built[arm]) for arm in arms))
+        return [arm for arm in built if arm in first] + [arm for arm in arms if arm not in first]
 
 
 def load_study(
@@ -137,7 +155,11 @@ def definition(study: Study, precision: str) -> dict[str, Any]:
 def arm_definition(study: Study, arm: str) -> dict[str, Any]:
     """The arm's intervention with its options, flat; defaults are filled in."""
     built = study.interventions()[arm]
-    options = built.model_dump(mode="json") if hasattr(built, "model_dump") else {}
+    options = {
+        str(i): one.model_dump(mode="json")
+        for i, one in enumerate(built)
+        if isinstance(one, BaseModel)
+    }
     return flatten({**options, **study.arms[arm].model_dump(mode="json")})
 
 

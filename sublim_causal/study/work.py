@@ -120,15 +120,15 @@ def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
         results = run_block(
             job.study,
             block.seeds,
-            {arm: interventions[arm] for arm in block.arms},
+            {arm: interventions[arm] for arm in job.study.with_followed(block.arms)},
             network,
             data,
             split,
             after_step=after_step,
         )
         rows = []
-        for arm, result in results.items():
-            frames = tables(result, block.seeds, per_epoch)
+        for arm in block.arms:
+            frames = tables(results[arm], block.seeds, per_epoch)
             write_block(job.run, block.name, arm, frames)
             rows.append(frames["replicates"].assign(arm=arm))
         return pd.concat(rows, ignore_index=True)

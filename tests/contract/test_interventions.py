@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sublim_causal.experiment.interventions import INTERVENTIONS, build_intervention
+from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
 from sublim_causal.experiment.interventions.base import (
     BlockContext,
     Intervention,
@@ -31,6 +32,8 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "projection": [{}, {"strength": 0.5, "when": "always"}, {"space": "update", "strength": 2}],
     "shuffled": [{}, {"draw": "run"}, {"space": "update"}],
     "liminal": [{}, {"logits": "class", "schedule": "anneal", "weight": 3}],
+    "clamp": [{}],
+    "yoked": [{}, {"target": "other", "procedure": {"intervention": "baseline"}}],
     "chain": [{"members": [{"intervention": "projection"}, {"intervention": "shuffled"}]}],
 }
 CASES = [
@@ -66,15 +69,26 @@ def situation(seeds: list[int], step: int = 1) -> Situation:
         rows("vector", P),
         rows("trait", P),
         BlockContext(NETWORK.layout, SPLIT, generators, torch.device("cpu")),
-        StepContext(step, 2, 6, SPLIT, NETWORK.forward(theta, batch), lambda: reference),
+        StepContext(
+            step,
+            2,
+            6,
+            SPLIT,
+            NETWORK.forward(theta, batch),
+            reference_logits=lambda: reference,
+            alignment_of=lambda arm: torch.full((len(seeds),), 0.3 if arm == "other" else -0.1),
+        ),
     )
 
 
-def applied(intervention: Intervention, seen: Situation, g_trait: Tensor | None = None) -> Tensor:
-    """Apply once from the initial state."""
-    state = intervention.init(seen.block)
-    g_trait = seen.g_trait if g_trait is None else g_trait
-    return intervention.apply(seen.vector, g_trait, state, seen.step)[0]
+def applied(
+    interventions: Sequence[Intervention], seen: Situation, g_trait: Tensor | None = None
+) -> Tensor:
+    """Apply each once from its initial state, one after another."""
+    vector, g_trait = seen.vector, seen.g_trait if g_trait is None else g_trait
+    for one in interventions:
+        vector = one.apply(vector, g_trait, one.init(seen.block), seen.step)[0]
+    return vector
 
 
 def test_every_intervention_has_a_case() -> None:
@@ -83,25 +97,26 @@ def test_every_intervention_has_a_case() -> None:
 
 @pytest.mark.parametrize("table", CASES)
 def test_it_keeps_the_protocol(table: dict[str, Any]) -> None:
-    intervention = build_intervention("arms.a", table)
-    assert isinstance(intervention, Intervention)
-    assert intervention.space in ("gradient", "update")
-    assert isinstance(intervention.uses_trait, bool)
-    assert applied(intervention, situation([0, 1, 2])).shape == (R, P)
+    interventions = build_interventions("arms.a", table)
+    for one in interventions:
+        assert isinstance(one, Intervention)
+        assert one.space in ("gradient", "update")
+        assert isinstance(one.uses_trait, bool)
+    assert applied(interventions, situation([0, 1, 2])).shape == (R, P)
 
 
 @pytest.mark.parametrize("table", CASES)
 def test_it_writes_nothing_in_place(table: dict[str, Any]) -> None:
     seen = situation([0, 1, 2])
     vector, g_trait = seen.vector.clone(), seen.g_trait.clone()
-    applied(build_intervention("arms.a", table), seen)
+    applied(build_interventions("arms.a", table), seen)
     assert torch.equal(seen.vector, vector)
     assert torch.equal(seen.g_trait, g_trait)
 
 
 @pytest.mark.parametrize("table", CASES)
 def test_a_seed_does_not_depend_on_its_block(table: dict[str, Any]) -> None:
-    intervention = build_intervention("arms.a", table)
+    intervention = build_interventions("arms.a", table)
     together = applied(intervention, situation([0, 1, 2]))
     alone = applied(intervention, situation([1]))
     torch.testing.assert_close(together[1:2], alone, rtol=1e-12, atol=1e-12)
@@ -109,15 +124,15 @@ def test_a_seed_does_not_depend_on_its_block(table: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("table", CASES)
 def test_a_repetition_gives_the_same(table: dict[str, Any]) -> None:
-    intervention = build_intervention("arms.a", table)
+    intervention = build_interventions("arms.a", table)
     first, second = (applied(intervention, situation([0, 1, 2])) for _ in range(2))
     assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("table", CASES)
 def test_a_zero_trait_gradient_changes_nothing(table: dict[str, Any]) -> None:
-    intervention = build_intervention("arms.a", table)
-    if not intervention.uses_trait:
+    intervention = build_interventions("arms.a", table)
+    if not all(one.uses_trait for one in intervention):
         return
     seen = situation([0, 1, 2])
     assert torch.equal(applied(intervention, seen, torch.zeros(R, P).double()), seen.vector)
@@ -126,7 +141,7 @@ def test_a_zero_trait_gradient_changes_nothing(table: dict[str, Any]) -> None:
 @pytest.mark.parametrize("table", CASES)
 def test_no_global_random_numbers_are_drawn(table: dict[str, Any]) -> None:
     before = torch.random.get_rng_state()
-    applied(build_intervention("arms.a", table), situation([0, 1, 2]))
+    applied(build_interventions("arms.a", table), situation([0, 1, 2]))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -135,7 +150,7 @@ def test_strength_zero_is_the_baseline_bit_for_bit(name: str) -> None:
     option = {"weight": 0} if name == "liminal" else {"strength": 0}
     seen = situation([0, 1, 2])
     assert torch.equal(
-        applied(build_intervention("arms.a", {"intervention": name, **option}), seen), seen.vector
+        applied(build_interventions("arms.a", {"intervention": name, **option}), seen), seen.vector
     )
 
 
@@ -144,11 +159,11 @@ def test_strength_zero_is_the_baseline_bit_for_bit(name: str) -> None:
 def test_projection_is_a_projection(seed: int, scale: float) -> None:
     seen = situation([seed])
     g = seen.g_trait
-    project = build_intervention("arms.a", {"intervention": "projection", "when": "always"})
+    project = build_interventions("arms.a", {"intervention": "projection", "when": "always"})
     once = applied(project, seen)
     assert abs(float((once * g).sum())) < 1e-9 * float(seen.vector.norm() * g.norm())
     assert once.norm() <= seen.vector.norm() * (1 + 1e-12)
-    twice = project.apply(once, g, None, seen.step)[0]
+    twice = project[0].apply(once, g, None, seen.step)[0]
     torch.testing.assert_close(twice, once, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(applied(project, seen, scale * g), once, rtol=1e-9, atol=1e-12)
 
@@ -158,7 +173,7 @@ def test_projection_is_a_projection(seed: int, scale: float) -> None:
 def test_projection_acts_only_where_the_component_is_positive(seed: int) -> None:
     seen = situation([seed])
     aligned = float((seen.vector * seen.g_trait).sum())
-    after = applied(build_intervention("arms.a", {"intervention": "projection"}), seen)
+    after = applied(build_interventions("arms.a", {"intervention": "projection"}), seen)
     assert torch.equal(after, seen.vector) == (aligned <= 0)
 
 
@@ -167,7 +182,7 @@ def test_shuffled_removes_the_norm_that_projection_would(draw: str) -> None:
     seen = situation([0, 1, 2])
     tables = ({"intervention": "projection", "when": "always"}, {"intervention": "shuffled"})
     tables[1].update(when="always", draw=draw)
-    removed = [seen.vector - applied(build_intervention("arms.a", t), seen) for t in tables]
+    removed = [seen.vector - applied(build_interventions("arms.a", t), seen) for t in tables]
     for span in NETWORK.layout.layers.values():
         for part in removed:
             assert part[:, span].norm() > 0
@@ -178,7 +193,7 @@ def test_shuffled_removes_the_norm_that_projection_would(draw: str) -> None:
 
 def test_shuffled_draws_anew_at_every_step_unless_told_not_to() -> None:
     for draw, same in (("step", False), ("run", True)):
-        shuffled = build_intervention("arms.a", {"intervention": "shuffled", "draw": draw})
+        (shuffled,) = build_interventions("arms.a", {"intervention": "shuffled", "draw": draw})
         seen = situation([0])
         state = shuffled.init(seen.block)
         steps = [
@@ -190,7 +205,7 @@ def test_shuffled_draws_anew_at_every_step_unless_told_not_to() -> None:
 
 def test_liminal_schedules() -> None:
     def weights(schedule: str) -> list[float]:
-        liminal = build_intervention(
+        (liminal,) = build_interventions(
             "arms.a", {"intervention": "liminal", "weight": 3, "schedule": schedule}
         )
         return [liminal.weight_at(situation([0], step).step) for step in range(6)]
@@ -199,15 +214,21 @@ def test_liminal_schedules() -> None:
     assert weights("anneal") == [3, 2, 1, 0.75, 0.5, 0.25]
 
 
-def test_chain_applies_its_members_in_order() -> None:
-    seen = situation([0, 1])
-    members = [{"intervention": "projection"}, {"intervention": "shuffled"}]
-    chained = applied(
-        build_intervention("arms.a", {"intervention": "chain", "members": members}), seen
+def test_a_chain_is_its_members_in_order() -> None:
+    members = [{"intervention": "projection", "space": "update"}, {"intervention": "shuffled"}]
+    chain = build_interventions("arms.a", {"intervention": "chain", "members": members})
+    assert chain == tuple(build_interventions("arms.a", member)[0] for member in members)
+
+
+@pytest.mark.parametrize(("target", "cosine"), [("other", 0.3), ("baseline", -0.1)])
+def test_a_clamp_sets_the_cosine_and_keeps_the_rest(target: str, cosine: float) -> None:
+    seen = situation([0, 1, 2])
+    g = seen.g_trait
+    after = applied(
+        build_interventions("arms.a", {"intervention": "clamp", "target": target}), seen
     )
-    first, second = (build_intervention("arms.a", member) for member in members)
-    between = first.apply(seen.vector, seen.g_trait, None, seen.step)[0]
-    by_hand = second.apply(between, seen.g_trait, second.init(situation([0, 1]).block), seen.step)[
-        0
-    ]
-    assert torch.equal(chained, by_hand)
+    found = (after * g).sum(1) / (after.norm(dim=1) * g.norm(dim=1))
+    torch.testing.assert_close(found, torch.full((R,), cosine).double(), rtol=1e-6, atol=0)
+    unit = g / g.norm(dim=1, keepdim=True)
+    rest = [v - (v * unit).sum(1, keepdim=True) * unit for v in (after, seen.vector)]
+    torch.testing.assert_close(*rest, rtol=1e-9, atol=1e-12)

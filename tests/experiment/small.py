@@ -10,7 +10,7 @@ import torch
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data import ImageData, ImageTensors, to_tensors
 from sublim_causal.experiment.distillation import ArmResult, run_block
-from sublim_causal.experiment.interventions import build_intervention
+from sublim_causal.experiment.interventions import build_interventions
 from sublim_causal.experiment.interventions.base import LogitSplit
 from sublim_causal.experiment.models import build_network
 
@@ -57,14 +57,14 @@ def run_small(
     experiment: Experiment, seeds: list[int], dtype: torch.dtype = torch.float64
 ) -> dict[str, ArmResult]:
     """Run all arms of `seeds` as one block."""
-    interventions = {
-        name: build_intervention(f"arms.{name}", arm.model_dump())
+    arms = {
+        name: build_interventions(f"arms.{name}", arm.model_dump())
         for name, arm in experiment.arms.items()
     }
     return run_block(
         experiment,
         seeds,
-        interventions,
+        arms,
         build_network(experiment.model, SHAPE, CLASSES),
         small_tensors(dtype),
         LogitSplit(CLASSES, experiment.model.auxiliary),

@@ -157,3 +157,28 @@ def test_every_model_trains_in_blocks(model: str) -> None:
             together[arm].steps["trait_loss"][:, 1], alone[arm].steps["trait_loss"][:, 0], rtol=1e-9
         )
         assert np.isfinite(alone[arm].steps["cos_update"]).all()
+
+
+def test_a_yoked_arm_follows_the_alignment_of_its_target() -> None:
+    arms = {
+        "baseline": {"intervention": "baseline"},
+        "projection": {"intervention": "projection"},
+        "yoked": {"intervention": "yoked"},
+        "reverse": {
+            "intervention": "yoked",
+            "target": "projection",
+            "procedure": {"intervention": "baseline"},
+        },
+    }
+    results = run_small(small_experiment(arms), [0, 1], torch.float32)
+    cosines = {arm: result.steps["cos_update"] for arm, result in results.items()}
+    assert np.abs(cosines["yoked"] - cosines["baseline"]).max() < 1e-6
+    assert np.abs(cosines["reverse"] - cosines["projection"]).max() < 1e-6
+    assert np.abs(cosines["projection"] - cosines["baseline"]).min() > 1e-3
+
+
+def test_an_arm_that_is_followed_is_measured_even_if_nothing_else_is() -> None:
+    arms = {"baseline": {"intervention": "baseline"}, "yoked": {"intervention": "yoked"}}
+    on = run_small(small_experiment(arms), [0])
+    off = run_small(small_experiment(arms, measure={"alignment": False}), [0])
+    assert np.array_equal(on["yoked"].steps["distill_loss"], off["yoked"].steps["distill_loss"])

@@ -30,7 +30,9 @@ def test_missing_replicates_are_grouped_by_what_they_miss() -> None:
 
 def test_steps_of_a_block() -> None:
     study = load_study("paper")
-    assert block_steps(study, arms=4) == 5 * 49 + 4 * 5 * 49
+    assert block_steps(study, list(study.arms)) == 5 * 49 + 4 * 5 * 49
+    yoked = load_study("yoked")
+    assert block_steps(yoked, ["yoked"]) == 5 * 49 + 2 * 5 * 49
 
 
 def test_memory_does_not_depend_on_the_number_of_seeds() -> None:

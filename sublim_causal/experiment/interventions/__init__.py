@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,18 +16,22 @@ from sublim_causal.experiment.interventions.chain import Chain
 from sublim_causal.experiment.interventions.liminal import Liminal
 from sublim_causal.experiment.interventions.projection import Projection
 from sublim_causal.experiment.interventions.shuffled import Shuffled
+from sublim_causal.experiment.interventions.yoked import Clamp, Yoked
 
 INTERVENTIONS: dict[str, type[Any]] = {
     "baseline": Baseline,
     "projection": Projection,
     "liminal": Liminal,
     "shuffled": Shuffled,
+    "clamp": Clamp,
+    "yoked": Yoked,
     "chain": Chain,
 }
+"""By the name that a study file uses; those with ``parts`` stand for several in order."""
 
 
-def build_intervention(field: str, table: Mapping[str, Any]) -> Intervention:
-    """Build the intervention that an arm's table names, with its options.
+def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervention, ...]:
+    """Build what an arm's table names: one intervention, or the parts of a compound one.
 
     Parameters
     ----------
@@ -43,17 +47,7 @@ def build_intervention(field: str, table: Mapping[str, Any]) -> Intervention:
     """
     options = dict(table)
     name = str(options.pop("intervention", ""))
-    if name in INTERVENTIONS:
-        factory = INTERVENTIONS[name]
-    elif ":" in name:
-        factory = import_object(f"{field}.intervention", name)
-    else:
-        raise RequestError(
-            f"{field}.intervention",
-            name,
-            f"{', '.join(INTERVENTIONS)}, or module:Class",
-            nearest(name, INTERVENTIONS),
-        )
+    factory = find_intervention(field, name)
     try:
         if isinstance(factory, type) and issubclass(factory, BaseModel):
             built: Any = validate_declared(factory, options, field)
@@ -61,8 +55,39 @@ def build_intervention(field: str, table: Mapping[str, Any]) -> Intervention:
             built = factory(**options)
     except TypeError as error:
         raise RequestError(field, options, f"the options of {name}", str(error)) from error
+    if hasattr(built, "parts"):
+        return tuple(
+            intervention
+            for i, part in enumerate(built.parts())
+            for intervention in build_interventions(f"{field}.{i}", part)
+        )
     if not isinstance(built, Intervention):
         raise RequestError(
             f"{field}.intervention", name, "a class with space, uses_trait, init and apply"
         )
-    return built
+    return (built,)
+
+
+def find_intervention(field: str, name: str) -> Any:
+    """Return the registered class, or the user's own ``module:Class``.
+
+    Raises
+    ------
+    RequestError
+        If there is none of this name.
+    """
+    if name in INTERVENTIONS:
+        return INTERVENTIONS[name]
+    if ":" in name:
+        return import_object(f"{field}.intervention", name)
+    raise RequestError(
+        f"{field}.intervention",
+        name,
+        f"{', '.join(INTERVENTIONS)}, or module:Class",
+        nearest(name, INTERVENTIONS),
+    )
+
+
+def followed_arms(interventions: Sequence[Intervention]) -> set[str]:
+    """Return the arms whose alignment the interventions of one arm follow."""
+    return {arm for one in interventions for arm in getattr(one, "follows", ())}

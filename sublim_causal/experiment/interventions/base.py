@@ -72,6 +72,8 @@ class StepContext:
         The student's pass over the step's batch: logits, and gradients of losses on them.
     reference_logits : callable
         Returns the logits ``(R, B, K)`` of the shared initialisation on the step's batch.
+    alignment_of : callable
+        Returns ``cos_update`` ``(R,)`` that an arm in ``follows`` has at this step.
     """
 
     step: int
@@ -80,6 +82,7 @@ class StepContext:
     split: LogitSplit
     forward: Forward
     reference_logits: Callable[[], Tensor]
+    alignment_of: Callable[[str], Tensor]
 
 
 @runtime_checkable
@@ -88,7 +91,8 @@ class Intervention(Protocol):
 
     ``space`` says which vector `apply` is handed: ``"gradient"``, the gradient before the
     optimizer; ``"update"``, the step that the optimizer would take, as a descent direction
-    ``theta_t - theta_{t+1}``. ``uses_trait`` says whether `apply` needs the trait gradient.
+    ``theta_t - theta_{t+1}``. ``uses_trait`` says whether `apply` needs the trait gradient. An
+    intervention may have a tuple ``follows``: arms whose alignment it asks for at every step.
     """
 
     @property
