@@ -116,13 +116,15 @@ def _tables(data: pa.Table | ds.Dataset, columns: list[str]) -> Iterator[pa.Tabl
     if isinstance(data, pa.Table):
         batches = iter(data.select(columns).to_batches(max_chunksize=CHUNK_ROWS))
     else:
-        batches = data.to_batches(columns=columns, batch_size=CHUNK_ROWS)
-    held: list[pa.RecordBatch] = []
+        # One thread: with one small file a run, handing batches over costs more than decoding them.
+        batches = data.to_batches(columns=columns, batch_size=CHUNK_ROWS, use_threads=False)
+    held, rows = [], 0
     for batch in batches:
         held.append(batch)
-        if sum(b.num_rows for b in held) >= CHUNK_ROWS // 2:
+        rows += batch.num_rows
+        if rows >= CHUNK_ROWS // 2:
             yield pa.Table.from_batches(held)
-            held = []
+            held, rows = [], 0
     if held:
         yield pa.Table.from_batches(held)
 

@@ -312,11 +312,10 @@ def _cells(labels: pd.DataFrame, keys: list[str], formula: MixedFormula) -> _Cel
     unique, inverse = np.unique(codes, axis=0, return_inverse=True)
     starts = np.searchsorted(unique[:, 0], np.arange(len(groups)))
     place = np.arange(len(unique)) - starts[unique[:, 0]]
-    table = pd.DataFrame({"group": unique[:, 0], "place": place})
-    table["label"] = [
-        ":".join(str(labels[key].cat.categories[c]) for key, c in zip(keys, row[1:], strict=True))
-        for row in unique.tolist()
-    ]
+    shown = [labels[key].cat.categories.astype(str).to_numpy(dtype=object) for key in keys]
+    parts = [names[codes] for names, codes in zip(shown, unique.T[1:], strict=True)]
+    label = [":".join(row) for row in zip(*parts, strict=True)] if keys else ""
+    table = pd.DataFrame({"group": unique[:, 0], "place": place, "label": label})
     inverse = inverse.reshape(-1)
     return _Cells(groups, owner, place[inverse].astype(np.int64), len(unique), table)
 
