@@ -1,0 +1,31 @@
+"""The README's own examples run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sublim_causal.store.tables import read_table
+from tests.study.commands import TINY, sublim
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_study_and_the_intervention_of_the_readme_run(tmp_path: Path) -> None:
+    study, arm = (b for b in blocks("toml") if "[arms." in b)
+    (tmp_path / "half-dose.toml").write_text(f"{study}\n{arm}")
+    (tmp_path / "cap.py").write_text(blocks("python")[0])
+    done = sublim(
+        "run", "half-dose.toml", *TINY, "--seeds", "1", "--tracking-uri", "none", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    steps = read_table(tmp_path / "runs" / "half-dose", "steps")
+    assert set(steps["arm"]) == {"baseline", "before", "after", "capped"}
+    capped = steps.loc[steps["arm"] == "capped", "cos_applied"]
+    assert capped.max() < 0.002 + 1e-6
+    assert steps.loc[steps["arm"] == "baseline", "cos_applied"].max() > 0.002
