@@ -23,7 +23,7 @@ from sublim_causal.analysis.methods import METHODS
 from sublim_causal.analysis.plan import Plan, load_plan
 from sublim_causal.analysis.record import Record, read_record
 from sublim_causal.analysis.results import Results
-from sublim_causal.errors import DataError
+from sublim_causal.errors import DataError, RequestError
 
 Progress = Callable[[int, int, str], None]
 """Called with estimands done, estimands in all, and the name of the one that comes next."""
@@ -86,6 +86,9 @@ def _estimate(record: Record, declared: Declared, plan: Plan) -> Sequence[Result
         return METHODS[declared.method].estimate(record, declared, settings)
     except DataError as error:
         return [NotEstimable(declared.estimand(""), str(error))]
+    except RequestError as error:
+        where = f"estimand {declared.name}: {error.field}"
+        raise RequestError(where, error.value, error.allowed, error.remedy) from error
 
 
 def _stream(plan: Plan, name: str) -> np.random.Generator:

@@ -6,6 +6,7 @@ A method of your own: subclass `Declared` with its fields, write a function of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -26,12 +27,26 @@ from sublim_causal.analysis.declaration import (
     with_unit,
 )
 from sublim_causal.analysis.equivalence import tost
-from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.estimates import (
+    MIN_SEEDS,
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+)
 from sublim_causal.analysis.intervals import mean_interval
 from sublim_causal.analysis.measurement import HALVES, corrected_slopes, reliability
+from sublim_causal.analysis.mixed import fit_mixed
 from sublim_causal.analysis.products import finite_columns
 from sublim_causal.analysis.record import Record
-from sublim_causal.analysis.slopes import LEVELS, Split, slope_estimates, slope_model
+from sublim_causal.analysis.slopes import (
+    LEVELS,
+    Split,
+    contrast_estimate,
+    slope_estimates,
+    slope_model,
+)
+from sublim_causal.store.schema import TABLES
 
 
 class PairedContrast(Declared):
@@ -85,6 +100,28 @@ class StepSlope(Declared):
     def step_columns(self) -> tuple[str, ...]:
         """Outcome and predictor."""
         return (self.outcome, self.predictor)
+
+
+class MixedModel(Declared):
+    """A contrast of the coefficients of a mixed model, given by its formula."""
+
+    table: Literal["steps", "replicates"] = "steps"
+    """Where the formula's columns stand; of ``replicates`` the complete ones are used."""
+    formula: str
+    """In lme4's language, clusters being seeds: ``"gain ~ cos_update + (1 | seed)"``."""
+    contrast: str
+    """A coefficient, or an expression in them."""
+    residual: Literal["iid", "ar1", "car1"] = "iid"
+    """Correlation of the residuals within a run."""
+    arm_variances: bool = False
+    """Whether each arm has a residual variance of its own."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Columns of ``steps`` that the formula names."""
+        if self.table != "steps":
+            return ()
+        words = set(re.findall(r"[A-Za-z_]\w*", self.formula))
+        return tuple(c.name for c in TABLES["steps"] if c.name in words - {"seed", "arm"})
 
 
 class Reliability(Declared):
@@ -322,11 +359,39 @@ def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequ
     return list(found.values())
 
 
+def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Sequence[Result]:
+    complete = record.replicates[record.replicates["status"] == "complete"]
+    data = record.steps if declared.table == "steps" else complete
+    estimand = declared.estimand(declared.formula, declared.contrast)
+    if data["seed"].nunique() < MIN_SEEDS:
+        return [NotEstimable(estimand, f"fewer than {MIN_SEEDS} seeds have complete runs")]
+    fit = fit_mixed(
+        data,
+        declared.formula,
+        residual=declared.residual,
+        arm_variances=declared.arm_variances,
+        vcov="CR2",
+        df="cr2",
+    )
+    found = contrast_estimate(
+        fit,
+        declared.contrast,
+        estimand,
+        level=settings.level,
+        interval=declared.interval,
+        n_dropped=record.n_seeds - fit.n_groups,
+        n_boot=settings.n_boot,
+        rng=settings.rng,
+    )
+    return [found]
+
+
 METHODS: Mapping[str, Method] = {
     "paired_contrast": Method(PairedContrast, _paired_contrast),
     "equivalence": Method(Equivalence, _equivalence),
     "seed_summary": Method(SeedSummary, _seed_summary),
     "step_slope": Method(StepSlope, _step_slope),
+    "mixed_model": Method(MixedModel, _mixed_model),
     "reliability": Method(Reliability, _reliability),
     "corrected_slope": Method(CorrectedSlope, _corrected_slope),
 }

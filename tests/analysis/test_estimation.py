@@ -10,10 +10,10 @@ from scipy import stats
 from sublim_causal.analysis.estimates import Estimate, NotEstimable
 from sublim_causal.analysis.estimation import analyse
 from sublim_causal.analysis.methods import per_seed_summary
-from sublim_causal.analysis.plan import parse_plan
+from sublim_causal.analysis.plan import load_plan, parse_plan
 from sublim_causal.analysis.record import read_record
-from sublim_causal.analysis.simulation import Truth, simulate, write_run
-from sublim_causal.errors import RunError
+from sublim_causal.analysis.simulation import ArmTruth, Truth, simulate, write_run
+from sublim_causal.errors import RequestError, RunError
 
 TRUTH = Truth(n_seeds=10, n_steps=40, steps_per_epoch=10, reliability=0.6, diverged_runs=0.05)
 
@@ -91,6 +91,61 @@ def test_a_share_is_held_against_one_half(run, plan):
     )
     assert found.diagnostics["null"] == 0.5
     assert found.p_value == pytest.approx(stats.ttest_1samp(values, 0.5).pvalue, rel=1e-9)
+
+
+def test_a_formula_of_ones_own_is_fitted(run):
+    entry = {"method": "mixed_model", "sentence": "A contrast of a model's coefficients."}
+    entries = [
+        {
+            **entry,
+            "name": "slope",
+            "formula": "gain ~ arm + cos_update + (1 + cos_update | seed) + (1 | seed:arm)",
+            "contrast": "cos_update",
+        },
+        {
+            **entry,
+            "name": "pooled_contrast",
+            "table": "replicates",
+            "formula": "final_accuracy ~ arm + (1 | seed)",
+            "contrast": "arm[T.projection]",
+        },
+    ]
+    found = analyse(run, parse_plan({"name": "own", "estimand": entries}))
+    assert found["slope"].value == pytest.approx(0.08 / 6, rel=0.6)
+    assert found["pooled_contrast"].low < -0.35 < found["pooled_contrast"].high
+    assert found["pooled_contrast"].n_seeds == 10
+
+
+def test_a_wrong_formula_names_its_estimand(run):
+    entry = {
+        "name": "wrong",
+        "sentence": "A model of nothing.",
+        "method": "mixed_model",
+        "formula": "gain ~ nothing + (1 | seed)",
+        "contrast": "nothing",
+    }
+    with pytest.raises(RequestError, match="'nothing' is not allowed") as error:
+        analyse(run, parse_plan({"name": "own", "estimand": [entry]}))
+    assert error.value.field == "estimand wrong: formula"
+
+
+def test_the_primary_plan_says_something_of_everything(run):
+    plan = load_plan("primary")
+    found = analyse(run, plan)
+    names = [result.estimand.name for result in found.results]
+    for one in plan.estimands:
+        assert any(name == one.name or name.startswith(f"{one.name}_") for name in names)
+    assert all(isinstance(result, Estimate) for result in found.results)
+    assert found["gain_on_cos_gradient"].diagnostics["adjustment"] == "holm"
+    assert found["final_accuracy_projection"].diagnostics["adjustment"] == "sign_flip"
+
+
+def test_a_run_of_one_arm_is_analysed_as_far_as_it_goes(tmp_path):
+    alone = Truth(n_seeds=8, n_steps=20, arms={"baseline": ArmTruth()})
+    found = analyse(write_run(tmp_path / "alone", simulate(alone)), "primary")
+    assert isinstance(found["gain_on_cos_gradient"], Estimate)
+    assert "no arm 'shuffled'" in found["shuffled_equals_baseline"].reason
+    assert "does not vary" in found["gain_on_cos_gradient_level_between_arms"].reason
 
 
 def test_what_was_not_run_says_so(results):
