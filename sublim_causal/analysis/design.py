@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from sublim_causal.analysis.crossproducts import CrossProducts
-from sublim_causal.analysis.formula import MixedFormula, code_terms
+from sublim_causal.analysis.formula import Coding, MixedFormula, code_terms
 from sublim_causal.errors import DataError, RequestError
 
 Floats = NDArray[np.float64]
@@ -141,9 +141,9 @@ def build_design(
     roots = _roots(total, combination, len(combinations))
 
     fixed = code_terms(formula.fixed, combinations, formula.products)
-    stack = np.concatenate([r @ raw.T @ c.T for r, c in zip(roots, fixed.maps, strict=True)])
+    stack = _stack(roots, fixed, raw)
     outcome = np.concatenate([r @ raw[-1] for r in roots])
-    kept = _independent(stack)
+    kept = _independent(roots, fixed, raw)
     q, r = np.linalg.qr(stack[:, kept])
     n = products.n_obs
     back = np.asarray(linalg.solve_triangular(r, np.eye(len(kept)))) * np.sqrt(n)
@@ -189,7 +189,7 @@ def build_design(
         groups=cells.groups,
         cells=cells.table,
         variances=variances,
-        references=references,
+        references={name: references[name] for name in factors},
         n_obs=n,
     )
 
@@ -243,16 +243,27 @@ def _roots(total: Floats, combination: NDArray[np.int64], count: int) -> list[Fl
     return roots
 
 
-def _independent(rows: Floats) -> list[int]:
-    """Columns not determined by those before them: QR whose pivots keep the formula's order."""
+def _stack(roots: list[Floats], coding: Coding, raw: Floats) -> Floats:
+    """Rows that could stand for the data's design matrix."""
+    return np.concatenate([r @ raw.T @ c.T for r, c in zip(roots, coding.maps, strict=True)])
+
+
+def _independent(roots: list[Floats], coding: Coding, raw: Floats) -> list[int]:
+    """Columns not determined by those before them: QR whose pivots keep the formula's order.
+
+    A column is measured against its length without cancellation, so that one that is constantly
+    0 but for rounding is dropped.
+    """
+    rows = _stack(roots, coding, raw)
+    absolute = Coding(coding.names, np.abs(coding.maps))
+    lengths = np.linalg.norm(_stack([np.abs(r) for r in roots], absolute, np.abs(raw)), axis=0)
     kept: list[int] = []
     basis = np.zeros((len(rows), 0))
-    lengths = np.linalg.norm(rows, axis=0)
     for j, column in enumerate(rows.T):
         rest = column - basis @ (basis.T @ column)
         rest -= basis @ (basis.T @ rest)
         left = float(np.linalg.norm(rest))
-        if left > _ALIASED * lengths[j] and left > 1e-14 * lengths.max():
+        if left > _ALIASED * lengths[j]:
             kept.append(j)
             basis = np.column_stack([basis, rest / left])
     return kept
@@ -265,8 +276,8 @@ def _blocks(
     blocks, maps, start = [], [np.zeros((len(combinations), 0, len(raw)))], 0
     for terms in formula.blocks:
         coding = code_terms(terms, combinations, formula.products)
-        stack = np.concatenate([r @ raw.T @ c.T for r, c in zip(roots, coding.maps, strict=True)])
-        if len(_independent(stack)) < stack.shape[1]:
+        stack = _stack(roots, coding, raw)
+        if len(_independent(roots, coding, raw)) < stack.shape[1]:
             raise DataError(
                 f"the random effects {', '.join(coding.names)} of {formula.group} are not "
                 "distinguishable in these data: a column is constant or repeats another"
