@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 _ALIASED = 1e-7
 """Share of a column's length that must be left after the columns before it (lme4's tolerance)."""
+_NOTHING = 1e-14
+"""Share of the longest column below which a column is rounding."""
 DEFAULT_REFERENCE = "baseline"
 
 
@@ -263,7 +265,7 @@ def _independent(roots: list[Floats], coding: Coding, raw: Floats) -> list[int]:
         rest = column - basis @ (basis.T @ column)
         rest -= basis @ (basis.T @ rest)
         left = float(np.linalg.norm(rest))
-        if left > _ALIASED * lengths[j]:
+        if left > max(_ALIASED * lengths[j], _NOTHING * lengths.max()):
             kept.append(j)
             basis = np.column_stack([basis, rest / left])
     return kept

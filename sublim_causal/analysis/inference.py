@@ -16,8 +16,8 @@ from sublim_causal.analysis.reml import (
     evaluate,
     reduce_random,
     residual_products,
-    steps_of,
 )
+from sublim_causal.analysis.search import steps_of
 
 Floats = NDArray[np.float64]
 

@@ -34,10 +34,10 @@ from sublim_causal.analysis.reml import (
     Problem,
     Residual,
     evaluate,
-    fit_theta,
     reduce_random,
     residual_products,
 )
+from sublim_causal.analysis.search import fit_theta
 from sublim_causal.errors import DataError, RequestError
 
 Floats = NDArray[np.float64]

@@ -1,4 +1,4 @@
-r"""REML and ML criterion of a mixed model from cross products, its gradient, and its minimiser.
+r"""REML and ML criterion of a mixed model from cross products, and its gradient.
 
 Everything is batched over R parameter vectors (bootstrap replicates, difference steps).
 With Q_c the cell's inverse covariance, :math:`Q_c = S_c - \tau^2/(1+\tau^2 n_c) s_c s_c'` in cross
@@ -14,7 +14,6 @@ that a variance of 0 is an interior point. See Bates et al. (2015), doi:10.18637
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -26,10 +25,6 @@ from sublim_causal.analysis.design import Design
 
 Floats = NDArray[np.float64]
 Residual = Literal["iid", "ar1", "car1"]
-
-DECREASE = 1e-8
-"""The search stops where a Newton step would lower the criterion by less than half of this."""
-_LONGEST_STEP = 2.0
 
 
 @dataclass(frozen=True)
@@ -99,14 +94,53 @@ class Problem:
         return lower
 
     def start(self) -> Floats:
-        """Variance ratios of 0.1, no serial correlation, equal residual variances."""
+        """Moment estimates: spread of per-group coefficients, then of the cells' mean residuals.
+
+        Only their order of magnitude matters, but that ranges over decades.
+        """
+        design = self.design
+        cells = design.parts[0] + design.parts[1::3].sum(axis=0)
+        total = cells.sum(axis=1)
+        ridge = 1e-6 * np.trace(total, axis1=1, axis2=2)[:, None, None] * np.eye(design.q)
+        zz, zy = total[:, design.z, design.z], total[:, design.z, -1]
+        u = np.linalg.solve(zz + ridge, zy[..., None])[..., 0]
+        noise = max((total[:, -1, -1] - (u * zy).sum(axis=1)).sum() / design.n_obs, 1e-12)
         theta = np.zeros(self.n_theta)
-        theta[: self.n_cholesky][self.entries[0] == self.entries[1]] = 0.3
-        if self.design.has_cells:
-            theta[self.n_cholesky] = 0.3
+        resolution = len(design.groups) / design.n_obs
+        if design.has_cells:
+            sums = cells[:, :, 0, -1] - (cells[:, :, 0, design.z] * u[:, None]).sum(axis=-1)
+            here = design.rows > 0
+            between = np.mean((sums[here] / design.rows[here]) ** 2)
+            noise = max(noise - between, 1e-4 * noise)
+            theta[self.n_cholesky] = np.sqrt(between / noise + resolution)
+        lower = np.zeros((design.q, design.q))
+        for block in design.blocks:
+            # Each block by itself: together, blocks that resemble each other explode.
+            own = (slice(None), block.columns, block.columns)
+            b = np.linalg.solve((zz + ridge)[own], zy[:, block.columns, None])[..., 0]
+            psi = b.T @ b / len(b) / noise + resolution * np.eye(b.shape[1])
+            lower[own[1:]] = np.linalg.cholesky(psi)
+        theta[: self.n_cholesky] = lower[self.entries]
         if self.serial:
             theta[self.serial_at] = 0.2 if self.residual == "ar1" else -1.0
         return theta
+
+    def starts(self) -> Floats:
+        """The moment start; with several blocks also one where each alone carries the spread.
+
+        Uncorrelated blocks that resemble each other leave an optimum near either.
+        """
+        first = self.start()
+        starts = [first]
+        if len(self.design.blocks) > 1:
+            small = np.sqrt(len(self.design.groups) / self.design.n_obs)
+            rows, columns = self.entries
+            for block in self.design.blocks:
+                theta = first.copy()
+                others = (rows < block.columns.start) | (rows >= block.columns.stop)
+                theta[: self.n_cholesky][others] = small * (rows == columns)[others]
+                starts.append(theta)
+        return np.stack(starts)
 
 
 @dataclass(frozen=True)
@@ -431,149 +465,3 @@ def _residual_gradient(
         through += (w**2 * quadratic + w) * slope[..., 0, 0]
         columns.append((weights * (through.sum(axis=2) + logdet_slope)).sum(axis=1))
     return np.stack(columns, axis=1)
-
-
-@dataclass(frozen=True)
-class Minimum:
-    """Where the search of each replicate ended.
-
-    Attributes
-    ----------
-    theta : ndarray of shape (R, n_theta)
-        Parameters.
-    converged : ndarray of shape (R,)
-        Whether the predicted decrease fell below `DECREASE`.
-    """
-
-    theta: Floats
-    converged: NDArray[np.bool_]
-
-
-Objective = Callable[[Floats, NDArray[np.int64]], Evaluation]
-
-
-def minimise(
-    objective: Objective, theta: Floats, inverse_hessian: Floats, max_steps: int = 100
-) -> Minimum:
-    """Minimise R functions at once: BFGS with a shared Armijo search over an active set.
-
-    A gradient stop would never be met where the criterion is of size 1e6; the predicted decrease
-    g'Hg does not depend on that size.
-
-    Parameters
-    ----------
-    objective : callable
-        From parameters (R', n) and the replicates they belong to (R',) to their `Evaluation`.
-    theta : ndarray of shape (R, n)
-        Start.
-    inverse_hessian : ndarray of shape (n, n)
-        First guess, shared.
-    max_steps : int
-        Line searches at most.
-    """
-    theta = theta.copy()
-    active = np.arange(len(theta))
-    inverse = np.repeat(inverse_hessian[None], len(theta), axis=0)
-    first = objective(theta, active)
-    value, gradient = first.criterion.copy(), first.gradient.copy()
-    for _ in range(max_steps):
-        step = -(inverse[active] @ gradient[active, :, None])[..., 0]
-        decrease = -(step * gradient[active]).sum(axis=1)
-        open_ = decrease > DECREASE
-        active, step, decrease = active[open_], step[open_], decrease[open_]
-        if not len(active):
-            break
-        step *= np.minimum(1.0, _LONGEST_STEP / np.abs(step).max(axis=1, initial=1e-300))[:, None]
-        length, found = _line_search(objective, theta, value, gradient, active, step)
-        moved = length > 0
-        s = length[:, None] * step
-        y = found.gradient - gradient[active]
-        theta[active[moved]] += s[moved]
-        value[active[moved]] = found.criterion[moved]
-        gradient[active[moved]] = found.gradient[moved]
-        _update(inverse, active[moved], s[moved], y[moved])
-        active = active[moved]
-    final = (gradient * (inverse @ gradient[..., None])[..., 0]).sum(axis=1)
-    return Minimum(theta, (final <= DECREASE) & np.isfinite(value))
-
-
-def _line_search(
-    objective: Objective,
-    theta: Floats,
-    value: Floats,
-    gradient: Floats,
-    active: NDArray[np.int64],
-    step: Floats,
-) -> tuple[Floats, Evaluation]:
-    """Halve the steps of those that have not lowered their criterion enough; 0 if none does."""
-    slope = (step * gradient[active]).sum(axis=1)
-    trial = np.ones(len(active))
-    found = objective(theta[active] + step, active)
-    criterion, grads = found.criterion.copy(), found.gradient.copy()
-    # Rounding of a criterion of this size hides smaller changes.
-    noise = 1e-13 * np.abs(value[active])
-    for _ in range(25):
-        poor = np.flatnonzero(~(criterion <= value[active] + 1e-4 * trial * slope + noise))
-        if not len(poor):
-            break
-        trial[poor] /= 2
-        again = objective(theta[active[poor]] + trial[poor, None] * step[poor], active[poor])
-        criterion[poor], grads[poor] = again.criterion, again.gradient
-    good = criterion <= value[active] + noise
-    return np.where(good, trial, 0.0), Evaluation(
-        criterion, grads, found.xx_inverse, found.coefficients, found.sigma2
-    )
-
-
-def _update(inverse: Floats, active: NDArray[np.int64], s: Floats, y: Floats) -> None:
-    """BFGS update of the inverse Hessians, where the curvature along the step is positive."""
-    sy = (s * y).sum(axis=1)
-    fine = sy > 1e-12 * np.linalg.norm(s, axis=1) * np.linalg.norm(y, axis=1)
-    active, s, y, sy = active[fine], s[fine], y[fine], sy[fine, None, None]
-    h = inverse[active]
-    hy = (h @ y[..., None])[..., 0]
-    yhy = (y * hy).sum(axis=1)[:, None, None]
-    cross = hy[:, :, None] * s[:, None, :]
-    outer = s[:, :, None] * s[:, None, :]
-    inverse[active] = h + (1 + yhy / sy) * outer / sy - (cross + cross.transpose(0, 2, 1)) / sy
-
-
-def steps_of(problem: Problem, theta: Floats) -> Floats:
-    """Difference steps: small against the parameter and against what a group's rows resolve."""
-    resolution = 1 / np.sqrt(max(problem.design.n_obs / len(problem.design.groups), 1.0))
-    return 1e-4 * np.maximum(np.abs(theta), resolution)
-
-
-def hessian(problem: Problem, theta: Floats, weights: Floats) -> Floats:
-    """Hessian of the profiled criterion: central differences of the analytic gradient."""
-    step = np.diag(steps_of(problem, theta))
-    found = evaluate(problem, np.concatenate([theta + step, theta - step]), weights)
-    upper, lower = np.split(found.gradient, 2)
-    h = (upper - lower) / (2 * np.diag(step)[:, None])
-    return (h + h.T) / 2
-
-
-def positive_inverse(h: Floats) -> Floats:
-    """Inverse of the matrix with |eigenvalues|, so that a step goes downhill."""
-    values, vectors = np.linalg.eigh(h)
-    size = np.maximum(np.abs(values), 1e-6 * max(float(np.abs(values).max(initial=0.0)), 1e-12))
-    return vectors / size @ vectors.T
-
-
-def fit_theta(problem: Problem, max_rounds: int = 8) -> Minimum:
-    """Minimise the criterion from a cold start: BFGS rounds, each from a fresh Hessian."""
-    weights = np.ones((1, len(problem.design.groups)))
-    theta = problem.start()[None]
-    if not problem.n_theta:
-        return Minimum(theta, np.array([True]))
-
-    def objective(at: Floats, _: NDArray[np.int64]) -> Evaluation:
-        return evaluate(problem, at, weights)
-
-    for _ in range(max_rounds):
-        inverse = positive_inverse(hessian(problem, theta[0], weights))
-        gradient = evaluate(problem, theta, weights).gradient[0]
-        if gradient @ inverse @ gradient <= DECREASE:
-            return Minimum(theta, np.array([True]))
-        theta = minimise(objective, theta, inverse).theta
-    return Minimum(theta, np.array([False]))

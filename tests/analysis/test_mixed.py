@@ -425,6 +425,26 @@ def test_summary_and_tidy_are_fixed(data: pd.DataFrame) -> None:
         fit.conf_int(95)
 
 
+def test_variances_that_dwarf_the_residual(data: pd.DataFrame) -> None:
+    spread = data["seed"].map(dict(enumerate([9, -7, 4, 0, -3, 6, -8, 1])))
+    wild = data.assign(gain=data["gain"] + 5 * spread * data["alignment"])
+    fit = fit_mixed(wild, SLOPE)
+    assert fit.converged
+    assert fit.criterion == pytest.approx(dense(wild, fit)["criterion"], abs=1e-6)
+
+
+def test_uncorrelated_blocks_that_resemble_each_other(data: pd.DataFrame) -> None:
+    """With x nearly constant, (1 | g) and (0 + x | g) explain the same: two local optima."""
+    far = data.assign(alignment=data["alignment"] + 30)
+    shift = data["seed"].map(dict(enumerate([3, -2, 4, 0, -3, 1, -4, 1])))
+    for gain in (data["gain"] + shift, data["gain"] + shift * far["alignment"] / 30):
+        rows = far.assign(gain=gain)
+        both = fit_mixed(rows, "gain ~ arm + alignment + (1 + alignment || seed)")
+        for alone in ("1", "0 + alignment"):
+            one = fit_mixed(rows, f"gain ~ arm + alignment + ({alone} | seed)")
+            assert both.criterion <= one.criterion + 1e-6
+
+
 def test_few_groups_are_warned_about(data: pd.DataFrame) -> None:
     few = fit_mixed(data[data["seed"] < 5], SLOPE)
     assert any("only 5 levels" in text for text in few.warnings)
