@@ -54,20 +54,38 @@ def is_skewed(values: Floats) -> bool:
     return abs(skewness(values)) > SKEW_LIMIT
 
 
-def seed_warnings(n_seeds: int, skewed: bool = False) -> tuple[str, ...]:
-    """What a reader must know about an interval from `n_seeds` seeds."""
+def seed_warnings(n_seeds: int, skewed: bool = False, bounded: bool = True) -> tuple[str, ...]:
+    """What a reader must know about an interval from `n_seeds` seeds.
+
+    Parameters
+    ----------
+    n_seeds : int
+        Number of seeds.
+    skewed : bool
+        Whether the per-seed values are, by `is_skewed`.
+    bounded : bool
+        Whether the bootstrap-t interval has finite limits.
+    """
     said = []
     if n_seeds < FEW_SEEDS:
         said.append(f"only {n_seeds} seeds: the interval rests on normality of per-seed values")
     if skewed:
-        said.append(f"per-seed values are skewed (|skewness| > {SKEW_LIMIT:g}): bootstrap-t leads")
+        skew = f"per-seed values are skewed (|skewness| > {SKEW_LIMIT:g})"
+        quote = ": bootstrap-t is the interval to quote"
+        said.append(skew + (quote if bounded else ", but too few of them differ for bootstrap-t"))
     if skewed and n_seeds < _SKEW_SEEDS:
         said.append("with so few skewed values no interval covers 95 % (about 92 to 93.6 %)")
     return tuple(said)
 
 
-def headline_is_bootstrap(rule: IntervalRule, values: Floats) -> bool:
-    """Apply `rule` to per-seed `values`.
+def _finite(bounds: Bounds) -> bool:
+    return bool(np.isfinite(bounds).all())
+
+
+def headline_is_bootstrap(rule: IntervalRule, per_seed: Floats, boot: Bounds) -> bool:
+    """Apply `rule`: ``auto`` takes bootstrap-t where values are skewed, unless it is unbounded.
+
+    It is unbounded where many replicates have no spread: few seeds, or nearly all values equal.
 
     Raises
     ------
@@ -76,7 +94,8 @@ def headline_is_bootstrap(rule: IntervalRule, values: Floats) -> bool:
     """
     if rule not in INTERVAL_RULES:
         raise RequestError("interval", rule, ", ".join(INTERVAL_RULES))
-    return rule == "bootstrap-t" or (rule == "auto" and is_skewed(values))
+    usable = is_skewed(per_seed) and _finite(boot)
+    return rule == "bootstrap-t" or (rule == "auto" and usable)
 
 
 def t_bounds(value: float, se: float, df: float, level: float) -> Bounds:
@@ -253,10 +272,9 @@ def _judged(
     diagnostics: Mapping[str, Any],
 ) -> Estimate:
     """Make the headline that rule and skewness ask for; the other interval stands beside it."""
-    n = len(per_seed)
-    leads = headline_is_bootstrap(interval, per_seed)
+    n, boot = len(per_seed), drawn.interval(level)
+    leads = headline_is_bootstrap(interval, per_seed, boot)
     t = t_bounds(drawn.value, drawn.se, n - 1, level)
-    boot = drawn.interval(level)
     p_t, p_boot = t_p_value(drawn.value, drawn.se, n - 1, null), drawn.p_value(null)
     low, high = boot if leads else t
     name, other, p = ("t", t, p_t) if leads else ("bootstrap-t", boot, p_boot)
@@ -273,7 +291,7 @@ def _judged(
         method="bootstrap-t" if leads else "t",
         n_seeds=n,
         n_dropped=n_dropped,
-        warnings=seed_warnings(n, is_skewed(per_seed)),
+        warnings=seed_warnings(n, is_skewed(per_seed), _finite(boot)),
         diagnostics={"skewness": skewness(per_seed), **diagnostics, "also": also},
         draws=drawn.values,
     )

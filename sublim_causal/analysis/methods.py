@@ -251,7 +251,7 @@ def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> 
 
     def estimate(estimand: Estimand, rows: pd.DataFrame) -> Result:
         values = per_seed_summary(rows, declared.outcome, declared.summary, declared.window)
-        return mean_interval(
+        found = mean_interval(
             values,
             settings.level,
             estimand=estimand,
@@ -261,6 +261,9 @@ def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> 
             n_boot=settings.n_boot,
             rng=settings.rng,
         )
+        if share and isinstance(found, Estimate):
+            return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+        return found
 
     return _for_arms(
         record, declared, f"{declared.summary} of {declared.outcome}, {declared.window}", estimate

@@ -36,6 +36,7 @@ from sublim_causal.analysis.products import finite_columns
 
 Split = Literal["pooled", "by_arm", "levels"]
 LEVELS = ("within_run", "between_arms", "between_seeds")
+_CONSTANT = 1e-12
 _RANDOM = "(1 + {0} | seed) + (1 | seed:arm)"
 
 
@@ -111,9 +112,12 @@ def _levels(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
     run = data.groupby(["seed", "arm"])["x"].transform("mean")
     seed = data.groupby("seed")["x"].transform("mean")
     parts = dict(zip(LEVELS, (data["x"] - run, run - seed, seed - data["x"].mean()), strict=True))
+    # What does not vary is left out: rounding would give it a slope.
+    floor = _CONSTANT * float(data["x"].abs().max())
+    varying = [name for name, part in parts.items() if part.abs().max() > floor]
     return SlopeModel(
         data.assign(**parts),
-        f"y ~ {' + '.join(LEVELS)} + {_RANDOM.format('within_run')}",
+        f"y ~ {' + '.join(varying or ['1'])} + {_RANDOM.format('within_run')}",
         {name: name for name in LEVELS},
     )
 
@@ -206,12 +210,12 @@ def contrast_estimate(
     row = fit.contrast(contrast, level).iloc[0]
     drawn = fit.bootstrap(contrast, n_boot=n_boot, rng=rng)
     per_seed = pseudo_values(drawn)
-    leads = headline_is_bootstrap(interval, per_seed)
     boot = drawn.interval(level)
+    leads = headline_is_bootstrap(interval, per_seed, boot)
     robust = ("CR2", float(row["low"]), float(row["high"]), float(row["p_value"]))
     studentised = ("bootstrap-t", boot.low, boot.high, drawn.p_value())
     head, other = (studentised, robust) if leads else (robust, studentised)
-    few = seed_warnings(fit.n_groups, is_skewed(per_seed))
+    few = seed_warnings(fit.n_groups, is_skewed(per_seed), bool(np.isfinite(boot).all()))
     return Estimate(
         estimand=estimand,
         value=float(row["estimate"]),

@@ -148,6 +148,15 @@ def test_a_run_of_one_arm_is_analysed_as_far_as_it_goes(tmp_path):
     assert "does not vary" in found["gain_on_cos_gradient_level_between_arms"].reason
 
 
+def test_the_interval_of_a_share_stays_inside_zero_and_one(plan, tmp_path):
+    simulated = simulate(Truth(n_seeds=8, n_steps=6, alignment=0.12))
+    run = write_run(tmp_path / "aligned", simulated)
+    share = plan.estimands[3].model_copy(update={"window": "all"})
+    found = analyse(run, plan.model_copy(update={"estimands": (share,)}))["aligned"]
+    assert found.value > 0.95
+    assert found.high == 1.0
+
+
 def test_what_was_not_run_says_so(results):
     absent = results["absent"]
     assert isinstance(absent, NotEstimable)

@@ -39,6 +39,15 @@ def test_a_declared_interval_overrules_the_skewness_rule_but_the_warning_stays()
     assert "skewed" in ours.warnings[0]
 
 
+def test_an_unbounded_bootstrap_never_leads_unasked():
+    nearly_equal = np.r_[np.zeros(11), 1.0]  # a third of the draws has no spread at all
+    ours = mean_interval(nearly_equal)
+    assert ours.method == "t"
+    assert "too few of them differ" in ours.warnings[0]
+    asked = mean_interval(nearly_equal, interval="bootstrap-t")
+    assert np.isinf([asked.low, asked.high]).any()
+
+
 def test_skewness_equals_scipy():
     assert skewness(SKEWED) == pytest.approx(stats.skew(SKEWED), rel=1e-12)
     assert skewness(np.ones(4)) == 0.0
