@@ -44,15 +44,22 @@ class ModelConfig(Section):
     """Keyword arguments of the model class (`hidden = [256, 256]` for the MLP)."""
 
 
+Optimizer = Literal["adam", "adamw", "sgd", "momentum"]
+"""Names of `sublim_causal.experiment.training.OPTIMIZERS`."""
+
+
 class TrainingConfig(Section):
-    """One training phase with Adam (Kingma and Ba 2015; betas 0.9 and 0.999, eps 1e-8)."""
+    """One training phase."""
 
     epochs: int = Field(default=5, ge=1)
     """Passes over the examples."""
     batch_size: int = Field(default=1024, ge=1)
     """Examples a step; the last batch of an epoch holds the rest."""
-    learning_rate: float = Field(default=3e-4, gt=0, le=10)
-    """Adam's step size."""
+    optimizer: Optimizer = "adam"
+    """`adam` (Kingma and Ba 2015; betas 0.9 and 0.999, eps 1e-8), `adamw` (the same, with decoupled
+    weight decay 0.01), `sgd`, or `momentum` (SGD with momentum 0.9)."""
+    learning_rate: float = Field(default=3e-4, gt=0, le=1000)
+    """The optimizer's step size; SGD wants one hundreds of times larger than Adam."""
 
     def steps_per_epoch(self, examples: int) -> int:
         """Batches of an epoch over `examples`, the last one possibly smaller."""
@@ -84,18 +91,29 @@ class MeasureConfig(Section):
     """Record alignment and drive of every layer (table `layers`)."""
 
 
+class StudentConfig(Section):
+    """What an arm's students have of their own."""
+
+    optimizer: Optimizer | None = None
+    """Default: `distillation.optimizer`."""
+    learning_rate: float | None = Field(default=None, gt=0, le=1000)
+    """Default: `distillation.learning_rate`."""
+
+
 class ArmConfig(Section):
-    """An arm: an intervention by name, with its options."""
+    """An arm: an intervention by name, with its options, and what else sets its students apart."""
 
     model_config = ConfigDict(extra="allow")
 
     intervention: str
     """A registered intervention, or a class of your own as `module:Class`."""
+    student: StudentConfig = StudentConfig()
+    """How the arm's students begin and move."""
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The intervention's own fields."""
-        return dict(self.model_extra or {})
+    def procedure(self) -> dict[str, Any]:
+        """The intervention with its options, as `build_interventions` takes them."""
+        return {"intervention": self.intervention, **(self.model_extra or {})}
 
 
 class Experiment(Section):
@@ -116,4 +134,4 @@ class Experiment(Section):
     measure: MeasureConfig = MeasureConfig()
     """What is recorded."""
     arms: dict[str, ArmConfig] = Field(min_length=1)
-    """Arms by name; all arms of a seed share initialisation, teacher, inputs and order."""
+    """Arms by name; all arms of a seed share reference, teacher, inputs, order and probe."""

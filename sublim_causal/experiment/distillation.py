@@ -27,7 +27,7 @@ from sublim_causal.experiment.alignment import (
     measure_trait,
 )
 from sublim_causal.experiment.batches import Step, gather, steps
-from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.config import Experiment, StudentConfig
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.interventions import followed_arms
 from sublim_causal.experiment.interventions.base import (
@@ -39,7 +39,7 @@ from sublim_causal.experiment.interventions.base import (
 from sublim_causal.experiment.losses import kl_divergence, softmax
 from sublim_causal.experiment.networks import Batch, Network, logits
 from sublim_causal.experiment.streams import stream
-from sublim_causal.experiment.training import adam, train_teacher
+from sublim_causal.experiment.training import make_optimizer, train_teacher
 
 
 class InterruptedBlockError(Exception):
@@ -191,7 +191,12 @@ def run_block(
     followed = set().union(*map(followed_arms, arms.values()))
     students = {
         arm: new_student(
-            experiment, interventions, inputs, streams("intervention"), followed=arm in followed
+            experiment,
+            experiment.arms[arm].student,
+            interventions,
+            inputs,
+            streams("intervention"),
+            followed=arm in followed,
         )
         for arm, interventions in arms.items()
     }
@@ -257,6 +262,7 @@ def draw_probe(
 
 def new_student(
     experiment: Experiment,
+    own: StudentConfig,
     interventions: Sequence[Intervention],
     inputs: Inputs,
     generators: Sequence[torch.Generator],
@@ -277,7 +283,11 @@ def new_student(
     return Student(
         interventions=interventions,
         theta=theta,
-        optimizer=adam(theta, config),
+        optimizer=make_optimizer(
+            theta,
+            own.optimizer or config.optimizer,
+            own.learning_rate or config.learning_rate,
+        ),
         states=[one.init(context) for one in interventions],
         recorder=Recorder(*shape),
         layers=LayerRecorder(layout.layers, *shape) if experiment.measure.layers else None,

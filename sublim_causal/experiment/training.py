@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from sublim_causal.experiment.batches import gather, steps
-from sublim_causal.experiment.config import TrainingConfig
+from sublim_causal.experiment.config import Optimizer, TrainingConfig
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.losses import cross_entropy
 from sublim_causal.experiment.networks import Batch, Network
 
+OPTIMIZERS: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, weight_decay=0.01, fused=True),
+    "sgd": torch.optim.SGD,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+}
+"""By the name that a study file uses; all act on each parameter alone."""
 
-def adam(theta: Tensor, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return Adam on the flat parameters ``(R, P)``; replicates do not mix in it."""
-    return torch.optim.Adam([theta], lr=config.learning_rate, fused=True)
+
+def make_optimizer(theta: Tensor, name: Optimizer, learning_rate: float) -> torch.optim.Optimizer:
+    """Return an optimizer of the flat parameters ``(R, P)``; replicates do not mix in it."""
+    return OPTIMIZERS[name]([theta], lr=learning_rate)
 
 
 def train_teacher(
@@ -46,7 +55,7 @@ def train_teacher(
     Tensor of shape (R, P)
     """
     theta = theta_0.clone()
-    optimizer = adam(theta, config)
+    optimizer = make_optimizer(theta, config.optimizer, config.learning_rate)
     examples = len(data.train_y)
     for step in steps(generators, examples, config.batch_size, config.epochs, theta.device):
         forward = network.forward(theta, Batch(gather(data.train_x, step.index)))

@@ -32,7 +32,7 @@ class Study(Experiment):
     seeds: int = Field(default=8, ge=1, le=1_000_000)
     """Replicates: seeds 0 to seeds - 1, each run under every arm."""
     arms: dict[Name, ArmConfig] = Field(min_length=1)
-    """Arms by name; all arms of a seed share initialisation, teacher, inputs and order."""
+    """Arms by name; all arms of a seed share reference, teacher, inputs, order and probe."""
 
     def interventions(self) -> dict[str, tuple[Intervention, ...]]:
         """Build every arm's interventions.
@@ -43,7 +43,7 @@ class Study(Experiment):
             If an arm names an unknown intervention, a wrong option, or an arm it cannot follow.
         """
         built = {
-            name: build_interventions(f"arms.{name}", arm.model_dump())
+            name: build_interventions(f"arms.{name}", arm.procedure)
             for name, arm in self.arms.items()
         }
         follows = {name: followed_arms(interventions) for name, interventions in built.items()}
@@ -160,7 +160,7 @@ def arm_definition(study: Study, arm: str) -> dict[str, Any]:
         for i, one in enumerate(built)
         if isinstance(one, BaseModel)
     }
-    return flatten({**options, **study.arms[arm].model_dump(mode="json")})
+    return flatten({**options, **study.arms[arm].model_dump(mode="json", exclude_defaults=True)})
 
 
 def digest(study: Study, precision: str) -> str:

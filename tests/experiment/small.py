@@ -58,7 +58,7 @@ def run_small(
 ) -> dict[str, ArmResult]:
     """Run all arms of `seeds` as one block."""
     arms = {
-        name: build_interventions(f"arms.{name}", arm.model_dump())
+        name: build_interventions(f"arms.{name}", arm.procedure)
         for name, arm in experiment.arms.items()
     }
     return run_block(
