@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -94,10 +94,20 @@ class MeasureConfig(Section):
 class StudentConfig(Section):
     """What an arm's students have of their own."""
 
+    initialisation: Literal["shared", "perturbed", "other"] = "shared"
+    """Begin at the teacher's initialisation, at that plus noise, or at another of its kind."""
+    noise: float = Field(default=0.0, ge=0, le=100)
+    """For `perturbed`: size of the noise relative to the shared part, above 0."""
     optimizer: Optimizer | None = None
     """Default: `distillation.optimizer`."""
     learning_rate: float | None = Field(default=None, gt=0, le=1000)
     """Default: `distillation.learning_rate`."""
+
+    @model_validator(mode="after")
+    def _noise_if_perturbed(self) -> StudentConfig:
+        if (self.noise > 0) != (self.initialisation == "perturbed"):
+            raise ValueError("noise above 0 with initialisation = 'perturbed', and only with it")
+        return self
 
 
 class ArmConfig(Section):

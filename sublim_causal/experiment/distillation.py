@@ -1,6 +1,6 @@
 """The experiment on a block of replicates: teacher, then the one student loop.
 
-A block is R seeds; every arm of a seed shares its initialisation, teacher, noise images, order and
+A block is R seeds; every arm of a seed shares its reference, teacher, noise images, order and
 probe. All tensors carry the replicate axis R first, and no operation mixes replicates.
 """
 
@@ -29,6 +29,7 @@ from sublim_causal.experiment.alignment import (
 from sublim_causal.experiment.batches import Step, gather, steps
 from sublim_causal.experiment.config import Experiment, StudentConfig
 from sublim_causal.experiment.data import ImageTensors
+from sublim_causal.experiment.initialisation import initial_student
 from sublim_causal.experiment.interventions import followed_arms
 from sublim_causal.experiment.interventions.base import (
     BlockContext,
@@ -195,14 +196,16 @@ def run_block(
             experiment.arms[arm].student,
             interventions,
             inputs,
-            streams("intervention"),
+            streams,
             followed=arm in followed,
         )
         for arm, interventions in arms.items()
     }
     reference = evaluate(network, inputs.theta_0)
     for student in students.values():
-        student.evaluations.append((0, *reference))
+        shared = torch.equal(student.theta, inputs.theta_0)
+        at_start = reference if shared else evaluate(network, student.theta)
+        student.evaluations.append((0, *at_start))
     distil(experiment, inputs, students, evaluate, streams("student order"), after_step)
     teacher_accuracy = (answers == data.test_y).double().mean(dim=1)
     return {
@@ -265,16 +268,17 @@ def new_student(
     own: StudentConfig,
     interventions: Sequence[Intervention],
     inputs: Inputs,
-    generators: Sequence[torch.Generator],
+    streams: Callable[[str], list[torch.Generator]],
     *,
     followed: bool,
 ) -> Student:
-    """Place an arm's students at the shared initialisation.
+    """Place an arm's students where they begin.
 
     The trait is measured if the experiment says so, an intervention uses it, or another arm follows
     this one's alignment.
     """
-    theta, layout = inputs.theta_0.clone(), inputs.network.layout
+    theta = initial_student(own, inputs.network, inputs.theta_0, streams)
+    layout, generators = inputs.network.layout, streams("intervention")
     config = experiment.distillation
     count = config.steps_per_epoch(config.examples) * config.epochs
     shape = (count, len(generators), theta.device)

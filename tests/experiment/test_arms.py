@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from pydantic import ValidationError
 
+from sublim_causal.experiment.config import StudentConfig
+from sublim_causal.experiment.initialisation import initial_student
+from sublim_causal.experiment.networks import MLP
+from sublim_causal.experiment.streams import stream
 from sublim_causal.experiment.training import OPTIMIZERS
 from tests.experiment.small import run_small, small_experiment
 
@@ -57,3 +64,45 @@ def test_the_study_sets_the_optimizer_and_an_arm_its_own() -> None:
     assert np.array_equal(of_arm.steps["trait_loss"], of_study.steps["trait_loss"])
     teacher = run_small(small_experiment({"a": baseline()}, teacher={"optimizer": "sgd"}), [0])["a"]
     assert not np.array_equal(teacher.teacher_accuracy, of_arm.teacher_accuracy)
+
+
+@pytest.mark.parametrize(
+    "student",
+    [{"initialisation": "other"}, {"initialisation": "perturbed", "noise": 0.5}],
+    ids=["other", "perturbed"],
+)
+def test_another_initialisation_is_the_seeds_own(student: dict[str, Any]) -> None:
+    experiment = small_experiment({"own": baseline(student=student), "shared": baseline()})
+    together, alone = run_small(experiment, [0, 1]), run_small(experiment, [1])
+    np.testing.assert_allclose(
+        together["own"].steps["trait_loss"][:, 1],
+        alone["own"].steps["trait_loss"][:, 0],
+        rtol=1e-9,
+    )
+    assert together["own"].steps["trait_loss"][0, 0] != together["shared"].steps["trait_loss"][0, 0]
+    assert np.array_equal(together["own"].teacher_accuracy, together["shared"].teacher_accuracy)
+    assert np.array_equal(together["own"].reference_accuracy, together["shared"].reference_accuracy)
+
+
+def test_noise_keeps_the_spread_of_weights_and_sets_their_correlation() -> None:
+    network = MLP((40, 300, 13))
+
+    def streams(purpose: str) -> list[torch.Generator]:
+        return [stream("spread", 0, purpose)]
+
+    theta_0 = torch.stack([network.initialise(g) for g in streams("init")]).double()
+    weights = network.layout.layers["0"].start, 40 * 300
+    for noise in (0.3, 2.0):
+        own = StudentConfig(initialisation="perturbed", noise=noise)
+        theta = initial_student(own, network, theta_0, streams)
+        pair = torch.stack([t[0, weights[0] : weights[1]] for t in (theta_0, theta)])
+        # 12,000 weights: a standard deviation is known to 0.7 %, a correlation to 0.009.
+        assert float(pair[1].std() / pair[0].std()) == pytest.approx(1, abs=0.03)
+        correlation = float(torch.corrcoef(pair)[0, 1])
+        assert correlation == pytest.approx(1 / math.sqrt(1 + noise**2), abs=0.04)
+
+
+@pytest.mark.parametrize("student", [{"initialisation": "perturbed"}, {"noise": 0.1}])
+def test_noise_belongs_to_a_perturbed_initialisation(student: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="noise above 0"):
+        StudentConfig.model_validate(student)

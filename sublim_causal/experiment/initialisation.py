@@ -1,0 +1,33 @@
+"""Where students begin: at the reference, near it, or elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sublim_causal.experiment.config import StudentConfig
+from sublim_causal.experiment.networks import Network
+
+
+def initial_student(
+    own: StudentConfig,
+    network: Network,
+    theta_0: Tensor,
+    streams: Callable[[str], Sequence[torch.Generator]],
+) -> Tensor:
+    r"""Return the parameters ``(R, P)`` at which an arm's students begin.
+
+    With :math:`\theta'` another initialisation of the seed, the same for all its arms: the
+    reference :math:`\theta_0` itself, :math:`\theta'`, or for noise s
+    :math:`(\theta_0 + s\,\theta') / \sqrt{1 + s^2}`, which has the usual spread of weights
+    whatever s, so that a larger s means less shared, not larger weights.
+    """
+    if own.initialisation == "shared":
+        return theta_0.clone()
+    other = torch.stack([network.initialise(g) for g in streams("student init")]).to(theta_0)
+    if own.initialisation == "other":
+        return other
+    return (theta_0 + own.noise * other) / math.sqrt(1 + own.noise**2)
