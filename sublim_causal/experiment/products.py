@@ -37,15 +37,27 @@ def product_engine(device: torch.device) -> str:
     return "onednn" if prefers_onednn() else "mkl" if torch.backends.mkl.is_available() else "blas"
 
 
-def _onednn_takes(a: Tensor) -> bool:
-    return a.dtype == torch.float32 and a.device.type == "cpu" and prefers_onednn()
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16 products, and torch uses them."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _is_ours(a: Tensor) -> bool:
+    """Whether a product with `a` is more than a plain ``torch.mm``."""
+    reduced = torch.get_float32_matmul_precision() == "medium"
+    return a.dtype == torch.float32 and a.device.type == "cpu" and (reduced or prefers_onednn())
 
 
 def outer_product(a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a @ b.T`` for `a` of shape ``(M, K)`` and `b` of shape ``(N, K)``."""
-    if _onednn_takes(a):
-        return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-    return torch.mm(a, b.t())
+    """Return ``a @ b.T`` for `a` of shape ``(M, K)`` and `b` of shape ``(N, K)``.
+
+    At torch's matmul precision "medium" a CPU rounds the factors and the result to bfloat16.
+    """
+    if not _is_ours(a):
+        return torch.mm(a, b.t())
+    if torch.get_float32_matmul_precision() == "medium":
+        return torch.mm(a.bfloat16(), b.bfloat16().t()).float()
+    return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
 
 
 def batched_outer_product(a: Tensor, b: Tensor) -> Tensor:
@@ -83,7 +95,7 @@ class FastLinear(torch.overrides.TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
-        if func is torch.nn.functional.linear and args[0].dim() == 2 and _onednn_takes(args[0]):
+        if func is torch.nn.functional.linear and args[0].dim() == 2 and _is_ours(args[0]):
             x, weight, bias = (*args, *kwargs.values(), None)[:3]
             z = _Linear.apply(x, weight)
             return z if bias is None else z + bias

@@ -33,7 +33,14 @@ from sublim_causal.study.plan import (
     workers_for,
 )
 from sublim_causal.study.spec import Study
-from sublim_causal.study.work import Job, Precision, choose_device, make_network, start_method
+from sublim_causal.study.work import (
+    Job,
+    Precision,
+    choose_device,
+    configure_torch,
+    make_network,
+    start_method,
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,7 @@ def plan_run(study: Study, options: RunOptions) -> RunPlan:
         If the study does not fit into the memory budget, or the model or device is wrong.
     """
     device = choose_device(options.device)
+    configure_torch(options.precision, device)
     parameters = make_network(study).layout.size
     block_size = options.block_size or (1 if device == "cpu" else gpu_block(study, parameters))
     done = finished(options.run)

@@ -87,10 +87,22 @@ def make_network(study: Study) -> Network:
     return build_network(study.model, source.shape, source.classes)
 
 
-def configure_torch(precision: Precision) -> torch.dtype:
-    """Set one thread and the precision of matrix products; return the dtype of everything."""
+def configure_torch(precision: Precision, device: str = "cpu") -> torch.dtype:
+    """Set one thread and the precision of matrix products; return the dtype of everything.
+
+    Raises
+    ------
+    RequestError
+        If the processor cannot multiply in that precision.
+    """
     import torch
 
+    from sublim_causal.experiment.products import multiplies_bfloat16
+
+    if device == "cpu" and precision == "bf16" and not multiplies_bfloat16():
+        raise RequestError("--precision", precision, "fp32: this processor has no bf16 products")
+    if device == "cpu" and precision == "tf32":
+        raise RequestError("--precision", precision, "fp32 or bf16 on a CPU; tf32 is for GPUs")
     # One thread a process: threads that share one small product mostly wait for each other.
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(MATMUL_PRECISION[precision])
@@ -107,7 +119,7 @@ def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
 
     from sublim_causal.experiment.distillation import run_block
 
-    dtype = configure_torch(job.precision)
+    dtype = configure_torch(job.precision, job.device)
     device = torch.device(job.device)
     data = to_tensors(job.images, device, dtype)
     network = make_network(job.study)

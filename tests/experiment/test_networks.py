@@ -84,6 +84,22 @@ def test_float32_products_agree_whichever_library_multiplies(
         assert error < 1e-6
 
 
+@pytest.mark.skipif(not products.multiplies_bfloat16(), reason="no bf16 products on this processor")
+def test_bfloat16_products_round_and_nothing_else() -> None:
+    generator = torch.Generator().manual_seed(1)
+    a, b = torch.randn(40, 64, generator=generator), torch.randn(30, 64, generator=generator)
+    exact = a.double() @ b.double().t()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        rounded = products.outer_product(a, b)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    error = (rounded - exact).norm() / exact.norm()
+    assert rounded.dtype == torch.float32
+    assert 1e-4 < error < 2**-7  # bfloat16 keeps 8 bits
+
+
 def test_layers_are_neighbouring_parameters_of_one_module() -> None:
     layout = MLP((4, 3, 2)).layout
     assert layout.layers == {"0": slice(0, 15), "2": slice(15, 23)}
