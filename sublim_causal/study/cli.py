@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,6 +78,7 @@ def run(
         typer.Option(help="Mirror every replicate in MLflow; default: up to 500 of them."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Leave out the report.")] = False,
 ) -> None:
     """Run STUDY, or complete what is missing of it."""
     from sublim_causal.store.connection import default_tracking_uri
@@ -109,7 +112,8 @@ def run(
     if outcome.mirror_error:
         err.print(f"[yellow]The MLflow mirror is not up to date:[/] {outcome.mirror_error}")
         err.print(f"The tables are complete; repair it with: sublim-causal sync {target}")
-    finish(target, list(spec.arms), interrupted=outcome.interrupted)
+    after = None if no_report else partial(report_of_run, target, options.tracking_uri)
+    finish(target, list(spec.arms), interrupted=outcome.interrupted, after=after)
 
 
 def check_precision(name: str) -> Any:
@@ -169,8 +173,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def finish(target: Path, arms: list[str], *, interrupted: bool) -> None:
-    """Print the arm table and what to do next, and exit with the run's code."""
+def finish(
+    target: Path, arms: list[str], *, interrupted: bool, after: Callable[[], None] | None = None
+) -> None:
+    """Print the arm table, do what comes `after`, say what to do next, exit with the run's code."""
     from sublim_causal.store.tables import committed, read_table
     from sublim_causal.study.summary import arm_table
 
@@ -187,9 +193,92 @@ def finish(target: Path, arms: list[str], *, interrupted: bool) -> None:
     if interrupted:
         err.print("Stopped. Finished blocks are kept; the same command goes on from there.")
         raise typer.Exit(INTERRUPTED)
+    if after is not None:
+        after()
     out.print(f"Tables: {target}")
     out.print(f"Next:   sublim-causal ui {target}", highlight=False)
     raise typer.Exit(INCOMPLETE if len(bad) else DONE)
+
+
+PlanOption = Annotated[str, typer.Option(help="Analysis plan: a name or a TOML file.")]
+
+
+@app.command()
+def analyse(run: RunArgument, plan: PlanOption = "primary") -> None:
+    """Estimate what a plan declares from RUN; prints the table, writes report/results.json."""
+    from sublim_causal.analysis.estimation import analyse as analyse_run
+
+    with progress_bar("Estimating") as said:
+        results = analyse_run(run, plan, said)
+    path = results.write(run / "report" / "results.json")
+    print(results.table())
+    out.print(f"Results: {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[OTHER]", help="Run to compare RUN with.")
+    ] = None,
+    plan: PlanOption = "primary",
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Folder; default: report in RUN.")
+    ] = None,
+    tracking_uri: TrackingOption = None,
+) -> None:
+    """Write the report of RUN: a page, its tables and figures; or compare RUN with OTHER."""
+    from sublim_causal.report import compare_reports, write_report
+
+    with progress_bar("Reporting") as said:
+        if other is not None:
+            page = compare_reports(run, other, plan, out=out_dir, progress=said)
+        else:
+            page = write_report(run, plan, out=out_dir, progress=said)
+    if out_dir is None and other is None:
+        mirror_report(run, tracking_uri)
+    out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar over the parts of `what`; yields the function that moves it."""
+    from rich.progress import Progress
+
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total, name: progress.update(
+            task, completed=done, total=total, description=f"{what}: {name}" if name else what
+        )
+
+
+def mirror_report(run: Path, tracking_uri: str | None) -> None:
+    """Put the report of `run` into its MLflow mirror, where there is one; say why if it fails."""
+    from sublim_causal.store.connection import default_tracking_uri
+    from sublim_causal.store.tracking import open_mirror
+
+    if tracking_uri is None and not (run.resolve().parent / "mlflow.db").exists():
+        return
+    try:
+        open_mirror(run, tracking_uri or default_tracking_uri(run), replicates=False).finish()
+    except SublimError as error:
+        err.print(f"[yellow]The report is not in the MLflow mirror:[/] {error}")
+
+
+def report_of_run(run: Path, tracking_uri: str | None) -> None:
+    """Write the report at the end of `run`; whatever goes wrong is said and loses nothing."""
+    from sublim_causal.report import write_report
+
+    try:
+        with progress_bar("Reporting") as said:
+            page = write_report(run, progress=said)
+    except Exception as error:  # the record is safe, and a report can be made at any time
+        err.print(f"[yellow]No report:[/] {error}", highlight=False)
+        err.print(f"The tables are complete; try: sublim-causal report {run}", highlight=False)
+        return
+    if tracking_uri is not None:
+        mirror_report(run, tracking_uri)
+    out.print(f"Report: {page}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,0 +1,168 @@
+"""Make a report: read, estimate, draw, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sublim_causal.analysis.estimation import analyse
+from sublim_causal.analysis.plan import Plan, load_plan
+from sublim_causal.analysis.results import Results
+from sublim_causal.errors import RunError
+from sublim_causal.report.blocks import Picture, Section, Table
+from sublim_causal.report.html import render
+from sublim_causal.report.material import Material, read_material
+from sublim_causal.report.tables import latex
+from sublim_causal.store.tables import write_atomically
+
+Progress = Callable[[int, int, str], None]
+"""Called with parts done, parts in all, and what comes next."""
+FOLDER = "report"
+RESULTS = "results.json"
+SUPPLEMENT = "supplement.json"
+
+
+def write_report(
+    run: str | Path,
+    plan: Plan | str | Path = "primary",
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the report of the run directory `run` by `plan`.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run directory.
+    plan : Plan, str or Path
+        A plan, its path, or the name of a built-in one.
+    out : Path, optional
+        Where to write; default: ``report`` in the run directory.
+    progress : callable, optional
+        Called before each part and once at the end.
+
+    Returns
+    -------
+    Path
+        ``index.html``. Beside it: ``results.json`` (what the plan declares),
+        ``supplement.json`` (what the report adds), ``tables`` (CSV, LaTeX), ``figures`` (SVG,
+        PDF). The same tables and plan give the same bytes.
+
+    Raises
+    ------
+    RequestError
+        If the plan is wrong.
+    RunError
+        If `run` is no run directory, is damaged, or has nothing complete yet.
+    """
+    from sublim_causal.report.figures.style import settings
+    from sublim_causal.report.sections import BODY
+
+    run, plan = Path(run), plan if isinstance(plan, Plan) else load_plan(plan)
+    out = out or run / FOLDER
+    said, total = progress or (lambda done, total, name: None), len(BODY) + 3
+    said(0, total, "estimates")
+    material = read_material(run, plan, analyse(run, plan))
+    check_complete(material)
+    sections: dict[str, Section] = {}
+    with settings():
+        for anchor, make in BODY.items():
+            said(len(sections) + 1, total, anchor)
+            sections[anchor] = make(material)
+        said(total - 2, total, "answer")
+        ordered = [_answer(material), *sections.values()]
+        said(total - 1, total, "files")
+        page = write_files(
+            out,
+            ordered,
+            title=str(material.manifest.get("title") or material.manifest["name"]),
+            subtitle=_subtitle(material),
+            footer=_footer(material),
+        )
+    material.results.write(out / RESULTS)
+    _added(material.results, ordered).write(out / SUPPLEMENT)
+    said(total, total, "")
+    return page
+
+
+def check_complete(material: Material) -> None:
+    """Check that there is something to report.
+
+    Raises
+    ------
+    RunError
+        If no replicate is complete.
+    """
+    if material.complete.empty:
+        states = ", ".join(f"{n} {state}" for state, n in material.results.statuses.items())
+        raise RunError(
+            f"{material.run}: no replicate is complete ({states}), so there is nothing to report\n"
+            "remedy: see the reasons with `sublim-causal status`, then run the study again"
+        )
+
+
+def _answer(material: Material) -> Section:
+    from sublim_causal.report.sentences import answer
+
+    return Section("answer", "The answer", [*answer(material)])
+
+
+def _subtitle(material: Material) -> str:
+    manifest = material.manifest
+    day = str(manifest.get("finished") or manifest["created"])[:10]
+    return (
+        f"Study {manifest['name']}: {material.n_seeds} seeds, {len(material.shown_arms)} arms, "
+        f"{material.n_steps:,} steps; plan {material.plan.name} ({material.plan.digest}); run of "
+        f"{day}."
+    )
+
+
+def _footer(material: Material) -> str:
+    return (
+        f"Made by sublim-causal {material.results.version} from the tables of run "
+        f"{material.manifest['run_id']}. Results in results.json, tables as CSV and LaTeX in "
+        "tables/, figures as SVG and PDF in figures/."
+    )
+
+
+def _added(results: Results, sections: Sequence[Section]) -> Results:
+    """Return what the report adds, in the form of what the plan declares."""
+    found = {one.estimand.name: one for section in sections for one in section.estimates}
+    return replace(
+        results, plan="(not declared: added by the report)", results=tuple(found.values())
+    )
+
+
+def write_files(
+    out: Path, sections: Sequence[Section], *, title: str, subtitle: str, footer: str
+) -> Path:
+    """Write page, tables and figures to the folder `out`; return the page's path."""
+    from sublim_causal.report.figures.style import pdf, svg
+
+    blocks = [block for section in sections for block in section.blocks]
+    drawings: dict[str, str] = {}
+    files: dict[str, str | bytes] = {}
+    for block in blocks:
+        if isinstance(block, Picture):
+            name = drawings[block.name] = svg(block.figure, block.name)
+            files[f"figures/{block.name}.svg"] = name
+            files[f"figures/{block.name}.pdf"] = pdf(block.figure)
+        elif isinstance(block, Table):
+            files[f"tables/{block.name}.csv"] = block.frame.to_csv(index=False)
+            files[f"tables/{block.name}.tex"] = latex(block)
+    files["index.html"] = render(sections, drawings, title=title, subtitle=subtitle, footer=footer)
+    _write(out, files)
+    return out / "index.html"
+
+
+def _write(out: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write `files`, and remove tables and figures that an earlier report left."""
+    for folder in ("figures", "tables"):
+        for path in (out / folder).glob("*"):
+            if f"{folder}/{path.name}" not in files:
+                path.unlink()
+    for name, content in files.items():
+        data = content.encode() if isinstance(content, str) else content
+        write_atomically(out / name, data)

@@ -1,0 +1,282 @@
+"""Two runs side by side: what was run, what each arm reached, and what each estimate became."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.estimation import analyse
+from sublim_causal.analysis.intervals import mean_interval, t_bounds, t_p_value
+from sublim_causal.analysis.plan import Plan, load_plan
+from sublim_causal.errors import RequestError
+from sublim_causal.report.blocks import Block, Missing, Picture, Section, Sentence, Table, Text
+from sublim_causal.report.build import Progress, check_complete, write_files
+from sublim_causal.report.figures.curves import pairs
+from sublim_causal.report.figures.runs import Bar, forest
+from sublim_causal.report.figures.style import looks, settings
+from sublim_causal.report.material import Material, read_material
+from sublim_causal.report.sections.glance import study_facts
+from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.wording import decimals, estimate, interval, number, scale_of
+
+COMPARED = {"final_accuracy": "fraction", "mean_cos_gradient": "1", "mean_cos_update": "1"}
+"""Columns of ``replicates`` whose difference between the runs is estimated, with units."""
+FREE = ("precision", "device")
+"""Runs that differ in these alone share every random draw, seed by seed."""
+
+
+def compare_reports(
+    first: str | Path,
+    second: str | Path,
+    plan: Plan | str | Path = "primary",
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a page that puts two runs side by side.
+
+    Parameters
+    ----------
+    first, second : str or Path
+        Run directories.
+    plan : Plan, str or Path
+        A plan, its path, or the name of a built-in one, applied to both.
+    out : Path, optional
+        Where to write; default: ``report-against-SECOND`` in the first run's directory.
+    progress : callable, optional
+        As for `write_report`.
+
+    Returns
+    -------
+    Path
+        ``index.html``, with ``tables`` and ``figures`` beside it.
+
+    Raises
+    ------
+    RequestError
+        If the plan is wrong, or both runs are one.
+    RunError
+        If one is no run directory, is damaged, or has nothing complete yet.
+    """
+    first, second = Path(first), Path(second)
+    if first.resolve() == second.resolve():
+        raise RequestError("OTHER", str(second), "another run than the first")
+    plan = plan if isinstance(plan, Plan) else load_plan(plan)
+    said = progress or (lambda done, total, name: None)
+    sides: list[Material] = []
+    for done, run in enumerate((first, second)):
+        said(done, 4, run.name)
+        sides.append(read_material(run, plan, analyse(run, plan)))
+        check_complete(sides[-1])
+    said(2, 4, "comparison")
+    with settings():
+        sections = [make(*sides) for make in (_answer, _studies, _arms, _curves, _estimates)]
+        said(3, 4, "files")
+        page = write_files(
+            out or first / f"report-against-{second.resolve().name}",
+            sections,
+            title=f"{names(*sides)[0]} against {names(*sides)[1]}",
+            subtitle=f"Plan {plan.name} ({plan.digest}), applied to both runs.",
+            footer=f"Made by sublim-causal {sides[0].results.version}.",
+        )
+    said(4, 4, "")
+    return page
+
+
+def names(first: Material, second: Material) -> tuple[str, str]:
+    """Return different names for the two runs."""
+    one, other = first.run.resolve().name, second.run.resolve().name
+    return (one, other) if one != other else (f"{one} (first)", f"{other} (second)")
+
+
+def shares_draws(first: Material, second: Material) -> bool:
+    """Return whether seeds mean the same draws in both: one definition but for `FREE`."""
+
+    def definition(material: Material) -> Mapping[str, Any] | None:
+        found = material.manifest.get("definition")
+        return found and {key: value for key, value in found.items() if key not in FREE}
+
+    return definition(first) is not None and definition(first) == definition(second)
+
+
+def _answer(first: Material, second: Material) -> Section:
+    return Section("answer", "What differs", [*_sentences(first, second)])
+
+
+def _sentences(first: Material, second: Material) -> Iterator[Sentence]:
+    one, other = names(first, second)
+    arms = _common_arms(first, second)
+    for i, arm in enumerate(arms):
+        found = difference(first, second, arm, "final_accuracy")
+        question = "Do the arms reach the same accuracy?" if i == 0 else ""
+        if not isinstance(found, Estimate):
+            yield Sentence(f"{arm}: not settled ({found.reason}).", "unsettled", "arms", question)
+            continue
+        apart = found.low > 0 or found.high < 0
+        says = "differs" if apart else "is not shown to differ"
+        yield Sentence(
+            f"{arm}: final test accuracy {says}: {one} minus {other} is {estimate(found)} "
+            f"({found.method}).",
+            "no" if apart else "unsettled",
+            "arms",
+            question,
+        )
+    if not arms:
+        yield Sentence("The runs have no arm in common.", "unsettled", "study")
+
+
+def _studies(first: Material, second: Material) -> Section:
+    sides = [dict(study_facts(side.manifest, side)) for side in (first, second)]
+    for side, facts in zip((first, second), sides, strict=True):
+        facts |= {name: str(side.manifest.get(name, "")) for name in ("precision", "device")}
+        facts["arms"] = ", ".join(side.shown_arms)
+        facts["complete"] = f"{len(side.complete)} of {len(side.replicates)} replicates"
+    one, other = names(first, second)
+    frame = pd.DataFrame(
+        [
+            {"": key, one: sides[0][key], other: sides[1][key], "differs": differs}
+            for key in sides[0]
+            if sides[0][key] or sides[1][key]
+            for differs in ("yes" if sides[0][key] != sides[1][key] else "",)
+        ]
+    )
+    paired = (
+        "Seeds mean the same draws in both runs, so differences are taken seed by seed."
+        if shares_draws(first, second)
+        else "The studies differ in more than precision or device, so their seeds are independent."
+    )
+    blocks: list[Block] = [Table("study", "What was run.", frame, frame), Text(paired)]
+    return Section("study", "The two runs", blocks)
+
+
+def _common_arms(first: Material, second: Material) -> tuple[str, ...]:
+    return tuple(arm for arm in first.shown_arms if arm in second.shown_arms)
+
+
+def difference(first: Material, second: Material, arm: str, column: str) -> Result:
+    """Return the mean of `column` in the first run minus that in the second.
+
+    Paired by seed where seeds mean the same draws in both, else Welch's t:
+    ``se^2 = s1^2 / n1 + s2^2 / n2`` on ``se^4 / sum_i (s_i^2 / n_i)^2 / (n_i - 1)`` df.
+    """
+    one, other = names(first, second)
+    estimand = Estimand(
+        name=f"difference_{column}_{arm}",
+        sentence=f"Mean difference of {column} under {arm} between the runs.",
+        outcome=f"{column} ({COMPARED[column]})",
+        contrast=f"{one} - {other}",
+    )
+    x, y = (
+        side.complete[side.complete["arm"] == arm].set_index("seed")[column].dropna()
+        for side in (first, second)
+    )
+    if shares_draws(first, second):
+        return mean_interval((x - y).dropna().to_numpy(), first.level, estimand=estimand)
+    if min(len(x), len(y)) < 3:
+        return NotEstimable(estimand, "fewer than 3 complete seeds in a run")
+    parts = np.array([x.var() / len(x), y.var() / len(y)])
+    se = float(np.sqrt(parts.sum()))
+    if se == 0:
+        return NotEstimable(estimand, "neither run varies over seeds")
+    df = float(parts.sum() ** 2 / (parts**2 / [len(x) - 1, len(y) - 1]).sum())
+    value = float(x.mean() - y.mean())
+    low, high = t_bounds(value, se, df, first.level)
+    return Estimate(
+        estimand, value, se, low, high, first.level, df, t_p_value(value, se, df),
+        "Welch's t", len(x) + len(y),
+    )  # fmt: skip
+
+
+def _arms(first: Material, second: Material) -> Section:
+    arms = _common_arms(first, second)
+    if not arms:
+        missing = Missing("The runs have no arm in common, so there is nothing to compare.")
+        return Section("arms", "Arms", [missing])
+    found = [difference(first, second, arm, column) for column in COMPARED for arm in arms]
+    accuracy = [one for one in found[: len(arms)] if isinstance(one, Estimate)]
+    styles = looks(arms)
+    bars = [
+        Bar(arm, 100 * one.value, 100 * one.low, 100 * one.high, look.color, look.marker)
+        for one in accuracy
+        for arm in (one.estimand.name.removeprefix("difference_final_accuracy_"),)
+        for look in (styles[arm],)
+    ]
+    blocks: list[Block] = []
+    if bars:
+        one, other = names(first, second)
+        picture = forest(bars, "difference (percentage points)")
+        caption = (
+            f"Final test accuracy, {one} minus {other}, with {100 * first.level:g} % intervals."
+        )
+        blocks.append(Picture("accuracy_differences", caption, picture))
+    blocks.append(
+        estimates_table(
+            "differences",
+            "Differences between the runs: first minus second.",
+            found,
+            labels=[f"{column}, {arm}" for column in COMPARED for arm in arms],
+        )
+    )
+    return Section("arms", "Arms", blocks)
+
+
+def _curves(first: Material, second: Material) -> Section:
+    arms = _common_arms(first, second)
+    shown: dict[str, tuple[str, float]] = {
+        "trait_accuracy": ("trait accuracy (%)", 100.0),
+        "cos_update": ("cos_update (1)", 1.0),
+    }
+    level = f"{100 * first.level:g} %"
+    blocks: list[Block] = [
+        Picture(
+            f"compared_{column}",
+            f"{label} in both runs, an arm a panel: means over seeds with pointwise {level} bands.",
+            pairs(
+                {
+                    name: {arm: side.curves[column][arm].scaled(scale) for arm in arms}
+                    for name, side in zip(names(first, second), (first, second), strict=True)
+                },
+                label,
+            ),
+        )
+        for column, (label, scale) in shown.items()
+        if arms
+    ]
+    return Section("curves", "Through training", blocks or [Missing("No arm in common.")])
+
+
+def _estimates(first: Material, second: Material) -> Section:
+    one, other = names(first, second)
+    sides = [
+        {result.estimand.name: result for result in side.results.results}
+        for side in (first, second)
+    ]
+    rows = [
+        {"": name, one: _text(sides[0].get(name)), other: _text(sides[1].get(name))}
+        for name in dict.fromkeys([*sides[0], *sides[1]])
+    ]
+    shown = pd.DataFrame(rows)
+    frame = pd.concat(
+        [
+            side.results.frame.assign(run=name)
+            for name, side in zip((one, other), (first, second), strict=True)
+        ]
+    )
+    caption = "Every declared estimate in both runs, with its interval."
+    return Section("estimates", "Estimates", [Table("estimates", caption, shown, frame)])
+
+
+def _text(result: Result | None) -> str:
+    if result is None:
+        return "not in this run"
+    if not isinstance(result, Estimate):
+        return f"not estimable: {result.reason}"
+    scale = scale_of(result)
+    places = decimals(scale * result.low, scale * result.high)
+    limits = interval(result.low, result.high, places, scale)
+    return f"{number(scale * result.value, places)}{' %' * (scale == 100)} {limits}"

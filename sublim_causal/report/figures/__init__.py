@@ -1,0 +1,1 @@
+"""Pictures: functions of aggregated numbers that return a matplotlib figure."""

@@ -1,0 +1,69 @@
+"""Pictures of a mixed model: residuals, random slopes, and what single seeds do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from sublim_causal.report.figures.style import INK, new_figure, zero_line
+from sublim_causal.report.supplement import gaussian_positions
+
+Floats = NDArray[np.float64]
+LABELLED = 3
+"""So many most extreme seeds are named."""
+
+
+def residuals(fitted: Floats, residual: Floats, unit: str, *, bins: int = 40) -> Figure:
+    """Draw mean and central 90 % of the residuals in bins of equally many fitted values."""
+    figure = new_figure()
+    ax = figure.subplots()
+    order = np.argsort(fitted, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    at = np.array([fitted[part].mean() for part in parts])
+    low, middle, high = np.array(
+        [np.quantile(residual[part], (0.05, 0.5, 0.95)) for part in parts]
+    ).T
+    zero_line(ax)
+    ax.vlines(at, low, high, color="#0072B2", linewidth=1.6, label="central 90 %")
+    ax.plot(at, middle, "o", color=INK, markersize=3.5, label="median")
+    ax.set(xlabel=f"fitted ({unit})", ylabel=f"residual ({unit})")
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+def normal_quantiles(effects: Floats, label: str) -> Figure:
+    """Draw the sorted predicted effects of the seeds against normal quantiles."""
+    figure = new_figure()
+    ax = figure.subplots()
+    places = gaussian_positions(len(effects))
+    ordered = np.sort(effects)
+    ax.plot(places, ordered, "o", color=INK, markersize=4)
+    spread = ordered.std(ddof=1) / places.std(ddof=1)
+    ax.axline((0, float(ordered.mean())), slope=spread, color="#D55E00", linestyle="--")
+    ax.set(xlabel="normal quantile (1)", ylabel=label)
+    return figure
+
+
+def influence(left_out: pd.Series, value: float, low: float, high: float, label: str) -> Figure:
+    """Draw the estimate without each seed, beside the whole sample's interval."""
+    figure = new_figure()
+    ax = figure.subplots()
+    places = np.arange(len(left_out))
+    ax.axhspan(low, high, color="#56B4E9", alpha=0.2, linewidth=0, label="interval, all seeds")
+    ax.axhline(value, color=INK, linewidth=1, label="estimate, all seeds")
+    values = left_out.to_numpy()
+    ax.plot(places, values, "o", color="#D55E00", markersize=3.5, label="without the seed")
+    for place in np.argsort(-np.abs(values - value))[:LABELLED]:
+        ax.annotate(
+            f"seed {left_out.index[place]}",
+            (places[place], values[place]),
+            xytext=(4 if place < 0.8 * len(values) else -4, 5),
+            ha="left" if place < 0.8 * len(values) else "right",
+            textcoords="offset points",
+            fontsize=8,
+        )
+    ax.set(xlabel="seed left out, in order", ylabel=label)
+    figure.legend(loc="outside upper left", ncols=3, columnspacing=1.0)
+    return figure

@@ -1,0 +1,145 @@
+"""Pictures of mediation and instruments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+from scipy import stats
+
+from sublim_causal.analysis.dose import DoseCurve
+from sublim_causal.analysis.estimates import Estimate
+from sublim_causal.analysis.instruments import WaldRatio
+from sublim_causal.analysis.sensitivity import Sensitivity
+from sublim_causal.report.figures.style import INK, looks, new_figure, zero_line
+
+
+def path_diagram(arm: str, outcome: str, arrows: Mapping[str, str]) -> Figure:
+    """Draw arm, alignment and outcome with a text on each arrow: keys alpha, beta, direct."""
+    figure = new_figure(height=2.7)
+    ax = figure.subplots()
+    ax.set(xlim=(0, 10), ylim=(0, 6))
+    ax.axis("off")
+    places = {arm: (1.5, 1.0), "alignment\nof the update": (5.0, 5.0), outcome: (8.5, 1.0)}
+    for text, (x, y) in places.items():
+        ax.text(
+            x,
+            y,
+            text,
+            ha="center",
+            va="center",
+            color=INK,
+            zorder=3,
+            bbox={"boxstyle": "round,pad=0.45", "facecolor": "white", "edgecolor": INK},
+        )
+    left, top, right = places.values()
+    _arrow(ax, left, top, arrows["alpha"], (1.9, 3.6), "center")
+    _arrow(ax, top, right, arrows["beta"], (8.1, 3.6), "center")
+    _arrow(ax, left, right, arrows["direct"], (5.0, 1.75), "center")
+    return figure
+
+
+def _arrow(
+    ax: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    text: str,
+    at: tuple[float, float],
+    align: str,
+) -> None:
+    ax.add_patch(
+        FancyArrowPatch(
+            start, end, arrowstyle="-|>", mutation_scale=12, shrinkA=32, shrinkB=36, color="#555555"
+        )
+    )
+    ax.text(*at, text, ha=align, va="center", fontsize=8, color=INK, linespacing=1.35)
+
+
+def sensitivity_curves(curves: Sequence[Sensitivity], label: str) -> Figure:
+    """Draw the indirect effect over the correlation of the two error terms, in percent."""
+    figure = new_figure()
+    ax = figure.subplots()
+    zero_line(ax)
+    styles = looks(["", *(one.arm for one in curves)])
+    for one in curves:
+        look = styles[one.arm]
+        ax.fill_between(
+            one.rho, 100 * one.low, 100 * one.high, color=look.color, alpha=0.18, linewidth=0
+        )
+        ax.plot(one.rho, 100 * one.indirect, color=look.color, linestyle=look.dashes, label=one.arm)
+        ax.plot(one.rho_zero, 0, look.marker, color=look.color, markersize=6)
+    ends = np.concatenate([100 * one.indirect[np.abs(one.rho) <= 0.85] for one in curves])
+    pad = 0.15 * (np.ptp(ends) or 1.0)
+    ax.set(
+        xlabel="correlation of the two error terms (1)",
+        ylabel=label,
+        ylim=(min(ends.min(), 0) - pad, max(ends.max(), 0) + pad),
+    )
+    figure.legend(loc="outside upper left", ncols=4)
+    return figure
+
+
+def dose_response(linear: DoseCurve, isotonic: DoseCurve) -> Figure:
+    """Draw means by dose, the monotone curve and the line, with bands that hold for all doses."""
+    figure = new_figure()
+    ax = figure.subplots()
+    ax.fill_between(
+        isotonic.doses,
+        100 * isotonic.low,
+        100 * isotonic.high,
+        color="#0072B2",
+        alpha=0.2,
+        linewidth=0,
+        label="monotone, band",
+    )
+    ax.plot(isotonic.doses, 100 * isotonic.fitted, color="#0072B2", label="monotone")
+    ax.plot(linear.doses, 100 * linear.fitted, color="#D55E00", linestyle="--", label="line")
+    ax.plot(isotonic.doses, 100 * isotonic.mean, "o", color=INK, markersize=4.5, label="mean")
+    ax.set(xlabel="strength of projection (1)", ylabel="final test accuracy (%)")
+    figure.legend(loc="outside upper left", ncols=4, columnspacing=1.0)
+    return figure
+
+
+def wald_plot(ratios: Sequence[WaldRatio], slope: float, level: float) -> Figure:
+    """Draw the changes of outcome and alignment at each dose, with error ellipses."""
+    figure = new_figure()
+    ax = figure.subplots()
+    zero_line(ax)
+    zero_line(ax, vertical=True)
+    reach = 0.0
+    for one in ratios:
+        dm, dy = one.treatment_change, one.outcome_change
+        if not (isinstance(dm, Estimate) and isinstance(dy, Estimate)):
+            continue
+        cov = np.array([[dm.se**2, 100 * one.covariance], [100 * one.covariance, 1e4 * dy.se**2]])
+        _ellipse(ax, (dm.value, 100 * dy.value), cov, dm.n_seeds, level)
+        ax.plot(dm.value, 100 * dy.value, "o", color=INK, markersize=4)
+        ax.annotate(
+            f"{one.dose:g}",
+            (dm.value, 100 * dy.value),
+            xytext=(5, 5),
+            textcoords="offset points",
+            fontsize=8,
+        )
+        reach = max(reach, dm.value, key=abs)
+    ax.plot([0, reach], [0, 100 * slope * reach], color="#D55E00", linestyle="--")
+    ax.set(
+        xlabel="change of the update's mean cosine (1)",
+        ylabel="change of final accuracy\n(percentage points)",
+    )
+    return figure
+
+
+def _ellipse(
+    ax: Axes, centre: tuple[float, float], cov: np.ndarray, n_seeds: int, level: float
+) -> None:
+    """Hotelling's confidence region of two means, in the units of the axes."""
+    scale = 2 * (n_seeds - 1) / (n_seeds - 2) * stats.f.ppf(level, 2, n_seeds - 2)
+    # Axes differ in unit: the ellipse is the image of a circle under the Cholesky factor.
+    angles = np.linspace(0, 2 * np.pi, 90)
+    circle = np.stack([np.cos(angles), np.sin(angles)])
+    ring = np.linalg.cholesky(cov) @ circle * np.sqrt(scale)
+    ax.fill(centre[0] + ring[0], centre[1] + ring[1], color="#0072B2", alpha=0.2, linewidth=0)

@@ -1,0 +1,103 @@
+"""Pictures of run-level figures: every seed as a point, and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sublim_causal.analysis.estimates import Estimate
+from sublim_causal.report.figures.style import FAINT, INK, WIDTH, looks, new_figure, zero_line
+
+JOINED_SEEDS = 100
+"""With more seeds the lines that join pairs would hide the points."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of a forest: label, value and limits in the unit of the axis."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    color: str = INK
+    marker: str = "o"
+
+
+def every_seed(
+    replicates: pd.DataFrame, arms: Sequence[str], means: Mapping[str, Estimate], label: str
+) -> Figure:
+    """Draw final accuracy in percent: a point a seed, pairs joined, mean and interval beside."""
+    wide = 100 * replicates.pivot(index="seed", columns="arm", values="final_accuracy")[list(arms)]
+    figure = new_figure(max(WIDTH, 0.8 * len(arms)), 3.4)
+    ax = figure.subplots()
+    places = np.arange(len(arms))
+    shift = np.random.default_rng(0).uniform(-0.08, 0.08, wide.shape)
+    if len(wide) <= JOINED_SEEDS:
+        ax.plot((places + shift).T, wide.to_numpy().T, color=FAINT, linewidth=0.5, alpha=0.5)
+    styles = looks(arms)
+    for i, arm in enumerate(arms):
+        look = styles[arm]
+        ax.plot(
+            places[i] + shift[:, i],
+            wide[arm],
+            look.marker,
+            color=look.color,
+            markersize=3.5,
+            alpha=0.55,
+            markeredgewidth=0,
+            rasterized=len(wide) > JOINED_SEEDS,
+        )
+        if arm in means:
+            mean = means[arm]
+            ax.errorbar(
+                places[i] + 0.25,
+                100 * mean.value,
+                [[100 * (mean.value - mean.low)], [100 * (mean.high - mean.value)]],
+                fmt=look.marker,
+                color=look.color,
+                markersize=6,
+                capsize=3,
+                linewidth=1.6,
+            )
+    slanted = sum(map(len, arms)) > 45
+    ax.set_xticks(places, arms, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+    ax.set_xlim(-0.4, len(arms) - 0.4)
+    ax.grid(visible=False, axis="x")
+    ax.set_ylabel(label)
+    return figure
+
+
+def forest(
+    bars: Sequence[Bar], label: str, *, margin: float | None = None, zero: bool = True
+) -> Figure:
+    """Draw an estimate a row with its interval; `margin` shades what would not matter."""
+    figure = new_figure(WIDTH, 0.75 + 0.27 * len(bars) + 0.25 * (margin is not None))
+    ax = figure.subplots()
+    places = np.arange(len(bars))[::-1]
+    if zero:
+        zero_line(ax, vertical=True)
+    if margin is not None:
+        ax.axvspan(-margin, margin, color="#56B4E9", alpha=0.18, linewidth=0)
+        for side in (-margin, margin):
+            ax.axvline(side, color="#0072B2", linewidth=0.9, linestyle="--")
+    finite = [end for bar in bars for end in (bar.low, bar.value, bar.high) if np.isfinite(end)]
+    reach = [*finite, *([0.0] if zero else []), *([-margin, margin] if margin else [])]
+    pad = 0.06 * ((max(reach) - min(reach)) or 1.0)
+    ends = (min(reach) - pad, max(reach) + pad)
+    for place, bar in zip(places, bars, strict=True):
+        ax.plot(np.clip([bar.low, bar.high], *ends), [place, place], color=bar.color, linewidth=1.6)
+        ax.plot(bar.value, place, bar.marker, color=bar.color, markersize=5)
+        for end, arrow in ((bar.low, "<"), (bar.high, ">")):
+            if not np.isfinite(end):
+                ax.plot(np.clip(end, *ends), place, arrow, color=bar.color, markersize=5)
+    ax.set_yticks(places, [bar.label for bar in bars])
+    ax.set_ylim(-0.7, len(bars) - 0.3)
+    ax.set_xlim(*ends)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel(label)
+    return figure

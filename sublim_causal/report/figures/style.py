@@ -1,0 +1,136 @@
+"""One look for all pictures: sizes, fonts, and arms told apart by colour, dashes and marker."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers tell apart, in an order of differing
+# lightness; dashes and markers carry the same information in grey.
+COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (5, 1.5, 1, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (8, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (2, 2)),
+    "-",
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+WIDTH, HEIGHT = 4.5, 3.2
+"""Inches of a picture that takes half of a wide page, or the whole of a telephone's."""
+INK, FAINT = "#222222", "#8a8a8a"
+SETTINGS: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "svg.fonttype": "none",
+    "pdf.fonttype": 3,
+    "axes.unicode_minus": True,
+    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.useoffset": False,
+    "text.parse_math": False,  # a dollar in the name of an arm is a dollar
+}
+
+
+def settings(**more: Any) -> AbstractContextManager[None]:
+    """Return a context in which pictures get this look; matplotlib's own settings come back."""
+    chosen: Any = {**SETTINGS, **more}  # matplotlib types every key of its own
+    return mpl.rc_context(chosen)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm is drawn."""
+
+    color: str
+    dashes: Any
+    marker: str
+
+
+def looks(arms: Sequence[str]) -> dict[str, Look]:
+    """Return a look for every arm; beyond eight arms, shades of one scale."""
+    n = len(arms)
+    if n <= len(COLOURS):
+        return {arm: Look(COLOURS[i], DASHES[i], MARKERS[i]) for i, arm in enumerate(arms)}
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.88, n))
+    return {
+        arm: Look(mpl.colors.to_hex(shades[i]), DASHES[i % 8], MARKERS[i % 8])
+        for i, arm in enumerate(arms)
+    }
+
+
+def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
+    """Return an empty figure with a canvas of its own; nothing global is touched."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def grid(count: int, *, columns: int = 2, cell: tuple[float, float] = (2.3, 1.75)) -> Any:
+    """Return a figure and `count` axes in rows, with shared scales."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = new_figure(max(columns * cell[0], WIDTH), max(rows * cell[1], 2.2) + 0.25)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat[count:]:
+        ax.remove()
+    for i in range(count, rows * columns):  # the panel above an empty place carries the labels
+        axes.flat[i - columns].tick_params(labelbottom=True)
+    return figure, list(axes.flat[:count])
+
+
+def zero_line(ax: Axes, *, vertical: bool = False, at: float = 0.0) -> None:
+    """Mark a value, by default 0, across `ax`."""
+    (ax.axvline if vertical else ax.axhline)(at, color=FAINT, linewidth=0.9, zorder=1)
+
+
+def legend_above(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
+    """Put one legend over the whole figure, outside the axes."""
+    figure.legend(handles=list(handles), loc="outside upper left", ncols=columns, columnspacing=1.2)
+
+
+def svg(figure: Figure, name: str) -> str:
+    """Return `figure` as an SVG element: no XML prologue, ids unique to `name`, no date."""
+    buffer = io.StringIO()
+    with settings(**{"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, dpi=160)
+    figure.set_layout_engine("none")  # what is placed stays placed, and costs no second time
+    text = buffer.getvalue()
+    # Several pictures share a page: their ids must differ, and what refers to them must follow.
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
+
+
+def pdf(figure: Figure) -> bytes:
+    """Return `figure` as PDF without dates."""
+    buffer = io.BytesIO()
+    with settings():
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None}, dpi=300)
+    return buffer.getvalue()

@@ -1,0 +1,49 @@
+"""The formulas behind the numbers, by the method that a plan names."""
+
+from __future__ import annotations
+
+SYMBOLS = """\
+s seed (block and cluster), a arm, t step; p_t parameters, u_t = p_{t+1} - p_t the update;
+L trait loss on the probe, g_t its gradient at p_t, d_t the distillation gradient
+cos_gradient = <d_t, g_t> / (|d_t| |g_t|)    cos_update = <-u_t, g_t> / (|u_t| |g_t|)
+drive_t = -<g_t, u_t>    gain_t = L(p_t) - L(p_{t+1})    remainder_t = gain_t - drive_t
+bands: mean_s y_st -+ t(R-1) sd_s(y_st) / sqrt(R) at each step, R seeds"""
+
+FORMULAS = {
+    "paired_contrast": """\
+D_s = Y_s(arm) - Y_s(reference);  mean(D) -+ t(R-1) sd(D) / sqrt(R)
+if |skewness of D_s| > 1, bootstrap-t over seeds leads: [D - q_high se, D - q_low se],
+    q the quantiles of (D* - D) / se*
+families: sign-flip max-T, p = (1 + #{max |t*| >= |t|}) / (1 + flips), or Holm""",
+    "equivalence": """\
+TOST: p = max( P(T > (D + margin) / se), P(T < (D - margin) / se) ),  T ~ t(R-1)
+equivalent at alpha if the 1 - 2 alpha interval lies inside (-margin, margin)""",
+    "seed_summary": """\
+x_s = mean over the window's steps of y_st, or of 1{y_st > 0};  interval as for contrasts
+null: 0 for a mean or a difference, 1/2 for a share""",
+    "step_slope": """\
+y_sat = tau_a + beta x_sat + b0_s + b1_s x_sat + w_sa + e_sat, by REML
+    (b0, b1)_s ~ N(0, Psi),  w_sa ~ N(0, tau^2),  e_sat ~ N(0, sigma^2)
+CR2, seeds as clusters, Satterthwaite df:
+    Var(beta) = M [ sum_s A_s X_s' V_s^-1 e_s e_s' V_s^-1 X_s A_s' ] M,  M = (X' V^-1 X)^-1
+by_arm: beta_a for beta
+levels (Mundlak): x_sat - x_sa within runs, x_sa - x_s between arms, x_s - x between seeds
+if |skewness of the seeds' contributions| > 1, bootstrap-t over seeds leads""",
+    "mixed_model": """\
+as step_slope, with the formula that the plan gives""",
+    "reliability": """\
+r = correlation within runs of cos_half_a and cos_half_b;  of the whole probe: 2 r / (1 + r)""",
+    "corrected_slope": """\
+each half of the probe as instrument for the other:  beta = cov(x_B, y) / cov(x_A, x_B)""",
+    "ledger": """\
+share = sum_s sum_t drive_st / sum_s sum_t gain_st, a ratio of sums over seeds
+Fieller's set: all r with (a - r b)^2 <= t^2 Var(a - r b);  bootstrap-t if skewed
+drive_mid_t = -<(g_t + g_{t+1}) / 2, u_t>, exact for a quadratic loss""",
+    "mediation": """\
+M_sa = m_s + alpha_a + e_sa;  Y_sa = c_s + tau_a + beta M_sa + e'_sa
+NIE = alpha beta,  NDE = tau,  TE = NIE + NDE;  NIE: quantiles of a product of t draws
+NIE(rho) = alpha (s1 / s2) (r - rho sqrt((1 - r^2) / (1 - rho^2))),  r where it vanishes""",
+    "instruments": """\
+beta = mean_s slope(Y_s on dose) / mean_s slope(M_s on dose), Fieller's set
+Anderson-Rubin: Hotelling's T^2 of dY_s - b dM_s over all doses;  Sargan: doses agree on beta""",
+}

@@ -1,0 +1,86 @@
+"""One self-contained page: style and pictures inline, every text escaped, no request leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from sublim_causal.report.blocks import Block, Picture, Section
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A picture as the template shows it."""
+
+    name: str
+    caption: str
+    wide: bool
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A section as the template shows it: neighbours of one kind together."""
+
+    anchor: str
+    title: str
+    groups: Sequence[tuple[str, Sequence[Any]]]
+
+
+def render(
+    sections: Sequence[Section],
+    drawings: Mapping[str, str],
+    *,
+    title: str,
+    subtitle: str = "",
+    footer: str = "",
+) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    sections : sequence of Section
+        In order.
+    drawings : mapping of str to str
+        SVG element of every picture, by name; trusted, as this package draws them.
+    title, subtitle, footer : str
+        Plain text.
+    """
+    home = files("sublim_causal.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = environment.from_string((home / "report.html").read_text(encoding="utf-8"))
+    return template.render(
+        title=title,
+        subtitle=subtitle,
+        footer=footer,
+        css=Markup((home / "report.css").read_text(encoding="utf-8")),
+        titles={section.anchor: section.title for section in sections},
+        sections=[
+            _Shown(section.anchor, section.title, _groups(section.blocks, drawings))
+            for section in sections
+        ],
+    )
+
+
+def _groups(
+    blocks: Sequence[Block], drawings: Mapping[str, str]
+) -> Sequence[tuple[str, Sequence[Any]]]:
+    """Neighbouring blocks of one kind: pictures share a row where there is room."""
+    return [
+        (
+            kind,
+            [_drawn(block, drawings) if isinstance(block, Picture) else block for block in group],
+        )
+        for kind, group in groupby(blocks, key=lambda block: type(block).__name__)
+    ]
+
+
+def _drawn(picture: Picture, drawings: Mapping[str, str]) -> _Drawn:
+    # What matplotlib writes is escaped by it, also the names of arms on axes and legends.
+    return _Drawn(picture.name, picture.caption, picture.wide, Markup(drawings[picture.name]))

@@ -1,0 +1,305 @@
+"""What a report is made from: results, replicates, and curves aggregated over seeds.
+
+Steps are read one arm and a few columns at a time, so that memory stays that of one arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from sublim_causal.analysis.crossworld import CrossWorld
+from sublim_causal.analysis.declaration import Declared
+from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.mediation import Mediation
+from sublim_causal.analysis.plan import Plan
+from sublim_causal.analysis.record import complete_steps
+from sublim_causal.analysis.results import Results
+from sublim_causal.report import supplement
+from sublim_causal.report.supplement import Ledgers
+from sublim_causal.store.manifest import read_manifest
+from sublim_causal.store.tables import read_table
+
+REFERENCE = "baseline"
+DRAWN_SEEDS = 60
+"""At most so many single seeds are drawn in a picture."""
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A column of one arm over steps.
+
+    Attributes
+    ----------
+    steps : ndarray of shape (T,)
+        Steps, rising.
+    seeds : ndarray of shape (R, T)
+        One row a complete seed; NaN where a step is missing.
+    level : float
+        Confidence level of the band.
+    """
+
+    steps: NDArray[np.int64]
+    seeds: Floats
+    level: float
+
+    @cached_property
+    def mean(self) -> Floats:
+        """Mean over seeds, shape (T,)."""
+        return np.asarray(np.nanmean(self.seeds, axis=0))
+
+    @cached_property
+    def half_width(self) -> Floats:
+        """Half the pointwise t interval over seeds, shape (T,); 0 with one seed."""
+        n = np.isfinite(self.seeds).sum(axis=0)
+        if n.min() < 2:
+            return np.zeros(len(self.steps))
+        sd = np.nanstd(self.seeds, axis=0, ddof=1)
+        return np.asarray(stats.t.isf((1 - self.level) / 2, n - 1) * sd / np.sqrt(n))
+
+    @property
+    def low(self) -> Floats:
+        """Lower end of the band, shape (T,)."""
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> Floats:
+        """Upper end of the band, shape (T,)."""
+        return self.mean + self.half_width
+
+    @property
+    def drawn(self) -> Floats:
+        """At most `DRAWN_SEEDS` seeds, evenly spaced, shape (S, T)."""
+        n = len(self.seeds)
+        return self.seeds[np.unique(np.linspace(0, n - 1, min(n, DRAWN_SEEDS)).astype(int))]
+
+    def scaled(self, factor: float) -> Curve:
+        """Multiply by `factor`."""
+        return Curve(self.steps, factor * self.seeds, self.level)
+
+    def binned(self, width: int) -> Curve:
+        """Average over bins of `width` steps; a step is that of the bin's middle."""
+        starts = np.arange(0, len(self.steps), width)
+        counts = np.diff([*starts, len(self.steps)])
+        sums = np.add.reduceat(self.seeds, starts, axis=1)
+        middles = np.add.reduceat(self.steps, starts) // counts
+        return Curve(middles, sums / counts, self.level)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything the sections read.
+
+    Attributes
+    ----------
+    run : Path
+        Run directory.
+    plan : Plan
+        What was declared.
+    results : Results
+        What came out.
+    manifest : mapping
+        As stored with the run.
+    replicates : DataFrame
+        One row a seed and arm, also of those that are not complete.
+    """
+
+    run: Path
+    plan: Plan
+    results: Results
+    manifest: Mapping[str, Any]
+    replicates: pd.DataFrame
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms that have a replicate, in the study's order."""
+        return self.results.arms
+
+    @property
+    def level(self) -> float:
+        """Confidence level of the plan."""
+        return self.results.level
+
+    @cached_property
+    def complete(self) -> pd.DataFrame:
+        """Replicates that are complete."""
+        return self.replicates[self.replicates["status"] == "complete"]
+
+    @cached_property
+    def shown_arms(self) -> tuple[str, ...]:
+        """Arms that have a complete replicate, in the study's order."""
+        present = set(self.complete["arm"])
+        return tuple(arm for arm in self.arms if arm in present)
+
+    @property
+    def n_seeds(self) -> int:
+        """Seeds with a complete replicate."""
+        return int(self.complete["seed"].nunique())
+
+    def interventions(self, kind: str) -> tuple[str, ...]:
+        """Return the arms whose intervention is `kind`, or that are called so where none says."""
+        return tuple(arm for arm in self.shown_arms if self.options(arm)["intervention"] == kind)
+
+    def options(self, arm: str) -> dict[str, Any]:
+        """Return intervention and options of `arm`, as resolved when it ran."""
+        study = self.manifest["study"].get("arms", {})
+        resolved = self.manifest.get("arms", {})
+        return {"intervention": arm, **study.get(arm, {}), **resolved.get(arm, {})}
+
+    def find(self, method: str, ending: str = "", **fields: Any) -> Result | None:
+        """Return the first result of the estimand declared with `method` and `fields`.
+
+        Parameters
+        ----------
+        method : str
+            As in the plan.
+        ending : str
+            Arm or level of the result, where the estimand has several.
+        **fields
+            Values the declaration must have: ``outcome="gain"``.
+        """
+        for result in self.declared(method, **fields):
+            name = result.estimand.name
+            if not ending or name.endswith(f"_{ending}") or _about(result, ending):
+                return result
+        return None
+
+    def declared(self, method: str, **fields: Any) -> tuple[Result, ...]:
+        """Return the results of every estimand declared with `method` and `fields`."""
+        return tuple(
+            result
+            for result in self.results.results
+            if (one := self._declaration(result)) is not None
+            and one.method == method
+            and all(getattr(one, name, None) == value for name, value in fields.items())
+        )
+
+    def declaration(self, result: Result) -> Declared | None:
+        """Return what the plan declared for `result`."""
+        return self._declaration(result)
+
+    def _declaration(self, result: Result) -> Declared | None:
+        name = result.estimand.name
+        matching = [
+            one
+            for one in self.plan.estimands
+            if name == one.name or name.startswith(f"{one.name}_")
+        ]
+        return max(matching, key=lambda one: len(one.name), default=None)
+
+    def steps(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Read seed, arm, step and `columns` of every complete replicate."""
+        names = dict.fromkeys(["seed", "arm", "step", *columns])
+        return complete_steps(self.replicates, read_table(self.run, "steps", columns=[*names]))
+
+    @cached_property
+    def curves(self) -> Mapping[str, Mapping[str, Curve]]:
+        """Curves of the step columns that pictures draw, by column and arm."""
+        found: dict[str, dict[str, Curve]] = {name: {} for name in CURVES}
+        for arm in self.shown_arms:
+            rows = read_table(
+                self.run, "steps", columns=["seed", "arm", "step", *CURVES], arms=[arm]
+            )
+            rows = complete_steps(self.replicates, rows)
+            for name in CURVES:
+                found[name][arm] = curve(rows, name, self.level)
+        return found
+
+    @cached_property
+    def evaluations(self) -> Mapping[str, Curve]:
+        """Test accuracy over steps, by arm."""
+        rows = complete_steps(self.replicates, read_table(self.run, "evaluations"))
+        return {
+            arm: curve(rows[rows["arm"] == arm], "test_accuracy", self.level)
+            for arm in self.shown_arms
+        }
+
+    @cached_property
+    def n_steps(self) -> int:
+        """Steps of a run."""
+        return int(self.curves["gain"][self.shown_arms[0]].steps[-1]) + 1
+
+    @cached_property
+    def ledgers(self) -> Ledgers:
+        """The ledger's estimates."""
+        return supplement.ledgers(self, REFERENCE)
+
+    @cached_property
+    def mediations(self) -> tuple[Mediation, ...]:
+        """Run-level mediation of every arm against baseline; empty where it cannot be."""
+        return supplement.mediations(self, REFERENCE)
+
+    @cached_property
+    def cross_worlds(self) -> tuple[CrossWorld, ...]:
+        """What yoked arms show; empty where there are none."""
+        return supplement.cross_worlds(self, REFERENCE)
+
+    def removed_share(self, arm: str) -> Result:
+        """Return the share of what baseline acquires that `arm` prevents."""
+        return supplement.removed_share(self, arm, REFERENCE)
+
+    def residue(self, arm: str) -> Result:
+        """Return the accuracy that `arm` acquires in training."""
+        return supplement.residue(self, arm)
+
+    def mean_alignment(self, arm: str) -> Result:
+        """Return the mean alignment of the update under `arm`."""
+        return supplement.mean_alignment(self, arm)
+
+
+CURVES = (
+    "cos_gradient",
+    "cos_applied",
+    "cos_update",
+    "trait_accuracy",
+    "trait_loss",
+    "drive",
+    "drive_end",
+    "gain",
+)
+"""Columns of ``steps`` that pictures draw."""
+
+
+def _about(result: Result, ending: str) -> bool:
+    contrast = result.estimand.contrast
+    return contrast == f"arm {ending}" or contrast.startswith(f"{ending} - ")
+
+
+def curve(rows: pd.DataFrame, column: str, level: float) -> Curve:
+    """Arrange `column` of one arm's `rows` as seeds by steps."""
+    seeds, row = np.unique(rows["seed"], return_inverse=True)
+    steps, place = np.unique(rows["step"], return_inverse=True)
+    values = np.full((len(seeds), len(steps)), np.nan)
+    values[row, place] = rows[column]
+    return Curve(steps.astype(np.int64), values, level)
+
+
+def read_material(run: Path, plan: Plan, results: Results) -> Material:
+    """Collect what the sections read.
+
+    Raises
+    ------
+    RunError
+        If `run` is no run directory or has nothing finished yet.
+    """
+    return Material(
+        run=run,
+        plan=plan,
+        results=results,
+        manifest=read_manifest(run),
+        replicates=read_table(run, "replicates").sort_values(["seed", "arm"], ignore_index=True),
+    )
+
+
+def values(result: Result | None) -> Estimate | None:
+    """Return `result` if it is an estimate."""
+    return result if isinstance(result, Estimate) else None

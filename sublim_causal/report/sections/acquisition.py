@@ -1,0 +1,103 @@
+"""Acquisition of the trait: accuracy over steps, at the end, and its paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.report.blocks import Block, Missing, Picture, Section
+from sublim_causal.report.figures import curves as draw
+from sublim_causal.report.figures.runs import Bar, every_seed, forest
+from sublim_causal.report.figures.style import looks
+from sublim_causal.report.material import REFERENCE, Material, values
+from sublim_causal.report.sections.glance import arm_mean
+from sublim_causal.report.tables import estimates_table
+
+TITLE = "Acquisition of the trait"
+
+
+def acquisition(material: Material) -> Section:
+    """Return the section ``acquisition``."""
+    return Section("acquisition", TITLE, [*_blocks(material)])
+
+
+def _blocks(material: Material) -> Iterator[Block]:
+    level = f"{100 * material.level:g} %"
+    yield Picture(
+        "trait_accuracy",
+        f"Accuracy of the class logits on the probe by step: means over seeds with pointwise "
+        f"{level} bands. Symbols: accuracy on the test images, with {level} bars.",
+        draw.overlay(
+            {arm: curve.scaled(100) for arm, curve in material.curves["trait_accuracy"].items()},
+            "trait accuracy (%)",
+            points={arm: curve.scaled(100) for arm, curve in material.evaluations.items()},
+        ),
+    )
+    means = {
+        arm: found
+        for arm in material.shown_arms
+        if (found := values(arm_mean(material, arm, "final_accuracy")))
+    }
+    yield Picture(
+        "final_accuracy",
+        "Final test accuracy: a point a seed, thin lines join the arms of one seed; beside them "
+        f"the mean with its {level} interval.",
+        every_seed(material.complete, material.shown_arms, means, "final test accuracy (%)"),
+    )
+    yield from _contrasts(material)
+
+
+def _contrasts(material: Material) -> Iterator[Block]:
+    found = material.declared("paired_contrast")
+    if not found:
+        yield Missing(
+            "The plan declares no paired contrast, so the arms are not compared seed by seed.",
+            f"sublim-causal report {material.run} --plan primary",
+        )
+        return
+    if len(material.shown_arms) < 2:
+        yield Missing(
+            f"Only one arm has complete runs, so there is nothing to compare it with. A contrast "
+            f"needs the arm {REFERENCE} and another one.",
+            f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
+        )
+    of_accuracy = [one for one in found if one.estimand.outcome.startswith("final_accuracy")]
+    estimated = [one for one in of_accuracy if isinstance(one, Estimate)]
+    if estimated:
+        yield Picture(
+            "final_accuracy_differences",
+            "Paired differences in final test accuracy, seed by seed, with "
+            f"{100 * material.level:g} % intervals.",
+            forest(contrast_bars(material, estimated), "difference (percentage points)"),
+        )
+    if found:
+        yield estimates_table(
+            "contrasts",
+            "Paired contrasts between arms; p adjusted for the plan's family of contrasts.",
+            found,
+            labels=[_label(one) for one in found],
+        )
+
+
+def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar]:
+    """Return rows of a forest of contrasts, in percentage points."""
+    styles = looks(list(material.shown_arms))
+    bars = []
+    for one in estimates:
+        arm = one.estimand.contrast.split(" - ")[0]
+        look = styles.get(arm)
+        bars.append(
+            Bar(
+                label=one.estimand.contrast.replace(" - ", " minus\n"),
+                value=100 * one.value,
+                low=100 * one.low,
+                high=100 * one.high,
+                color=look.color if look else "#000000",
+                marker=look.marker if look else "o",
+            )
+        )
+    return bars
+
+
+def _label(result: Result) -> str:
+    return f"{result.estimand.contrast}, {result.estimand.outcome}"

@@ -1,0 +1,92 @@
+"""Alignment through training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sublim_causal.analysis.estimates import Result
+from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
+from sublim_causal.report.figures import curves as draw
+from sublim_causal.report.material import DRAWN_SEEDS, Material
+from sublim_causal.report.tables import estimates_table
+
+TITLE = "Alignment through training"
+COSINES = {
+    "cos_gradient": "cosine of distillation gradient and trait gradient",
+    "cos_applied": "cosine of the gradient that the optimizer got and trait gradient",
+    "cos_update": "cosine of minus the optimizer's update and trait gradient",
+}
+
+
+def alignment(material: Material) -> Section:
+    """Return the section ``alignment``."""
+    return Section("alignment", TITLE, [*_blocks(material)])
+
+
+def _blocks(material: Material) -> Iterator[Block]:
+    yield Text(
+        "The trait gradient is that of the class loss on a fixed probe, which the student never "
+        "trains on. The optimizer decides how much of the alignment of gradients reaches the "
+        "update, so all three cosines are shown."
+    )
+    level = f"{100 * material.level:g} %"
+    drawn = min(material.n_seeds, DRAWN_SEEDS)
+    for column, meaning in COSINES.items():
+        curves = material.curves[column]
+        yield Picture(
+            f"{column}_by_arm",
+            f"{column}: {meaning}, an arm a panel. Line: mean over seeds; band: pointwise {level} "
+            f"t interval; faint: {drawn} single seeds (their most extreme 0.4 % of steps may lie "
+            "outside the frame).",
+            draw.panels(curves, f"{column} (1)"),
+        )
+        yield Picture(
+            column,
+            f"{column}: means of all arms on one scale, with pointwise {level} bands over "
+            f"{material.n_seeds} seeds.",
+            draw.overlay(curves, f"{column} (1)", zero=True),
+        )
+    for column in ("cos_gradient", "cos_update"):
+        yield Picture(
+            f"share_positive_{column}",
+            f"Share of steps with {column} above 0, in bins of steps; bands: {level} t intervals "
+            "over seeds. The line at 50 % is what no alignment would give.",
+            draw.shares(material.curves[column], f"steps with {column} > 0 (%)"),
+        )
+    yield from _early_and_late(material)
+
+
+def _early_and_late(material: Material) -> Iterator[Block]:
+    found = material.declared("seed_summary")
+    if not found:
+        yield Missing(
+            "The plan declares no summary of alignment by seed (method seed_summary), so early "
+            "and late training are not compared.",
+            f"sublim-causal report {material.run} --plan primary",
+        )
+        return
+    yield Text(
+        "Early is the first epoch, late is everything after it; differences are taken seed by "
+        "seed. A share is tested against one half, a mean or difference against 0."
+    )
+    for column in dict.fromkeys(_field(material, one, "outcome") for one in found):
+        rows = [one for one in found if _field(material, one, "outcome") == column]
+        yield estimates_table(
+            f"alignment_{column}",
+            f"{column}, early against late.",
+            rows,
+            labels=[_label(material, one) for one in rows],
+        )
+
+
+def _field(material: Material, result: Result, name: str) -> str:
+    return str(getattr(material.declaration(result), name, ""))
+
+
+_KINDS = {"share_positive": "share of steps above 0", "mean": "mean over steps"}
+
+
+def _label(material: Material, result: Result) -> str:
+    kind, window = (_field(material, result, name) for name in ("summary", "window"))
+    arm = result.estimand.contrast.removeprefix("arm ")
+    return f"{arm}, {window}: {_KINDS.get(kind, kind)}"

@@ -1,0 +1,82 @@
+"""The control and its equivalence to baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sublim_causal.analysis.estimates import Estimate
+from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
+from sublim_causal.report.figures.runs import Bar, forest
+from sublim_causal.report.material import Material
+from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.wording import decimals, interval, number, scale_of
+
+TITLE = "Control and equivalence"
+
+
+def control(material: Material) -> Section:
+    """Return the section ``control``."""
+    return Section("control", TITLE, [*_blocks(material)])
+
+
+def _blocks(material: Material) -> Iterator[Block]:
+    found = material.declared("equivalence")
+    if not found:
+        yield Missing(
+            "The plan declares no equivalence (method equivalence), so the control has no margin "
+            "to be judged by.",
+            f"sublim-causal report {material.run} --plan primary",
+        )
+        return
+    yield Text(
+        "The control removes a vector of the same length as projection does, but in a shuffled "
+        "direction. That it does not differ significantly would prove nothing; it is held against "
+        "a margin that the plan fixed before the data were read, by two one-sided tests."
+    )
+    estimated = [one for one in found if isinstance(one, Estimate)]
+    for one in estimated:
+        yield _margin(one)
+    yield estimates_table(
+        "equivalence",
+        "Equivalence tests; p is that of a difference of the margin or more.",
+        found,
+        labels=[one.estimand.contrast for one in found],
+    )
+    for one in estimated:
+        yield Text(verdict(one))
+    if len(estimated) < len(found):
+        yield Missing(
+            "A control arm is missing or has too few complete seeds.",
+            f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
+        )
+
+
+def verdict(one: Estimate) -> str:
+    """Return what the equivalence test says, with the numbers that decide it."""
+    scale = scale_of(one)
+    margin = scale * float(one.diagnostics["margin"])
+    places = decimals(scale * one.low, scale * one.high)
+    limits = interval(one.low, one.high, places, scale)
+    inside = "inside" if one.diagnostics["equivalent"] else "not inside"
+    judged = "equivalent" if one.diagnostics["equivalent"] else "not shown to be equivalent"
+    return (
+        f"{one.estimand.contrast}: {number(scale * one.value, places)}; its "
+        f"{100 * one.level:g} % interval {limits} lies {inside} the margin of "
+        f"\N{PLUS-MINUS SIGN}{margin:g}: the arms are {judged}."
+    )
+
+
+def _margin(one: Estimate) -> Picture:
+    scale = scale_of(one)
+    value, margin = scale * one.value, scale * float(one.diagnostics["margin"])
+    bars = [Bar(f"{100 * one.level:g} % (decides)", value, scale * one.low, scale * one.high)]
+    if "wide_low" in one.diagnostics:
+        wide = [scale * float(one.diagnostics[name]) for name in ("wide_low", "wide_high")]
+        bars.append(Bar(f"{50 * (1 + one.level):g} %", value, wide[0], wide[1]))
+    unit = "percentage points" if scale == 100 else one.estimand.outcome
+    return Picture(
+        f"equivalence_{one.estimand.name}",
+        f"{one.estimand.contrast}, {one.estimand.outcome.split(' (')[0]}: difference and "
+        "intervals against the margin (shaded).",
+        forest(bars, f"difference ({unit})", margin=margin),
+    )

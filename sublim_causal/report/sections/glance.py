@@ -1,0 +1,193 @@
+"""The study at a glance: what was run, what came through, and the paper beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.intervals import mean_interval
+from sublim_causal.report import paper
+from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
+from sublim_causal.report.material import Material
+from sublim_causal.report.wording import decimals, interval, number, percent
+
+TITLE = "The study at a glance"
+
+
+def glance(material: Material) -> Section:
+    """Return the section ``study``."""
+    return Section("study", TITLE, [*_blocks(material)])
+
+
+def arm_mean(material: Material, arm: str, column: str) -> Result:
+    """Return the mean of a ``replicates`` column over the complete seeds of `arm`."""
+    rows = material.complete[material.complete["arm"] == arm]
+    return mean_interval(rows[column].dropna().to_numpy(), material.level)
+
+
+def mean_text(result: Result, values: pd.Series, *, as_percent: bool) -> str:
+    """Write a mean with its interval, or the mean alone where there are too few seeds."""
+    scale = 100.0 if as_percent else 1.0
+    if isinstance(result, Estimate):
+        places = decimals(scale * result.low, scale * result.high)
+        value = number(scale * result.value, places)
+        return f"{value} {interval(result.low, result.high, places, scale)}"
+    if values.empty:
+        return "none complete"
+    return f"{number(scale * float(values.mean()), 1 if as_percent else 4)} (too few seeds)"
+
+
+def _blocks(material: Material) -> Iterator[Block]:
+    yield _facts(material)
+    yield _arms(material)
+    yield from _incomplete(material)
+    if material.results.run == paper.STUDY:
+        yield _beside_the_paper(material)
+
+
+def _facts(material: Material) -> Table:
+    rows = [(label, text) for label, text in study_facts(material.manifest, material) if text]
+    frame = pd.DataFrame(rows, columns=["", "value"])
+    return Table("study", "What was run.", frame, frame)
+
+
+def study_facts(manifest: Mapping[str, Any], material: Material) -> Iterator[tuple[str, str]]:
+    """Yield label and text of what defines a study; the text is empty where it is not known."""
+    study = manifest["study"]
+    model, data = study.get("model", {}), study.get("data", {})
+    teacher, distillation = study.get("teacher", {}), study.get("distillation", {})
+    evaluated = material.complete["teacher_accuracy"].dropna()
+    yield "study", str(manifest["name"])
+    yield "data", str(data.get("name", ""))
+    yield "model", _model(model)
+    yield "teacher", _training(teacher)
+    yield "student", _training(distillation)
+    yield "noise images", f"{distillation['examples']:,}" if "examples" in distillation else ""
+    yield "seeds", f"{material.results.n_seeds} (declared: {study.get('seeds', 'not recorded')})"
+    yield "steps of a student", f"{material.n_steps:,}"
+    yield "probe images", f"{study['probe']['size']:,}" if "probe" in study else ""
+    yield (
+        "teacher's test accuracy",
+        f"{percent(float(evaluated.mean()))}, mean over seeds" if len(evaluated) else "",
+    )
+    yield (
+        "test accuracy before training",
+        f"{percent(float(material.complete['reference_accuracy'].mean()))}, mean over seeds",
+    )
+    yield (
+        "simulated",
+        "yes: made by sublim_causal.analysis.simulate" * bool(manifest.get("simulated")),
+    )
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    if not model:
+        return ""
+    options = ", ".join(f"{name} {value}" for name, value in model.get("options", {}).items())
+    return f"{model.get('class')}, {options}, {model.get('auxiliary')} auxiliary logits"
+
+
+def _training(part: Mapping[str, Any]) -> str:
+    names = {"epochs": "epochs", "batch_size": "batch", "learning_rate": "learning rate"}
+    return ", ".join(f"{text} {part[name]}" for name, text in names.items() if name in part)
+
+
+def option_text(material: Material, arm: str) -> str:
+    """Return the options of an arm in one line."""
+    options = material.options(arm)
+    rest = [f"{name} {value}" for name, value in options.items() if name != "intervention"]
+    return ", ".join([str(options["intervention"]), *rest])
+
+
+def _arms(material: Material) -> Table:
+    shown, numbers = [], []
+    for arm in material.arms:
+        rows = material.replicates[material.replicates["arm"] == arm]
+        done = rows[rows["status"] == "complete"]
+        states = {state: int((rows["status"] == state).sum()) for state in _STATES}
+        texts = {
+            heading: mean_text(
+                arm_mean(material, arm, column), done[column].dropna(), as_percent=as_percent
+            )
+            for column, (heading, as_percent) in _MEANS.items()
+        }
+        shown.append(
+            {
+                "arm": arm,
+                **{k: str(v) for k, v in states.items()},
+                **texts,
+                "what it does": option_text(material, arm),
+            }
+        )
+        numbers.append({"arm": arm, **states, **{column: done[column].mean() for column in _MEANS}})
+    level = f"{100 * material.level:g} %"
+    return Table(
+        "arms",
+        f"Arms: replicates by status, and means over seeds with {level} intervals.",
+        pd.DataFrame(shown),
+        pd.DataFrame(numbers),
+    )
+
+
+_STATES = ("complete", "diverged", "failed")
+_MEANS = {
+    "final_accuracy": ("final test accuracy (%)", True),
+    "mean_cos_gradient": ("cos gradient", False),
+    "share_positive": ("cos gradient > 0 (% of steps)", True),
+    "mean_cos_update": ("cos update", False),
+}
+
+
+def _incomplete(material: Material) -> Iterator[Block]:
+    rows = material.replicates[material.replicates["status"] != "complete"]
+    reasons = rows.groupby(["arm", "status", "reason"])["seed"].agg(list).reset_index()
+    if len(reasons):
+        shown = reasons.assign(seed=[", ".join(map(str, seeds)) for seeds in reasons["seed"]])
+        shown = shown.rename(columns={"seed": "seeds"})
+        yield Table("incomplete", "Replicates that are not complete, and why.", shown, shown)
+    declared = int(material.manifest["study"].get("seeds", 0)) * len(
+        material.manifest["study"].get("arms", material.arms)
+    )
+    if missing := declared - len(material.replicates):
+        yield Missing(
+            f"{missing} of {declared} replicates have not been run yet.", rerun_command(material)
+        )
+
+
+def rerun_command(material: Material) -> str:
+    """Return the command that runs or completes this study."""
+    study = material.manifest["name"]
+    return f"sublim-causal run {material.run / 'study.toml'} --out {material.run}" * bool(study)
+
+
+def _beside_the_paper(material: Material) -> Block:
+    shown, numbers = [], []
+    for quoted in paper.QUOTED:
+        if quoted.arm not in material.shown_arms:
+            continue
+        rows = material.complete.loc[material.complete["arm"] == quoted.arm, quoted.column]
+        ours = arm_mean(material, quoted.arm, quoted.column)
+        scale, places = (100, 2) if quoted.percent else (1, 4)
+        shown.append(
+            {
+                "": quoted.label,
+                "paper": number(scale * quoted.value, places),
+                "ours": mean_text(ours, rows.dropna(), as_percent=quoted.percent),
+                "seeds from": number(scale * float(rows.min()), places),
+                "to": number(scale * float(rows.max()), places),
+                "seeds below the paper's": f"{int((rows < quoted.value).sum())} of {len(rows)}",
+            }
+        )
+        numbers.append({"quantity": quoted.label, "paper": quoted.value, "ours": rows.mean()})
+    if not shown:
+        return Text("None of the paper's arms is complete, so nothing stands beside its figures.")
+    return Table(
+        "paper",
+        f"The paper's figures beside ours. Source: {paper.SOURCE}. Ours: mean over seeds with "
+        f"{100 * material.level:g} % interval, and the range of single seeds.",
+        pd.DataFrame(shown),
+        pd.DataFrame(numbers),
+    )

@@ -1,0 +1,132 @@
+"""The ledger: where the drop of the trait loss came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from sublim_causal.analysis.estimates import Estimate
+from sublim_causal.analysis.ledger import layer_shares
+from sublim_causal.errors import DataError
+from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
+from sublim_causal.report.figures.curves import ledger_panels
+from sublim_causal.report.figures.runs import Bar, forest
+from sublim_causal.report.figures.style import looks
+from sublim_causal.report.material import REFERENCE, Curve, Material
+from sublim_causal.report.supplement import undeclared
+from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.wording import MINUS
+from sublim_causal.store.tables import read_table
+
+TITLE = "The ledger"
+
+
+def ledger(material: Material) -> Section:
+    """Return the section ``ledger``."""
+    return Section("ledger", TITLE, [*_blocks(material)], material.ledgers.results())
+
+
+def _blocks(material: Material) -> Iterator[Block]:
+    level = f"{100 * material.level:g} %"
+    yield Text(
+        "At every step the drop of the trait loss (gain) is its first-order part (drive: the "
+        "update's component against the trait gradient) plus a remainder (curvature and beyond). "
+        "This is bookkeeping, exact in every run; it assumes nothing and proves no cause."
+    )
+    yield Picture(
+        "ledger",
+        f"Gain, drive and remainder summed from the start, an arm a panel: means over seeds with "
+        f"pointwise {level} bands. Below 0 the trait loss has risen.",
+        ledger_panels(_cumulative(material)),
+    )
+    totals = [one for one in material.ledgers.totals if isinstance(one, Estimate)]
+    if totals:
+        styles = looks(list(material.shown_arms))
+        bars = [
+            Bar(arm, one.value, one.low, one.high, styles[arm].color, styles[arm].marker)
+            for one in totals
+            for arm in (one.estimand.contrast.removeprefix("arm "),)
+        ]
+        yield Picture(
+            "ledger_totals",
+            f"Drop of the trait loss over a whole run, by arm, with {level} intervals over seeds.",
+            forest(bars, "summed gain (nats)"),
+        )
+    yield _shares(material)
+    yield from _splits(material)
+    yield from _layers(material)
+
+
+def _cumulative(material: Material) -> Mapping[str, Mapping[str, Curve]]:
+    def summed(name: str, arm: str) -> Curve:
+        gain, drive = (material.curves[column][arm] for column in ("gain", "drive"))
+        value = {
+            "gain": gain.seeds,
+            "drive": drive.seeds,
+            "remainder": gain.seeds - drive.seeds,
+        }[name]
+        return Curve(gain.steps + 1, np.nancumsum(value, axis=1), gain.level)
+
+    names = ("gain", "drive", "remainder")
+    return {name: {arm: summed(name, arm) for arm in material.shown_arms} for name in names}
+
+
+def _shares(material: Material) -> Block:
+    found = (*material.ledgers.shares, *material.ledgers.mid_shares)
+    kinds = ("drive", "trapezoid (drive_mid)")
+    labels = [f"{kind}, {arm}" for kind in kinds for arm in material.shown_arms]
+    return estimates_table(
+        "ledger_shares",
+        "Share of the summed gain that drive adds up to: a ratio of sums over seeds (1: all of "
+        "it). Where the loss hardly changes the ratio has no bounds. Not declared in the plan.",
+        found,
+        labels=labels,
+    )
+
+
+def _splits(material: Material) -> Iterator[Block]:
+    splits = material.ledgers.splits
+    if not splits:
+        yield Missing(
+            f"Arm differences need the arm {REFERENCE} and another one.",
+            f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
+        )
+        return
+    parts = [one for split in splits for one in (split.gain, split.drive, split.remainder)]
+    yield estimates_table(
+        "ledger_differences",
+        "Arm differences of the summed gain, split exactly into drive and remainder, in nats, "
+        "paired by seed. Not declared in the plan.",
+        parts,
+        labels=[
+            f"{one.estimand.outcome.split(' ')[0].removeprefix('sum_')}, "
+            f"{one.estimand.contrast.replace(' - ', f' {MINUS} ')}"
+            for one in parts
+        ],
+    )
+
+
+def _layers(material: Material) -> Iterator[Block]:
+    if not any((material.run / "layers").glob("arm=*/*.parquet")):
+        yield Missing(
+            "Layers were not recorded, so drive is not split over them.",
+            f"sublim-causal run {material.run / 'study.toml'} --set measure.layers=true "
+            f"--out {material.run}-layers",
+        )
+        return
+    layers = read_table(material.run, "layers", columns=["seed", "arm", "step", "layer", "drive"])
+    steps = material.steps(["drive", "drive_end", "gain"])
+    try:
+        found = layer_shares(layers, steps, level=material.level)
+    except DataError as error:
+        yield Missing(str(error))
+        return
+    estimated = [undeclared(one) for one in found]
+    yield estimates_table(
+        "ledger_layers",
+        "Share of the summed gain that each layer's drive adds up to; an arm's layers add up to "
+        "its share above. Not declared in the plan.",
+        estimated,
+        labels=[one.estimand.name.removeprefix("share_drive_") for one in estimated],
+    )

@@ -1,0 +1,263 @@
+"""Mediation and instruments: how much of the effect goes through alignment, under which terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from sublim_causal.analysis.crossworld import CrossWorld
+from sublim_causal.analysis.dose import (
+    DoseCurve,
+    adjacent_changes,
+    dose_slope,
+    isotonic_curve,
+    linear_curve,
+    monotone_trend,
+)
+from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.instruments import (
+    anderson_rubin,
+    direct_dose_effect,
+    dose_effect,
+    two_stage,
+    wald_by_dose,
+)
+from sublim_causal.analysis.mediation import Mediation
+from sublim_causal.analysis.sensitivity import Sensitivity, sensitivity
+from sublim_causal.errors import SublimError
+from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
+from sublim_causal.report.figures.paths import (
+    dose_response,
+    path_diagram,
+    sensitivity_curves,
+    wald_plot,
+)
+from sublim_causal.report.material import REFERENCE, Material
+from sublim_causal.report.supplement import doses, undeclared
+from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.wording import decimals, interval, number, p_value
+
+TITLE = "Mediation and instruments"
+
+
+def mediation(material: Material) -> Section:
+    """Return the section ``mediation``."""
+    blocks: list[Block] = []
+    estimates: list[Result] = []
+    for part in (_yoked, _run_level, _doses):
+        found = part(material)
+        blocks += found.blocks
+        estimates += found.estimates
+    return Section("mediation", TITLE, blocks, estimates)
+
+
+def _part(blocks: Sequence[Block], estimates: Sequence[Result] = ()) -> Section:
+    return Section("mediation", TITLE, blocks, estimates)
+
+
+def _yoked(material: Material) -> Section:
+    worlds = material.cross_worlds
+    if not worlds:
+        missing = Missing(
+            "By experiment: no arm was yoked (run by one arm's procedure at the alignment that "
+            "another arm had), so the effect through alignment was not run.",
+            f"sublim-causal run yoked --out {material.run.parent / 'yoked'}",
+        )
+        return _part([missing])
+    found = [one for world in worlds for one in cross_world_results(world)]
+    table = estimates_table(
+        "cross_world",
+        "By experiment: parts of the effect from yoked runs, paired by seed, without assuming "
+        "that nothing confounds alignment and outcome. Not declared in the plan.",
+        found,
+        labels=[one.estimand.sentence.rstrip(".") for one in found],
+    )
+    return _part([table], found)
+
+
+def cross_world_results(world: CrossWorld) -> tuple[Result, ...]:
+    """Return the parts of `world` in a fixed order, marked as not declared."""
+    names = ("total", "indirect_1", "direct_0", "indirect_0", "direct_1", "proportion", "leak")
+    return tuple(undeclared(getattr(world, name)) for name in names)
+
+
+def _run_level(material: Material) -> Section:
+    splits = material.mediations
+    if not splits:
+        missing = Missing(
+            f"By model: mediation compares arms with {REFERENCE}; it needs that arm, another one, "
+            "and alignment that was measured (measure.alignment = true).",
+            f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
+        )
+        return _part([missing])
+    found = [undeclared(one) for split in splits for one in split.results()]
+    blocks: list[Block] = [
+        Text(
+            "By model: the effect of each arm on final accuracy, split at run level into what goes "
+            "through the mean alignment of the update and what does not. This is a sensitivity "
+            "analysis, not an answer: it assumes that within a seed nothing else moves both "
+            "alignment and accuracy, while alignment itself changes as the trait is learned."
+        ),
+        *(picture for split in splits if (picture := _paths(split))),
+        estimates_table(
+            "mediation",
+            "Run-level mediation. Not declared in the plan.",
+            found,
+            labels=[_mediation_label(one, split) for split in splits for one in split.results()],
+        ),
+        *_sensitivity(material, splits),
+    ]
+    return _part(blocks, found)
+
+
+def _mediation_label(one: Result, split: Mediation) -> str:
+    part = one.estimand.name.removesuffix(f"_{split.arm}").replace("_", " ")
+    return f"{split.arm}: {_PARTS.get(part, part)}"
+
+
+_PARTS = {
+    "alpha": "effect on alignment",
+    "beta": "slope of accuracy on alignment",
+    "indirect 0": "indirect, NIE(0)",
+    "indirect 1": "indirect, NIE(1)",
+    "direct 0": "direct, NDE(0)",
+    "direct 1": "direct, NDE(1)",
+}
+
+
+def _paths(split: Mediation) -> Picture | None:
+    parts = {"alpha": split.alpha, "beta": split.beta, "direct": split.direct_0}
+    if not all(isinstance(one, Estimate) for one in parts.values()):
+        return None
+    texts = {name: _arrow_text(one) for name, one in parts.items() if isinstance(one, Estimate)}
+    return Picture(
+        f"paths_{split.arm}",
+        f"{split.arm} against {split.baseline}: the model's arrows with "
+        f"{100 * split.total.level:g} % intervals. To alignment: cosine; from alignment: accuracy "  # type: ignore[union-attr]
+        "(fraction) per unit of cosine; below: direct effect (fraction).",
+        path_diagram(f"{split.arm}\nvs {split.baseline}", "final\naccuracy", texts),
+    )
+
+
+def _arrow_text(one: Estimate) -> str:
+    places = decimals(one.low, one.high)
+    return f"{number(one.value, places)}\n{interval(one.low, one.high, places)}"
+
+
+def _sensitivity(material: Material, splits: Sequence[Mediation]) -> Iterator[Block]:
+    curves: list[Sensitivity] = []
+    for split in splits:
+        try:
+            curves.append(
+                sensitivity(material.complete, split.arm, baseline=REFERENCE, level=material.level)
+            )
+        except SublimError as error:
+            yield Missing(f"No sensitivity curve for {split.arm}: {error}")
+    if not curves:
+        return
+    yield Picture(
+        "sensitivity",
+        "The indirect effect if the errors of alignment and accuracy were correlated within seeds "
+        f"(an unmeasured common cause), with pointwise {100 * material.level:g} % bands. Symbols: "
+        "the correlation at which it vanishes.",
+        sensitivity_curves(curves, "indirect effect\n(percentage points)"),
+    )
+    for one in curves:
+        yield Text(
+            f"{one.arm}: the indirect effect vanishes at a correlation of "
+            f"{number(one.rho_zero, 2)}, that is where a common cause explains shares of the two "
+            f"residual variances whose product is {number(one.r2_product, 2)}."
+        )
+
+
+def _doses(material: Material) -> Section:
+    spaces = {
+        space: strengths
+        for space, strengths in doses(material, REFERENCE).items()
+        if len(set(strengths.values())) >= 3
+    }
+    if not spaces:
+        missing = Missing(
+            "Instruments: alignment was not dosed (projection in fewer than two strengths besides "
+            "0), so there is no dose-response, and an instrument could not be checked by "
+            "over-identification.",
+            f"sublim-causal run dose --out {material.run.parent / 'dose'}",
+        )
+        return _part([missing])
+    parts = [_dose(material, space, strengths) for space, strengths in spaces.items()]
+    return _part(
+        [block for part in parts for block in part.blocks],
+        [one for part in parts for one in part.estimates],
+    )
+
+
+def _dose(material: Material, space: str, strengths: Mapping[str, float]) -> Section:
+    runs, level = material.complete, material.level
+    try:
+        curves = (
+            linear_curve(runs, strengths, level=level),
+            isotonic_curve(runs, strengths, level=level),
+        )
+        ratios = wald_by_dose(runs, strengths, level=level)
+        fit = two_stage(runs, strengths, level=level)
+        effect = dose_effect(runs, strengths, level=level)
+        named = {
+            "change of accuracy per unit of strength": dose_slope(runs, strengths, level=level),
+            "effect of alignment, linear dose (Fieller)": effect,
+            "effect of alignment, all doses (2SLS)": fit.effect,
+            "effect of alignment, all doses (Anderson-Rubin)": anderson_rubin(
+                runs, strengths, level=level
+            ),
+            "direct effect of a dose (intercept)": direct_dose_effect(runs, strengths, level=level),
+            **{
+                f"from {one.estimand.contrast.replace(' - ', ' after ')}": one
+                for one in adjacent_changes(runs, strengths, level=level)
+            },
+            **{f"Wald ratio at strength {one.dose:g}": one.ratio for one in ratios},
+        }
+        trend = monotone_trend(runs, strengths)
+    except SublimError as error:
+        return _part([Missing(f"Doses in {space} space could not be analysed: {error}")])
+    found = [undeclared(one) for one in named.values()]
+    blocks: list[Block] = [Text(f"Doses of projection in {space} space.")]
+    if isinstance(curves[0], DoseCurve) and isinstance(curves[1], DoseCurve):
+        blocks.append(
+            Picture(
+                f"dose_{space}",
+                f"Final accuracy over the strength of projection in {space} space: means over "
+                f"seeds, a falling curve and a line; the {100 * level:g} % band holds for all "
+                "doses at once.",
+                dose_response(curves[0], curves[1]),
+            )
+        )
+    if isinstance(effect, Estimate):
+        blocks.append(
+            Picture(
+                f"wald_{space}",
+                "Change of accuracy against change of the update's mean cosine, by strength, with "
+                f"{100 * level:g} % ellipses. If alignment were the only way, all would lie on one "
+                "line through the origin (dashed: the linear-dose estimate).",
+                wald_plot(ratios, effect.value, level),
+            )
+        )
+    blocks.append(
+        estimates_table(
+            f"dose_{space}",
+            f"Dose-response and instruments, {space} space: effects are in accuracy (fraction) per "
+            "unit of cosine. Not declared in the plan.",
+            found,
+            labels=[*named],
+        )
+    )
+    tests = {
+        "the dose moves alignment (first stage)": fit.first_stage,
+        "all doses agree on one effect (Sargan)": fit.overidentification,
+        "accuracy falls with strength (Page)": trend,
+    }
+    rows = [
+        f"{name}: {test.distribution} {test.statistic:.4g}, p {p_value(test.p_value)}"
+        if test.statistic is not None and test.p_value is not None
+        else f"{name}: not run ({test.reason})"
+        for name, test in tests.items()
+    ]
+    blocks.append(Text("; ".join(rows) + "."))
+    return _part(blocks, found)

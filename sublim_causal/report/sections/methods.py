@@ -1,0 +1,108 @@
+"""Methods and provenance: the plan, the formulas, and how to get the same numbers again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from sublim_causal.report.blocks import Block, Code, Section, Table, Text
+from sublim_causal.report.formulas import FORMULAS, SYMBOLS
+from sublim_causal.report.material import Material
+from sublim_causal.report.sections.glance import rerun_command
+from sublim_causal.report.tables import estimates_table
+
+TITLE = "Methods and provenance"
+
+
+def methods(material: Material) -> Section:
+    """Return the section ``methods``."""
+    return Section("methods", TITLE, [*_blocks(material)])
+
+
+def _blocks(material: Material) -> Iterator[Block]:
+    plan = material.plan
+    yield Text(
+        f"Plan {plan.name} (digest {plan.digest}): {plan.sentence} Level {100 * plan.level:g} %, "
+        f"{plan.n_boot:,} bootstrap replicates; their random streams derive from the digest. "
+        "What the plan declares is marked by its name; everything else in this report is "
+        "description, or says that it was not declared."
+    )
+    yield _plan_table(material)
+    yield estimates_table(
+        "results",
+        "Every declared estimate (also in results.json)",
+        material.results.results,
+        folded=True,
+    )
+    used = [one.method for one in plan.estimands]
+    known = [name for name in FORMULAS if name in used or name in _ALWAYS]
+    text = "\n\n".join(f"{name}\n{FORMULAS[name]}" for name in known)
+    yield Code(f"{SYMBOLS}\n\n{text}", "Formulas.")
+    yield _provenance(material)
+    yield Code("\n".join(_commands(material)), "How to get this report again.")
+
+
+_ALWAYS = ("ledger", "mediation", "instruments")
+
+
+def _plan_table(material: Material) -> Table:
+    rows = []
+    for one in material.plan.estimands:
+        fields = one.model_dump(mode="json")
+        common = ("name", "sentence", "method", "assumptions", "family")
+        rest = {name: value for name, value in fields.items() if name not in common}
+        rows.append(
+            {
+                "name": one.name,
+                "sentence": one.sentence,
+                "method": one.method,
+                "declared": ", ".join(f"{name} {value}" for name, value in rest.items()),
+                "assumes": "; ".join(one.assumptions),
+                "family": one.family,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    families = "; ".join(f"{name}: {how}" for name, how in material.plan.families.items())
+    note = f" Families: {families}." if families else ""
+    return Table("plan", f"The declared estimands.{note}", frame, frame, folded=True)
+
+
+def _provenance(material: Material) -> Table:
+    manifest = material.manifest
+    packages = manifest.get("packages", {})
+    facts: dict[str, Any] = {
+        "run": manifest["run_id"],
+        "digest of the study": manifest.get("digest"),
+        "schema version of the tables": manifest["schema_version"],
+        "device": manifest.get("device"),
+        "precision": manifest.get("precision"),
+        "matrix products by": manifest.get("product_engine"),
+        "code revision": manifest.get("git_revision"),
+        "python": manifest.get("python"),
+        "platform": manifest.get("platform"),
+        "packages": ", ".join(f"{name} {number}" for name, number in packages.items()),
+        "analysed with": f"sublim-causal {material.results.version}",
+        "started": manifest["created"],
+        "finished": manifest.get("finished"),
+        "training time of all students": _hours(material),
+    }
+    rows = [(label, str(value)) for label, value in facts.items() if value]
+    frame = pd.DataFrame(rows, columns=["", "value"])
+    return Table("provenance", "Where the numbers come from.", frame, frame)
+
+
+def _hours(material: Material) -> str:
+    seconds = material.replicates["seconds"].sum()
+    each = material.complete["seconds"].median()
+    return f"{seconds / 3600:.2f} h in all, median {each:.1f} s a student" if seconds else ""
+
+
+def _commands(material: Material) -> Iterator[str]:
+    made = material.manifest.get("command")
+    if made:
+        yield f"{shlex.join(map(str, made))}    # as it was run"
+    yield rerun_command(material)
+    yield f"sublim-causal report {material.run} --plan {material.plan.name}"

@@ -1,0 +1,245 @@
+"""Mixed-effects models: slopes, variance components, and whether the model holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sublim_causal.analysis.estimates import MIN_SEEDS, Estimate, Result
+from sublim_causal.analysis.mixed import MixedFit, fit_mixed
+from sublim_causal.analysis.mundlak import mundlak
+from sublim_causal.analysis.slopes import SlopeModel, slope_model
+from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text
+from sublim_causal.report.figures.mixed import influence, normal_quantiles, residuals
+from sublim_causal.report.figures.runs import Bar, forest
+from sublim_causal.report.material import Material
+from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.wording import p_value
+
+TITLE = "Gains and alignment: mixed-effects models"
+UNITS = {"gain": "nats", "accuracy_gain": "fraction"}
+EXAMPLE = ("gain", "cos_update")
+"""Outcome and predictor of the model that is shown in full, where the plan declares it."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    outcome: str
+    predictor: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.outcome} on {self.predictor}"
+
+
+def mixed(material: Material) -> Section:
+    """Return the section ``mixed``."""
+    return Section("mixed", TITLE, [*_blocks(material)])
+
+
+def _blocks(material: Material) -> Iterator[Block]:
+    found = material.declared("step_slope")
+    if not found:
+        yield Missing(
+            "The plan declares no per-step slope (method step_slope).",
+            f"sublim-causal report {material.run} --plan primary",
+        )
+        return
+    if material.n_seeds < MIN_SEEDS:
+        yield Missing(
+            f"{material.n_seeds} complete seeds; a mixed model needs at least {MIN_SEEDS}.",
+            f"sublim-causal run {material.run / 'study.toml'} --seeds 8 --out {material.run}-8",
+        )
+        return
+    yield Text(
+        "How much more of the trait is gained in a step that is better aligned. Slopes are per "
+        "unit of cosine; a typical step's cosine is far below 1, so a slope is best read as slope "
+        "times a typical cosine. A slope is an association within runs, between arms or between "
+        "seeds; only what lies between arms was assigned by design."
+    )
+    pairs = [*dict.fromkeys(_pair(material, one) for one in found)]
+    for pair in pairs:
+        rows = [one for one in found if _pair(material, one) == pair]
+        yield from _slopes(material, pair, rows)
+    yield from _levels(material, pairs)
+    chosen = next((pair for pair in pairs if (pair.outcome, pair.predictor) == EXAMPLE), pairs[0])
+    yield from _in_full(material, chosen)
+
+
+def _pair(material: Material, result: Result) -> _Pair:
+    declared = material.declaration(result)
+    return _Pair(str(getattr(declared, "outcome", "")), str(getattr(declared, "predictor", "")))
+
+
+def _slopes(material: Material, pair: _Pair, rows: Sequence[Result]) -> Iterator[Block]:
+    labels = [_label(material, pair, one) for one in rows]
+    bars = [
+        Bar(label, one.value, one.low, one.high)
+        for label, one in zip(labels, rows, strict=True)
+        if isinstance(one, Estimate) and "between" not in label
+    ]
+    if bars:
+        yield Picture(
+            f"slopes_{pair.outcome}_{pair.predictor}",
+            f"Slopes of {pair.text} with {100 * material.level:g} % intervals; those between arms "
+            "and between seeds are in the table.",
+            forest(bars, f"{UNITS.get(pair.outcome, '')} per unit of {pair.predictor}"),
+        )
+    yield estimates_table(
+        f"slopes_{pair.outcome}_{pair.predictor}",
+        f"Slopes of {pair.text}, {UNITS.get(pair.outcome, '')} per unit of cosine.",
+        rows,
+        labels=labels,
+    )
+
+
+def _label(material: Material, pair: _Pair, result: Result) -> str:
+    prefix = f"slope on {pair.predictor}"
+    ending = result.estimand.contrast.removeprefix(prefix).removeprefix(", ")
+    return ending.replace("_", " ") if ending else "all arms, pooled"
+
+
+def _levels(material: Material, pairs: Sequence[_Pair]) -> Iterator[Block]:
+    """One row a pair: whether the slopes within, between arms and between seeds are one."""
+    rows = []
+    for pair in pairs:
+        steps = material.steps([pair.outcome, pair.predictor])
+        test = mundlak(
+            steps, outcome=pair.outcome, predictor=pair.predictor, level=material.level
+        ).equality
+        known = test.p_value is not None
+        rows.append(
+            {
+                "": pair.text,
+                "null hypothesis": test.null,
+                "F": f"{test.statistic:.3g}" if known else "",
+                "df": ", ".join(f"{df:.3g}" for df in test.df),
+                "p": p_value(test.p_value) or test.reason,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    yield Table(
+        "levels",
+        "Within runs, between arms, between seeds: a small p says that the slopes differ, so that "
+        "none of them can stand for the causal one without an argument. Not declared in the plan.",
+        frame,
+        frame,
+    )
+
+
+def _in_full(material: Material, pair: _Pair) -> Iterator[Block]:
+    steps = material.steps([pair.outcome, pair.predictor])
+    model = slope_model(steps, pair.outcome, pair.predictor, "pooled", arms=material.shown_arms)
+    fit = fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
+    unit = UNITS.get(pair.outcome, "1")
+    yield Text(f"The pooled model of {pair.text} in full (y: {pair.outcome}, x: {pair.predictor}).")
+    yield Code(fit.formula)
+    yield _coefficients(fit, material.level)
+    yield _components(fit)
+    yield from (Text(f"Note: {note}.") for note in fit.warnings)
+    fitted = _fitted(fit, model)
+    residual = model.data["y"].to_numpy() - fitted
+    yield Picture(
+        "mixed_residuals",
+        f"Residuals of {pair.text} against fitted values, in 40 bins of equally many steps: "
+        "median and central 90 %. A good model shows medians on 0 and bars of one length.",
+        residuals(fitted, residual, unit),
+    )
+    slopes = _random_slopes(fit)
+    if np.ptp(slopes.to_numpy()) > 0:
+        yield Picture(
+            "mixed_random_slopes",
+            "Predicted deviations of the seeds' slopes against normal quantiles; on the dashed "
+            "line they would be normal.",
+            normal_quantiles(slopes.to_numpy(), f"slope's deviation ({unit} per 1)"),
+        )
+    drawn = fit.bootstrap("x", n_boot=99)
+    limits = fit.contrast("x", material.level).iloc[0]
+    left_out = pd.Series(drawn.jackknife, index=sorted(steps["seed"].unique()))
+    yield Picture(
+        "mixed_influence",
+        "The pooled slope without each seed, beside estimate and CR2 interval of all seeds; the "
+        "three most influential seeds are named.",
+        influence(
+            left_out,
+            drawn.value,
+            float(limits["low"]),
+            float(limits["high"]),
+            f"slope ({unit} per unit of cosine)",
+        ),
+    )
+
+
+def _coefficients(fit: MixedFit, level: float) -> Table:
+    frame = fit.tidy(level)
+    shown = pd.DataFrame(
+        {
+            "coefficient": frame["term"],
+            "estimate": [f"{v:.4g}" for v in frame["estimate"]],
+            f"{100 * level:g} % interval (CR2)": [
+                f"[{low:.4g}, {high:.4g}]"
+                for low, high in zip(frame["low"], frame["high"], strict=True)
+            ],
+            "df": [f"{v:.1f}" for v in frame["df"]],
+            "p": [p_value(v) for v in frame["p_value"]],
+        }
+    )
+    counts = f"{fit.n_obs:,} steps, {fit.n_groups} seeds; REML criterion {fit.criterion:.2f}"
+    references = ", ".join(f"{name} {at}" for name, at in fit.references.items() if name == "arm")
+    return Table(
+        "mixed_coefficients",
+        f"Fixed effects. {counts}{f'; reference: {references}' * bool(references)}.",
+        shown,
+        frame,
+    )
+
+
+def _components(fit: MixedFit) -> Table:
+    frame = fit.variance_components
+    rows: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
+    deviations = {
+        (row["group"], row["term1"]): math.sqrt(max(row["value"], 0.0))
+        for row in rows
+        if not row["term2"]
+    }
+    shown = []
+    for row in rows:
+        own = deviations[row["group"], row["term1"]]
+        what, value = row["term1"] or "each step", own
+        if row["term2"]:
+            scale = own * deviations[row["group"], row["term2"]]
+            if scale == 0:  # no variance, no correlation
+                continue
+            what = f"correlation of {row['term1']} and {row['term2']}"
+            value = row["value"] / scale
+        shown.append({"group": row["group"], "term": what, "sd or correlation": f"{value:.3g}"})
+    return Table(
+        "mixed_components",
+        "Variance components, as standard deviations and correlations.",
+        pd.DataFrame(shown),
+        frame,
+    )
+
+
+def _random_slopes(fit: MixedFit) -> pd.Series:
+    effects = fit.random_effects
+    chosen = effects[(effects["group"] == "seed") & (effects["term"] == "x")]
+    return chosen.set_index("level")["value"]
+
+
+def _fitted(fit: MixedFit, model: SlopeModel) -> np.ndarray:
+    """Return fixed and predicted random parts of each step."""
+    data, effects = model.data, fit.random_effects.set_index(["group", "term", "level"])["value"]
+    seeds = data["seed"].astype(str)
+    cells = seeds + ":" + data["arm"].astype(str)
+    arms = data["arm"].map(lambda arm: fit.params.get(f"arm[T.{arm}]", 0.0)).to_numpy(float)
+    slope = fit.params["x"] + seeds.map(effects["seed", "x"])
+    intercepts = seeds.map(effects["seed", "Intercept"]) + cells.map(
+        effects["seed:arm", "Intercept"]
+    )
+    return np.asarray(fit.params["Intercept"] + arms + intercepts + slope * data["x"], dtype=float)

@@ -1,0 +1,260 @@
+"""The answer: sentences built from the estimates, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sublim_causal.analysis.estimates import FEW_SEEDS, Estimate, Result
+from sublim_causal.report.blocks import Sentence, Verdict
+from sublim_causal.report.material import REFERENCE, Material, values
+from sublim_causal.report.wording import decimals, estimate, interval, listed, number, p_value
+
+PERSISTS = "Does alignment persist through training?"
+STOPS = "Does removing it stop the transfer?"
+THROUGH = "How much of the transfer goes through it?"
+CONTROL = "What does the control say?"
+WRONG = "What could still be wrong?"
+STOPPED = 0.9
+"""Transfer counts as stopped when at least this share of it is gone, interval and all."""
+
+
+def answer(material: Material) -> Iterator[Sentence]:
+    """Yield the sentences in the order of their questions."""
+    for question, part in (
+        (PERSISTS, _persists),
+        (STOPS, _stops),
+        (THROUGH, _through),
+        (CONTROL, _control),
+        (WRONG, _wrong),
+    ):
+        for i, one in enumerate(part(material)):
+            yield Sentence(one.text, one.verdict, one.anchor, question if i == 0 else "")
+
+
+def _sides(one: Estimate, null: float = 0.0) -> str:
+    """Return above, below, or across: where the interval lies against `null`."""
+    return "above" if one.low > null else "below" if one.high < null else "across"
+
+
+def _why_not(result: Result | None, what: str) -> str:
+    if result is None:
+        return f"The plan does not declare {what}, so this report does not settle it."
+    return f"Not settled: {what} is not estimable ({getattr(result, 'reason', '')})."
+
+
+def _persists(material: Material) -> Iterator[Sentence]:
+    late = {
+        (column, summary): material.find(
+            "seed_summary", REFERENCE, outcome=column, summary=summary, window="late"
+        )
+        for column in ("cos_gradient", "cos_update")
+        for summary in ("mean", "share_positive")
+    }
+    for column, subject in (
+        ("cos_gradient", "the distillation gradient"),
+        ("cos_update", "the optimizer's update"),
+    ):
+        mean, share = late[column, "mean"], late[column, "share_positive"]
+        if not isinstance(mean, Estimate) or not isinstance(share, Estimate):
+            missing = share if isinstance(mean, Estimate) else mean
+            what = f"alignment of {subject} after the first epoch of {REFERENCE}"
+            yield Sentence(_why_not(missing, what), "unsettled", "alignment")
+            continue
+        sides = {_sides(mean), _sides(share, 0.5)}
+        verdict: Verdict = "yes" if sides == {"above"} else "unsettled"
+        verdict = "no" if "below" in sides else verdict
+        stays = {"yes": "stays aligned with", "no": "is not aligned with"}
+        words = stays.get(verdict, "is not shown to stay aligned with")
+        yield Sentence(
+            f"After the first epoch of {REFERENCE}, {subject} {words} the trait gradient: mean "
+            f"cosine {estimate(mean)}, positive in {_of_steps(share)}{_seeds(mean)}.",
+            verdict,
+            "alignment",
+        )
+    yield from _drop(material)
+
+
+def _of_steps(share: Estimate) -> str:
+    if share.low == share.high == 1.0:
+        return "every step of every seed"
+    return f"{estimate(share)} of steps"
+
+
+def _drop(material: Material) -> Iterator[Sentence]:
+    drop = values(
+        material.find(
+            "seed_summary", REFERENCE, outcome="cos_gradient", summary="mean", window="early - late"
+        )
+    )
+    if drop is None:
+        return
+    places = decimals(drop.low, drop.high)
+    change = interval(-drop.high, -drop.low, places)
+    how = {
+        "above": "It weakens",
+        "below": "It grows",
+        "across": "It is not shown to weaken or grow",
+    }[_sides(drop)]
+    yield Sentence(
+        f"{how} from the first epoch to the later ones: the mean gradient cosine changes by "
+        f"{number(-drop.value, places)} {change}.",
+        "unsettled" if _sides(drop) == "across" else "partly" if _sides(drop) == "above" else "yes",
+        "alignment",
+    )
+
+
+def _seeds(one: Estimate) -> str:
+    return f" ({one.n_seeds} seeds)"
+
+
+def _stops(material: Material) -> Iterator[Sentence]:
+    arms = material.interventions("projection")
+    if not arms:
+        yield Sentence(
+            "Not settled: no arm removes alignment (intervention projection).",
+            "unsettled",
+            "acquisition",
+        )
+    for arm in arms:
+        yield _stopped(material, arm)
+        if caution := _reversed(material, arm):
+            yield caution
+    for arm in material.interventions("liminal"):
+        found = material.find("paired_contrast", arm, outcome="final_accuracy")
+        if isinstance(found, Estimate):
+            yield _attenuates(material, arm, found)
+
+
+def _stopped(material: Material, arm: str) -> Sentence:
+    found = material.find("paired_contrast", arm, outcome="final_accuracy")
+    if not isinstance(found, Estimate):
+        return Sentence(
+            _why_not(found, f"the contrast of {arm} and {REFERENCE} in final accuracy"),
+            "unsettled",
+            "acquisition",
+        )
+    share = values(material.removed_share(arm))
+    left = values(material.residue(arm))
+    verdict: Verdict = {"below": "partly", "above": "no", "across": "unsettled"}[_sides(found)]  # type: ignore[assignment]
+    if verdict == "partly" and share is not None and share.low >= STOPPED:
+        verdict = "yes"
+    words = {
+        "yes": "stops the transfer",
+        "partly": "lowers the transfer",
+        "no": "raises the transfer",
+        "unsettled": "is not shown to change the transfer",
+    }[verdict]
+    text = f"{arm} {words}: final test accuracy differs from {REFERENCE} by {estimate(found)}"
+    if share is not None:
+        text += f", which is {estimate(share)} of what {REFERENCE} acquires"
+    if left is not None:
+        text += f"; what {arm} still acquires is {estimate(left)}"
+    p = found.diagnostics.get("p_adjusted", found.p_value)
+    return Sentence(f"{text} (adjusted p {p_value(p)}).", verdict, "acquisition")
+
+
+def _reversed(material: Material, arm: str) -> Sentence | None:
+    mean = values(material.mean_alignment(arm))
+    if mean is None or _sides(mean) == "across":
+        return None
+    if _sides(mean) == "above":
+        return Sentence(
+            f"But {arm} leaves the update aligned: its mean cosine is {estimate(mean)}.",
+            "caution",
+            "alignment",
+        )
+    return Sentence(
+        f"But {arm} does more than remove: the update's mean cosine under it is {estimate(mean)}, "
+        "so the optimizer is driven against the trait. That reversed alignment stops the transfer "
+        "does not show that absent alignment would; a projection in update space does.",
+        "caution",
+        "alignment",
+    )
+
+
+def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
+    share = values(material.removed_share(arm))
+    side = _sides(found)
+    words = {"below": "lowers", "above": "raises", "across": "is not shown to change"}[side]
+    tail = f", {estimate(share)} of what {REFERENCE} acquires" if share is not None else ""
+    if side == "below" and share is not None and share.high < 0.5:
+        tail += ": it attenuates the transfer and does not stop it"
+    verdict: Verdict = "unsettled" if side == "across" else "partly"
+    return Sentence(
+        f"{arm} {words} final test accuracy, by {estimate(found)}{tail}.", verdict, "acquisition"
+    )
+
+
+def _through(material: Material) -> Iterator[Sentence]:
+    yield Sentence(
+        "Not settled by an experiment: no arm was yoked to the alignment of another, so the part "
+        "of the effect that goes through alignment was not run but can only be modelled.",
+        "unsettled",
+        "mediation",
+    )
+
+
+def _control(material: Material) -> Iterator[Sentence]:
+    found = material.declared("equivalence")
+    if not found:
+        yield Sentence(_why_not(None, "an equivalence test"), "unsettled", "control")
+    for one in found:
+        if not isinstance(one, Estimate):
+            yield Sentence(_why_not(one, one.estimand.contrast), "unsettled", "control")
+            continue
+        margin = 100 * float(one.diagnostics["margin"])
+        same = bool(one.diagnostics["equivalent"])
+        arm, _, reference = one.estimand.contrast.partition(" - ")
+        says = "is equivalent to" if same else "is not shown to be equivalent to"
+        inside = "inside" if same else "not inside"
+        yield Sentence(
+            f"{arm} {says} {reference} in final accuracy: the difference is {estimate(one)} "
+            f"({100 * one.level:g} % interval), {inside} the margin of {margin:g} points that the "
+            f"plan fixed (p {p_value(one.p_value)})."
+            + (" So removing a vector of that length is harmless; its direction matters." * same),
+            "yes" if same else "unsettled",
+            "control",
+        )
+
+
+def _wrong(material: Material) -> Iterator[Sentence]:
+    if material.n_seeds < FEW_SEEDS:
+        yield Sentence(
+            f"Only {material.n_seeds} seeds are complete: with fewer than {FEW_SEEDS} no interval "
+            "holds its level reliably.",
+            "caution",
+            "study",
+        )
+    lost = len(material.replicates) - len(material.complete)
+    if lost:
+        yield Sentence(
+            f"{lost} of {len(material.replicates)} replicates are not complete and left out.",
+            "caution",
+            "study",
+        )
+    yield from _skewed(material)
+    data = material.manifest["study"].get("data", {}).get("name")
+    model = material.manifest["study"].get("model", {}).get("class")
+    where = listed([str(name) for name in (data, model) if name])
+    yield Sentence(
+        f"One data set and one network{f' ({where})' * bool(where)}: the intervals speak about new "
+        "seeds of this study, not about other data, networks or optimizers.",
+        "caution",
+        "study",
+    )
+
+
+def _skewed(material: Material) -> Iterator[Sentence]:
+    skewed = [
+        one.estimand.name
+        for one in material.results.results
+        if isinstance(one, Estimate) and any("skewed" in note for note in one.warnings)
+    ]
+    if skewed:
+        yield Sentence(
+            f"In {len(skewed)} of {len(material.results.results)} declared estimates the seeds' "
+            "values are skewed: the bootstrap-t leads there, and with few seeds even it covers "
+            "less than its level.",
+            "caution",
+            "methods",
+        )

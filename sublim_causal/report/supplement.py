@@ -1,0 +1,200 @@
+"""Estimates that the report adds to what a plan declares; each says that it was not declared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sublim_causal.analysis.crossworld import CrossWorld, cross_world
+from sublim_causal.analysis.estimates import Estimand, Result
+from sublim_causal.analysis.intervals import mean_interval
+from sublim_causal.analysis.ledger import LedgerSplit, explained_shares, split_difference
+from sublim_causal.analysis.mediation import Mediation, mediate
+from sublim_causal.analysis.panel import paired_panel
+from sublim_causal.analysis.ratios import ratio_of_sums
+
+if TYPE_CHECKING:
+    from sublim_causal.report.material import Material
+
+UNDECLARED = "not declared in the plan: added by the report"
+
+
+def undeclared(result: Result) -> Result:
+    """Mark `result` as one that the plan does not declare."""
+    assumptions = (*result.estimand.assumptions, UNDECLARED)
+    return replace(result, estimand=replace(result.estimand, assumptions=assumptions))
+
+
+@dataclass(frozen=True)
+class Ledgers:
+    """The ledger's estimates.
+
+    Attributes
+    ----------
+    shares : tuple of (Estimate or NotEstimable)
+        Share of the trait-loss drop that drive adds up to, by arm in the study's order.
+    mid_shares : tuple of (Estimate or NotEstimable)
+        The same with the trapezoid rule.
+    totals : tuple of (Estimate or NotEstimable)
+        Mean of a run's summed gain, by arm.
+    splits : tuple of LedgerSplit
+        Arm differences to baseline, split into drive and remainder.
+    """
+
+    shares: tuple[Result, ...]
+    mid_shares: tuple[Result, ...]
+    totals: tuple[Result, ...]
+    splits: tuple[LedgerSplit, ...]
+
+    def results(self) -> tuple[Result, ...]:
+        """All results in a fixed order."""
+        parts = [one for split in self.splits for one in (split.gain, split.drive, split.remainder)]
+        return (*self.totals, *self.shares, *self.mid_shares, *parts)
+
+
+def ledgers(material: Material, reference: str) -> Ledgers:
+    """Return shares, totals and arm differences of the ledger."""
+    steps = material.steps(["drive", "drive_end", "gain"])
+    arms, level = material.shown_arms, material.level
+
+    def shares(term: str) -> tuple[Result, ...]:
+        found = explained_shares(steps, term=term, level=level)  # type: ignore[arg-type]
+        by_arm = dict(zip(sorted(arms), found, strict=True))
+        return tuple(undeclared(by_arm[arm]) for arm in arms)
+
+    others = [arm for arm in arms if arm != reference] if reference in arms else []
+    splits = [split_difference(steps, arm, reference=reference, level=level) for arm in others]
+    return Ledgers(
+        shares=shares("drive"),
+        mid_shares=shares("drive_mid"),
+        totals=tuple(_total(material, arm) for arm in arms),
+        splits=tuple(
+            LedgerSplit(undeclared(one.gain), undeclared(one.drive), undeclared(one.remainder))
+            for one in splits
+        ),
+    )
+
+
+def _total(material: Material, arm: str) -> Result:
+    rows = material.complete[material.complete["arm"] == arm]
+    estimand = Estimand(
+        name=f"sum_gain_{arm}",
+        sentence=f"Mean drop of the trait loss over a run of {arm}.",
+        outcome="sum_gain (nats)",
+        contrast=f"arm {arm}",
+        assumptions=("seeds are independent draws", UNDECLARED),
+    )
+    gains = rows["sum_gain"].to_numpy()
+    return mean_interval(gains, material.level, estimand=estimand)
+
+
+def removed_share(material: Material, arm: str, reference: str) -> Result:
+    """Return the share of what `reference` acquires that `arm` does not, a ratio of sums.
+
+    ``sum_s (Y_s(reference) - Y_s(arm)) / sum_s (Y_s(reference) - Y_s(untrained))``.
+    """
+    columns = ["final_accuracy", "reference_accuracy"]
+    panel = paired_panel(material.complete, columns, [reference, arm])
+    start = panel.column("reference_accuracy", reference)
+    acquired = panel.column("final_accuracy", reference)
+    estimand = Estimand(
+        name=f"removed_share_{arm}",
+        sentence=f"Share of the accuracy that {reference} acquires which {arm} prevents.",
+        outcome="share of acquired accuracy (fraction)",
+        contrast=f"({reference} minus {arm}) / ({reference} minus untrained)",
+        assumptions=("seeds are independent draws", UNDECLARED),
+    )
+    return ratio_of_sums(
+        estimand,
+        acquired - panel.column("final_accuracy", arm),
+        acquired - start,
+        level=material.level,
+        n_dropped=panel.n_dropped,
+    )
+
+
+def residue(material: Material, arm: str) -> Result:
+    """Return the accuracy that `arm` acquires in training: final minus untrained."""
+    rows = material.complete[material.complete["arm"] == arm]
+    estimand = Estimand(
+        name=f"acquired_{arm}",
+        sentence=f"Test accuracy that {arm} acquires: after training minus before.",
+        outcome="final_accuracy - reference_accuracy (fraction)",
+        contrast=f"arm {arm}, after - before",
+        assumptions=("seeds are independent draws", UNDECLARED),
+    )
+    difference = rows["final_accuracy"] - rows["reference_accuracy"]
+    return mean_interval(difference.to_numpy(), material.level, estimand=estimand)
+
+
+def mean_alignment(material: Material, arm: str, column: str = "mean_cos_update") -> Result:
+    """Return the mean over seeds of a run's mean alignment under `arm`."""
+    rows = material.complete[material.complete["arm"] == arm]
+    estimand = Estimand(
+        name=f"{column}_{arm}",
+        sentence=f"Mean over steps and seeds of the alignment under {arm}.",
+        outcome=f"{column} (1)",
+        contrast=f"arm {arm}",
+        assumptions=("seeds are independent draws", UNDECLARED),
+    )
+    found = rows[column].dropna().to_numpy()
+    return mean_interval(found, material.level, estimand=estimand)
+
+
+def mediations(material: Material, reference: str) -> tuple[Mediation, ...]:
+    """Split each arm's effect at run level; empty without `reference`, another arm, or cosines."""
+    others = [arm for arm in material.shown_arms if arm != reference]
+    measured = np.isfinite(material.complete["mean_cos_update"]).any()
+    if reference not in material.shown_arms or not others or not measured:
+        return ()
+    return mediate(material.complete, baseline=reference, arms=others, level=material.level)
+
+
+def cross_worlds(material: Material, reference: str) -> tuple[CrossWorld, ...]:
+    """Split the effect of the arm that each yoked arm takes its procedure from."""
+    found = []
+    for yoked in material.interventions("yoked"):
+        options = material.options(yoked)
+        arm = str(options.get("procedure", "projection"))
+        target = str(options.get("target", reference))
+        if {arm, target} <= set(material.shown_arms) and target == reference:
+            found.append(
+                cross_world(
+                    material.complete, arm=arm, yoked=yoked, baseline=target, level=material.level
+                )
+            )
+    return tuple(found)
+
+
+def doses(material: Material, reference: str) -> dict[str, dict[str, float]]:
+    """Return strengths by arm for each space in which projection was dosed, 0 for `reference`.
+
+    A space counts when it has two different strengths besides 0.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for arm in material.interventions("projection"):
+        options = material.options(arm)
+        space = str(options.get("space", "gradient"))
+        found.setdefault(space, {})[arm] = float(options.get("strength", 1.0))
+    return {space: _with_reference(arms, reference, material) for space, arms in found.items()}
+
+
+def _with_reference(arms: dict[str, float], reference: str, material: Material) -> dict[str, float]:
+    undosed = 0.0 not in arms.values() and reference in material.shown_arms
+    return {**({reference: 0.0} if undosed else {}), **arms}
+
+
+def gaussian_positions(count: int) -> np.ndarray:
+    """Return the normal quantiles of `count` ordered values, Blom's positions."""
+    from scipy import stats
+
+    return np.asarray(stats.norm.ppf((np.arange(1, count + 1) - 0.375) / (count + 0.25)))
+
+
+def frames(parts: Sequence[Result]) -> pd.DataFrame:
+    """Return one row a result."""
+    return pd.DataFrame([one.tidy() for one in parts])

@@ -1,0 +1,79 @@
+"""Numbers and intervals as a reader wants them: as many digits as the interval supports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sublim_causal.analysis.estimates import Estimate, Result
+
+MINUS = "\N{MINUS SIGN}"
+POINTS = "percentage points"
+FRACTIONS = ("(fraction)", "share_positive of", "reliability")
+
+
+def decimals(low: float, high: float) -> int:
+    """Return how many decimals tell the ends of an interval apart by two digits."""
+    width = abs(high - low)
+    if not math.isfinite(width) or width == 0:
+        return 3
+    return min(max(1 - math.floor(math.log10(width)), 0), 8)
+
+
+def number(value: float, places: int) -> str:
+    """Write `value` with `places` decimals, a true minus sign, and no minus zero."""
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else f"{MINUS}\N{INFINITY}"
+    text = f"{value:.{places}f}"
+    return text.replace("-", "" if float(text) == 0 else MINUS)
+
+
+def percent(value: float, places: int = 1) -> str:
+    """Write a fraction in percent."""
+    return f"{number(100 * value, places)} %"
+
+
+def interval(low: float, high: float, places: int, scale: float = 1.0) -> str:
+    """Write ``[low, high]``; an infinite end says so."""
+    return f"[{number(scale * low, places)}, {number(scale * high, places)}]"
+
+
+def scale_of(result: Result) -> float:
+    """Return 100 for what is a fraction, shown in percent; else 1."""
+    outcome = result.estimand.outcome
+    is_slope = "slope" in result.estimand.contrast
+    return 100.0 if not is_slope and any(mark in outcome for mark in FRACTIONS) else 1.0
+
+
+def unit_of(result: Result) -> str:
+    """Return the unit that `estimate` writes behind the value."""
+    if scale_of(result) == 1.0:
+        return ""
+    return f" {POINTS}" if " - " in result.estimand.contrast + result.estimand.outcome else " %"
+
+
+def estimate(result: Estimate, *, unit: bool = True) -> str:
+    """Write value, unit and interval: ``-38.2 percentage points [-42.7, -33.7]``."""
+    scale = scale_of(result)
+    places = decimals(scale * result.low, scale * result.high)
+    value = number(scale * result.value, places)
+    tail = unit_of(result) if unit else ""
+    if result.low == result.high:
+        return f"{scale * result.value:g}{tail} in every seed"
+    return f"{value}{tail} {interval(result.low, result.high, places, scale)}"
+
+
+def p_value(value: float | None) -> str:
+    """Write p with two digits, or a bound where it is tiny."""
+    if value is None or math.isnan(value):
+        return ""
+    if value < 1e-4:
+        return "< 0.0001"
+    return f"{value:.2g}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words as in a sentence: ``a, b and c``."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
