@@ -92,6 +92,8 @@ class Inputs:
     target, log_target : Tensor of shape (R, N, A)
         The teacher's auxiliary distribution on the noise, and its logarithm.
     probe : Probe
+    draw_probe : callable
+        Draws another probe from one generator per replicate.
     """
 
     network: Network
@@ -102,6 +104,7 @@ class Inputs:
     target: Tensor
     log_target: Tensor
     probe: Probe
+    draw_probe: Callable[[Sequence[torch.Generator]], Probe]
 
     @cached_property
     def reference_logits(self) -> Tensor:
@@ -115,10 +118,14 @@ class Inputs:
 
 @dataclass
 class Student:
-    """One arm's students, ``(R, P)``: the only thing here that changes from step to step."""
+    """One arm's students, ``(R, P)``: the only thing here that changes from step to step.
+
+    `before` is `theta` at the beginning of the step.
+    """
 
     interventions: Sequence[Intervention]
     theta: Tensor
+    before: Tensor
     optimizer: torch.optim.Optimizer
     states: list[Any]
     recorder: Recorder
@@ -224,6 +231,7 @@ def prepare_inputs(
 ) -> Inputs:
     """Draw initialisation, noise and probe, train the teacher, compute its targets."""
     like = data.train_x
+    probes = partial(draw_probe, experiment.probe.size, data, split)
     theta_0 = torch.stack([network.initialise(g) for g in streams("init")]).to(like)
     teacher = train_teacher(
         network,
@@ -246,12 +254,13 @@ def prepare_inputs(
         noise,
         target,
         target.log(),
-        draw_probe(experiment.probe.size, streams("probe"), data, split),
+        probes(streams("probe")),
+        probes,
     )
 
 
 def draw_probe(
-    size: int, generators: Sequence[torch.Generator], data: ImageTensors, split: LogitSplit
+    size: int, data: ImageTensors, split: LogitSplit, generators: Sequence[torch.Generator]
 ) -> Probe:
     """Draw the probe of each replicate from the held-out images, without repetition."""
     held_out = len(data.held_out_y)
@@ -282,11 +291,14 @@ def new_student(
     config = experiment.distillation
     count = config.steps_per_epoch(config.examples) * config.epochs
     shape = (count, len(generators), theta.device)
-    context = BlockContext(layout, inputs.split, generators, theta.device)
+    context = BlockContext(
+        layout, inputs.split, generators, theta.device, inputs.probe, inputs.draw_probe
+    )
     needed = followed or any(one.uses_trait for one in interventions)
     return Student(
         interventions=interventions,
         theta=theta,
+        before=theta,
         optimizer=make_optimizer(
             theta,
             own.optimizer or config.optimizer,
@@ -332,6 +344,7 @@ def distil(
                 forward,
                 reference_logits=partial(inputs.reference_rows, step.index),
                 alignment_of=partial(alignment_of, students),
+                trait_gradient=partial(trait_gradient, inputs.network, student),
             )
             take_step(student, g_distill, context, inputs)
             student.seconds += time.perf_counter() - started
@@ -347,14 +360,19 @@ def alignment_of(students: Mapping[str, Student], arm: str) -> Tensor:
     return alignment
 
 
+def trait_gradient(network: Network, student: Student, probe: Probe) -> Tensor:
+    """Return the gradient ``(R, P)`` of the trait loss on `probe`, before the student's step."""
+    return measure_trait(network, student.before, probe).gradient
+
+
 def take_step(student: Student, g_distill: Tensor, context: StepContext, inputs: Inputs) -> None:
     """Move one arm by one step: intervene, optimise, and record."""
     trait = None
+    before = student.before = student.theta.clone()
     if student.measured:
         trait = measure_trait(inputs.network, student.theta, inputs.probe)
         student.recorder.at_point(context.step, trait, student.update)
     g_applied = intervene(student, "gradient", g_distill, trait, context)
-    before = student.theta.clone()
     student.theta.grad = g_applied
     student.optimizer.step()
     if any(one.space == "update" for one in student.interventions):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sublim_causal.experiment.alignment import Probe, measure_trait
 from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
 from sublim_causal.experiment.interventions.base import (
     BlockContext,
@@ -30,7 +31,15 @@ R = 3
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "baseline": [{}],
     "projection": [{}, {"strength": 0.5, "when": "always"}, {"space": "update", "strength": 2}],
-    "shuffled": [{}, {"draw": "run"}, {"space": "update"}],
+    "shuffled": [
+        {},
+        {"draw": "run"},
+        {"space": "update"},
+        {"shuffle": "random"},
+        {"shuffle": "labels"},
+        {"shuffle": "probe"},
+    ],
+    "inject": [{"cosine": 0.05}, {"cosine": -0.5, "space": "gradient"}],
     "liminal": [{}, {"logits": "class", "schedule": "anneal", "weight": 3}],
     "clamp": [{}],
     "yoked": [{}, {"target": "other", "procedure": {"intervention": "baseline"}}],
@@ -65,10 +74,20 @@ def situation(seeds: list[int], step: int = 1) -> Situation:
     batch = Batch(rows("batch", 8, 6))
     reference = NETWORK.forward(theta + 0.1, batch).logits(SPLIT.columns("all"))
     generators = [stream("contract", s, "intervention") for s in seeds]
+
+    def draw_probe(generators: Sequence[torch.Generator]) -> Probe:
+        halves = []
+        for _ in range(2):
+            pixels = torch.stack([torch.randn((10, 6), generator=g) for g in generators])
+            labels = torch.stack([torch.randint(6, (10,), generator=g) for g in generators])
+            halves.append((Batch(pixels.double()), labels))
+        return Probe((halves[0], halves[1]), SPLIT.columns("class"))
+
+    probe = draw_probe([stream("contract", s, "probe") for s in seeds])
     return Situation(
         rows("vector", P),
         rows("trait", P),
-        BlockContext(NETWORK.layout, SPLIT, generators, torch.device("cpu")),
+        BlockContext(NETWORK.layout, SPLIT, generators, torch.device("cpu"), probe, draw_probe),
         StepContext(
             step,
             2,
@@ -77,6 +96,7 @@ def situation(seeds: list[int], step: int = 1) -> Situation:
             NETWORK.forward(theta, batch),
             reference_logits=lambda: reference,
             alignment_of=lambda arm: torch.full((len(seeds),), 0.3 if arm == "other" else -0.1),
+            trait_gradient=lambda probe: measure_trait(NETWORK, theta, probe).gradient,
         ),
     )
 
@@ -191,6 +211,23 @@ def test_shuffled_removes_the_norm_that_projection_would(draw: str) -> None:
         torch.testing.assert_close(projected.sort()[0], shuffled.sort()[0], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("shuffle", ["random", "labels", "probe"])
+def test_every_placebo_direction_removes_the_norm_that_projection_would(shuffle: str) -> None:
+    seen = situation([0, 1, 2])
+    tables = ({"intervention": "projection"}, {"intervention": "shuffled", "shuffle": shuffle})
+    projected, placebo = (
+        seen.vector - applied(build_interventions("arms.a", {**t, "when": "always"}), seen)
+        for t in tables
+    )
+    torch.testing.assert_close(projected.norm(dim=1), placebo.norm(dim=1), rtol=1e-9, atol=0)
+    assert torch.nn.functional.cosine_similarity(projected, placebo).abs().max() < 0.9
+    if shuffle == "random":
+        for one, other in zip(
+            *(part.split(NETWORK.layout.sizes, dim=1) for part in (projected, placebo)), strict=True
+        ):
+            torch.testing.assert_close(one.norm(dim=1), other.norm(dim=1), rtol=1e-9, atol=0)
+
+
 def test_shuffled_draws_anew_at_every_step_unless_told_not_to() -> None:
     for draw, same in (("step", False), ("run", True)):
         (shuffled,) = build_interventions("arms.a", {"intervention": "shuffled", "draw": draw})
@@ -218,6 +255,17 @@ def test_a_chain_is_its_members_in_order() -> None:
     members = [{"intervention": "projection", "space": "update"}, {"intervention": "shuffled"}]
     chain = build_interventions("arms.a", {"intervention": "chain", "members": members})
     assert chain == tuple(build_interventions("arms.a", member)[0] for member in members)
+
+
+@pytest.mark.parametrize("cosine", [0.05, 0.0, -0.9])
+def test_an_injection_sets_the_cosine(cosine: float) -> None:
+    seen = situation([0, 1, 2])
+    after = applied(
+        build_interventions("arms.a", {"intervention": "inject", "cosine": cosine}), seen
+    )
+    found = torch.nn.functional.cosine_similarity(after, seen.g_trait)
+    wanted = torch.full((R,), cosine, dtype=torch.float64)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("target", "cosine"), [("other", 0.3), ("baseline", -0.1)])

@@ -106,3 +106,28 @@ def test_noise_keeps_the_spread_of_weights_and_sets_their_correlation() -> None:
 def test_noise_belongs_to_a_perturbed_initialisation(student: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="noise above 0"):
         StudentConfig.model_validate(student)
+
+
+def test_an_injected_alignment_is_the_updates_from_any_initialisation() -> None:
+    arms = {
+        "injected": {
+            "intervention": "inject",
+            "cosine": 0.2,
+            "student": {"initialisation": "other"},
+        }
+    }
+    steps = run_small(small_experiment(arms), [0, 1])["injected"].steps
+    np.testing.assert_allclose(steps["cos_update"], 0.2, rtol=1e-9)
+    assert (steps["drive"] > 0).all()
+
+
+def test_placebo_gradients_are_taken_where_the_step_begins() -> None:
+    placebo = {"intervention": "shuffled", "shuffle": "probe", "when": "always", "draw": "run"}
+    arms = {space: {**placebo, "space": space} for space in ("gradient", "update")}
+    for arm in arms.values():
+        arm["student"] = {"optimizer": "sgd", "learning_rate": 0.5}
+    # Plain SGD's step is a multiple of the gradient, so both spaces are one procedure.
+    results = run_small(small_experiment(arms), [0, 1])
+    np.testing.assert_allclose(
+        results["gradient"].steps["trait_loss"], results["update"].steps["trait_loss"], rtol=1e-9
+    )

@@ -13,6 +13,7 @@ from sublim_causal.experiment.imports import import_object
 from sublim_causal.experiment.interventions.base import Intervention
 from sublim_causal.experiment.interventions.baseline import Baseline
 from sublim_causal.experiment.interventions.chain import Chain
+from sublim_causal.experiment.interventions.inject import Inject
 from sublim_causal.experiment.interventions.liminal import Liminal
 from sublim_causal.experiment.interventions.projection import Projection
 from sublim_causal.experiment.interventions.shuffled import Shuffled
@@ -23,6 +24,7 @@ INTERVENTIONS: dict[str, type[Any]] = {
     "projection": Projection,
     "liminal": Liminal,
     "shuffled": Shuffled,
+    "inject": Inject,
     "clamp": Clamp,
     "yoked": Yoked,
     "chain": Chain,

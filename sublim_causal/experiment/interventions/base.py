@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from sublim_causal.experiment.alignment import Probe
     from sublim_causal.experiment.networks import Forward, Layout
 
 
@@ -49,12 +50,18 @@ class BlockContext:
     generators : sequence of torch.Generator
         One per replicate, purpose "intervention", the same in every arm of a seed.
     device : torch.device
+    probe : Probe
+        The images of the trait loss.
+    draw_probe : callable
+        Draws another probe of the same size from one generator per replicate.
     """
 
     layout: Layout
     split: LogitSplit
     generators: Sequence[torch.Generator]
     device: torch.device
+    probe: Probe
+    draw_probe: Callable[[Sequence[torch.Generator]], Probe]
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ class StepContext:
         Returns the logits ``(R, B, K)`` of the shared initialisation on the step's batch.
     alignment_of : callable
         Returns ``cos_update`` ``(R,)`` that an arm in ``follows`` has at this step.
+    trait_gradient : callable
+        Returns the gradient ``(R, P)`` of the trait loss on a `Probe`, at the step's beginning.
     """
 
     step: int
@@ -83,6 +92,7 @@ class StepContext:
     forward: Forward
     reference_logits: Callable[[], Tensor]
     alignment_of: Callable[[str], Tensor]
+    trait_gradient: Callable[[Probe], Tensor]
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
-"""The control for projection: the same norm removed, in a direction that means nothing."""
+"""The control for projection: the same norm removed, in a direction that is not the trait's."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,16 +12,20 @@ from sublim_causal.experiment.interventions.base import BlockContext, Options, S
 from sublim_causal.experiment.interventions.projection import coefficient
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from sublim_causal.experiment.alignment import Probe
 
 
 class Shuffled(Options):
-    """Subtract what projection would, but along the trait gradient with permuted coordinates.
+    """Subtract as much as projection would, along another direction than the trait gradient.
 
-    The permutation stays within each parameter tensor, so the norm removed from each tensor is the
-    norm that projection would remove. It must not persist: Adam divides each coordinate by its
-    usual size, so that even a tiny direction, kept through training, becomes a full-sized drift
-    (on digits a permutation kept for the run costs a third to two thirds of the transfer).
+    Coordinates are permuted, and random directions scaled, within each parameter tensor, so the
+    norm removed from each tensor is the norm that projection would remove. A direction should not
+    persist: Adam divides each coordinate by its usual size, so that even a tiny direction, kept
+    through training, becomes a full-sized drift (on digits a permutation kept for the run costs a
+    third to two thirds of the transfer).
     """
 
     strength: float = Field(default=1.0, ge=0, le=10)
@@ -29,59 +34,104 @@ class Shuffled(Options):
     """Act only in steps in which projection would, or always."""
     space: Literal["gradient", "update"] = "gradient"
     """Act on the gradient, or on the optimizer's step."""
-    shuffle: Literal["coordinates"] = "coordinates"
-    """What is permuted: the coordinates within each parameter tensor."""
+    shuffle: Literal["coordinates", "random", "labels", "probe"] = "coordinates"
+    """The direction: the trait gradient with permuted `coordinates`; `random` and normal; the
+    trait gradient of the probe with permuted `labels`; that of another `probe`, as another seed
+    would have drawn it (no placebo: its labels are true)."""
     draw: Literal["step", "run"] = "step"
-    """Another permutation at every step, or one for the whole run."""
+    """Another direction at every step, or for labels and probe another permutation or probe at
+    every step; or one draw for the whole run."""
 
     @property
     def uses_trait(self) -> bool:
         """Yes."""
         return True
 
-    def init(self, context: BlockContext) -> Permutations:
-        """Draw the seed of every replicate's permutations."""
+    def init(self, context: BlockContext) -> Draws:
+        """Draw the seed of every replicate's directions."""
         import torch
 
         seeds = [int(torch.randint(2**62, (1,), generator=g)) for g in context.generators]
-        return Permutations(tuple(seeds), context.layout.sizes)
+        return Draws(tuple(seeds), context)
 
     def apply(
-        self, vector: Tensor, g_trait: Tensor, state: Permutations, context: StepContext
-    ) -> tuple[Tensor, Permutations]:
-        """Return the vector less the permuted component; strength 0 returns it bit for bit."""
+        self, vector: Tensor, g_trait: Tensor, state: Draws, context: StepContext
+    ) -> tuple[Tensor, Draws]:
+        """Return the vector less the component; strength 0 returns it bit for bit."""
         if self.strength == 0:
             return vector, state
-        permutation = state.at(context.step if self.draw == "step" else 0)
+        generators = state.generators(context.step if self.draw == "step" else 0)
         scale = -self.strength * coefficient(vector, g_trait, self.when)
-        return vector.addcmul(scale, g_trait.gather(1, permutation.to(vector.device))), state
+        direction = self._direction(g_trait, generators, state.block, context)
+        return vector.addcmul(scale, direction), state
+
+    def _direction(
+        self,
+        g_trait: Tensor,
+        generators: Sequence[torch.Generator],
+        block: BlockContext,
+        context: StepContext,
+    ) -> Tensor:
+        """Return the direction ``(R, P)``, as long as `g_trait`."""
+        sizes = block.layout.sizes
+        if self.shuffle == "coordinates":
+            return g_trait.gather(1, permutations(sizes, generators).to(g_trait.device))
+        if self.shuffle == "random":
+            return random_like(g_trait, sizes, generators)
+        labels = self.shuffle == "labels"
+        probe = permuted_labels(block.probe, generators) if labels else block.draw_probe(generators)
+        other = context.trait_gradient(probe)
+        ratio = g_trait.norm(dim=1, keepdim=True) / other.norm(dim=1, keepdim=True)
+        return other * ratio.nan_to_num(0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Permutations:
-    """Permutations within each parameter, for every replicate and step.
-
-    Attributes
-    ----------
-    seeds : tuple of int
-        One per replicate.
-    sizes : tuple of int
-        Entries of each parameter; they sum to P.
-    """
+class Draws:
+    """Where directions are drawn from: one seed per replicate, the same in every block."""
 
     seeds: tuple[int, ...]
-    sizes: tuple[int, ...]
+    block: BlockContext
 
-    def at(self, step: int) -> Tensor:
-        """Return the permutations of `step`, int64 ``(R, P)``."""
+    def generators(self, step: int) -> list[torch.Generator]:
+        """Return each replicate's generator for `step`."""
         import torch
 
-        rows = []
-        for seed in self.seeds:
-            generator = torch.Generator().manual_seed(seed + step)
-            start, parts = 0, []
-            for size in self.sizes:
-                parts.append(torch.randperm(size, generator=generator).add_(start))
-                start += size
-            rows.append(torch.cat(parts))
-        return torch.stack(rows)
+        return [torch.Generator().manual_seed(seed + step) for seed in self.seeds]
+
+
+def permutations(sizes: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+    """Draw permutations within each parameter of `sizes` entries, int64 ``(R, P)``."""
+    import torch
+
+    rows = []
+    for generator in generators:
+        start, parts = 0, []
+        for size in sizes:
+            parts.append(torch.randperm(size, generator=generator).add_(start))
+            start += size
+        rows.append(torch.cat(parts))
+    return torch.stack(rows)
+
+
+def random_like(
+    vector: Tensor, sizes: Sequence[int], generators: Sequence[torch.Generator]
+) -> Tensor:
+    """Draw normal directions ``(R, P)`` with the norm of `vector` in each parameter."""
+    import torch
+
+    drawn = torch.stack([torch.randn(vector.shape[1], generator=g) for g in generators])
+    pairs = zip(drawn.to(vector).split(sizes, dim=1), vector.split(sizes, dim=1), strict=True)
+    return torch.cat([d * (v.norm(dim=1) / d.norm(dim=1))[:, None] for d, v in pairs], dim=1)
+
+
+def permuted_labels(probe: Probe, generators: Sequence[torch.Generator]) -> Probe:
+    """Return `probe` with the labels of each half permuted, for every replicate anew."""
+    import torch
+
+    from sublim_causal.experiment.alignment import Probe
+
+    halves = []
+    for images, labels in probe.halves:
+        order = torch.stack([torch.randperm(labels.shape[1], generator=g) for g in generators])
+        halves.append((images, labels.gather(1, order.to(labels.device))))
+    return Probe((halves[0], halves[1]), probe.classes)

@@ -11,18 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
+from sublim_causal.experiment.interventions.inject import with_cosine
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Clamp(Options):
-    r"""Set the update's alignment to that of arm `target` at the same step.
-
-    With the descent direction split into its part along the trait gradient and the rest,
-    :math:`d = a\,\hat g + d_\perp`, the rest is kept and a becomes
-    :math:`c\,|d_\perp| / \sqrt{1 - c^2}`, so that :math:`\cos(d, g) = c`.
-    """
+    """Set the update's alignment to that of arm `target` at the same step (`with_cosine`)."""
 
     target: str = "baseline"
     """The arm whose `cos_update` is followed, step by step."""
@@ -49,15 +45,7 @@ class Clamp(Options):
         self, vector: Tensor, g_trait: Tensor, state: None, context: StepContext
     ) -> tuple[Tensor, None]:
         """Return the clamped direction; a zero `g_trait` leaves it unchanged."""
-        from sublim_causal.experiment.alignment import inner
-
-        cosine = context.alignment_of(self.target)
-        square = inner(g_trait, g_trait)
-        along = inner(vector, g_trait) / square
-        rest = vector - along[:, None] * g_trait
-        scale = cosine * (inner(rest, rest) / (square * (1 - cosine**2))).sqrt()
-        clamped = rest.addcmul(scale[:, None], g_trait)
-        return clamped.where((square > 0)[:, None], vector), None
+        return with_cosine(vector, g_trait, context.alignment_of(self.target)), None
 
 
 class Yoked(Options):

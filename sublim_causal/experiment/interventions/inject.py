@@ -1,0 +1,55 @@
+"""Give the vector a chosen alignment with the trait gradient, to see whether that suffices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def with_cosine(vector: Tensor, g_trait: Tensor, cosine: Tensor | float) -> Tensor:
+    r"""Set the part of `vector` ``(R, P)`` along `g_trait` so that their cosine is `cosine`.
+
+    With :math:`v = a\,\hat g + v_\perp`, :math:`v_\perp` is kept and a becomes
+    :math:`c\,|v_\perp| / \sqrt{1 - c^2}`. A zero `g_trait` leaves `vector` unchanged.
+
+    Parameters
+    ----------
+    cosine : Tensor of shape (R,) or float
+        In (-1, 1).
+    """
+    from sublim_causal.experiment.alignment import inner
+
+    square = inner(g_trait, g_trait)
+    along = inner(vector, g_trait) / square
+    rest = vector - along[:, None] * g_trait
+    scale = cosine * (inner(rest, rest) / (square * (1 - cosine**2))).sqrt()
+    return rest.addcmul(scale[:, None], g_trait).where((square > 0)[:, None], vector)
+
+
+class Inject(Options):
+    """Set the vector's cosine with the trait gradient to the same value at every step."""
+
+    cosine: float = Field(gt=-1, lt=1)
+    """The cosine; 0 removes the aligned part in both directions, below 0 opposes the trait."""
+    space: Literal["gradient", "update"] = "update"
+    """Act on the optimizer's step, whose alignment is then exactly this, or on the gradient."""
+
+    @property
+    def uses_trait(self) -> bool:
+        """Yes."""
+        return True
+
+    def init(self, context: BlockContext) -> None:
+        """No state."""
+
+    def apply(
+        self, vector: Tensor, g_trait: Tensor, state: None, context: StepContext
+    ) -> tuple[Tensor, None]:
+        """Return the aligned vector."""
+        return with_cosine(vector, g_trait, self.cosine), None
