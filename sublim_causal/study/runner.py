@@ -15,6 +15,7 @@ import tomli_w
 from rich.console import Console
 
 from sublim_causal.experiment.data import data_directory, load_images
+from sublim_causal.experiment.interventions import validate_layers
 from sublim_causal.store.tables import remove_uncommitted, write_atomically
 from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.display import Display
@@ -137,7 +138,9 @@ def plan_run(study: Study, options: RunOptions) -> RunPlan:
     """
     device = choose_device(options.device)
     configure_torch(options.precision, device)
-    parameters = make_network(study).layout.size
+    layout = make_network(study).layout
+    parameters = layout.size
+    validate_layers(study.interventions(), layout.layers)
     block_size = options.block_size or (1 if device == "cpu" else gpu_block(study, parameters))
     done = finished(options.run)
     kept = sum(len(done.get(arm, set()) & set(range(study.seeds))) for arm in study.arms)
@@ -208,7 +211,9 @@ def start_imports() -> None:
     if start_method() == "forkserver":
         from multiprocessing import forkserver
 
-        multiprocessing.set_forkserver_preload(["sublim_causal.study.executors", "torch"])
+        # torch.optim imports torch._dynamo at its first use, which takes longer than torch itself.
+        modules = ["sublim_causal.study.executors", "torch", "torch._dynamo"]
+        multiprocessing.set_forkserver_preload(modules)
         forkserver.ensure_running()
 
 
