@@ -75,6 +75,14 @@ class Declared(Frozen):
         """Columns of ``steps`` that the estimate needs."""
         return ()
 
+    def needs_layers(self) -> bool:
+        """Whether the estimate needs the table ``layers``."""
+        return False
+
+    def endings(self) -> tuple[str, ...] | None:
+        """Endings of its results' names; None where they follow the run's arms."""
+        return ("",)
+
     def estimand(self, outcome: str, contrast: str = "", ending: str = "") -> Estimand:
         """Return the estimand of one result."""
         return Estimand(

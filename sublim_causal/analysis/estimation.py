@@ -59,7 +59,7 @@ def analyse(
     """
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
     columns = {column for one in plan.estimands for column in one.step_columns()}
-    record = read_record(Path(run), columns)
+    record = read_record(Path(run), columns, any(one.needs_layers() for one in plan.estimands))
     said = progress or (lambda done, total, name: None)
     parts: list[tuple[Declared, Sequence[Result]]] = []
     for done, declared in enumerate(plan.estimands):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,8 @@ from sublim_causal.analysis.declaration import (
     arm_pairs,
     with_unit,
 )
+from sublim_causal.analysis.dose_methods import DOSE_METHODS
+from sublim_causal.analysis.effect_methods import EFFECT_METHODS
 from sublim_causal.analysis.equivalence import tost
 from sublim_causal.analysis.estimates import (
     MIN_SEEDS,
@@ -35,7 +37,9 @@ from sublim_causal.analysis.estimates import (
     Result,
 )
 from sublim_causal.analysis.intervals import mean_interval
+from sublim_causal.analysis.ledger_methods import LEDGER_METHODS
 from sublim_causal.analysis.measurement import HALVES, corrected_slopes, reliability
+from sublim_causal.analysis.method import Method, absent
 from sublim_causal.analysis.mixed import fit_mixed
 from sublim_causal.analysis.products import finite_columns
 from sublim_causal.analysis.record import Record
@@ -56,6 +60,10 @@ class PairedContrast(Declared):
     """Column of ``replicates``."""
     contrast: ContrastText
     """``"projection - baseline"``, or ``"each - baseline"``."""
+
+    def endings(self) -> tuple[str, ...] | None:
+        """An ending by arm, where each is asked for."""
+        return None if self.contrast.startswith(EACH) else ("",)
 
 
 class Equivalence(PairedContrast):
@@ -86,6 +94,10 @@ class SeedSummary(Declared):
         """Outcome and epoch."""
         return (self.outcome, "epoch")
 
+    def endings(self) -> tuple[str, ...] | None:
+        """An ending by arm, where each is asked for."""
+        return None if self.arm == EACH else ("",)
+
 
 class StepSlope(Declared):
     """Per-step slope of an outcome on alignment, from a mixed model."""
@@ -100,6 +112,10 @@ class StepSlope(Declared):
     def step_columns(self) -> tuple[str, ...]:
         """Outcome and predictor."""
         return (self.outcome, self.predictor)
+
+    def endings(self) -> tuple[str, ...] | None:
+        """None for one slope, arms, or levels."""
+        return {"pooled": ("",), "by_arm": None, "levels": LEVELS}[self.split]
 
 
 class MixedModel(Declared):
@@ -134,6 +150,10 @@ class Reliability(Declared):
         """Both halves."""
         return HALVES
 
+    def endings(self) -> tuple[str, ...] | None:
+        """An ending by arm, where each is asked for."""
+        return None if self.arm == EACH else ("",)
+
 
 class CorrectedSlope(Declared):
     """Per-step slope within runs on the gradient alignment, plain and freed of its error."""
@@ -145,31 +165,9 @@ class CorrectedSlope(Declared):
         """Outcome and both halves."""
         return (self.outcome, *HALVES)
 
-
-@dataclass(frozen=True)
-class Method:
-    """A row of the registry.
-
-    Attributes
-    ----------
-    declaration : type
-        Fields that a plan gives for this method.
-    estimate : callable
-        From the record, the declaration and the plan's settings to results.
-    """
-
-    declaration: type[Declared]
-    estimate: Callable[[Record, Any, Settings], Sequence[Result]]
-
-
-def _absent(record: Record, estimand: Estimand, *arms: str) -> NotEstimable | None:
-    """Why the run cannot say anything about `arms`; None where it can."""
-    for arm in arms:
-        if arm not in record.arms:
-            return NotEstimable(
-                estimand, f"the run has no arm {arm!r}; it has {', '.join(record.arms)}"
-            )
-    return None
+    def endings(self) -> tuple[str, ...]:
+        """Both slopes."""
+        return ("plain", "corrected")
 
 
 def _for_pairs(
@@ -182,8 +180,8 @@ def _for_pairs(
             f"{arm} - {reference}",
             arm if declared.contrast.startswith(f"{EACH} - ") else "",
         )
-        absent = _absent(record, estimand, arm, reference)
-        results.append(absent or estimate(estimand, arm, reference))
+        missing = absent(record, estimand, arm, reference)
+        results.append(missing or estimate(estimand, arm, reference))
     return results
 
 
@@ -236,8 +234,8 @@ def _for_arms(
     for arm in record.arms if declared.arm == EACH else (declared.arm,):
         ending = arm if declared.arm == EACH else ""
         estimand = declared.estimand(outcome, f"arm {arm}", ending)
-        absent = _absent(record, estimand, arm)
-        found = absent or estimate(estimand, record.steps[record.steps["arm"] == arm])
+        missing = absent(record, estimand, arm)
+        found = missing or estimate(estimand, record.steps[record.steps["arm"] == arm])
         if isinstance(found, Estimate):
             found = replace(found, n_dropped=record.n_seeds - found.n_seeds)
         results.append(found)
@@ -397,4 +395,7 @@ METHODS: Mapping[str, Method] = {
     "mixed_model": Method(MixedModel, _mixed_model),
     "reliability": Method(Reliability, _reliability),
     "corrected_slope": Method(CorrectedSlope, _corrected_slope),
+    **LEDGER_METHODS,
+    **DOSE_METHODS,
+    **EFFECT_METHODS,
 }

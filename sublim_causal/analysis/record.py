@@ -1,14 +1,16 @@
-"""What an analysis reads of a run: the replicates, and the steps of complete ones."""
+"""What an analysis reads of a run: arms, replicates, and the steps of complete ones."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from sublim_causal.errors import RunError
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import read_table
 
@@ -27,6 +29,11 @@ class Record:
         One row a seed and arm, also of those that are not complete.
     steps : DataFrame
         seed, arm and the columns asked for, of complete replicates only; empty without columns.
+    layers : DataFrame
+        seed, arm, step, layer and drive of complete replicates; empty unless asked for and
+        recorded.
+    interventions : mapping of str to mapping
+        Options of each arm, as the study declared them.
     """
 
     name: str
@@ -34,6 +41,8 @@ class Record:
     arms: tuple[str, ...]
     replicates: pd.DataFrame
     steps: pd.DataFrame
+    layers: pd.DataFrame
+    interventions: Mapping[str, Mapping[str, Any]]
 
     @property
     def n_seeds(self) -> int:
@@ -46,7 +55,7 @@ class Record:
         return dict(sorted(Counter(f"{s}: {r}" if r else str(s) for s, r in rows).items()))
 
 
-def read_record(run: Path, step_columns: Collection[str] = ()) -> Record:
+def read_record(run: Path, step_columns: Collection[str] = (), layers: bool = False) -> Record:
     """Read what an analysis needs of the run directory `run`.
 
     Parameters
@@ -55,6 +64,8 @@ def read_record(run: Path, step_columns: Collection[str] = ()) -> Record:
         Run directory.
     step_columns : collection of str
         Columns of ``steps`` beside seed and arm.
+    layers : bool
+        Whether the table ``layers`` is read, where there is one.
 
     Raises
     ------
@@ -64,7 +75,8 @@ def read_record(run: Path, step_columns: Collection[str] = ()) -> Record:
     manifest = read_manifest(run)
     replicates = read_table(run, "replicates").sort_values(["seed", "arm"], ignore_index=True)
     found = set(replicates["arm"])
-    declared = [arm for arm in manifest["study"].get("arms", {}) if arm in found]
+    interventions = manifest["study"].get("arms", {})
+    declared = [arm for arm in interventions if arm in found]
     steps = pd.DataFrame(columns=["seed", "arm"])
     if step_columns:
         wanted = sorted({"step", *step_columns})
@@ -77,7 +89,17 @@ def read_record(run: Path, step_columns: Collection[str] = ()) -> Record:
         arms=(*declared, *sorted(found - set(declared))),
         replicates=replicates,
         steps=steps,
+        layers=_layers(run, replicates) if layers else pd.DataFrame(),
+        interventions=interventions,
     )
+
+
+def _layers(run: Path, replicates: pd.DataFrame) -> pd.DataFrame:
+    columns = ["seed", "arm", "step", "layer", "drive"]
+    try:
+        return complete_steps(replicates, read_table(run, "layers", columns=columns))
+    except RunError:  # a study records layers only when it is asked to
+        return pd.DataFrame(columns=columns)
 
 
 def complete_steps(replicates: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,269 @@
+"""What a plan can ask of a dose study; the doses are read from the arms of the recorded study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from sublim_causal.analysis.anderson_rubin import anderson_rubin
+from sublim_causal.analysis.declaration import Declared, ReplicateColumn, Settings
+from sublim_causal.analysis.dose import (
+    Direction,
+    DoseCurve,
+    adjacent_changes,
+    dose_slope,
+    isotonic_curve,
+    linear_curve,
+    monotone_trend,
+)
+from sublim_causal.analysis.estimates import Estimate, NotEstimable, Result, TestResult
+from sublim_causal.analysis.instruments import direct_dose_effect, dose_effect, wald_by_dose
+from sublim_causal.analysis.method import (
+    Interventions,
+    Method,
+    absent,
+    as_declared,
+    parts,
+    studies_with,
+)
+from sublim_causal.analysis.record import Record
+from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT, two_stage, validate_doses
+
+Space = Literal["update", "gradient"]
+Doses = Mapping[str, float]
+_PROJECTION = {"strength": 1.0, "space": "gradient", "when": "positive"}
+"""What a study leaves out where it means the paper's projection."""
+
+
+class Dosed(Declared):
+    """A quantity over the strengths of the projection in one space."""
+
+    space: Space = "update"
+    """Space of the projection; its arms and the undosed one are the doses."""
+    undosed: str = "baseline"
+    """Arm of strength 0."""
+    outcome: ReplicateColumn = OUTCOME
+    """Column of ``replicates``."""
+
+
+class Instrumented(Dosed):
+    """Effect of alignment on the outcome, with the dose as its instrument."""
+
+    treatment: ReplicateColumn = TREATMENT
+    """Column of ``replicates`` that the dose moves."""
+
+
+class TwoStage(Instrumented):
+    """The same by two-stage least squares."""
+
+    instruments: Literal["doses", "linear", "arms"] = "doses"
+    """A dummy for every dose, the strength itself, or a dummy for every arm of the run."""
+
+
+class WaldByDose(Instrumented):
+    """One ratio a dose."""
+
+    def endings(self) -> None:
+        """One by arm."""
+
+
+class DoseTrend(Dosed):
+    """The shape of the dose-response."""
+
+    shape: Literal["slope", "changes", "linear", "isotonic"] = "slope"
+    """Within-seed slope; changes from dose to dose; or a curve with a simultaneous band."""
+    direction: Direction = "falling"
+    """Direction of the monotone trend."""
+
+    def endings(self) -> tuple[str, ...] | None:
+        """None for the slope, otherwise by arm."""
+        return ("",) if self.shape == "slope" else None
+
+
+def doses(record: Record, space: Space, undosed: str = "baseline") -> dict[str, float]:
+    """Return the strength of every arm that projects in `space`, and 0 for `undosed`.
+
+    Only projections of positive alignment count: ``when = "always"`` is another procedure.
+    """
+    found = {arm: 0.0} if (arm := undosed) in record.arms else {}
+    return found | _strengths(
+        {arm: record.interventions.get(arm, {}) for arm in record.arms}, space
+    )
+
+
+def _strengths(arms: Interventions, space: Space) -> dict[str, float]:
+    whole = {arm: {**_PROJECTION, **options} for arm, options in arms.items()}
+    return {
+        arm: float(one["strength"])
+        for arm, one in whole.items()
+        if (one.get("intervention"), one["space"], one["when"]) == ("projection", space, "positive")
+    }
+
+
+def _dosed(
+    record: Record, declared: Dosed, least: int, estimate: Callable[[Doses], Sequence[Result]]
+) -> Sequence[Result]:
+    """Estimate where the run has `least` strengths above 0 in the space; else say what lacks."""
+    whole = declared.estimand(declared.outcome, f"strength in {declared.space} space")
+    if missing := absent(record, whole, declared.undosed):
+        return [missing]
+    found = doses(record, declared.space, declared.undosed)
+    n = len(set(found.values()) - {0.0})
+    if n < least:
+        where = studies_with(
+            lambda arms: len(set(_strengths(arms, declared.space).values()) - {0.0}) >= least
+        )
+        reason = f"the run has {n} strengths in {declared.space} space; at least {least} are needed"
+        return [NotEstimable(whole, reason + where)]
+    return estimate(found)
+
+
+def _effect(
+    estimator: Callable[..., Result], least: int
+) -> Callable[[Record, Instrumented, Settings], Sequence[Result]]:
+    """Return the row's function for one of the estimators of `instruments`."""
+
+    def row(record: Record, declared: Instrumented, settings: Settings) -> Sequence[Result]:
+        def estimate(found: Doses) -> Sequence[Result]:
+            effect = estimator(
+                record.replicates,
+                found,
+                treatment=declared.treatment,
+                outcome=declared.outcome,
+                level=settings.level,
+            )
+            return [as_declared(declared, effect)]
+
+        return _dosed(record, declared, least, estimate)
+
+    return row
+
+
+def _two_stage(record: Record, declared: TwoStage, settings: Settings) -> Sequence[Result]:
+    def estimate(found: Doses | None) -> Sequence[Result]:
+        fit = two_stage(
+            record.replicates,
+            found,
+            instruments=declared.instruments,
+            treatment=declared.treatment,
+            outcome=declared.outcome,
+            level=settings.level,
+        )
+        effect = fit.effect
+        if isinstance(effect, Estimate):
+            tests = {"first_stage": fit.first_stage, "endogeneity": fit.endogeneity}
+            found_by = {name: _plain(test) for name, test in tests.items()}
+            effect = replace(effect, diagnostics={**effect.diagnostics, **found_by})
+        return [as_declared(declared, effect)]
+
+    if declared.instruments != "arms":
+        return _dosed(record, declared, 1, estimate)
+    if len(record.arms) < 2:
+        whole = declared.estimand(declared.outcome, "arms as instruments")
+        return [NotEstimable(whole, "the run has one arm: nothing to compare")]
+    return estimate(None)
+
+
+def _wald_by_dose(record: Record, declared: WaldByDose, settings: Settings) -> Sequence[Result]:
+    def estimate(found: Doses) -> Sequence[Result]:
+        ratios = wald_by_dose(
+            record.replicates,
+            found,
+            treatment=declared.treatment,
+            outcome=declared.outcome,
+            level=settings.level,
+        )
+        return parts(declared, {one.arm: one.ratio for one in ratios})
+
+    return _dosed(record, declared, 1, estimate)
+
+
+def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequence[Result]:
+    def estimate(found: Doses) -> Sequence[Result]:
+        if declared.shape == "slope":
+            return [as_declared(declared, _slope(record, declared, found, settings))]
+        if declared.shape == "changes":
+            changes = adjacent_changes(
+                record.replicates,
+                found,
+                outcome=declared.outcome,
+                level=settings.level,
+                interval=declared.interval,
+                rng=settings.rng,
+            )
+            arms = validate_doses(found)[1:]
+            return parts(declared, dict(zip(arms, changes, strict=True)))
+        return _curve_points(record, declared, found, settings)
+
+    return _dosed(record, declared, 2, estimate)
+
+
+def _slope(record: Record, declared: DoseTrend, found: Doses, settings: Settings) -> Result:
+    slope = dose_slope(
+        record.replicates,
+        found,
+        outcome=declared.outcome,
+        level=settings.level,
+        interval=declared.interval,
+        rng=settings.rng,
+    )
+    trend = monotone_trend(
+        record.replicates, found, outcome=declared.outcome, direction=declared.direction
+    )
+    if isinstance(slope, NotEstimable):
+        return slope
+    said = f"; {declared.direction}: {trend.distribution}, p {trend.p_value:.2g}"
+    return replace(
+        slope,
+        method=slope.method + (said if trend.p_value is not None else ""),
+        diagnostics={**slope.diagnostics, "trend": _plain(trend)},
+    )
+
+
+def _curve_points(
+    record: Record, declared: DoseTrend, found: Doses, settings: Settings
+) -> list[Result]:
+    """One result a dose: the fitted curve with its simultaneous band."""
+    common: dict[str, Any] = {"outcome": declared.outcome, "level": settings.level}
+    curve = (
+        linear_curve(record.replicates, found, **common)
+        if declared.shape == "linear"
+        else isotonic_curve(record.replicates, found, direction=declared.direction, **common)
+    )
+    if isinstance(curve, NotEstimable):
+        return [as_declared(declared, curve)]
+    return [_point(declared, curve, arm, i) for i, arm in enumerate(validate_doses(found))]
+
+
+def _point(declared: DoseTrend, curve: DoseCurve, arm: str, i: int) -> Estimate:
+    strength = f"strength {curve.doses[i]:g} in {declared.space} space"
+    return Estimate(
+        estimand=declared.estimand(declared.outcome, strength, arm),
+        value=float(curve.fitted[i]),
+        se=float("nan"),
+        low=float(curve.low[i]),
+        high=float(curve.high[i]),
+        level=curve.level,
+        df=None,
+        p_value=None,
+        method=f"{curve.kind} curve, band for all doses",
+        n_seeds=curve.n_seeds,
+        n_dropped=curve.n_dropped,
+        warnings=curve.warnings,
+        diagnostics={"mean": float(curve.mean[i]), "misfit": _plain(curve.misfit)},
+    )
+
+
+def _plain(test: TestResult) -> dict[str, object]:
+    return {**vars(test), "df": list(test.df)}
+
+
+DOSE_METHODS: Mapping[str, Method] = {
+    "dose_effect": Method(Instrumented, _effect(dose_effect, 1)),
+    "two_stage": Method(TwoStage, _two_stage),
+    "anderson_rubin": Method(Instrumented, _effect(anderson_rubin, 1)),
+    "wald_by_dose": Method(WaldByDose, _wald_by_dose),
+    "direct_dose_effect": Method(Instrumented, _effect(direct_dose_effect, 2)),
+    "dose_trend": Method(DoseTrend, _dose_trend),
+}

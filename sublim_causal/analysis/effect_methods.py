@@ -1,0 +1,390 @@
+"""What a plan can ask of effects and their parts: mediation, yoked runs, the slope's levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+
+from sublim_causal.analysis.crossworld import clamp_error, controlled_direct, cross_world
+from sublim_causal.analysis.declaration import (
+    EACH,
+    ContrastText,
+    Declared,
+    ReplicateColumn,
+    Settings,
+    StepColumn,
+    arm_pairs,
+)
+from sublim_causal.analysis.estimates import Estimand, Estimate, Result
+from sublim_causal.analysis.intervals import mean_interval, seed_warnings
+from sublim_causal.analysis.mediation import LABEL, REASON, mediate
+from sublim_causal.analysis.method import Method, absent, as_declared, parts
+from sublim_causal.analysis.mundlak import mundlak
+from sublim_causal.analysis.panel import paired_panel
+from sublim_causal.analysis.ratios import ratio_of_sums
+from sublim_causal.analysis.record import Record
+from sublim_causal.analysis.sensitivity import Sensitivity, sensitivity
+from sublim_causal.analysis.slopes import LEVELS
+from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT
+
+_EFFECTS = ("direct_0", "indirect_1", "indirect_0", "direct_1", "proportion")
+_ARROWS = ("alpha", "beta", "controlled")
+
+
+class Mediated(Declared):
+    """Run-level mediation through alignment: a sensitivity analysis."""
+
+    contrast: ContrastText
+    """``"projection - baseline"``; ``"each - baseline"`` lets all arms inform one slope."""
+    outcome: ReplicateColumn = OUTCOME
+    """Column of ``replicates``."""
+    mediator: ReplicateColumn = TREATMENT
+    """Column of ``replicates``."""
+    interaction: bool = False
+    """Whether the slope on alignment may differ between arms."""
+    controlled_at: float = 0.0
+    """Alignment at which the controlled direct effect is taken."""
+
+    def endings(self) -> tuple[str, ...] | None:
+        """The parts, by arm where each is asked for."""
+        names = ("total", *_EFFECTS, *_ARROWS)
+        return None if self.contrast.startswith(EACH) else names
+
+
+class MediationSensitivity(Declared):
+    """Correlation of the error terms at which the indirect effect vanishes."""
+
+    contrast: ContrastText
+    """``"projection - baseline"``, or ``"each - baseline"``."""
+    outcome: ReplicateColumn = OUTCOME
+    """Column of ``replicates``."""
+    mediator: ReplicateColumn = TREATMENT
+    """Column of ``replicates``."""
+
+    def endings(self) -> tuple[str, ...] | None:
+        """An ending by arm, where each is asked for."""
+        return None if self.contrast.startswith(EACH) else ("",)
+
+
+class CrossWorldEffects(Declared):
+    """Total effect of an arm, split by yoked runs."""
+
+    arm: str = "projection"
+    """The arm."""
+    reference: str = "baseline"
+    """The arm it is compared with."""
+    yoked: str = "yoked"
+    """The arm's procedure at the reference's alignment."""
+    reverse: str = "reverse"
+    """The reference's procedure at the arm's alignment; its parts need it."""
+    outcome: ReplicateColumn = OUTCOME
+    """Column of ``replicates``."""
+    mediator: ReplicateColumn = TREATMENT
+    """Column of ``replicates``."""
+
+    def endings(self) -> tuple[str, ...]:
+        """The parts."""
+        return ("total", *_EFFECTS, "leak")
+
+
+class ControlledDirect(Declared):
+    """Effect of a procedure at an alignment that is held."""
+
+    contrast: ContrastText
+    """Two arms that run at one trajectory of alignment: ``"yoked - baseline"``."""
+    outcome: ReplicateColumn = OUTCOME
+    """Column of ``replicates``."""
+    mediator: ReplicateColumn = TREATMENT
+    """Column of ``replicates``."""
+
+
+class ClampGap(Declared):
+    """Mean distance, over steps, of a yoked arm's alignment from its target's."""
+
+    yoked: str = "yoked"
+    """The clamped arm."""
+    target: str = "baseline"
+    """The arm whose trajectory it follows."""
+    alignment: StepColumn = "cos_update"
+    """Column of ``steps`` that is clamped."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """The alignment."""
+        return (self.alignment,)
+
+
+class MundlakSlopes(Declared):
+    """Slopes within runs, between arms and between seeds, and whether they are one."""
+
+    outcome: StepColumn = "gain"
+    """Column of ``steps``."""
+    predictor: StepColumn = "cos_update"
+    """Column of ``steps``."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Outcome and predictor."""
+        return (self.outcome, self.predictor)
+
+    def endings(self) -> tuple[str, ...]:
+        """The levels."""
+        return LEVELS
+
+
+class RetainedShare(Declared):
+    """Share of the accuracy that the reference acquires which an arm acquires too."""
+
+    contrast: ContrastText
+    """``"liminal - baseline"``, or ``"each - baseline"``."""
+
+    def endings(self) -> tuple[str, ...] | None:
+        """An ending by arm, where each is asked for."""
+        return None if self.contrast.startswith(EACH) else ("",)
+
+
+def _pairs(
+    record: Record, contrast: str, declared: Declared
+) -> tuple[list[Result], list[tuple[str, str]]]:
+    """Return what the run has no arms for, and the pairs ``(arm, reference)`` it has."""
+    missing: list[Result] = []
+    there: list[tuple[str, str]] = []
+    for arm, reference in arm_pairs(contrast, record.arms):
+        whole = declared.estimand("", contrast, arm if contrast.startswith(EACH) else "")
+        lacking = absent(record, whole, arm, reference)
+        if lacking:
+            missing.append(lacking)
+        else:
+            there.append((arm, reference))
+    return missing, there
+
+
+def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequence[Result]:
+    missing, pairs = _pairs(record, declared.contrast, declared)
+    if not pairs:
+        return missing
+    found = mediate(
+        record.replicates,
+        mediator=declared.mediator,
+        outcome=declared.outcome,
+        baseline=pairs[0][1],
+        arms=[arm for arm, _ in pairs],
+        interaction=declared.interaction,
+        controlled_at=declared.controlled_at,
+        level=settings.level,
+        rng=settings.rng,
+    )
+    each = declared.contrast.startswith(EACH)
+    results = {
+        f"{name}_{one.arm}" if each else name: getattr(one, name)
+        for one in found
+        for name in ("total", *_EFFECTS, *_ARROWS)
+    }
+    return [*missing, *parts(declared, results)]
+
+
+def _mediation_sensitivity(
+    record: Record, declared: MediationSensitivity, settings: Settings
+) -> Sequence[Result]:
+    missing, pairs = _pairs(record, declared.contrast, declared)
+    results: list[Result] = list(missing)
+    for arm, reference in pairs:
+        found = sensitivity(
+            record.replicates,
+            arm,
+            baseline=reference,
+            mediator=declared.mediator,
+            outcome=declared.outcome,
+            level=settings.level,
+        )
+        estimand = declared.estimand(
+            f"correlation of the errors of {declared.mediator} and {declared.outcome} (1)",
+            f"{arm} - {reference}",
+            arm if declared.contrast.startswith(EACH) else "",
+        )
+        results.append(_rho_zero(estimand, found))
+    return results
+
+
+def _rho_zero(estimand: Estimand, found: Sensitivity) -> Estimate:
+    """The correlation at which the indirect effect vanishes, with Fisher's z interval.
+
+    It is the correlation over seeds of the paired changes of alignment and outcome.
+    """
+    n, r = found.n_seeds, found.rho_zero
+    # With three pairs Fisher's z has no variance left: nothing is known.
+    se_z = 1 / np.sqrt(n - 3) if n > 3 else np.inf
+    z = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
+    half = float(stats.norm.isf((1 - found.level) / 2)) * se_z
+    return Estimate(
+        estimand=estimand,
+        value=r,
+        se=float((1 - r**2) * se_z),
+        low=float(np.tanh(z - half)),
+        high=float(np.tanh(z + half)),
+        level=found.level,
+        df=None,
+        p_value=float(2 * stats.norm.sf(abs(z) / se_z)),
+        method=f"{LABEL}; Fisher z",
+        n_seeds=n,
+        n_dropped=found.n_dropped,
+        warnings=(*seed_warnings(n), REASON),
+        diagnostics={
+            "r2_product": found.r2_product,
+            "r2_product_total": found.r2_product_total,
+            "rho": found.rho,
+            "indirect": found.indirect,
+            "indirect_low": found.low,
+            "indirect_high": found.high,
+        },
+    )
+
+
+def _cross_world(
+    record: Record, declared: CrossWorldEffects, settings: Settings
+) -> Sequence[Result]:
+    contrast = f"{declared.arm} - {declared.reference}"
+    whole = declared.estimand(declared.outcome, contrast)
+    if missing := absent(record, whole, declared.reference, declared.arm, declared.yoked):
+        return [missing]
+    found = cross_world(
+        record.replicates,
+        arm=declared.arm,
+        yoked=declared.yoked,
+        baseline=declared.reference,
+        reverse=declared.reverse if declared.reverse in record.arms else None,
+        outcome=declared.outcome,
+        mediator=declared.mediator,
+        level=settings.level,
+        interval=declared.interval,
+        rng=settings.rng,
+    )
+    return parts(declared, {name: getattr(found, name) for name in declared.endings()})
+
+
+def _controlled_direct(
+    record: Record, declared: ControlledDirect, settings: Settings
+) -> Sequence[Result]:
+    missing, pairs = _pairs(record, declared.contrast, declared)
+    each = declared.contrast.startswith(EACH)
+    return [
+        *missing,
+        *(
+            as_declared(
+                declared,
+                controlled_direct(
+                    record.replicates,
+                    arm_clamped=arm,
+                    baseline_clamped=reference,
+                    outcome=declared.outcome,
+                    mediator=declared.mediator,
+                    level=settings.level,
+                    interval=declared.interval,
+                    rng=settings.rng,
+                ),
+                arm if each else "",
+            )
+            for arm, reference in pairs
+        ),
+    ]
+
+
+def _clamp_error(record: Record, declared: ClampGap, settings: Settings) -> Sequence[Result]:
+    estimand = declared.estimand(
+        f"mean |difference of {declared.alignment}| (1)", f"{declared.yoked} - {declared.target}"
+    )
+    if missing := absent(record, estimand, declared.yoked, declared.target):
+        return [missing]
+    both = record.steps[record.steps["arm"].isin([declared.yoked, declared.target])]
+    arms = {
+        "yoked": declared.yoked,
+        "target": declared.target,
+        "alignment": declared.alignment,
+    }
+    whole = clamp_error(both, **arms)
+    paired = both.groupby("seed")["arm"].nunique()
+    seeds = paired.index[paired == 2]
+    gaps = [clamp_error(both[both["seed"] == seed], **arms).mean_abs for seed in seeds]
+    found = mean_interval(
+        gaps,
+        settings.level,
+        estimand=estimand,
+        interval=declared.interval,
+        n_dropped=record.n_seeds - len(gaps),
+        diagnostics={"max_abs": whole.max_abs, "n_steps": whole.n_steps},
+        n_boot=settings.n_boot,
+        rng=settings.rng,
+    )
+    if not isinstance(found, Estimate):
+        return [found]
+    method = f"{found.method}; largest over {whole.n_steps} steps: {whole.max_abs:.2g}"
+    return [replace(found, method=method)]
+
+
+def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Sequence[Result]:
+    found = mundlak(
+        record.steps,
+        outcome=declared.outcome,
+        predictor=declared.predictor,
+        level=settings.level,
+        n_dropped=record.n_seeds - record.steps["seed"].nunique(),
+    )
+    test = found.equality
+    said = f"not compared: {test.reason}"
+    if test.statistic is not None and test.p_value is not None:
+        df = ", ".join(f"{number:.3g}" for number in test.df)
+        said = f"levels equal: F({df}) = {test.statistic:.1f}, p {test.p_value:.2g}"
+    equality = {"equality": {**vars(test), "df": list(test.df)}}
+
+    def noted(one: Result) -> Result:
+        if not isinstance(one, Estimate):
+            return one
+        diagnostics = {**one.diagnostics, **equality}
+        return replace(one, method=f"{one.method}; {said}", diagnostics=diagnostics)
+
+    return parts(declared, {name: noted(getattr(found, name)) for name in LEVELS})
+
+
+def _retained_share(
+    record: Record, declared: RetainedShare, settings: Settings
+) -> Sequence[Result]:
+    missing, pairs = _pairs(record, declared.contrast, declared)
+    results: list[Result] = list(missing)
+    for arm, reference in pairs:
+        panel = paired_panel(
+            record.replicates, ["final_accuracy", "reference_accuracy"], [reference, arm]
+        )
+        acquired = {
+            name: panel.column("final_accuracy", name) - panel.column("reference_accuracy", name)
+            for name in (arm, reference)
+        }
+        estimand = declared.estimand(
+            "share of acquired accuracy (1)",
+            f"({arm} - untrained) / ({reference} - untrained)",
+            arm if declared.contrast.startswith(EACH) else "",
+        )
+        results.append(
+            ratio_of_sums(
+                estimand,
+                acquired[arm],
+                acquired[reference],
+                level=settings.level,
+                n_dropped=panel.n_dropped,
+                null=0.0,
+                n_boot=settings.n_boot,
+                rng=settings.rng,
+            )
+        )
+    return results
+
+
+EFFECT_METHODS: Mapping[str, Method] = {
+    "mediation": Method(Mediated, _mediation),
+    "mediation_sensitivity": Method(MediationSensitivity, _mediation_sensitivity),
+    "cross_world": Method(CrossWorldEffects, _cross_world),
+    "controlled_direct": Method(ControlledDirect, _controlled_direct),
+    "clamp_error": Method(ClampGap, _clamp_error),
+    "mundlak": Method(MundlakSlopes, _mundlak),
+    "retained_share": Method(RetainedShare, _retained_share),
+}

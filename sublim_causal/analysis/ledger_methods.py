@@ -1,0 +1,168 @@
+"""What a plan can ask of the ledger: shares explained, and arm differences split exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from sublim_causal.analysis.declaration import (
+    EACH,
+    ContrastText,
+    Declared,
+    Settings,
+    arm_pairs,
+)
+from sublim_causal.analysis.estimates import NotEstimable, Result
+from sublim_causal.analysis.ledger import (
+    Term,
+    drive_factors,
+    explained_shares,
+    layer_shares,
+    split_difference,
+)
+from sublim_causal.analysis.method import Method, absent, as_declared
+from sublim_causal.analysis.record import Record
+
+_ENTRIES = ("drive", "drive_end", "gain")
+
+
+class ExplainedShare(Declared):
+    """Share of the trait-loss drop that a ledger entry adds up to, a ratio of sums."""
+
+    term: Term = "drive"
+    """Entry of the ledger; ``drive_mid`` is the trapezoid rule. Layers have ``drive`` alone."""
+    by: Literal["run", "epoch", "layer"] = "run"
+    """One share an arm, or one for each of its epochs or layers."""
+    arm: str = EACH
+    """The arm, or each."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """The entries, and the epoch."""
+        return (*_ENTRIES, "epoch")
+
+    def needs_layers(self) -> bool:
+        """Where shares are by layer."""
+        return self.by == "layer"
+
+    def endings(self) -> tuple[str, ...] | None:
+        """None for one arm's share; otherwise by arm, epoch or layer."""
+        return ("",) if self.arm != EACH and self.by == "run" else None
+
+
+class LedgerDifference(Declared):
+    """Arm difference in total gain, split exactly into drive and remainder."""
+
+    contrast: ContrastText
+    """``"projection - baseline"``, or ``"each - baseline"``."""
+    mid: bool = False
+    """Whether the drive is taken by the trapezoid rule."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """The entries."""
+        return _ENTRIES
+
+    def endings(self) -> tuple[str, ...] | None:
+        """The three parts, by arm where each is asked for."""
+        return None if self.contrast.startswith(EACH) else ("gain", "drive", "remainder")
+
+
+class FactoredDrive(Declared):
+    """Arm difference in total drive, split exactly over cosine and both lengths."""
+
+    contrast: ContrastText
+    """``"projection - baseline"``, or ``"each - baseline"``."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """The factors."""
+        return ("cos_update", "norm_trait", "norm_update")
+
+    def endings(self) -> tuple[str, ...] | None:
+        """The drive and its parts, by arm where each is asked for."""
+        names = ("drive", "cosine", "norm_trait", "norm_update")
+        return None if self.contrast.startswith(EACH) else names
+
+
+def _explained_share(
+    record: Record, declared: ExplainedShare, settings: Settings
+) -> Sequence[Result]:
+    arms = record.arms if declared.arm == EACH else (declared.arm,)
+    whole = declared.estimand("share of summed gain (1)", f"sum({declared.term}) / sum(gain)")
+    if missing := absent(record, whole, *arms):
+        return [missing]
+    steps = record.steps[record.steps["arm"].isin(arms)]
+    if declared.by == "layer":
+        layers = record.layers[record.layers["arm"].isin(arms)] if len(record.layers) else None
+        if layers is None:
+            reason = "the run recorded no layers; set layers = true under [measure] in the study"
+            return [NotEstimable(whole, reason)]
+        found = layer_shares(layers, steps, level=settings.level, rng=settings.rng)
+    else:
+        found = explained_shares(
+            steps,
+            term=declared.term,
+            epochs=declared.by == "epoch",
+            level=settings.level,
+            rng=settings.rng,
+        )
+    prefix = f"share_{declared.term}_"
+    labels = [one.estimand.name.removeprefix(prefix) for one in found]
+    if declared.endings() == ("",):
+        return [as_declared(declared, found[0])]
+    return [as_declared(declared, one, label) for one, label in zip(found, labels, strict=True)]
+
+
+def _by_pair(
+    record: Record,
+    declared: LedgerDifference | FactoredDrive,
+    split: Callable[[str, str], Mapping[str, Result]],
+) -> list[Result]:
+    each = declared.contrast.startswith(EACH)
+    results: list[Result] = []
+    for arm, reference in arm_pairs(declared.contrast, record.arms):
+        whole = declared.estimand("nats", f"{arm} - {reference}", arm if each else "")
+        if missing := absent(record, whole, arm, reference):
+            results.append(missing)
+            continue
+        for part, found in split(arm, reference).items():
+            results.append(as_declared(declared, found, f"{part}_{arm}" if each else part))
+    return results
+
+
+def _ledger_difference(
+    record: Record, declared: LedgerDifference, settings: Settings
+) -> Sequence[Result]:
+    def split(arm: str, reference: str) -> Mapping[str, Result]:
+        found = split_difference(
+            record.steps,
+            arm,
+            reference=reference,
+            mid=declared.mid,
+            level=settings.level,
+            interval=declared.interval,
+            rng=settings.rng,
+        )
+        return vars(found)
+
+    return _by_pair(record, declared, split)
+
+
+def _drive_factors(record: Record, declared: FactoredDrive, settings: Settings) -> Sequence[Result]:
+    def split(arm: str, reference: str) -> Mapping[str, Result]:
+        found = drive_factors(
+            record.steps,
+            arm,
+            reference=reference,
+            level=settings.level,
+            interval=declared.interval,
+            rng=settings.rng,
+        )
+        return vars(found)
+
+    return _by_pair(record, declared, split)
+
+
+LEDGER_METHODS: Mapping[str, Method] = {
+    "explained_share": Method(ExplainedShare, _explained_share),
+    "ledger_difference": Method(LedgerDifference, _ledger_difference),
+    "drive_factors": Method(FactoredDrive, _drive_factors),
+}
