@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -53,6 +53,13 @@ class Layout:
         return [
             part.view(flat.shape[0], *shape) for part, shape in zip(parts, self.shapes, strict=True)
         ]
+
+    def mask(self, layers: Iterable[str]) -> Tensor:
+        """Return which parameters belong to the named layers, bool ``(P,)``."""
+        mask = torch.zeros(self.size, dtype=torch.bool)
+        for layer in layers:
+            mask[self.layers[layer]] = True
+        return mask
 
     @cached_property
     def layers(self) -> dict[str, slice]:

@@ -30,7 +30,12 @@ R = 3
 
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "baseline": [{}],
-    "projection": [{}, {"strength": 0.5, "when": "always"}, {"space": "update", "strength": 2}],
+    "projection": [
+        {},
+        {"strength": 0.5, "when": "always"},
+        {"space": "update", "strength": 2},
+        {"layers": ["2"]},
+    ],
     "shuffled": [
         {},
         {"draw": "run"},
@@ -39,6 +44,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"shuffle": "labels"},
         {"shuffle": "probe"},
     ],
+    "only": [{"layers": ["0"]}],
     "inject": [{"cosine": 0.05}, {"cosine": -0.5, "space": "gradient"}],
     "liminal": [{}, {"logits": "class", "schedule": "anneal", "weight": 3}],
     "clamp": [{}],
@@ -186,6 +192,23 @@ def test_projection_is_a_projection(seed: int, scale: float) -> None:
     twice = project[0].apply(once, g, None, seen.step)[0]
     torch.testing.assert_close(twice, once, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(applied(project, seen, scale * g), once, rtol=1e-9, atol=1e-12)
+
+
+def test_projection_of_a_layer_nulls_the_component_there_and_leaves_the_rest() -> None:
+    seen = situation([0, 1, 2])
+    table = {"intervention": "projection", "when": "always", "layers": ["2"]}
+    after = applied(build_interventions("arms.a", table), seen)
+    first, last = NETWORK.layout.layers.values()
+    assert torch.equal(after[:, first], seen.vector[:, first])
+    assert ((after * seen.g_trait)[:, last].sum(1)).abs().max() < 1e-12
+
+
+def test_only_the_named_layers_keep_their_step() -> None:
+    seen = situation([0, 1, 2])
+    after = applied(build_interventions("arms.a", {"intervention": "only", "layers": ["0"]}), seen)
+    first, last = NETWORK.layout.layers.values()
+    assert torch.equal(after[:, first], seen.vector[:, first])
+    assert not after[:, last].any()
 
 
 @settings(max_examples=30, deadline=None)

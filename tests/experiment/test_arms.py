@@ -121,6 +121,16 @@ def test_an_injected_alignment_is_the_updates_from_any_initialisation() -> None:
     assert (steps["drive"] > 0).all()
 
 
+def test_frozen_layers_do_not_move() -> None:
+    project = {"intervention": "projection", "space": "update"}
+    members = [project, {"intervention": "only", "layers": ["0"]}]
+    arms = {"chain": {"intervention": "chain", "members": members}}
+    result = run_small(small_experiment(arms, measure={"layers": True}), [0, 1])["chain"]
+    assert (result.layers["0"]["cos_update"] != 0).any()
+    for layer in ("2", "4"):
+        assert not result.layers[layer]["drive"].any()
+
+
 def test_placebo_gradients_are_taken_where_the_step_begins() -> None:
     placebo = {"intervention": "shuffled", "shuffle": "probe", "when": "always", "draw": "run"}
     arms = {space: {**placebo, "space": space} for space in ("gradient", "update")}
@@ -131,3 +141,10 @@ def test_placebo_gradients_are_taken_where_the_step_begins() -> None:
     np.testing.assert_allclose(
         results["gradient"].steps["trait_loss"], results["update"].steps["trait_loss"], rtol=1e-9
     )
+
+
+def test_the_last_layer_carries_no_drive() -> None:
+    # Its trait gradient lies in the class logits' rows, its distillation gradient in the others.
+    result = run_small(small_experiment({"a": baseline()}, measure={"layers": True}), [0])["a"]
+    assert not result.layers["4"]["drive"].any()
+    assert result.layers["0"]["drive"].any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,6 +15,7 @@ from sublim_causal.experiment.interventions.baseline import Baseline
 from sublim_causal.experiment.interventions.chain import Chain
 from sublim_causal.experiment.interventions.inject import Inject
 from sublim_causal.experiment.interventions.liminal import Liminal
+from sublim_causal.experiment.interventions.only import Only
 from sublim_causal.experiment.interventions.projection import Projection
 from sublim_causal.experiment.interventions.shuffled import Shuffled
 from sublim_causal.experiment.interventions.yoked import Clamp, Yoked
@@ -25,6 +26,7 @@ INTERVENTIONS: dict[str, type[Any]] = {
     "liminal": Liminal,
     "shuffled": Shuffled,
     "inject": Inject,
+    "only": Only,
     "clamp": Clamp,
     "yoked": Yoked,
     "chain": Chain,
@@ -88,6 +90,27 @@ def find_intervention(field: str, name: str) -> Any:
         f"{', '.join(INTERVENTIONS)}, or module:Class",
         nearest(name, INTERVENTIONS),
     )
+
+
+def validate_layers(
+    interventions: Mapping[str, Sequence[Intervention]], layers: Iterable[str]
+) -> None:
+    """Refuse an arm whose interventions name a layer that the network does not have.
+
+    Raises
+    ------
+    RequestError
+    """
+    known = list(layers)
+    for arm, members in interventions.items():
+        for layer in {layer for one in members for layer in getattr(one, "layers", ())}:
+            if layer not in known:
+                raise RequestError(
+                    f"arms.{arm}.layers",
+                    layer,
+                    f"layers of the model: {', '.join(known)}",
+                    nearest(layer, known),
+                )
 
 
 def followed_arms(interventions: Sequence[Intervention]) -> set[str]:

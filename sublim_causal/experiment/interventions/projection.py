@@ -34,20 +34,25 @@ class Projection(Options):
     """Act only where the component is positive, or always."""
     space: Literal["gradient", "update"] = "gradient"
     """Act on the gradient (the paper), or on the optimizer's step."""
+    layers: tuple[str, ...] = ()
+    """Layers within which the component is measured and removed; empty: all, as one vector."""
 
     @property
     def uses_trait(self) -> bool:
         """Yes."""
         return True
 
-    def init(self, context: BlockContext) -> None:
-        """No state."""
+    def init(self, context: BlockContext) -> Tensor | None:
+        """Return which parameters are meant, bool ``(P,)``; None for all."""
+        return context.layout.mask(self.layers).to(context.device) if self.layers else None
 
     def apply(
-        self, vector: Tensor, g_trait: Tensor, state: None, context: StepContext
-    ) -> tuple[Tensor, None]:
+        self, vector: Tensor, g_trait: Tensor, state: Tensor | None, context: StepContext
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the projected vector; strength 0 returns `vector` bit for bit."""
         if self.strength == 0:
-            return vector, None
+            return vector, state
+        if state is not None:
+            g_trait = g_trait * state
         scale = -self.strength * coefficient(vector, g_trait, self.when)
-        return vector.addcmul(scale, g_trait), None
+        return vector.addcmul(scale, g_trait), state

@@ -1,0 +1,42 @@
+"""Train some layers only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Only(Options):
+    """Let the optimizer's step move the named layers, and leave all others where they are.
+
+    Its place in a `chain` is the last, as an intervention after it could move them again.
+    """
+
+    layers: tuple[str, ...] = Field(min_length=1)
+    """Layers that are trained, by name: `["0"]` is the first of the MLP, `["4"]` its last."""
+
+    @property
+    def space(self) -> Literal["update"]:
+        """Update space."""
+        return "update"
+
+    @property
+    def uses_trait(self) -> bool:
+        """No."""
+        return False
+
+    def init(self, context: BlockContext) -> Tensor:
+        """Return which parameters move, bool ``(P,)``."""
+        return context.layout.mask(self.layers).to(context.device)
+
+    def apply(
+        self, vector: Tensor, g_trait: Tensor | None, state: Tensor, context: StepContext
+    ) -> tuple[Tensor, Tensor]:
+        """Return the vector with zeros in all other layers."""
+        return vector * state, state
