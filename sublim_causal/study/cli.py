@@ -178,7 +178,7 @@ def finish(
 ) -> None:
     """Print the arm table, do what comes `after`, say what to do next, exit with the run's code."""
     from sublim_causal.store.tables import committed, read_table
-    from sublim_causal.study.summary import arm_table
+    from sublim_causal.study.tables import arm_table
 
     if not any(committed(target)):
         err.print("No block was finished. The same command starts again.")
@@ -279,6 +279,36 @@ def report_of_run(run: Path, tracking_uri: str | None) -> None:
     if tracking_uri is not None:
         mirror_report(run, tracking_uri)
     out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def power(
+    run: RunArgument,
+    wanted: Annotated[
+        float | None, typer.Option(min=0, help="Wanted half-width; default: half of RUN's.")
+    ] = None,
+    outcome: Annotated[
+        str, typer.Option(help="Column of the replicates table.")
+    ] = "final_accuracy",
+    power_: Annotated[
+        float, typer.Option("--power", min=0.01, max=0.999, help="Wanted power.")
+    ] = 0.8,
+) -> None:
+    """Tell how many seeds a precision or power needs, with RUN as the pilot."""
+    from sublim_causal.analysis.power import pilots, power_curve, power_table
+    from sublim_causal.errors import DataError
+    from sublim_causal.store.tables import read_table
+    from sublim_causal.study.tables import curve_table, seeds_table
+
+    found = pilots(read_table(run, "replicates"), outcome)
+    if not found:
+        raise DataError(
+            f"{run}: no arm has 3 seeds in common with baseline whose differences vary\n"
+            "remedy: run more seeds, or another --outcome"
+        )
+    out.print(seeds_table(power_table(found, wanted=wanted, power=power_), power_))
+    for one in found:
+        out.print(curve_table(one.contrast, power_curve(one)))
 
 
 @app.command()

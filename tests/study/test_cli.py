@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sublim_causal.analysis.simulation import Truth, simulate, write_run
 from tests.study.commands import TINY, environment, sublim
 
 HEAVY = ("torch", "torchvision", "mlflow", "statsmodels", "pandas", "sklearn")
@@ -64,6 +65,18 @@ def test_a_wrong_request_is_told_and_writes_nothing(
     assert message in refused.stderr
     assert "Traceback" not in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_power_tells_seeds_from_a_pilot(tmp_path: Path) -> None:
+    truth = simulate(Truth(n_seeds=6, n_steps=5), rng=0)
+    write_run(tmp_path / "pilot", truth)
+    done = sublim("power", "pilot", "--wanted", "0.01", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "projection - baseline" in done.stdout
+    assert "for power 0.8" in done.stdout
+    wrong = sublim("power", "pilot", "--outcome", "final_acuracy", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "final_accuracy" in wrong.stderr
 
 
 def test_a_directory_that_is_not_a_run_is_left_alone(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""The table at the end of a run: arms, with paired intervals by seed."""
+"""Tables that the command line prints."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -56,3 +57,40 @@ def interval(result: Result, *, sign: bool = False, fallback: float | None = Non
     if isinstance(result, Estimate):
         return f"{result.value:{form}} [{result.low:{form}}, {result.high:{form}}]"
     return f"{fallback:{form}} (too few seeds)" if fallback is not None else "too few seeds"
+
+
+def seeds_table(needed: pd.DataFrame, power: float) -> Table:
+    """Return how many seeds each contrast needs, by the pilot's spread and by a cautious one."""
+    table = Table(title="Seeds needed", box=SIMPLE_HEAD, pad_edge=False)
+    headings = ("difference", "spread", "sd", "± now", "± wanted", "seeds", f"for power {power:g}")
+    table.add_column("contrast", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in needed.to_dict("records"):
+        seeds = (row["seeds_half_width"], row["seeds_power"])
+        table.add_row(
+            row["contrast"],
+            f"{row['difference']:+.4f}",
+            row["sd"],
+            *(f"{row[name]:.4f}" for name in ("sd_value", "half_width", "wanted")),
+            *("over 100,000" if n is pd.NA else str(n) for n in seeds),
+        )
+    return table
+
+
+def curve_table(contrast: str, curve: pd.DataFrame) -> Table:
+    """Return half-width, also as a bar, and power against the number of seeds."""
+    table = Table(title=f"{contrast}, by number of seeds", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("seeds", "half-width", "", "power for the pilot's difference", "cautious"):
+        table.add_column(heading, no_wrap=True)
+    pilot, cautious = (curve[curve["sd"] == name] for name in ("pilot", "cautious"))
+    widest = pilot["half_width"].max()
+    for row, careful in zip(pilot.to_dict("records"), cautious["power"], strict=True):
+        table.add_row(
+            str(row["n_seeds"]),
+            f"{row['half_width']:.4f}",
+            "█" * max(1, round(30 * row["half_width"] / widest)),
+            f"{row['power']:.3f}",
+            f"{careful:.3f}",
+        )
+    return table
