@@ -110,6 +110,20 @@ class StudentConfig(Section):
         return self
 
 
+class ChannelConfig(Section):
+    """What the arm's students are taught from: a channel by name, with its options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "soft"
+    """`soft`, `hard`, `sampled`, or a class of your own as `module:Class`."""
+
+    @property
+    def key(self) -> str:
+        """The channel with its options, as one string."""
+        return self.model_dump_json()
+
+
 class ArmConfig(Section):
     """An arm: an intervention by name, with its options, and what else sets its students apart."""
 
@@ -119,6 +133,8 @@ class ArmConfig(Section):
     """A registered intervention, or a class of your own as `module:Class`."""
     student: StudentConfig = StudentConfig()
     """How the arm's students begin and move."""
+    channel: ChannelConfig = ChannelConfig()
+    """What the arm's students are taught."""
 
     @property
     def procedure(self) -> dict[str, Any]:

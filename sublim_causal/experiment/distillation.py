@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,7 @@ from sublim_causal.experiment.alignment import (
     measure_trait,
 )
 from sublim_causal.experiment.batches import Step, gather, steps
-from sublim_causal.experiment.config import Experiment, StudentConfig
+from sublim_causal.experiment.config import ArmConfig, Experiment
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.initialisation import initial_student
 from sublim_causal.experiment.interventions import followed_arms
@@ -37,10 +37,10 @@ from sublim_causal.experiment.interventions.base import (
     LogitSplit,
     StepContext,
 )
-from sublim_causal.experiment.losses import kl_divergence, softmax
+from sublim_causal.experiment.lessons import Inputs, prepare_inputs
 from sublim_causal.experiment.networks import Batch, Network, logits
 from sublim_causal.experiment.streams import stream
-from sublim_causal.experiment.training import make_optimizer, train_teacher
+from sublim_causal.experiment.training import make_optimizer
 
 
 class InterruptedBlockError(Exception):
@@ -80,42 +80,6 @@ class ArmResult:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What all arms of a block share.
-
-    Attributes
-    ----------
-    theta_0, teacher : Tensor of shape (R, P)
-    noise : Tensor of shape (R, N, D)
-        The students' images.
-    target, log_target : Tensor of shape (R, N, A)
-        The teacher's auxiliary distribution on the noise, and its logarithm.
-    probe : Probe
-    draw_probe : callable
-        Draws another probe from one generator per replicate.
-    """
-
-    network: Network
-    split: LogitSplit
-    theta_0: Tensor
-    teacher: Tensor
-    noise: Tensor
-    target: Tensor
-    log_target: Tensor
-    probe: Probe
-    draw_probe: Callable[[Sequence[torch.Generator]], Probe]
-
-    @cached_property
-    def reference_logits(self) -> Tensor:
-        """Logits ``(R, N, K)`` of the initialisation on the noise."""
-        return logits(self.network, self.theta_0, self.noise, self.split.columns("all"))
-
-    def reference_rows(self, index: Tensor) -> Tensor:
-        """Return the reference logits ``(R, B, K)`` of the images `index` ``(R, B)``."""
-        return gather(self.reference_logits, index)
-
-
 @dataclass
 class Student:
     """One arm's students, ``(R, P)``: the only thing here that changes from step to step.
@@ -128,6 +92,7 @@ class Student:
     before: Tensor
     optimizer: torch.optim.Optimizer
     states: list[Any]
+    channel: str
     recorder: Recorder
     layers: LayerRecorder | None
     measured: bool
@@ -192,7 +157,7 @@ def run_block(
     def streams(purpose: str) -> list[torch.Generator]:
         return [stream(experiment.name, seed, purpose) for seed in seeds]
 
-    inputs = prepare_inputs(experiment, streams, network, data, split, after_step)
+    inputs = prepare_inputs(experiment, list(arms), streams, network, data, split, after_step)
     classes = split.columns("class")
     answers = classify(network, inputs.teacher, data.test_x, classes)
     evaluate = Evaluation(data.test_x, data.test_y, answers, classes)
@@ -200,7 +165,7 @@ def run_block(
     students = {
         arm: new_student(
             experiment,
-            experiment.arms[arm].student,
+            experiment.arms[arm],
             interventions,
             inputs,
             streams,
@@ -221,60 +186,9 @@ def run_block(
     }
 
 
-def prepare_inputs(
-    experiment: Experiment,
-    streams: Callable[[str], list[torch.Generator]],
-    network: Network,
-    data: ImageTensors,
-    split: LogitSplit,
-    after_step: Callable[[], None],
-) -> Inputs:
-    """Draw initialisation, noise and probe, train the teacher, compute its targets."""
-    like = data.train_x
-    probes = partial(draw_probe, experiment.probe.size, data, split)
-    theta_0 = torch.stack([network.initialise(g) for g in streams("init")]).to(like)
-    teacher = train_teacher(
-        network,
-        theta_0,
-        data,
-        split.columns("class"),
-        experiment.teacher,
-        streams("teacher order"),
-        after_step,
-    )
-    shape = (experiment.distillation.examples, like.shape[1])
-    noise = torch.stack([torch.rand(shape, generator=g) for g in streams("noise")])
-    noise = noise.to(like).mul_(2).sub_(1)
-    target = softmax(logits(network, teacher, noise, split.columns("auxiliary"))).contiguous()
-    return Inputs(
-        network,
-        split,
-        theta_0,
-        teacher,
-        noise,
-        target,
-        target.log(),
-        probes(streams("probe")),
-        probes,
-    )
-
-
-def draw_probe(
-    size: int, data: ImageTensors, split: LogitSplit, generators: Sequence[torch.Generator]
-) -> Probe:
-    """Draw the probe of each replicate from the held-out images, without repetition."""
-    held_out = len(data.held_out_y)
-    index = torch.stack([torch.randperm(held_out, generator=g)[:size] for g in generators])
-    halves = [
-        (Batch(gather(data.held_out_x, half)), data.held_out_y[half])
-        for half in index.to(data.held_out_x.device).split(size // 2, dim=1)
-    ]
-    return Probe((halves[0], halves[1]), split.columns("class"))
-
-
 def new_student(
     experiment: Experiment,
-    own: StudentConfig,
+    arm: ArmConfig,
     interventions: Sequence[Intervention],
     inputs: Inputs,
     streams: Callable[[str], list[torch.Generator]],
@@ -286,6 +200,7 @@ def new_student(
     The trait is measured if the experiment says so, an intervention uses it, or another arm follows
     this one's alignment.
     """
+    own = arm.student
     theta = initial_student(own, inputs.network, inputs.theta_0, streams)
     layout, generators = inputs.network.layout, streams("intervention")
     config = experiment.distillation
@@ -305,6 +220,7 @@ def new_student(
             own.learning_rate or config.learning_rate,
         ),
         states=[one.init(context) for one in interventions],
+        channel=arm.channel.key,
         recorder=Recorder(*shape),
         layers=LayerRecorder(layout.layers, *shape) if experiment.measure.layers else None,
         measured=experiment.measure.alignment or needed,
@@ -322,19 +238,16 @@ def distil(
     """Train all arms side by side, so that they share each gathered batch."""
     config = experiment.distillation
     per_epoch = config.steps_per_epoch(config.examples)
-    auxiliary = inputs.split.columns("auxiliary")
     device = inputs.theta_0.device
     for step in steps(generators, config.examples, config.batch_size, config.epochs, device):
         batch = Batch(gather(inputs.noise, step.index))
-        target, log_target = (
-            gather(inputs.target, step.index),
-            gather(inputs.log_target, step.index),
-        )
+        lessons = {key: lesson.at(step.index) for key, lesson in inputs.lessons.items()}
         for student in students.values():
             started = time.perf_counter()
             forward = inputs.network.forward(student.theta, batch)
-            loss = kl_divergence(forward.logits(auxiliary), target, log_target)
-            g_distill = forward.gradient(loss.derivative, auxiliary)
+            lesson = lessons[student.channel]
+            loss = lesson.loss(forward.logits(lesson.columns))
+            g_distill = forward.gradient(loss.derivative, lesson.columns)
             student.recorder.loss(step.number, loss.value)
             context = StepContext(
                 step.number,

@@ -135,7 +135,9 @@ def check_precision(name: str) -> Any:
 
 def announce_user_code(spec: Any) -> None:
     """Say which code outside this package the study file names."""
-    names = [spec.model.class_, *(arm.intervention for arm in spec.arms.values())]
+    arms = spec.arms.values()
+    names = [spec.model.class_, *(arm.intervention for arm in arms)]
+    names += [arm.channel.name for arm in arms]
     for name in dict.fromkeys(name for name in names if ":" in name):
         err.print(f"The study uses your own code: {name}")
 
@@ -145,9 +147,10 @@ def show_plan(spec: Any, options: Any) -> None:
     from rich.table import Table
 
     from sublim_causal.study.estimate import estimate_seconds
+    from sublim_causal.study.plan import finished
     from sublim_causal.study.runner import plan_run
 
-    plan = plan_run(spec, options)
+    plan = plan_run(spec, options, finished(options.run))
     seconds = estimate_seconds(spec, plan, options.precision)
     table = Table(title=f"Plan of {spec.name!r}", show_header=False)
     rows = (
@@ -325,31 +328,22 @@ def studies() -> None:
 
 
 @app.command()
-def status(run: RunArgument) -> None:
-    """Show how much of RUN is there, by arm."""
-    from rich.table import Table
+def status(
+    run: RunArgument,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it is finished.")] = False,
+) -> None:
+    """Show how much of RUN is there, by arm, and which files are damaged."""
+    from sublim_causal.study import status as state
 
-    from sublim_causal.store.manifest import read_manifest
-    from sublim_causal.store.tables import committed, read_table
-
-    manifest = read_manifest(run)
-    seeds, arms = manifest["study"]["seeds"], manifest["study"]["arms"]
-    counts: dict[tuple[str, str], int] = {}
-    if any(committed(run)):
-        rows = read_table(run, "replicates", columns=["arm", "status"])
-        counts = {
-            (str(arm), str(state)): len(part)
-            for (arm, state), part in rows.groupby(["arm", "status"])
-        }
-    table = Table(title=f"{manifest['name']}: {seeds} seeds, digest {manifest['digest']}")
-    states = ("complete", "diverged", "failed")
-    for heading in ("arm", *states, "missing"):
-        table.add_column(heading)
-    for arm in arms:
-        row = [counts.get((arm, state), 0) for state in states]
-        table.add_row(arm, *map(str, row), str(seeds - sum(row)))
-    out.print(table)
-    out.print(f"Finished: {manifest['finished'] or 'not yet; run the same study again to go on'}")
+    found = state.watch(run, out) if watch else state.read_status(run)
+    if not watch:
+        out.print(state.status_table(found))
+    for path, problem in found.damaged.items():
+        err.print(f"[yellow]Damaged:[/] {path} ({problem})", highlight=False, soft_wrap=True)
+    if found.damaged:
+        err.print("Running the study again repairs it.")
+    out.print(f"Finished: {found.finished or 'not yet; run the same study again to go on'}")
+    raise typer.Exit(INCOMPLETE if found.damaged else DONE)
 
 
 @app.command()

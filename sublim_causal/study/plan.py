@@ -10,7 +10,14 @@ from pathlib import Path
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data import SOURCES, division
-from sublim_causal.store.tables import committed, read_table, remove_block
+from sublim_causal.store.tables import (
+    block_of,
+    committed,
+    damaged,
+    read_table,
+    remove_block,
+    remove_uncommitted,
+)
 from sublim_causal.study.spec import Study
 
 FLOAT_BYTES = 4
@@ -43,16 +50,23 @@ def finished(run: Path) -> dict[str, set[int]]:
     return {str(arm): set(part["seed"]) for arm, part in kept.groupby("arm")}
 
 
-def remove_failed(run: Path) -> None:
-    """Delete the blocks that failed, so that they are run again."""
-    if not any(committed(run)):
-        return
-    replicates = read_table(run, "replicates", columns=["arm", "status"])
-    failed = set(replicates.loc[replicates["status"] == "failed", "arm"])
-    for arm, block in [pair for pair in committed(run) if pair[0] in failed]:
-        part = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=[block])
-        if (part["status"] == "failed").any():
-            remove_block(run, arm, block)
+def remove_unusable(run: Path) -> dict[Path, str]:
+    """Delete what has to be run again; return the damaged files among it, with what was wrong.
+
+    That is what a killed run left uncommitted, blocks with a damaged file, and failed blocks.
+    """
+    remove_uncommitted(run)
+    broken = damaged(run)
+    for path in broken:
+        remove_block(run, *block_of(path))
+    if any(committed(run)):
+        replicates = read_table(run, "replicates", columns=["arm", "status"])
+        failed = set(replicates.loc[replicates["status"] == "failed", "arm"])
+        for arm, block in [pair for pair in committed(run) if pair[0] in failed]:
+            part = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=[block])
+            if (part["status"] == "failed").any():
+                remove_block(run, arm, block)
+    return broken
 
 
 def missing_blocks(study: Study, done: Mapping[str, set[int]], block_size: int) -> list[Block]:
@@ -92,7 +106,8 @@ def study_bytes(study: Study, parameters: int, block_size: int) -> int:
     source, student = SOURCES[study.data.name], study.distillation
     pixels = source.shape[0] * source.shape[1] * source.shape[2]
     logits = source.classes + study.model.auxiliary
-    noise = student.examples * (pixels + 3 * logits) * block_size
+    channels = len({arm.channel.key for arm in study.arms.values()})
+    noise = student.examples * (pixels + (1 + 2 * channels) * logits) * block_size
     models = parameters * MODEL_VECTORS * (len(study.arms) + 1) * block_size
     images = (source.images + source.test) * pixels
     batch = max(student.batch_size, study.probe.size, study.teacher.batch_size)

@@ -13,10 +13,11 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from sublim_causal.declared import find_declared, list_declared, read_toml, validate_declared
 from sublim_causal.errors import RequestError, nearest
+from sublim_causal.experiment.channels import Channel, build_channel
 from sublim_causal.experiment.config import ArmConfig, Experiment
-from sublim_causal.experiment.data import validate_data
+from sublim_causal.experiment.data import SOURCES, validate_data
 from sublim_causal.experiment.interventions import build_interventions, followed_arms
-from sublim_causal.experiment.interventions.base import Intervention
+from sublim_causal.experiment.interventions.base import Intervention, LogitSplit
 
 Name = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}$")]
 """A name that is a file name: no slash, no control character, no leading dot, 100 at most."""
@@ -59,6 +60,20 @@ class Study(Experiment):
                     )
         return built
 
+    def channels(self) -> dict[str, Channel]:
+        """Build every arm's channel.
+
+        Raises
+        ------
+        RequestError
+            If an arm names an unknown channel, or a wrong option.
+        """
+        split = LogitSplit(SOURCES[self.data.name].classes, self.model.auxiliary)
+        return {
+            name: build_channel(f"arms.{name}.channel", arm.channel.model_dump(), split)
+            for name, arm in self.arms.items()
+        }
+
     def with_followed(self, arms: Iterable[str]) -> list[str]:
         """Return `arms` and the arms they follow, those first."""
         built, arms = self.interventions(), list(arms)
@@ -100,6 +115,7 @@ def load_study(
         table["arms"] = select_arms(table.get("arms", {}), list(arms))
     study = validate_declared(Study, table, "")
     study.interventions()
+    study.channels()
     validate_data(study)
     return study
 

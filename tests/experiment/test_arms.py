@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from sublim_causal.experiment.config import StudentConfig
 from sublim_causal.experiment.initialisation import initial_student
+from sublim_causal.experiment.lessons import Lesson
 from sublim_causal.experiment.networks import MLP
 from sublim_causal.experiment.streams import stream
 from sublim_causal.experiment.training import OPTIMIZERS
@@ -148,3 +149,37 @@ def test_the_last_layer_carries_no_drive() -> None:
     result = run_small(small_experiment({"a": baseline()}, measure={"layers": True}), [0])["a"]
     assert not result.layers["4"]["drive"].any()
     assert result.layers["0"]["drive"].any()
+
+
+def test_channels_are_taught_side_by_side_and_do_not_touch_each_other() -> None:
+    channels: dict[str, dict[str, Any]] = {
+        "soft": {},
+        "hot": {"temperature": 4.0},
+        "all": {"logits": "all"},
+        "hard": {"name": "hard"},
+        "sampled": {"name": "sampled"},
+    }
+    arms = {name: baseline(channel=channel) for name, channel in channels.items()}
+    results = run_small(small_experiment(arms), [0, 1])
+    for name in arms:
+        alone = run_small(small_experiment({name: arms[name]}), [1])[name]
+        for column in ("distill_loss", "trait_loss"):
+            np.testing.assert_allclose(
+                results[name].steps[column][:, 1], alone.steps[column][:, 0], rtol=1e-9
+            )
+    losses = {result.steps["distill_loss"][0, 0] for result in results.values()}
+    assert len(losses) == len(arms)
+
+
+def test_a_lesson_has_the_loss_of_its_formula_and_the_derivative_of_its_loss() -> None:
+    z = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    target = torch.tensor([0.5, 0.5, 0, 0], dtype=torch.float64).expand(2, 6, -1)
+    lesson = Lesson(slice(0, 4), 3.0, target, target.log().where(target > 0, 0))
+    loss = lesson.loss(z)
+    log_s = (z / 3).log_softmax(dim=2)
+    expected = (0.5 * (math.log(0.5) - log_s[:, :, :2])).sum(dim=2).mean(dim=1)
+    torch.testing.assert_close(loss.value, 9 * expected)
+    variable = z.clone().requires_grad_()
+    log_s = (variable / 3).log_softmax(dim=2)
+    (9 * -(target * log_s).sum(dim=2).mean(dim=1)).sum().backward()
+    torch.testing.assert_close(loss.derivative, variable.grad)

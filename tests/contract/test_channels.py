@@ -1,0 +1,92 @@
+"""What every registered channel must keep, and what each promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.channels import CHANNELS, Channel, build_channel
+from sublim_causal.experiment.interventions.base import LogitSplit
+from sublim_causal.experiment.streams import stream
+
+SPLIT = LogitSplit(10, 6)
+EXAMPLES: dict[str, list[dict[str, Any]]] = {
+    "soft": [{}, {"temperature": 3.0}, {"logits": "all"}, {"first": 2}],
+    "hard": [{}, {"logits": "class"}],
+    "sampled": [{}, {"logits": "all", "temperature": 0.5}],
+}
+CASES = [
+    pytest.param({"name": name, **options}, id=f"{name}-{i}")
+    for name in CHANNELS
+    for i, options in enumerate(EXAMPLES[name])
+]
+
+
+def answers(channel: Channel, seeds: list[int], images: int = 40) -> tuple[Tensor, Tensor]:
+    """Return the teacher's logits and the channel's answers."""
+    columns = channel.columns(SPLIT)
+    shape = (images, columns.stop - columns.start)
+    z = torch.stack([torch.randn(shape, generator=stream("c", s, "z")) for s in seeds])
+    return z, channel.answers(z, [stream("c", s, "channel") for s in seeds])
+
+
+def test_every_channel_has_a_case() -> None:
+    assert set(EXAMPLES) == set(CHANNELS)
+
+
+@pytest.mark.parametrize("table", CASES)
+def test_answers_are_distributions_of_each_seed_alone(table: dict[str, Any]) -> None:
+    channel = build_channel("channel", table, SPLIT)
+    z, q = answers(channel, [0, 1, 2])
+    before = z.clone()
+    assert q.shape == z.shape
+    assert (q >= 0).all()
+    torch.testing.assert_close(q.sum(dim=2), torch.ones(q.shape[:2]))
+    assert torch.equal(z, before)
+    torch.testing.assert_close(q[1:2], answers(channel, [1])[1])
+
+
+@pytest.mark.parametrize("table", CASES)
+def test_no_global_random_numbers_are_drawn(table: dict[str, Any]) -> None:
+    before = torch.random.get_rng_state()
+    answers(build_channel("channel", table, SPLIT), [0])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_hard_answers_are_the_largest_logit() -> None:
+    z, q = answers(build_channel("channel", {"name": "hard"}, SPLIT), [0, 1])
+    assert torch.equal(q.argmax(dim=2), z.argmax(dim=2))
+    assert torch.equal(q.amax(dim=2), torch.ones(q.shape[:2]))
+
+
+def test_sampled_answers_have_the_teachers_frequencies() -> None:
+    channel = build_channel("channel", {"name": "sampled"}, SPLIT)
+    z = torch.tensor([2.0, 0, 0, 0, 0, -3]).expand(1, 20_000, -1)
+    q = channel.answers(z, [stream("c", 0, "channel")])
+    # 20,000 draws: the standard error of a frequency is at most 0.0036.
+    torch.testing.assert_close(q.mean(dim=1), z[:, 0].softmax(dim=1), rtol=0, atol=0.015)
+
+
+def test_a_high_temperature_makes_soft_answers_uniform() -> None:
+    q = answers(build_channel("channel", {"temperature": 100.0}, SPLIT), [0])[1]
+    torch.testing.assert_close(q, torch.full_like(q, 1 / 6), rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "hint"),
+    [
+        ({"name": "sofd"}, "channel.name", "soft"),
+        ({"name": "soft", "temprature": 2}, "channel.temprature", "temperature"),
+        ({"first": 7}, "channel.first", "at most 6"),
+        ({"name": "builtins:dict"}, "channel.name", "answers"),
+    ],
+)
+def test_a_wrong_channel_is_refused(table: dict[str, Any], field: str, hint: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        build_channel("channel", table, SPLIT)
+    assert refused.value.field == field
+    assert hint in str(refused.value)
