@@ -65,6 +65,8 @@ class Table:
     """Cells as text, columns as headings."""
     frame: pd.DataFrame
     """The numbers behind."""
+    notes: tuple[str, ...] = ()
+    """What stands below the table."""
     folded: bool = False
     """Whether the page shows it only when asked."""
 

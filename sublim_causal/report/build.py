@@ -130,9 +130,7 @@ def _footer(material: Material) -> str:
 def _added(results: Results, sections: Sequence[Section]) -> Results:
     """Return what the report adds, in the form of what the plan declares."""
     found = {one.estimand.name: one for section in sections for one in section.estimates}
-    return replace(
-        results, plan="(not declared: added by the report)", results=tuple(found.values())
-    )
+    return replace(results, plan="(added by the report)", results=tuple(found.values()))
 
 
 def write_files(

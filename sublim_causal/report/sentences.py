@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from sublim_causal.analysis.estimates import FEW_SEEDS, Estimate, Result
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import REFERENCE, Material, values
-from sublim_causal.report.wording import decimals, estimate, interval, listed, number, p_value
+from sublim_causal.report.wording import (
+    POINTS,
+    decimals,
+    estimate,
+    interval,
+    listed,
+    number,
+    p_value,
+)
 
 PERSISTS = "Does alignment persist through training?"
 STOPS = "Does removing it stop the transfer?"
@@ -139,7 +148,7 @@ def _stopped(material: Material, arm: str) -> Sentence:
     if verdict == "partly" and share is not None and share.low >= STOPPED:
         verdict = "yes"
     words = {
-        "yes": "stops the transfer",
+        "yes": "stops nearly all of the transfer" if left is None or left.low > 0 else "stops it",
         "partly": "lowers the transfer",
         "no": "raises the transfer",
         "unsettled": "is not shown to change the transfer",
@@ -176,22 +185,79 @@ def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
     share = values(material.removed_share(arm))
     side = _sides(found)
     words = {"below": "lowers", "above": "raises", "across": "is not shown to change"}[side]
-    tail = f", {estimate(share)} of what {REFERENCE} acquires" if share is not None else ""
+    tail = f", a loss of {estimate(share)} of what {REFERENCE} acquires" if share else ""
     if side == "below" and share is not None and share.high < 0.5:
         tail += ": it attenuates the transfer and does not stop it"
     verdict: Verdict = "unsettled" if side == "across" else "partly"
     return Sentence(
-        f"{arm} {words} final test accuracy, by {estimate(found)}{tail}.", verdict, "acquisition"
+        f"{arm} {words} final test accuracy: the difference is {estimate(found)}{tail}.",
+        verdict,
+        "acquisition",
     )
 
 
 def _through(material: Material) -> Iterator[Sentence]:
-    yield Sentence(
-        "Not settled by an experiment: no arm was yoked to the alignment of another, so the part "
-        "of the effect that goes through alignment was not run but can only be modelled.",
-        "unsettled",
-        "mediation",
-    )
+    yield from _by_experiment(material)
+    yield from _by_model(material)
+    yield from _by_accounting(material)
+
+
+def _by_experiment(material: Material) -> Iterator[Sentence]:
+    for world in material.cross_worlds:
+        share, part = values(world.proportion), values(world.indirect_1)
+        if share is None or part is None:
+            yield Sentence(f"{world.yoked}: not estimable by experiment.", "unsettled", "mediation")
+            continue
+        verdict: Verdict = "unsettled" if _sides(part) == "across" else "partly"
+        yield Sentence(
+            f"By experiment: of the effect of {world.arm}, moving alignment makes up "
+            f"{_points(part)}, a share of {estimate(share)} (yoked runs).",
+            "yes" if verdict == "partly" and share.low >= STOPPED else verdict,
+            "mediation",
+        )
+    if not material.cross_worlds:
+        yield Sentence(
+            "Not settled by experiment: no arm was yoked to the alignment of another, so the part "
+            "of the effect that goes through alignment was not run and can only be modelled.",
+            "unsettled",
+            "mediation",
+        )
+
+
+def _points(one: Estimate) -> str:
+    """Write a change of accuracy, a fraction, in percentage points."""
+    places = decimals(100 * one.low, 100 * one.high)
+    limits = interval(one.low, one.high, places, 100)
+    return f"{number(100 * one.value, places)} {POINTS} {limits}"
+
+
+def _by_model(material: Material) -> Iterator[Sentence]:
+    for split in material.mediations:
+        share, part = values(split.proportion), values(split.indirect_0)
+        if split.arm not in material.interventions("projection") or not (share and part):
+            continue
+        bounded = math.isfinite(share.high - share.low)
+        size = f"a share of {estimate(share)}" if bounded else "a share without bounds"
+        yield Sentence(
+            f"By model: a run-level mediation puts the part of the effect of {split.arm} that goes "
+            f"through the update's alignment at {_points(part)}, {size}. It assumes no common "
+            "cause and no feedback, and alignment does react to what was learned: a sensitivity "
+            "analysis, not an answer.",
+            "caution",
+            "mediation",
+        )
+
+
+def _by_accounting(material: Material) -> Iterator[Sentence]:
+    for arm, found in zip(material.shown_arms, material.ledgers.shares, strict=True):
+        if arm == REFERENCE and isinstance(found, Estimate):
+            yield Sentence(
+                f"By bookkeeping: in {arm}, the update's component along the trait gradient (the "
+                f"drive) adds up to a share of {estimate(found)} of the drop of the trait loss; "
+                "curvature is the rest. This says where the loss fell, not why.",
+                "caution",
+                "ledger",
+            )
 
 
 def _control(material: Material) -> Iterator[Sentence]:
@@ -232,6 +298,7 @@ def _wrong(material: Material) -> Iterator[Sentence]:
             "caution",
             "study",
         )
+    yield from _levels_differ(material)
     yield from _skewed(material)
     data = material.manifest["study"].get("data", {}).get("name")
     model = material.manifest["study"].get("model", {}).get("class")
@@ -242,6 +309,25 @@ def _wrong(material: Material) -> Iterator[Sentence]:
         "caution",
         "study",
     )
+
+
+def _levels_differ(material: Material) -> Iterator[Sentence]:
+    """Say where the slope within runs and that between arms exclude each other."""
+    for predictor in ("cos_gradient", "cos_update"):
+        found = {
+            level: material.find(
+                "step_slope", level, outcome="gain", predictor=predictor, split="levels"
+            )
+            for level in ("within_run", "between_arms")
+        }
+        within, between = values(found["within_run"]), values(found["between_arms"])
+        if within and between and (within.high < between.low or between.high < within.low):
+            yield Sentence(
+                f"The slope of gain on {predictor} is {estimate(within)} nats per unit within runs "
+                f"but {estimate(between)} between arms: they cannot both be the causal one.",
+                "caution",
+                "mixed",
+            )
 
 
 def _skewed(material: Material) -> Iterator[Sentence]:

@@ -20,7 +20,7 @@ from sublim_causal.analysis.ratios import ratio_of_sums
 if TYPE_CHECKING:
     from sublim_causal.report.material import Material
 
-UNDECLARED = "not declared in the plan: added by the report"
+UNDECLARED = "added by the report, beside what the plan declares"
 
 
 def undeclared(result: Result) -> Result:
@@ -155,16 +155,31 @@ def mediations(material: Material, reference: str) -> tuple[Mediation, ...]:
 
 
 def cross_worlds(material: Material, reference: str) -> tuple[CrossWorld, ...]:
-    """Split the effect of the arm that each yoked arm takes its procedure from."""
+    """Split the effect of each arm whose procedure ran at the reference's alignment."""
+    yokes = {arm: material.options(arm) for arm in material.interventions("yoked")}
+
+    def run_by(kind: str, target: str) -> str | None:
+        """Return the arm that ran procedure `kind` at the alignment of `target`."""
+        for arm, options in yokes.items():
+            procedure = options.get("procedure", {"intervention": "projection"})
+            if procedure["intervention"] == kind and options.get("target", reference) == target:
+                return arm
+        return None
+
     found = []
-    for yoked in material.interventions("yoked"):
-        options = material.options(yoked)
-        arm = str(options.get("procedure", "projection"))
-        target = str(options.get("target", reference))
-        if {arm, target} <= set(material.shown_arms) and target == reference:
+    for arm in material.shown_arms:
+        kind = str(material.options(arm)["intervention"])
+        yoked = run_by(kind, reference)
+        if reference in material.shown_arms and yoked and arm not in (reference, *yokes):
+            reverse = run_by(str(material.options(reference)["intervention"]), arm)
             found.append(
                 cross_world(
-                    material.complete, arm=arm, yoked=yoked, baseline=target, level=material.level
+                    material.complete,
+                    arm=arm,
+                    yoked=yoked,
+                    baseline=reference,
+                    reverse=reverse,
+                    level=material.level,
                 )
             )
     return tuple(found)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import string
+from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
 
 from sublim_causal.analysis.estimates import Estimate, Result
 from sublim_causal.report.blocks import Table
-from sublim_causal.report.wording import decimals, interval, number, p_value, scale_of, unit_of
+from sublim_causal.report.material import Material
+from sublim_causal.report.wording import interval, number, p_value, places_of, scale_of, unit_of
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -52,37 +54,57 @@ def estimates_table(
     labels: Sequence[str] | None = None,
     folded: bool = False,
 ) -> Table:
-    """Return a row a result: label, estimate, interval, p, method, seeds, what to know."""
+    """Return a row a result: label, estimate, interval, p, method, seeds, what to know.
+
+    Notes stand below the table, and rows refer to them by letter.
+    """
+    levels = {one.level for one in results if isinstance(one, Estimate)}
+    heading = f"{100 * levels.pop():g} % interval" if len(levels) == 1 else "interval"
+    letters = dict(
+        zip(dict.fromkeys(note for one in results for note in _notes(one)), _LETTERS, strict=False)
+    )
     names = labels or [one.estimand.name for one in results]
     rows = [
-        _row(label, one, results[0].level if isinstance(results[0], Estimate) else None)
+        {"": label, **_row(one, heading), "notes": ", ".join(letters[n] for n in _notes(one))}
         for label, one in zip(names, results, strict=True)
     ]
-    shown = pd.DataFrame(rows)
+    shown = pd.DataFrame(rows).fillna("")
     empty = [column for column in shown if not shown[column].str.strip().any()]
     return Table(
         name=name,
         caption=caption,
         shown=shown.drop(columns=empty),
         frame=pd.DataFrame([one.tidy() for one in results]),
+        notes=tuple(f"{letter}: {note}." for note, letter in letters.items()),
         folded=folded,
     )
 
 
-def _row(label: str, one: Result, level: float | None) -> dict[str, str]:
+def declared_table(material: Material, name: str, methods: Collection[str]) -> Iterator[Table]:
+    """Yield a table of what the plan declares by `methods`, if it declares any."""
+    found = [one for method in methods for one in material.declared(method)]
+    if found:
+        yield estimates_table(name, "Declared in the plan.", found)
+
+
+_LETTERS = [*string.ascii_lowercase, *(2 * letter for letter in string.ascii_lowercase)]
+
+
+def _notes(one: Result) -> tuple[str, ...]:
+    return one.warnings if isinstance(one, Estimate) else (one.reason,)
+
+
+def _row(one: Result, heading: str) -> dict[str, str]:
     if not isinstance(one, Estimate):
-        return dict.fromkeys(
-            ("", "estimate", "interval", "p", "p adjusted", "method", "seeds"), ""
-        ) | {"": label, "estimate": "not estimable", "notes": one.reason}
+        return {"estimate": "not estimable"}
     scale = scale_of(one)
-    places = decimals(scale * one.low, scale * one.high)
+    places = places_of(one)
+    limits = interval(one.low, one.high, places, scale)
     return {
-        "": label,
         "estimate": number(scale * one.value, places) + unit_of(one).replace("percentage ", ""),
-        "interval": f"{interval(one.low, one.high, places, scale)} ({100 * one.level:g} %)",
+        heading: limits if heading != "interval" else f"{limits} ({100 * one.level:g} %)",
         "p": p_value(one.p_value),
         "p adjusted": p_value(one.diagnostics.get("p_adjusted")),
         "method": one.method,
         "seeds": f"{one.n_seeds}" + (f" ({one.n_dropped} left out)" if one.n_dropped else ""),
-        "notes": "; ".join(one.warnings),
     }

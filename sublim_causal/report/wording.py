@@ -14,10 +14,14 @@ FRACTIONS = ("(fraction)", "share_positive of", "reliability")
 
 def decimals(low: float, high: float) -> int:
     """Return how many decimals tell the ends of an interval apart by two digits."""
-    width = abs(high - low)
-    if not math.isfinite(width) or width == 0:
-        return 3
-    return min(max(1 - math.floor(math.log10(width)), 0), 8)
+    return significant(high - low)
+
+
+def significant(value: float) -> int:
+    """Return how many decimals show two digits of `value`."""
+    if not math.isfinite(value) or value == 0:
+        return 0
+    return min(max(1 - math.floor(math.log10(abs(value))), 0), 8)
 
 
 def number(value: float, places: int) -> str:
@@ -45,6 +49,14 @@ def scale_of(result: Result) -> float:
     return 100.0 if not is_slope and any(mark in outcome for mark in FRACTIONS) else 1.0
 
 
+def places_of(result: Estimate) -> int:
+    """Return the decimals that `result` supports, in the unit that is shown."""
+    scale = scale_of(result)
+    if math.isfinite(result.high - result.low) and result.high > result.low:
+        return decimals(scale * result.low, scale * result.high)
+    return significant(scale * result.value) if scale * result.value % 1 else 0
+
+
 def unit_of(result: Result) -> str:
     """Return the unit that `estimate` writes behind the value."""
     if scale_of(result) == 1.0:
@@ -55,7 +67,7 @@ def unit_of(result: Result) -> str:
 def estimate(result: Estimate, *, unit: bool = True) -> str:
     """Write value, unit and interval: ``-38.2 percentage points [-42.7, -33.7]``."""
     scale = scale_of(result)
-    places = decimals(scale * result.low, scale * result.high)
+    places = places_of(result)
     value = number(scale * result.value, places)
     tail = unit_of(result) if unit else ""
     if result.low == result.high:

@@ -131,7 +131,7 @@ def ledger_panels(entries: Mapping[str, Mapping[str, Curve]]) -> Figure:
         "remainder": Look("#D55E00", (0, (1.2, 1.2)), "^"),
     }
     arms = list(next(iter(entries.values())))
-    figure, axes = grid(len(arms))
+    figure, axes = grid(len(arms), share=False)
     handles: Sequence[Line2D] = ()
     for ax, arm in zip(axes, arms, strict=True):
         zero_line(ax)

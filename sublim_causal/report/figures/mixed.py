@@ -59,10 +59,12 @@ def influence(left_out: pd.Series, value: float, low: float, high: float, label:
         ax.annotate(
             f"seed {left_out.index[place]}",
             (places[place], values[place]),
-            xytext=(4 if place < 0.8 * len(values) else -4, 5),
+            xytext=(5 if place < 0.8 * len(values) else -5, 7 if values[place] > value else -12),
             ha="left" if place < 0.8 * len(values) else "right",
             textcoords="offset points",
             fontsize=8,
+            zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
         )
     ax.set(xlabel="seed left out, in order", ylabel=label)
     figure.legend(loc="outside upper left", ncols=3, columnspacing=1.0)

@@ -19,7 +19,7 @@ from sublim_causal.report.figures.style import INK, looks, new_figure, zero_line
 
 def path_diagram(arm: str, outcome: str, arrows: Mapping[str, str]) -> Figure:
     """Draw arm, alignment and outcome with a text on each arrow: keys alpha, beta, direct."""
-    figure = new_figure(height=2.7)
+    figure = new_figure(height=2.4)
     ax = figure.subplots()
     ax.set(xlim=(0, 10), ylim=(0, 6))
     ax.axis("off")
@@ -36,8 +36,8 @@ def path_diagram(arm: str, outcome: str, arrows: Mapping[str, str]) -> Figure:
             bbox={"boxstyle": "round,pad=0.45", "facecolor": "white", "edgecolor": INK},
         )
     left, top, right = places.values()
-    _arrow(ax, left, top, arrows["alpha"], (1.9, 3.6), "center")
-    _arrow(ax, top, right, arrows["beta"], (8.1, 3.6), "center")
+    _arrow(ax, left, top, arrows["alpha"], (2.9, 3.5), "right")
+    _arrow(ax, top, right, arrows["beta"], (7.1, 3.5), "left")
     _arrow(ax, left, right, arrows["direct"], (5.0, 1.75), "center")
     return figure
 

@@ -94,12 +94,12 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
     return figure
 
 
-def grid(count: int, *, columns: int = 2, cell: tuple[float, float] = (2.3, 1.75)) -> Any:
-    """Return a figure and `count` axes in rows, with shared scales."""
-    columns = min(columns, count)
+def grid(count: int, *, share: bool = True) -> Any:
+    """Return a figure and `count` axes in rows of two, with shared scales unless not `share`."""
+    columns, cell = min(2, count), (2.3, 1.75)
     rows = -(-count // columns)
     figure = new_figure(max(columns * cell[0], WIDTH), max(rows * cell[1], 2.2) + 0.25)
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=share, squeeze=False)
     for ax in axes.flat[count:]:
         ax.remove()
     for i in range(count, rows * columns):  # the panel above an empty place carries the labels

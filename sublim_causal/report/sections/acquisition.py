@@ -11,7 +11,8 @@ from sublim_causal.report.figures.runs import Bar, every_seed, forest
 from sublim_causal.report.figures.style import looks
 from sublim_causal.report.material import REFERENCE, Material, values
 from sublim_causal.report.sections.glance import arm_mean
-from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.tables import declared_table, estimates_table
+from sublim_causal.report.wording import MINUS
 
 TITLE = "Acquisition of the trait"
 
@@ -45,6 +46,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         every_seed(material.complete, material.shown_arms, means, "final test accuracy (%)"),
     )
     yield from _contrasts(material)
+    yield from declared_table(material, "retained", ["retained_share"])
 
 
 def _contrasts(material: Material) -> Iterator[Block]:
@@ -100,4 +102,5 @@ def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar
 
 
 def _label(result: Result) -> str:
-    return f"{result.estimand.contrast}, {result.estimand.outcome}"
+    outcome = result.estimand.outcome.split(" (")[0]
+    return f"{outcome}, {result.estimand.contrast.replace(' - ', f' {MINUS} ')}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sublim_causal.analysis.estimates import Result
-from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
+import pandas as pd
+
+from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.material import DRAWN_SEEDS, Material
-from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.wording import estimate, p_value
 
 TITLE = "Alignment through training"
 COSINES = {
@@ -70,13 +72,32 @@ def _early_and_late(material: Material) -> Iterator[Block]:
         "seed. A share is tested against one half, a mean or difference against 0."
     )
     for column in dict.fromkeys(_field(material, one, "outcome") for one in found):
-        rows = [one for one in found if _field(material, one, "outcome") == column]
-        yield estimates_table(
-            f"alignment_{column}",
-            f"{column}, early against late.",
-            rows,
-            labels=[_label(material, one) for one in rows],
+        yield _windows(
+            material, column, [one for one in found if _field(material, one, "outcome") == column]
         )
+
+
+def _windows(material: Material, column: str, found: Sequence[Result]) -> Table:
+    """Return a row a quantity and arm, a column a window."""
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for one in found:
+        kind, window = (_field(material, one, name) for name in ("summary", "window"))
+        row = cells.setdefault((kind, one.estimand.contrast.removeprefix("arm ")), {})
+        row[f"{window} (p)" if " - " in window else window] = _cell(one)
+    shown = [{"": f"{arm}: {_KINDS.get(kind, kind)}", **row} for (kind, arm), row in cells.items()]
+    return Table(
+        f"alignment_{column}",
+        f"{column}, early against late, with {100 * material.level:g} % intervals.",
+        pd.DataFrame(shown).fillna(""),
+        pd.DataFrame([one.tidy() for one in found]),
+    )
+
+
+def _cell(one: Result) -> str:
+    if not isinstance(one, Estimate):
+        return f"not estimable: {one.reason}"
+    p = f" ({p_value(one.p_value)})" if " - " in one.estimand.outcome.split(", ")[-1] else ""
+    return estimate(one).replace("percentage ", "") + p
 
 
 def _field(material: Material, result: Result, name: str) -> str:
@@ -84,9 +105,3 @@ def _field(material: Material, result: Result, name: str) -> str:
 
 
 _KINDS = {"share_positive": "share of steps above 0", "mean": "mean over steps"}
-
-
-def _label(material: Material, result: Result) -> str:
-    kind, window = (_field(material, result, name) for name in ("summary", "window"))
-    arm = result.estimand.contrast.removeprefix("arm ")
-    return f"{arm}, {window}: {_KINDS.get(kind, kind)}"

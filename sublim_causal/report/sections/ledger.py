@@ -15,11 +15,13 @@ from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import looks
 from sublim_causal.report.material import REFERENCE, Curve, Material
 from sublim_causal.report.supplement import undeclared
-from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import MINUS
 from sublim_causal.store.tables import read_table
 
 TITLE = "The ledger"
+METHODS = ("explained_share", "ledger_difference", "drive_factors")
+"""Methods of a plan whose results stand in this section."""
 
 
 def ledger(material: Material) -> Section:
@@ -37,7 +39,8 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield Picture(
         "ledger",
         f"Gain, drive and remainder summed from the start, an arm a panel: means over seeds with "
-        f"pointwise {level} bands. Below 0 the trait loss has risen.",
+        f"pointwise {level} bands. Below 0 the trait loss has risen. Panels have their own "
+        "scales.",
         ledger_panels(_cumulative(material)),
     )
     totals = [one for one in material.ledgers.totals if isinstance(one, Estimate)]
@@ -53,6 +56,7 @@ def _blocks(material: Material) -> Iterator[Block]:
             f"Drop of the trait loss over a whole run, by arm, with {level} intervals over seeds.",
             forest(bars, "summed gain (nats)"),
         )
+    yield from declared_table(material, "ledger_declared", METHODS)
     yield _shares(material)
     yield from _splits(material)
     yield from _layers(material)
@@ -79,7 +83,7 @@ def _shares(material: Material) -> Block:
     return estimates_table(
         "ledger_shares",
         "Share of the summed gain that drive adds up to: a ratio of sums over seeds (1: all of "
-        "it). Where the loss hardly changes the ratio has no bounds. Not declared in the plan.",
+        "it). Where the loss hardly changes the ratio has no bounds. Added by the report.",
         found,
         labels=labels,
     )
@@ -97,7 +101,7 @@ def _splits(material: Material) -> Iterator[Block]:
     yield estimates_table(
         "ledger_differences",
         "Arm differences of the summed gain, split exactly into drive and remainder, in nats, "
-        "paired by seed. Not declared in the plan.",
+        "paired by seed. Added by the report.",
         parts,
         labels=[
             f"{one.estimand.outcome.split(' ')[0].removeprefix('sum_')}, "
@@ -126,7 +130,7 @@ def _layers(material: Material) -> Iterator[Block]:
     yield estimates_table(
         "ledger_layers",
         "Share of the summed gain that each layer's drive adds up to; an arm's layers add up to "
-        "its share above. Not declared in the plan.",
+        "its share above. Added by the report.",
         estimated,
         labels=[one.estimand.name.removeprefix("share_drive_") for one in estimated],
     )

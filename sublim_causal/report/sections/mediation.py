@@ -33,16 +33,31 @@ from sublim_causal.report.figures.paths import (
 )
 from sublim_causal.report.material import REFERENCE, Material
 from sublim_causal.report.supplement import doses, undeclared
-from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import decimals, interval, number, p_value
 
 TITLE = "Mediation and instruments"
+METHODS = (
+    "cross_world",
+    "controlled_direct",
+    "clamp_error",
+    "mediation",
+    "mediation_sensitivity",
+    "dose_trend",
+    "dose_effect",
+    "two_stage",
+    "anderson_rubin",
+    "wald_by_dose",
+    "direct_dose_effect",
+)
+"""Methods of a plan whose results stand in this section."""
 
 
 def mediation(material: Material) -> Section:
     """Return the section ``mediation``."""
     blocks: list[Block] = []
     estimates: list[Result] = []
+    blocks += declared_table(material, "mediation_declared", METHODS)
     for part in (_yoked, _run_level, _doses):
         found = part(material)
         blocks += found.blocks
@@ -67,7 +82,7 @@ def _yoked(material: Material) -> Section:
     table = estimates_table(
         "cross_world",
         "By experiment: parts of the effect from yoked runs, paired by seed, without assuming "
-        "that nothing confounds alignment and outcome. Not declared in the plan.",
+        "that nothing confounds alignment and outcome. Added by the report.",
         found,
         labels=[one.estimand.sentence.rstrip(".") for one in found],
     )
@@ -100,28 +115,25 @@ def _run_level(material: Material) -> Section:
         *(picture for split in splits if (picture := _paths(split))),
         estimates_table(
             "mediation",
-            "Run-level mediation. Not declared in the plan.",
-            found,
-            labels=[_mediation_label(one, split) for split in splits for one in split.results()],
+            "Run-level mediation: accuracy as a fraction, alignment as a cosine. Added by the "
+            "report.",
+            [undeclared(getattr(split, name)) for split in splits for name in _PARTS],
+            labels=[f"{split.arm}: {text}" for split in splits for text in _PARTS.values()],
         ),
         *_sensitivity(material, splits),
     ]
     return _part(blocks, found)
 
 
-def _mediation_label(one: Result, split: Mediation) -> str:
-    part = one.estimand.name.removesuffix(f"_{split.arm}").replace("_", " ")
-    return f"{split.arm}: {_PARTS.get(part, part)}"
-
-
 _PARTS = {
+    "total": "total effect",
     "alpha": "effect on alignment",
     "beta": "slope of accuracy on alignment",
-    "indirect 0": "indirect, NIE(0)",
-    "indirect 1": "indirect, NIE(1)",
-    "direct 0": "direct, NDE(0)",
-    "direct 1": "direct, NDE(1)",
+    "indirect_0": "indirect effect",
+    "direct_0": "direct effect",
+    "proportion": "indirect / total",
 }
+"""What the table shows; without interaction the other parts repeat these."""
 
 
 def _paths(split: Mediation) -> Picture | None:
@@ -243,7 +255,7 @@ def _dose(material: Material, space: str, strengths: Mapping[str, float]) -> Sec
         estimates_table(
             f"dose_{space}",
             f"Dose-response and instruments, {space} space: effects are in accuracy (fraction) per "
-            "unit of cosine. Not declared in the plan.",
+            "unit of cosine. Added by the report.",
             found,
             labels=[*named],
         )

@@ -18,11 +18,13 @@ from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, 
 from sublim_causal.report.figures.mixed import influence, normal_quantiles, residuals
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
-from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import p_value
+from sublim_causal.report.tables import declared_table, estimates_table
+from sublim_causal.report.wording import decimals, interval, number, p_value, significant
 
 TITLE = "Gains and alignment: mixed-effects models"
 UNITS = {"gain": "nats", "accuracy_gain": "fraction"}
+METHODS = ("mixed_model", "mundlak", "corrected_slope", "reliability")
+"""Further methods of a plan whose results stand in this section."""
 EXAMPLE = ("gain", "cos_update")
 """Outcome and predictor of the model that is shown in full, where the plan declares it."""
 
@@ -44,6 +46,7 @@ def mixed(material: Material) -> Section:
 
 def _blocks(material: Material) -> Iterator[Block]:
     found = material.declared("step_slope")
+    yield from declared_table(material, "mixed_declared", METHODS)
     if not found:
         yield Missing(
             "The plan declares no per-step slope (method step_slope).",
@@ -63,9 +66,11 @@ def _blocks(material: Material) -> Iterator[Block]:
         "seeds; only what lies between arms was assigned by design."
     )
     pairs = [*dict.fromkeys(_pair(material, one) for one in found)]
-    for pair in pairs:
-        rows = [one for one in found if _pair(material, one) == pair]
-        yield from _slopes(material, pair, rows)
+    by_pair = {pair: [one for one in found if _pair(material, one) == pair] for pair in pairs}
+    for pair, rows in by_pair.items():
+        yield from _slope_picture(material, pair, rows)
+    for pair, rows in by_pair.items():
+        yield _slope_table(material, pair, rows)
     yield from _levels(material, pairs)
     chosen = next((pair for pair in pairs if (pair.outcome, pair.predictor) == EXAMPLE), pairs[0])
     yield from _in_full(material, chosen)
@@ -76,12 +81,11 @@ def _pair(material: Material, result: Result) -> _Pair:
     return _Pair(str(getattr(declared, "outcome", "")), str(getattr(declared, "predictor", "")))
 
 
-def _slopes(material: Material, pair: _Pair, rows: Sequence[Result]) -> Iterator[Block]:
-    labels = [_label(material, pair, one) for one in rows]
+def _slope_picture(material: Material, pair: _Pair, rows: Sequence[Result]) -> Iterator[Block]:
     bars = [
         Bar(label, one.value, one.low, one.high)
-        for label, one in zip(labels, rows, strict=True)
-        if isinstance(one, Estimate) and "between" not in label
+        for one in rows
+        if isinstance(one, Estimate) and "between" not in (label := _label(material, pair, one))
     ]
     if bars:
         yield Picture(
@@ -90,11 +94,14 @@ def _slopes(material: Material, pair: _Pair, rows: Sequence[Result]) -> Iterator
             "and between seeds are in the table.",
             forest(bars, f"{UNITS.get(pair.outcome, '')} per unit of {pair.predictor}"),
         )
-    yield estimates_table(
+
+
+def _slope_table(material: Material, pair: _Pair, rows: Sequence[Result]) -> Table:
+    return estimates_table(
         f"slopes_{pair.outcome}_{pair.predictor}",
         f"Slopes of {pair.text}, {UNITS.get(pair.outcome, '')} per unit of cosine.",
         rows,
-        labels=labels,
+        labels=[_label(material, pair, one) for one in rows],
     )
 
 
@@ -126,7 +133,7 @@ def _levels(material: Material, pairs: Sequence[_Pair]) -> Iterator[Block]:
     yield Table(
         "levels",
         "Within runs, between arms, between seeds: a small p says that the slopes differ, so that "
-        "none of them can stand for the causal one without an argument. Not declared in the plan.",
+        "none of them can stand for the causal one without an argument. Added by the report.",
         frame,
         frame,
     )
@@ -177,14 +184,13 @@ def _in_full(material: Material, pair: _Pair) -> Iterator[Block]:
 
 def _coefficients(fit: MixedFit, level: float) -> Table:
     frame = fit.tidy(level)
+    places = [decimals(low, high) for low, high in zip(frame["low"], frame["high"], strict=True)]
+    limits = zip(frame["low"], frame["high"], places, strict=True)
     shown = pd.DataFrame(
         {
             "coefficient": frame["term"],
-            "estimate": [f"{v:.4g}" for v in frame["estimate"]],
-            f"{100 * level:g} % interval (CR2)": [
-                f"[{low:.4g}, {high:.4g}]"
-                for low, high in zip(frame["low"], frame["high"], strict=True)
-            ],
+            "estimate": [number(v, n) for v, n in zip(frame["estimate"], places, strict=True)],
+            f"{100 * level:g} % interval (CR2)": [interval(*ends) for ends in limits],
             "df": [f"{v:.1f}" for v in frame["df"]],
             "p": [p_value(v) for v in frame["p_value"]],
         }
@@ -217,7 +223,13 @@ def _components(fit: MixedFit) -> Table:
                 continue
             what = f"correlation of {row['term1']} and {row['term2']}"
             value = row["value"] / scale
-        shown.append({"group": row["group"], "term": what, "sd or correlation": f"{value:.3g}"})
+        shown.append(
+            {
+                "group": row["group"],
+                "term": what,
+                "sd or correlation": number(value, significant(value) + 1),
+            }
+        )
     return Table(
         "mixed_components",
         "Variance components, as standard deviations and correlations.",
