@@ -23,6 +23,7 @@ from sublim_causal.analysis.methods import METHODS
 from sublim_causal.analysis.plan import Plan, load_plan
 from sublim_causal.analysis.record import Record, read_record
 from sublim_causal.analysis.results import Results
+from sublim_causal.analysis.verdicts import judge
 from sublim_causal.errors import DataError, RequestError
 
 Progress = Callable[[int, int, str], None]
@@ -66,6 +67,7 @@ def analyse(
         said(done, len(plan.estimands), declared.name)
         parts.append((declared, _estimate(record, declared, plan)))
     said(len(parts), len(parts), "")
+    results = _adjusted(record, plan, parts)
     return Results(
         plan=plan.name,
         plan_digest=plan.digest,
@@ -76,7 +78,8 @@ def analyse(
         n_seeds=record.n_seeds,
         statuses=record.statuses(),
         version=_version(),
-        results=_adjusted(record, plan, parts),
+        results=results,
+        verdicts=judge(plan.claims, results, plan.estimands),
     )
 
 

@@ -43,6 +43,7 @@ from sublim_causal.analysis.method import Method, absent
 from sublim_causal.analysis.mixed import fit_mixed
 from sublim_causal.analysis.products import finite_columns
 from sublim_causal.analysis.record import Record
+from sublim_causal.analysis.replication import REPLICATION_METHODS
 from sublim_causal.analysis.slopes import (
     LEVELS,
     Split,
@@ -398,4 +399,5 @@ METHODS: Mapping[str, Method] = {
     **LEDGER_METHODS,
     **DOSE_METHODS,
     **EFFECT_METHODS,
+    **REPLICATION_METHODS,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from pydantic import Field, SerializeAsAny
 from sublim_causal.analysis.bootstrap import N_BOOT
 from sublim_causal.analysis.declaration import Declared, Frozen, Name
 from sublim_causal.analysis.methods import METHODS
+from sublim_causal.analysis.verdicts import Claim, validate_claims
 from sublim_causal.declared import find_declared, read_toml, validate_declared
 from sublim_causal.errors import RequestError, nearest
 
@@ -35,6 +36,8 @@ class Plan(Frozen):
     """How each family's p-values are adjusted."""
     estimands: tuple[SerializeAsAny[Declared], ...] = Field(min_length=1)
     """The estimands, in the order of the report."""
+    claims: tuple[Claim, ...] = ()
+    """The claims on which a verdict is given."""
 
     @property
     def digest(self) -> str:
@@ -63,7 +66,7 @@ def load_plan(name: str | Path = "primary") -> Plan:
 def parse_plan(table: Mapping[str, Any]) -> Plan:
     """Validate a plan given as nested dictionaries; see `load_plan`.
 
-    In the file an estimand is a table ``[[estimand]]``.
+    In the file an estimand is a table ``[[estimand]]`` and a claim a table ``[[claim]]``.
 
     Raises
     ------
@@ -71,20 +74,30 @@ def parse_plan(table: Mapping[str, Any]) -> Plan:
         If a field is wrong.
     """
     rest = dict(table)
-    entries = rest.pop("estimand", [])
-    if not isinstance(entries, list):
-        raise RequestError("estimand", entries, "tables, each headed [[estimand]]")
-    estimands = tuple(_declared(entry, f"estimand[{i}]") for i, entry in enumerate(entries))
-    plan = validate_declared(Plan, {**rest, "estimands": estimands}, "")
+    estimands = tuple(_declared(entry, where) for where, entry in _tables(rest, "estimand"))
+    claims = tuple(
+        validate_declared(Claim, entry, where) for where, entry in _tables(rest, "claim")
+    )
+    plan = validate_declared(Plan, {**rest, "estimands": estimands, "claims": claims}, "")
     _check_names(plan)
     _check_families(plan)
+    validate_claims(plan.claims, plan.estimands)
     return plan
 
 
-def _declared(entry: Any, where: str) -> Declared:
+def _tables(rest: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+    """Take the tables ``[[key]]`` out of `rest`, each with its path."""
+    entries = rest.pop(key, [])
+    if not isinstance(entries, list):
+        raise RequestError(key, entries, f"tables, each headed [[{key}]]")
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise RequestError(f"{key}[{i}]", entry, f"a table, headed [[{key}]]")
+        yield f"{key}[{i}]", entry
+
+
+def _declared(entry: Mapping[str, Any], where: str) -> Declared:
     """Validate one estimand with the fields of its own method."""
-    if not isinstance(entry, dict):
-        raise RequestError(where, entry, "a table, headed [[estimand]]")
     method = str(entry.get("method", ""))
     if method not in METHODS:
         raise RequestError(f"{where}.method", method, ", ".join(METHODS), nearest(method, METHODS))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.verdicts import ClaimVerdict
 from sublim_causal.store.tables import write_atomically
 
 SCHEMA = "sublim_causal.results/1"
@@ -41,6 +42,8 @@ class Results:
         Version of this package.
     results : tuple of Estimate or NotEstimable
         In the plan's order.
+    verdicts : tuple of ClaimVerdict
+        On the plan's claims, in its order.
     """
 
     plan: str
@@ -53,6 +56,7 @@ class Results:
     statuses: Mapping[str, int]
     version: str
     results: tuple[Result, ...]
+    verdicts: tuple[ClaimVerdict, ...] = ()
 
     def __getitem__(self, name: str) -> Result:
         """Return the result called `name`.
@@ -73,9 +77,14 @@ class Results:
         rows = [{**one.tidy(), "plan_digest": self.plan_digest} for one in self.results]
         return pd.DataFrame(rows)
 
+    def tidy_verdicts(self) -> pd.DataFrame:
+        """Return one row a claim and condition, with the verdict and the numbers behind it."""
+        return pd.DataFrame([row for one in self.verdicts for row in one.tidy()])
+
     def to_json(self) -> str:
         """Return deterministic JSON; infinite limits are ``"inf"`` and ``"-inf"``, NaN is null."""
-        head = {key: value for key, value in vars(self).items() if key != "results"}
+        rows = ("results", "verdicts")
+        head = {key: value for key, value in vars(self).items() if key not in rows}
         body = [
             {
                 **one.tidy(),
@@ -88,7 +97,16 @@ class Results:
             }
             for one in self.results
         ]
-        document = {"schema": SCHEMA, **head, "results": body}
+        claims = [
+            {
+                "name": one.name,
+                "sentence": one.sentence,
+                "verdict": one.verdict,
+                "conditions": [finding.tidy() for finding in one.findings],
+            }
+            for one in self.verdicts
+        ]
+        document = {"schema": SCHEMA, **head, "results": body, "verdicts": claims}
         return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def write(self, path: Path) -> Path:
@@ -97,7 +115,7 @@ class Results:
         return path
 
     def table(self) -> str:
-        """Return the results as plain text: a row each, then the notes they carry."""
+        """Return the results as plain text: a row each, then the verdicts, then the notes."""
         header = (
             "estimand",
             "estimate",
@@ -116,8 +134,21 @@ class Results:
         state = ", ".join(f"{n} {status}" for status, n in self.statuses.items())
         title = f"run {self.run}: {self.n_seeds} seeds, replicates: {state}"
         return "\n".join(
-            [title, f"plan {self.plan} ({self.plan_digest})", "", *lines, *self._notes()]
+            [
+                title,
+                f"plan {self.plan} ({self.plan_digest})",
+                "",
+                *lines,
+                *self._claims(),
+                *self._notes(),
+            ]
         )
+
+    def _claims(self) -> Iterator[str]:
+        """The verdicts, each with what it rests on."""
+        for one in self.verdicts:
+            yield from ("", one.summary(), f"  {one.sentence}")
+            yield from (f"  - {finding.summary()}" for finding in one.findings)
 
     def _notes(self) -> Iterator[str]:
         """Each distinct note once, with the results that carry it."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from sublim_causal.analysis.anderson_rubin import anderson_rubin
@@ -22,96 +20,7 @@ from sublim_causal.analysis.mediation import mediate
 from sublim_causal.analysis.methods import METHODS
 from sublim_causal.analysis.plan import load_plan, parse_plan
 from sublim_causal.analysis.record import Record
-
-SLOPE, DIRECT, START = 4.0, -0.05, 0.1
-N_SEEDS, N_STEPS = 12, 8
-STUDY: dict[str, dict[str, Any]] = {
-    "baseline": {"intervention": "baseline"},
-    "projection": {"intervention": "projection"},
-    "yoked": {"intervention": "yoked", "target": "baseline"},
-    "reverse": {"intervention": "yoked", "target": "projection"},
-    "half": {"intervention": "projection", "space": "update", "strength": 0.5},
-    "whole": {"intervention": "projection", "space": "update"},
-    "double": {"intervention": "projection", "space": "update", "strength": 2.0},
-    "always": {"intervention": "projection", "space": "update", "when": "always"},
-}
-MOVES = {
-    "baseline": 0.0,
-    "projection": -0.06,
-    "yoked": 0.0,
-    "reverse": -0.06,
-    "half": -0.02,
-    "whole": -0.04,
-    "double": -0.08,
-    "always": -0.05,
-}
-
-
-def steps_of(replicates: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Steps whose update alignment averages exactly to that of the run."""
-    rows = []
-    wobble = rng.standard_normal((N_SEEDS, N_STEPS))
-    wobble -= wobble.mean(axis=1, keepdims=True)
-    for run in replicates.itertuples():
-        cosine = run.mean_cos_update + 0.01 * wobble[run.seed]
-        drive = cosine * 0.5 * 0.2
-        rows.append(
-            pd.DataFrame(
-                {
-                    "seed": run.seed,
-                    "arm": run.arm,
-                    "step": np.arange(N_STEPS),
-                    "epoch": np.arange(N_STEPS) // 4,
-                    "cos_update": cosine,
-                    "norm_trait": 0.5,
-                    "norm_update": 0.2,
-                    "drive": drive,
-                    "drive_end": 0.9 * drive,
-                    "gain": 0.95 * drive,
-                }
-            )
-        )
-    return pd.concat(rows, ignore_index=True)
-
-
-def make_record(arms: Sequence[str] = tuple(STUDY), *, layers: bool = False) -> Record:
-    rng = np.random.default_rng(7)
-    own = 0.05 + 0.005 * rng.standard_normal(N_SEEDS)
-    rows = []
-    for arm, move in MOVES.items():
-        m = own + move * (1 + 0.1 * rng.standard_normal(N_SEEDS))
-        m = own if arm == "yoked" else m
-        noise = 0.002 * rng.standard_normal(N_SEEDS)
-        y = 0.4 + DIRECT * (arm in ("projection", "yoked")) + SLOPE * m + noise
-        rows.append(
-            pd.DataFrame(
-                {
-                    "seed": np.arange(N_SEEDS),
-                    "arm": arm,
-                    "status": "complete",
-                    "reason": "",
-                    "reference_accuracy": START,
-                    "final_accuracy": y,
-                    "mean_cos_update": m,
-                }
-            )
-        )
-    replicates = pd.concat(rows, ignore_index=True)
-    replicates = replicates[replicates["arm"].isin(arms)].reset_index(drop=True)
-    steps = steps_of(replicates, rng)
-    halves = [
-        steps[["seed", "arm", "step"]].assign(layer=name, drive=share * steps["drive"])
-        for name, share in (("0", 0.25), ("2", 0.75))
-    ]
-    return Record(
-        name="mine",
-        run_id="0" * 32,
-        arms=tuple(arm for arm in STUDY if arm in arms),
-        replicates=replicates,
-        steps=steps,
-        layers=pd.concat(halves, ignore_index=True) if layers else pd.DataFrame(),
-        interventions=STUDY,
-    )
+from tests.analysis.small import DIRECT, N_SEEDS, N_STEPS, SLOPE, START, STUDY, make_record
 
 
 @pytest.fixture(scope="module")
