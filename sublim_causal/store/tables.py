@@ -7,6 +7,8 @@ commits it: readers see the files of committed blocks only.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,6 +25,8 @@ from sublim_causal.errors import RunError
 from sublim_causal.store.schema import TABLES, arrow_schema
 
 COMMIT_TABLE = "replicates"
+DIGESTS = b"sublim_causal.digests"
+"""Key in the metadata of a commit under which the block's other files stand with their hashes."""
 
 
 def _file(run: Path, table: str, arm: str, block: str) -> Path:
@@ -54,12 +58,18 @@ def _sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
-def _encode(table: str, frame: pd.DataFrame) -> bytes:
+def _encode(table: str, frame: pd.DataFrame, digests: Mapping[str, str] | None = None) -> bytes:
     schema = arrow_schema(table)
+    if digests:
+        schema = schema.with_metadata({**(schema.metadata or {}), DIGESTS: json.dumps(digests)})
     content = pa.Table.from_pandas(frame.loc[:, schema.names], schema=schema, preserve_index=False)
     buffer = pa.BufferOutputStream()
-    pq.write_table(content, buffer, compression="zstd")
+    pq.write_table(content, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue().to_pybytes()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def write_block(run: Path, block: str, arm: str, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -86,8 +96,9 @@ def write_block(run: Path, block: str, arm: str, tables: Mapping[str, pd.DataFra
     OSError
         If a file cannot be written.
     """
-    content = {name: _encode(name, frame) for name, frame in tables.items()}
-    commit = content.pop(COMMIT_TABLE)
+    content = {name: _encode(name, tables[name]) for name in tables if name != COMMIT_TABLE}
+    digests = {name: _digest(data) for name, data in content.items()}
+    commit = _encode(COMMIT_TABLE, tables[COMMIT_TABLE], digests)
     remove_block(run, arm, block)
     try:
         for name, data in content.items():
@@ -101,23 +112,50 @@ def write_block(run: Path, block: str, arm: str, tables: Mapping[str, pd.DataFra
 def committed(run: Path) -> Iterator[tuple[str, str]]:
     """Yield ``(arm, block)`` of every committed block, sorted."""
     for path in sorted((run / COMMIT_TABLE).glob("arm=*/*.parquet")):
-        yield unquote(path.parent.name.removeprefix("arm=")), path.stem
+        yield block_of(path)
+
+
+def damaged(run: Path) -> dict[Path, str]:
+    """Read every file of the committed blocks; return what is wrong with those that are not whole.
+
+    A commit is read with its page checksums, the other files are compared with the hashes that
+    their commit holds, so that a flipped bit is found as surely as a truncated file.
+    """
+    found = {}
+    for arm, block in committed(run):
+        commit = _file(run, COMMIT_TABLE, arm, block)
+        try:
+            rows = pq.ParquetFile(commit, page_checksum_verification=True).read()
+            digests = json.loads((rows.schema.metadata or {}).get(DIGESTS, b"{}"))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            found[commit] = str(error).splitlines()[0]
+            continue
+        if not rows.schema.equals(arrow_schema(COMMIT_TABLE)):
+            found[commit] = f"it does not have the columns of the table {COMMIT_TABLE!r}"
+        for table, digest in digests.items():
+            path = _file(run, table, arm, block)
+            if not path.exists():
+                found[path] = "it is missing"
+            elif _digest(path.read_bytes()) != digest:
+                found[path] = "its content is not what was written"
+    return found
+
+
+def block_of(path: Path) -> tuple[str, str]:
+    """Return arm and block of a table's file."""
+    return unquote(path.parent.name.removeprefix("arm=")), path.stem
 
 
 def remove_uncommitted(run: Path) -> int:
     """Delete files that a killed run left behind without committing; return how many."""
     keep = set(committed(run))
-    removed = 0
+    orphans = list(run.glob(".*.tmp"))
     for table in TABLES:
-        for path in (run / table).glob("arm=*/*"):
-            arm = unquote(path.parent.name.removeprefix("arm="))
-            if path.suffix != ".parquet" or (arm, path.stem) not in keep:
-                path.unlink(missing_ok=True)
-                removed += 1
-    for path in run.glob(".*.tmp"):
+        files = [*(run / table).glob("arm=*/*.parquet"), *(run / table).glob("arm=*/.*.tmp")]
+        orphans += [path for path in files if path.suffix == ".tmp" or block_of(path) not in keep]
+    for path in orphans:
         path.unlink(missing_ok=True)
-        removed += 1
-    return removed
+    return len(orphans)
 
 
 def remove_block(run: Path, arm: str, block: str) -> None:
@@ -187,6 +225,13 @@ def read_table(
     Raises
     ------
     RunError
-        If there is nothing to read.
+        If there is nothing to read, or a file is damaged.
     """
-    return dataset(run, table, arms=arms, blocks=blocks).to_table(columns=columns).to_pandas()
+    files = dataset(run, table, arms=arms, blocks=blocks)
+    try:
+        return files.to_table(columns=columns).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise RunError(
+            f"{run}: a file of the table {table!r} is damaged ({error})\n"
+            f"remedy: 'sublim-causal status {run}' names it; running the study again repairs it"
+        ) from error

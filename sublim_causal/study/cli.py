@@ -398,6 +398,15 @@ def guarded(command: Callable[[], Any]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return DONE
+    except Exception as error:
+        if not type(error).__module__.startswith("pyarrow"):
+            raise
+        print(
+            f"error: a file of the run is damaged: {error}\n"
+            "remedy: sublim-causal status names it; running the study again repairs it",
+            file=sys.stderr,
+        )
+        return WRONG
     return DONE
 
 

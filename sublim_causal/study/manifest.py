@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sublim_causal.errors import RunError
+from sublim_causal.store.connection import redact
 from sublim_causal.store.manifest import FILE, read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION
 from sublim_causal.study.spec import Study, arm_definition, definition, digest
@@ -71,7 +72,7 @@ def describe(study: Study, device: str, precision: str, engine: str) -> dict[str
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
-        "command": ["sublim-causal", *sys.argv[1:]],
+        "command": [redact(word) for word in ("sublim-causal", *sys.argv[1:])],
         "created": now(),
         "finished": None,
     }

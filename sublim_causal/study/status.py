@@ -1,0 +1,93 @@
+"""How much of a run is there."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from sublim_causal.store.manifest import read_manifest
+from sublim_causal.store.tables import block_of, committed, damaged, read_table
+
+STATES = ("complete", "diverged", "failed")
+REFRESH_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """State of a run directory.
+
+    Attributes
+    ----------
+    name, digest : str
+    finished : str or None
+        When the run was complete, ISO 8601.
+    seeds : int
+        Replicates of each arm.
+    counts : dict of str to Counter
+        Replicates by state, by arm.
+    damaged : dict of Path to str
+        Files that cannot be read, and why; their blocks are not counted.
+    """
+
+    name: str
+    digest: str
+    finished: str | None
+    seeds: int
+    counts: dict[str, Counter[str]]
+    damaged: dict[Path, str]
+
+
+def read_status(run: Path) -> Status:
+    """Read the state of `run`, every file of it.
+
+    Raises
+    ------
+    RunError
+        If `run` is no run directory.
+    """
+    manifest, broken = read_manifest(run), damaged(run)
+    lost = {block_of(path) for path in broken}
+    counts = {arm: Counter[str]() for arm in manifest["study"]["arms"]}
+    for arm in counts:
+        blocks = [block for a, block in committed(run) if a == arm and (a, block) not in lost]
+        if blocks:
+            rows = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=blocks)
+            counts[arm].update(rows["status"])
+    return Status(
+        manifest["name"],
+        manifest["digest"],
+        manifest["finished"],
+        manifest["study"]["seeds"],
+        counts,
+        broken,
+    )
+
+
+def status_table(status: Status) -> Table:
+    """Return replicates by arm and state."""
+    title = f"{status.name}: {status.seeds} seeds, digest {status.digest}"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("arm", *STATES, "missing"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    for arm, count in status.counts.items():
+        row = [count[state] for state in STATES]
+        table.add_row(arm, *map(str, row), str(status.seeds - sum(row)))
+    return table
+
+
+def watch(run: Path, console: Console) -> Status:
+    """Show the state of `run` until it is finished; Ctrl-C ends the watch only."""
+    status = read_status(run)
+    with Live(status_table(status), console=console) as live:
+        while status.finished is None:
+            time.sleep(REFRESH_SECONDS)
+            status = read_status(run)
+            live.update(status_table(status))
+    return status
