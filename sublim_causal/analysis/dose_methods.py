@@ -114,7 +114,10 @@ def _dosed(
         where = studies_with(
             lambda arms: len(set(_strengths(arms, declared.space).values()) - {0.0}) >= least
         )
-        reason = f"the run has {n} strengths in {declared.space} space; at least {least} are needed"
+        reason = (
+            f"strengths of projection in {declared.space} space: {n} in the run, "
+            f"at least {least} needed"
+        )
         return [NotEstimable(whole, reason + where)]
     return estimate(found)
 

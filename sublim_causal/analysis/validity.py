@@ -305,7 +305,10 @@ def _head(n_sim: int) -> Iterator[str]:
 def _matrix(rows: Sequence[Row]) -> Iterator[str]:
     worlds = list(dict.fromkeys(row.world for row in rows))
     cells = {(row.estimator, row.world): row for row in rows}
-    yield "Each cell: bias in units of the interval's half-width, and coverage in %."
+    yield (
+        "Each cell: bias in units of the interval's half-width, and coverage in %. Bold: biased by "
+        "more than a third of the half-width, or covering too little."
+    )
     yield ""
     yield f"| estimator | {' | '.join(worlds)} |"
     yield "| --- |" + " --- |" * len(worlds)

@@ -22,6 +22,7 @@ from pydantic import AfterValidator, Field
 
 from sublim_causal.analysis.declaration import Declared, Frozen, Name
 from sublim_causal.analysis.estimates import Estimate, NotEstimable, Result
+from sublim_causal.analysis.method import studies_with
 from sublim_causal.errors import RequestError, nearest
 
 Outcome = Literal["holds", "fails", "open"]
@@ -219,15 +220,18 @@ def _finding(
         wholes = [by_name.get(one.name) for one in declared if name.startswith(f"{one.name}_")]
         found = next((one for one in wholes if isinstance(one, NotEstimable)), None)
     if not isinstance(found, Estimate):
-        return Finding(
-            condition, "open", None, found.reason if found else "the run has no arm for it"
-        )
+        return Finding(condition, "open", None, found.reason if found else _no_arm(name))
     outcome: Outcome = "open"
     if _meets(condition.holds, found):
         outcome = "holds"
     elif _meets(condition.fails, found):
         outcome = "fails"
     return Finding(condition, outcome, found, "")
+
+
+def _no_arm(name: str) -> str:
+    where = studies_with(lambda arms: any(name.endswith(f"_{arm}") for arm in arms))
+    return f"the run has no arm for it{where}"
 
 
 def _meets(rule: str, estimate: Estimate) -> bool:

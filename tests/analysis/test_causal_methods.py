@@ -116,14 +116,16 @@ def test_changes_run_from_dose_to_dose(record: Record) -> None:
 def test_a_run_without_doses_names_the_study_that_has_them() -> None:
     lacking = estimated(make_record(["baseline", "projection"]), method="dose_effect")["x"]
     assert isinstance(lacking, NotEstimable)
-    assert lacking.reason.startswith("the run has 0 strengths in update space; at least 1")
+    assert lacking.reason.startswith(
+        "strengths of projection in update space: 0 in the run, at least 1 needed; "
+    )
     assert "dose" in lacking.reason.partition("built-in studies that have it: ")[2].split(", ")
 
 
 def test_one_strength_draws_no_line() -> None:
     lacking = estimated(make_record(["baseline", "whole"]), method="direct_dose_effect")["x"]
     assert isinstance(lacking, NotEstimable)
-    assert "the run has 1 strengths in update space; at least 2" in lacking.reason
+    assert "in update space: 1 in the run, at least 2 needed" in lacking.reason
 
 
 def test_shares_by_arm_epoch_and_layer() -> None:
