@@ -1,6 +1,9 @@
 """Plans are validated, and every mistake is named with the way out."""
 
 import copy
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -127,3 +130,21 @@ def test_sign_flips_are_for_paired_contrasts():
 )
 def test_wrong_plans_are_refused_where_they_are_wrong(top, field):
     assert refused({**plan_with(), **top}).field == field
+
+
+def test_the_documentation_lists_every_method_and_its_fields():
+    text = (Path(__file__).parents[2] / "docs" / "plans.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")][1:]
+    methods = [row[1].strip(" `") for row in rows]
+    assert sorted(methods) == sorted(METHODS)
+    for method, row in zip(methods, rows, strict=True):
+        named = set(re.findall(r"`(\w+)`", row[3])) - set(METHODS)
+        assert named <= set(METHODS[method].declaration.model_fields), method
+
+
+@pytest.mark.parametrize("block", range(2))
+def test_the_examples_of_the_documentation_are_valid(block):
+    text = (Path(__file__).parents[2] / "docs" / "plans.md").read_text()
+    blocks = [tomllib.loads(one) for one in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    causal = tomllib.loads((Path(__file__).parents[2] / "analysis" / "causal.toml").read_text())
+    assert parse_plan({**causal, **blocks[block]} if block else blocks[block])
