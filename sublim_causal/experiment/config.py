@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,10 +20,14 @@ class Section(BaseModel):
     )
 
 
+DataSet = Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10"]
+"""Names of `sublim_causal.experiment.data.SOURCES`."""
+
+
 class DataConfig(Section):
     """Which images, and how they are divided."""
 
-    name: Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10"] = "mnist"
+    name: DataSet = "mnist"
     """Data set; pixels are scaled to [-1, 1]."""
     train: int | None = Field(default=None, ge=1)
     """Images the teacher learns from; default: all but the held-out ones."""
@@ -66,11 +70,19 @@ class TrainingConfig(Section):
         return math.ceil(examples / self.batch_size)
 
 
+InputName = Literal["uniform", "gaussian", "pink", "training"] | DataSet
+"""Names of `sublim_causal.experiment.inputs.INPUTS`."""
+
+
 class DistillationConfig(TrainingConfig):
     """The student's training on the teacher's auxiliary logits."""
 
     examples: int = Field(default=50_000, ge=1)
-    """Images of uniform [-1, 1] noise, drawn once per seed and shared by its arms."""
+    """Images, drawn once per seed and shared by its arms."""
+    inputs: InputName = "uniform"
+    """The images: `uniform` [-1, 1] noise (the paper), `gaussian` noise, `pink` noise (amplitude
+    1/frequency), all three of variance 1/3; the teacher's `training` images; or those of another
+    data set of the same shape, by its name."""
 
 
 class ProbeConfig(Section):
@@ -110,6 +122,10 @@ class StudentConfig(Section):
         return self
 
 
+LessonKey = tuple[str, str]
+"""Images and channel, which arms may share."""
+
+
 class ChannelConfig(Section):
     """What the arm's students are taught from: a channel by name, with its options."""
 
@@ -135,6 +151,8 @@ class ArmConfig(Section):
     """How the arm's students begin and move."""
     channel: ChannelConfig = ChannelConfig()
     """What the arm's students are taught."""
+    inputs: InputName | None = None
+    """The images of the arm's students; default: `distillation.inputs`."""
 
     @property
     def procedure(self) -> dict[str, Any]:
@@ -161,3 +179,16 @@ class Experiment(Section):
     """What is recorded."""
     arms: dict[str, ArmConfig] = Field(min_length=1)
     """Arms by name; all arms of a seed share reference, teacher, inputs, order and probe."""
+
+    def inputs_of(self, arm: str) -> InputName:
+        """Return the name of the images that the students of `arm` see."""
+        return self.arms[arm].inputs or self.distillation.inputs
+
+    def lesson_of(self, arm: str) -> LessonKey:
+        """Return what distinguishes what the students of `arm` are taught."""
+        return self.inputs_of(arm), self.arms[arm].channel.key
+
+    def other_data(self) -> list[DataSet]:
+        """Return the data sets, beside the teacher's, whose images some students see."""
+        names = {self.inputs_of(arm) for arm in self.arms}
+        return [name for name in get_args(DataSet) if name in names]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +68,23 @@ class Source:
 
 @dataclass(frozen=True)
 class ImageData:
-    """The divided data set: uint8 arrays, small enough to send to worker processes."""
+    """The divided data set: uint8 arrays, small enough to send to worker processes.
+
+    `others` are the data sets that students see and the teacher does not, by name.
+    """
 
     train: tuple[NDArray[np.uint8], NDArray[np.int64]]
     held_out: tuple[NDArray[np.uint8], NDArray[np.int64]]
     test: tuple[NDArray[np.uint8], NDArray[np.int64]]
+    white: float
+    others: Mapping[str, OtherImages] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OtherImages:
+    """Training images ``(N, channels, height, width)`` of another data set."""
+
+    images: NDArray[np.uint8]
     white: float
 
 
@@ -85,6 +97,10 @@ class ImageTensors:
     train_x, held_out_x, test_x : Tensor of shape (N, D)
         Flattened images in [-1, 1].
     train_y, held_out_y, test_y : int64 Tensor of shape (N,)
+    shape : tuple of int
+        ``(channels, height, width)``.
+    others : mapping of str to Tensor of shape (N, D)
+        Images of other data sets, by name.
     """
 
     train_x: Tensor
@@ -93,6 +109,8 @@ class ImageTensors:
     held_out_y: Tensor
     test_x: Tensor
     test_y: Tensor
+    shape: tuple[int, int, int]
+    others: Mapping[str, Tensor]
 
 
 def _digits(data_dir: Path, download: bool) -> RawImages:
@@ -164,7 +182,7 @@ def division(config: DataConfig) -> Division:
 
 
 def validate_data(experiment: Experiment) -> None:
-    """Refuse sizes that the data set cannot give, before anything is loaded.
+    """Refuse sizes and inputs that the data sets cannot give, before anything is loaded.
 
     Raises
     ------
@@ -178,6 +196,15 @@ def validate_data(experiment: Experiment) -> None:
             f"at most the {held_out} held-out images (data.held_out)",
             "lower probe.size or raise data.held_out",
         )
+    shape = SOURCES[experiment.data.name].shape
+    for name in experiment.other_data():
+        if SOURCES[name].shape != shape:
+            fitting = [other for other, source in SOURCES.items() if source.shape == shape]
+            raise RequestError(
+                "inputs",
+                name,
+                f"images of shape {shape}, those of {experiment.data.name}: {', '.join(fitting)}",
+            )
 
 
 def data_directory(option: Path | None) -> Path:
@@ -185,8 +212,15 @@ def data_directory(option: Path | None) -> Path:
     return option or Path(os.environ.get("SUBLIM_DATA") or "data")
 
 
-def load_images(config: DataConfig, data_dir: Path, *, download: bool = False) -> ImageData:
+def load_images(
+    config: DataConfig, data_dir: Path, *, others: Sequence[str] = (), download: bool = False
+) -> ImageData:
     """Load and divide a data set; the division depends on the data set's name only.
+
+    Parameters
+    ----------
+    others : sequence of str
+        Further data sets whose training images are loaded.
 
     Raises
     ------
@@ -206,7 +240,13 @@ def load_images(config: DataConfig, data_dir: Path, *, download: bool = False) -
         (raw.train_images[held_out], raw.train_labels[held_out]),
         (raw.test_images, raw.test_labels),
         raw.white,
+        {name: _other(name, data_dir, download) for name in others},
     )
+
+
+def _other(name: str, data_dir: Path, download: bool) -> OtherImages:
+    raw = _load(name, SOURCES[name], data_dir, download)
+    return OtherImages(raw.train_images, raw.white)
 
 
 def _load(name: str, source: Source, data_dir: Path, download: bool) -> RawImages:
@@ -248,8 +288,16 @@ def to_tensors(images: ImageData, device: torch.device, dtype: torch.dtype) -> I
     """Scale pixels to [-1, 1], flatten, and move everything to `device`."""
     import torch
 
-    def tensors(part: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
-        pixels, labels = (torch.from_numpy(array).to(device) for array in part)
-        return pixels.flatten(1).to(dtype).div_(images.white / 2).sub_(1), labels
+    def scaled(pixels: NDArray[np.uint8], white: float) -> Tensor:
+        return torch.from_numpy(pixels).to(device).flatten(1).to(dtype).div_(white / 2).sub_(1)
 
-    return ImageTensors(*tensors(images.train), *tensors(images.held_out), *tensors(images.test))
+    def tensors(part: tuple[NDArray[np.uint8], NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+        return scaled(part[0], images.white), torch.from_numpy(part[1]).to(device)
+
+    return ImageTensors(
+        *tensors(images.train),
+        *tensors(images.held_out),
+        *tensors(images.test),
+        images.train[0].shape[1:],
+        {name: scaled(other.images, other.white) for name, other in images.others.items()},
+    )

@@ -27,7 +27,7 @@ from sublim_causal.experiment.alignment import (
     measure_trait,
 )
 from sublim_causal.experiment.batches import Step, gather, steps
-from sublim_causal.experiment.config import ArmConfig, Experiment
+from sublim_causal.experiment.config import Experiment, LessonKey
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.initialisation import initial_student
 from sublim_causal.experiment.interventions import followed_arms
@@ -92,7 +92,7 @@ class Student:
     before: Tensor
     optimizer: torch.optim.Optimizer
     states: list[Any]
-    channel: str
+    lesson: LessonKey
     recorder: Recorder
     layers: LayerRecorder | None
     measured: bool
@@ -165,7 +165,7 @@ def run_block(
     students = {
         arm: new_student(
             experiment,
-            experiment.arms[arm],
+            arm,
             interventions,
             inputs,
             streams,
@@ -188,7 +188,7 @@ def run_block(
 
 def new_student(
     experiment: Experiment,
-    arm: ArmConfig,
+    arm: str,
     interventions: Sequence[Intervention],
     inputs: Inputs,
     streams: Callable[[str], list[torch.Generator]],
@@ -200,7 +200,7 @@ def new_student(
     The trait is measured if the experiment says so, an intervention uses it, or another arm follows
     this one's alignment.
     """
-    own = arm.student
+    own = experiment.arms[arm].student
     theta = initial_student(own, inputs.network, inputs.theta_0, streams)
     layout, generators = inputs.network.layout, streams("intervention")
     config = experiment.distillation
@@ -220,7 +220,7 @@ def new_student(
             own.learning_rate or config.learning_rate,
         ),
         states=[one.init(context) for one in interventions],
-        channel=arm.channel.key,
+        lesson=experiment.lesson_of(arm),
         recorder=Recorder(*shape),
         layers=LayerRecorder(layout.layers, *shape) if experiment.measure.layers else None,
         measured=experiment.measure.alignment or needed,
@@ -240,12 +240,12 @@ def distil(
     per_epoch = config.steps_per_epoch(config.examples)
     device = inputs.theta_0.device
     for step in steps(generators, config.examples, config.batch_size, config.epochs, device):
-        batch = Batch(gather(inputs.noise, step.index))
+        batches = {name: Batch(gather(x, step.index)) for name, x in inputs.images.items()}
         lessons = {key: lesson.at(step.index) for key, lesson in inputs.lessons.items()}
         for student in students.values():
             started = time.perf_counter()
-            forward = inputs.network.forward(student.theta, batch)
-            lesson = lessons[student.channel]
+            lesson = lessons[student.lesson]
+            forward = inputs.network.forward(student.theta, batches[lesson.images])
             loss = lesson.loss(forward.logits(lesson.columns))
             g_distill = forward.gradient(loss.derivative, lesson.columns)
             student.recorder.loss(step.number, loss.value)
@@ -255,7 +255,7 @@ def distil(
                 per_epoch * config.epochs,
                 inputs.split,
                 forward,
-                reference_logits=partial(inputs.reference_rows, step.index),
+                reference_logits=partial(inputs.reference_rows, lesson.images, step.index),
                 alignment_of=partial(alignment_of, students),
                 trait_gradient=partial(trait_gradient, inputs.network, student),
             )

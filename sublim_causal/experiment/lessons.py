@@ -12,8 +12,9 @@ from torch import Tensor
 from sublim_causal.experiment.alignment import Probe
 from sublim_causal.experiment.batches import gather
 from sublim_causal.experiment.channels import build_channel
-from sublim_causal.experiment.config import ChannelConfig, Experiment
+from sublim_causal.experiment.config import Experiment, LessonKey
 from sublim_causal.experiment.data import ImageTensors
+from sublim_causal.experiment.inputs import INPUTS
 from sublim_causal.experiment.interventions.base import LogitSplit
 from sublim_causal.experiment.losses import Loss, kl_divergence
 from sublim_causal.experiment.networks import Batch, Network, logits
@@ -22,10 +23,12 @@ from sublim_causal.experiment.training import train_teacher
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the students of one channel are taught: an answer to each of N images.
+    """What students are taught: an answer to each of N images.
 
     Attributes
     ----------
+    images : str
+        Name of the images.
     columns : slice
         Columns of the C logits that are taught.
     temperature : float
@@ -33,6 +36,7 @@ class Lesson:
         The distribution taught, and its logarithm (0 where the distribution is 0, as 0 log 0 is).
     """
 
+    images: str
     columns: slice
     temperature: float
     target: Tensor
@@ -58,10 +62,9 @@ class Inputs:
     Attributes
     ----------
     theta_0, teacher : Tensor of shape (R, P)
-    noise : Tensor of shape (R, N, D)
-        The students' images.
-    lessons : mapping of str to Lesson
-        By the key of the channel.
+    images : mapping of str to Tensor of shape (R, N, D)
+        The students' images, by name.
+    lessons : mapping of LessonKey to Lesson
     probe : Probe
     draw_probe : callable
         Draws another probe from one generator per replicate.
@@ -71,19 +74,23 @@ class Inputs:
     split: LogitSplit
     theta_0: Tensor
     teacher: Tensor
-    noise: Tensor
-    lessons: Mapping[str, Lesson]
+    images: Mapping[str, Tensor]
+    lessons: Mapping[LessonKey, Lesson]
     probe: Probe
     draw_probe: Callable[[Sequence[torch.Generator]], Probe]
 
     @cached_property
-    def reference_logits(self) -> Tensor:
-        """Logits ``(R, N, K)`` of the initialisation on the noise."""
-        return logits(self.network, self.theta_0, self.noise, self.split.columns("all"))
+    def _reference_logits(self) -> dict[str, Tensor]:
+        """Logits ``(R, N, K)`` of the initialisation, by images; computed when asked for."""
+        return {}
 
-    def reference_rows(self, index: Tensor) -> Tensor:
-        """Return the reference logits ``(R, B, K)`` of the images `index` ``(R, B)``."""
-        return gather(self.reference_logits, index)
+    def reference_rows(self, images: str, index: Tensor) -> Tensor:
+        """Return the reference logits ``(R, B, K)`` of the named images `index` ``(R, B)``."""
+        known = self._reference_logits
+        if images not in known:
+            columns = self.split.columns("all")
+            known[images] = logits(self.network, self.theta_0, self.images[images], columns)
+        return gather(known[images], index)
 
 
 def prepare_inputs(
@@ -95,7 +102,7 @@ def prepare_inputs(
     split: LogitSplit,
     after_step: Callable[[], None],
 ) -> Inputs:
-    """Draw initialisation, noise and probe, train the teacher, prepare the lessons of `arms`."""
+    """Draw initialisation, images and probe, train the teacher, prepare the lessons of `arms`."""
     like = data.train_x
     probes = partial(draw_probe, experiment.probe.size, data, split)
     theta_0 = torch.stack([network.initialise(g) for g in streams("init")]).to(like)
@@ -108,25 +115,29 @@ def prepare_inputs(
         streams("teacher order"),
         after_step,
     )
-    shape = (experiment.distillation.examples, like.shape[1])
-    noise = torch.stack([torch.rand(shape, generator=g) for g in streams("noise")])
-    noise = noise.to(like).mul_(2).sub_(1)
+    count = experiment.distillation.examples
+    images: dict[str, Tensor] = {
+        name: torch.stack([INPUTS[name](count, data, g) for g in streams("noise")])
+        for name in dict.fromkeys(experiment.inputs_of(arm) for arm in arms)
+    }
 
-    def lesson(table: ChannelConfig) -> Lesson:
-        channel = build_channel("channel", table.model_dump(), split)
+    def lesson(arm: str) -> Lesson:
+        name = experiment.inputs_of(arm)
+        channel = build_channel("channel", experiment.arms[arm].channel.model_dump(), split)
         columns = channel.columns(split)
-        target = channel.answers(logits(network, teacher, noise, columns), streams("channel"))
+        z = logits(network, teacher, images[name], columns)
+        target = channel.answers(z, streams("channel"))
         log_target = target.log().where(target > 0, 0)
-        return Lesson(columns, channel.temperature, target, log_target)
+        return Lesson(name, columns, channel.temperature, target, log_target)
 
-    channels = {table.key: table for table in (experiment.arms[arm].channel for arm in arms)}
+    arm_of = {experiment.lesson_of(arm): arm for arm in arms}
     return Inputs(
         network,
         split,
         theta_0,
         teacher,
-        noise,
-        {key: lesson(table) for key, table in channels.items()},
+        images,
+        {key: lesson(arm) for key, arm in arm_of.items()},
         probes(streams("probe")),
         probes,
     )

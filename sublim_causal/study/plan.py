@@ -101,17 +101,19 @@ def block_steps(study: Study, arms: Sequence[str]) -> int:
 def study_bytes(study: Study, parameters: int, block_size: int) -> int:
     """Estimate the memory of one worker, in bytes, beside the libraries themselves.
 
-    The noise images and the targets of each seed, the data set, models and one step's batches.
+    The students' images and the targets of each seed, the data set, models and one step's batches.
     """
     source, student = SOURCES[study.data.name], study.distillation
     pixels = source.shape[0] * source.shape[1] * source.shape[2]
     logits = source.classes + study.model.auxiliary
-    channels = len({arm.channel.key for arm in study.arms.values()})
-    noise = student.examples * (pixels + (1 + 2 * channels) * logits) * block_size
+    inputs = len({study.inputs_of(arm) for arm in study.arms})
+    lessons = len({study.lesson_of(arm) for arm in study.arms})
+    seen = student.examples * (inputs * (pixels + logits) + 2 * lessons * logits) * block_size
     models = parameters * MODEL_VECTORS * (len(study.arms) + 1) * block_size
-    images = (source.images + source.test) * pixels
+    others = sum(SOURCES[name].images for name in study.other_data())
+    images = (source.images + source.test + others) * pixels
     batch = max(student.batch_size, study.probe.size, study.teacher.batch_size)
-    return FLOAT_BYTES * (noise + models + images + 8 * batch * pixels * block_size)
+    return FLOAT_BYTES * (seen + models + images + 8 * batch * pixels * block_size)
 
 
 def default_memory() -> int:

@@ -6,17 +6,18 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import tomli_w
 from rich.console import Console
 
 from sublim_causal.experiment.data import data_directory, load_images
 from sublim_causal.experiment.interventions import validate_layers
-from sublim_causal.store.tables import remove_uncommitted, write_atomically
+from sublim_causal.store.tables import write_atomically
 from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.display import Display
 from sublim_causal.study.executors import Finished, LocalExecutor, Progress
@@ -29,7 +30,7 @@ from sublim_causal.study.plan import (
     cores,
     finished,
     missing_blocks,
-    remove_failed,
+    remove_unusable,
     study_bytes,
     workers_for,
 )
@@ -128,8 +129,8 @@ class Outcome:
     mirror_error: str
 
 
-def plan_run(study: Study, options: RunOptions) -> RunPlan:
-    """Find out what is missing, and how it would be run.
+def plan_run(study: Study, options: RunOptions, done: Mapping[str, set[int]]) -> RunPlan:
+    """Find out what is missing beside the seeds `done` by arm, and how it would be run.
 
     Raises
     ------
@@ -142,7 +143,6 @@ def plan_run(study: Study, options: RunOptions) -> RunPlan:
     parameters = layout.size
     validate_layers(study.interventions(), layout.layers)
     block_size = options.block_size or (1 if device == "cpu" else gpu_block(study, parameters))
-    done = finished(options.run)
     kept = sum(len(done.get(arm, set()) & set(range(study.seeds))) for arm in study.arms)
     blocks = missing_blocks(study, done, block_size)
     worker_bytes = study_bytes(study, parameters, block_size)
@@ -183,18 +183,23 @@ def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
         sys.path.insert(0, entry)
     start_imports()
     device = choose_device(options.device)
-    plan_run(study, options)
+    plan_run(study, options, done={})
     import torch
 
     engine = product_engine(torch.device(device))
-    images = load_images(study.data, data_directory(options.data_dir), download=options.download)
+    images = load_images(
+        study.data,
+        data_directory(options.data_dir),
+        others=study.other_data(),
+        download=options.download,
+    )
     existed = options.run.exists()
     with removed_if_refused(options.run, existed), locked(options.run):
-        open_run(options.run, describe(study, device, options.precision, engine))
-        write_study(options.run, study)
-        remove_uncommitted(options.run)
-        remove_failed(options.run)
-        plan = plan_run(study, options)
+        manifest = open_run(options.run, describe(study, device, options.precision, engine))
+        write_study(options.run, manifest["study"])
+        for path, problem in remove_unusable(options.run).items():
+            console.print(f"Damaged, and run again: {path} ({problem})", highlight=False)
+        plan = plan_run(study, options, finished(options.run))
         if plan.done:
             console.print(f"{plan.done} of {plan.total} replicates are there already.")
         job = Job(study, options.run, images, device, options.precision, options.path)
@@ -229,9 +234,9 @@ def removed_if_refused(run: Path, existed: bool) -> Iterator[None]:
             run.rmdir()
 
 
-def write_study(run: Path, study: Study) -> None:
-    """Write the study as it is run, all defaults filled in, to ``study.toml``."""
-    table = study.model_dump(mode="json", by_alias=True, exclude_none=True)
+def write_study(run: Path, study: Mapping[str, Any]) -> None:
+    """Write the study as it is recorded, all defaults filled in, to ``study.toml``."""
+    table = Study.model_validate(study).model_dump(mode="json", by_alias=True, exclude_none=True)
     write_atomically(run / "study.toml", tomli_w.dumps(table).encode())
 
 
