@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sublim_causal.analysis.estimates import NotEstimable
-from sublim_causal.analysis.products import within_products
 from sublim_causal.analysis.measurement import corrected_slopes, reliability
+from sublim_causal.analysis.products import within_products
 from sublim_causal.analysis.simulation import Truth, simulate
 from sublim_causal.errors import DataError, RequestError
 
