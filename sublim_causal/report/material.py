@@ -155,6 +155,18 @@ class Material:
         resolved = self.manifest.get("arms", {})
         return {"intervention": arm, **study.get(arm, {}), **resolved.get(arm, {})}
 
+    def main_projections(self) -> tuple[str, ...]:
+        """Return, for each space of projection, the arm whose strength is nearest the paper's 1."""
+        found: dict[str, str] = {}
+        for arm in self.interventions("projection"):
+            space = str(self.options(arm).get("space", "gradient"))
+            if space not in found or self._off(arm) < self._off(found[space]):
+                found[space] = arm
+        return tuple(found.values())
+
+    def _off(self, arm: str) -> float:
+        return abs(float(self.options(arm).get("strength", 1.0)) - 1.0)
+
     def find(self, method: str, ending: str = "", **fields: Any) -> Result | None:
         """Return the first result of the estimand declared with `method` and `fields`.
 

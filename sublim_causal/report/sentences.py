@@ -117,7 +117,7 @@ def _seeds(one: Estimate) -> str:
 
 
 def _stops(material: Material) -> Iterator[Sentence]:
-    arms = material.interventions("projection")
+    arms = material.main_projections()
     if not arms:
         yield Sentence(
             "Not settled: no arm removes alignment (intervention projection).",
@@ -234,7 +234,7 @@ def _points(one: Estimate) -> str:
 def _by_model(material: Material) -> Iterator[Sentence]:
     for split in material.mediations:
         share, part = values(split.proportion), values(split.indirect_0)
-        if split.arm not in material.interventions("projection") or not (share and part):
+        if split.arm not in material.main_projections() or not (share and part):
             continue
         bounded = math.isfinite(share.high - share.low)
         size = f"a share of {estimate(share)}" if bounded else "a share without bounds"

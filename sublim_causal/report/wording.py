@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from sublim_causal.analysis.estimates import Estimate, Result
@@ -82,6 +83,11 @@ def p_value(value: float | None) -> str:
     if value < 1e-4:
         return "< 0.0001"
     return f"{value:.2g}"
+
+
+def slug(*parts: object) -> str:
+    """Return a name for files and ids from texts that a study file may have chosen freely."""
+    return "_".join(re.sub(r"[^A-Za-z0-9]+", "_", str(part)).strip("_") for part in parts)
 
 
 def listed(words: Sequence[str]) -> str:

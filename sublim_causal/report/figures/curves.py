@@ -13,6 +13,7 @@ from sublim_causal.report.figures.style import (
     HEIGHT,
     Look,
     grid,
+    is_wide,
     legend_above,
     looks,
     new_figure,
@@ -23,10 +24,12 @@ from sublim_causal.report.material import Curve
 STEP = "optimizer step"
 
 
-def band(ax: Axes, curve: Curve, look: Look, *, label: str = "", width: float = 1.6) -> Line2D:
+def band(
+    ax: Axes, curve: Curve, look: Look, *, label: str = "", width: float = 1.6, shade: float = 0.2
+) -> Line2D:
     """Draw mean and band of `curve`, and return the line."""
     ax.fill_between(
-        curve.steps, curve.low, curve.high, color=look.color, alpha=0.2, linewidth=0, zorder=2
+        curve.steps, curve.low, curve.high, color=look.color, alpha=shade, linewidth=0, zorder=2
     )
     (line,) = ax.plot(
         curve.steps,
@@ -66,7 +69,10 @@ def overlay(
     if zero:
         zero_line(ax)
     styles = looks(list(curves))
-    handles = [band(ax, curve, styles[arm], label=arm) for arm, curve in curves.items()]
+    shade = 0.1 if is_wide(len(curves)) else 0.2
+    handles = [
+        band(ax, curve, styles[arm], label=arm, shade=shade) for arm, curve in curves.items()
+    ]
     for arm, curve in (points or {}).items():
         ax.errorbar(
             curve.steps,
@@ -158,5 +164,5 @@ def pairs(runs: Mapping[str, Mapping[str, Curve]], label: str) -> Figure:
         ax.set_title(arm, loc="left")
     figure.supxlabel(STEP, fontsize=9)
     figure.supylabel(label, fontsize=9)
-    legend_above(figure, handles, columns=2)
+    legend_above(figure, handles)
     return figure

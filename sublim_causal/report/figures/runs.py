@@ -10,7 +10,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sublim_causal.analysis.estimates import Estimate
-from sublim_causal.report.figures.style import FAINT, INK, WIDTH, looks, new_figure, zero_line
+from sublim_causal.report.figures.style import (
+    FAINT,
+    INK,
+    WIDTH,
+    is_wide,
+    looks,
+    new_figure,
+    zero_line,
+)
 
 JOINED_SEEDS = 100
 """With more seeds the lines that join pairs would hide the points."""
@@ -33,7 +41,7 @@ def every_seed(
 ) -> Figure:
     """Draw final accuracy in percent: a point a seed, pairs joined, mean and interval beside."""
     wide = 100 * replicates.pivot(index="seed", columns="arm", values="final_accuracy")[list(arms)]
-    figure = new_figure(max(WIDTH, 0.8 * len(arms)), 3.4)
+    figure = new_figure(2 * WIDTH if is_wide(len(arms)) else WIDTH, 3.4)
     ax = figure.subplots()
     places = np.arange(len(arms))
     shift = np.random.default_rng(0).uniform(-0.08, 0.08, wide.shape)
@@ -64,7 +72,7 @@ def every_seed(
                 capsize=3,
                 linewidth=1.6,
             )
-    slanted = sum(map(len, arms)) > 45
+    slanted = sum(map(len, arms)) > 10 * figure.get_figwidth()
     ax.set_xticks(places, arms, rotation=35 if slanted else 0, ha="right" if slanted else "center")
     ax.set_xlim(-0.4, len(arms) - 0.4)
     ax.grid(visible=False, axis="x")

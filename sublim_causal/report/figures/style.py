@@ -94,9 +94,14 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
     return figure
 
 
+def is_wide(count: int) -> bool:
+    """Return whether a picture of `count` arms takes the whole width of a page."""
+    return count > 6
+
+
 def grid(count: int, *, share: bool = True) -> Any:
-    """Return a figure and `count` axes in rows of two, with shared scales unless not `share`."""
-    columns, cell = min(2, count), (2.3, 1.75)
+    """Return a figure and `count` axes in rows, with shared scales unless not `share`."""
+    columns, cell = min(4 if is_wide(count) else 2, count), (2.3, 1.75)
     rows = -(-count // columns)
     figure = new_figure(max(columns * cell[0], WIDTH), max(rows * cell[1], 2.2) + 0.25)
     axes = figure.subplots(rows, columns, sharex=True, sharey=share, squeeze=False)
@@ -112,8 +117,11 @@ def zero_line(ax: Axes, *, vertical: bool = False, at: float = 0.0) -> None:
     (ax.axvline if vertical else ax.axhline)(at, color=FAINT, linewidth=0.9, zorder=1)
 
 
-def legend_above(figure: Figure, handles: Sequence[Any], columns: int = 4) -> None:
-    """Put one legend over the whole figure, outside the axes."""
+def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
+    """Put one legend over the whole figure, in as many columns as its labels leave room for."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    room = figure.get_figwidth() * 72 / (42 + 5.0 * longest)  # points: a sample and 8-point letters
+    columns = max(1, min(len(handles), int(room)))
     figure.legend(handles=list(handles), loc="outside upper left", ncols=columns, columnspacing=1.2)
 
 

@@ -8,7 +8,7 @@ from sublim_causal.analysis.estimates import Estimate, Result
 from sublim_causal.report.blocks import Block, Missing, Picture, Section
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.runs import Bar, every_seed, forest
-from sublim_causal.report.figures.style import looks
+from sublim_causal.report.figures.style import is_wide, looks
 from sublim_causal.report.material import REFERENCE, Material, values
 from sublim_causal.report.sections.glance import arm_mean
 from sublim_causal.report.tables import declared_table, estimates_table
@@ -44,12 +44,20 @@ def _blocks(material: Material) -> Iterator[Block]:
         "Final test accuracy: a point a seed, thin lines join the arms of one seed; beside them "
         f"the mean with its {level} interval.",
         every_seed(material.complete, material.shown_arms, means, "final test accuracy (%)"),
+        wide=is_wide(len(material.shown_arms)),
     )
     yield from _contrasts(material)
     yield from declared_table(material, "retained", ["retained_share"])
 
 
 def _contrasts(material: Material) -> Iterator[Block]:
+    if len(material.shown_arms) < 2:
+        yield Missing(
+            f"Only one arm has complete runs, so there is nothing to compare it with. A contrast "
+            f"needs the arm {REFERENCE} and another one.",
+            f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
+        )
+        return
     found = material.declared("paired_contrast")
     if not found:
         yield Missing(
@@ -57,12 +65,6 @@ def _contrasts(material: Material) -> Iterator[Block]:
             f"sublim-causal report {material.run} --plan primary",
         )
         return
-    if len(material.shown_arms) < 2:
-        yield Missing(
-            f"Only one arm has complete runs, so there is nothing to compare it with. A contrast "
-            f"needs the arm {REFERENCE} and another one.",
-            f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
-        )
     of_accuracy = [one for one in found if one.estimand.outcome.startswith("final_accuracy")]
     estimated = [one for one in of_accuracy if isinstance(one, Estimate)]
     if estimated:
@@ -72,13 +74,12 @@ def _contrasts(material: Material) -> Iterator[Block]:
             f"{100 * material.level:g} % intervals.",
             forest(contrast_bars(material, estimated), "difference (percentage points)"),
         )
-    if found:
-        yield estimates_table(
-            "contrasts",
-            "Paired contrasts between arms; p adjusted for the plan's family of contrasts.",
-            found,
-            labels=[_label(one) for one in found],
-        )
+    yield estimates_table(
+        "contrasts",
+        "Paired contrasts between arms; p adjusted for the plan's family of contrasts.",
+        found,
+        labels=[_label(one) for one in found],
+    )
 
 
 def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar]:

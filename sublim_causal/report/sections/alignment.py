@@ -9,6 +9,7 @@ import pandas as pd
 from sublim_causal.analysis.estimates import Estimate, Result
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
 from sublim_causal.report.figures import curves as draw
+from sublim_causal.report.figures.style import is_wide
 from sublim_causal.report.material import DRAWN_SEEDS, Material
 from sublim_causal.report.wording import estimate, p_value
 
@@ -41,6 +42,7 @@ def _blocks(material: Material) -> Iterator[Block]:
             f"t interval; faint: {drawn} single seeds (their most extreme 0.4 % of steps may lie "
             "outside the frame).",
             draw.panels(curves, f"{column} (1)"),
+            wide=is_wide(len(curves)),
         )
         yield Picture(
             column,

@@ -9,7 +9,7 @@ from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import decimals, interval, number, scale_of
+from sublim_causal.report.wording import decimals, interval, number, scale_of, slug
 
 TITLE = "Control and equivalence"
 
@@ -34,8 +34,8 @@ def _blocks(material: Material) -> Iterator[Block]:
         "a margin that the plan fixed before the data were read, by two one-sided tests."
     )
     estimated = [one for one in found if isinstance(one, Estimate)]
-    for one in estimated:
-        yield _margin(one)
+    for index, one in enumerate(estimated):
+        yield _margin(index, one)
     yield estimates_table(
         "equivalence",
         "Equivalence tests; p is that of a difference of the margin or more.",
@@ -66,7 +66,7 @@ def verdict(one: Estimate) -> str:
     )
 
 
-def _margin(one: Estimate) -> Picture:
+def _margin(index: int, one: Estimate) -> Picture:
     scale = scale_of(one)
     value, margin = scale * one.value, scale * float(one.diagnostics["margin"])
     bars = [Bar(f"{100 * one.level:g} % (decides)", value, scale * one.low, scale * one.high)]
@@ -75,7 +75,7 @@ def _margin(one: Estimate) -> Picture:
         bars.append(Bar(f"{50 * (1 + one.level):g} %", value, wide[0], wide[1]))
     unit = "percentage points" if scale == 100 else one.estimand.outcome
     return Picture(
-        f"equivalence_{one.estimand.name}",
+        slug("equivalence", index, one.estimand.name),
         f"{one.estimand.contrast}, {one.estimand.outcome.split(' (')[0]}: difference and "
         "intervals against the margin (shaded).",
         forest(bars, f"difference ({unit})", margin=margin),

@@ -12,7 +12,7 @@ from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.figures.curves import ledger_panels
 from sublim_causal.report.figures.runs import Bar, forest
-from sublim_causal.report.figures.style import looks
+from sublim_causal.report.figures.style import is_wide, looks
 from sublim_causal.report.material import REFERENCE, Curve, Material
 from sublim_causal.report.supplement import undeclared
 from sublim_causal.report.tables import declared_table, estimates_table
@@ -42,6 +42,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         f"pointwise {level} bands. Below 0 the trait loss has risen. Panels have their own "
         "scales.",
         ledger_panels(_cumulative(material)),
+        wide=is_wide(len(material.shown_arms)),
     )
     totals = [one for one in material.ledgers.totals if isinstance(one, Estimate)]
     if totals:

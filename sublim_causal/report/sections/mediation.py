@@ -34,9 +34,11 @@ from sublim_causal.report.figures.paths import (
 from sublim_causal.report.material import REFERENCE, Material
 from sublim_causal.report.supplement import doses, undeclared
 from sublim_causal.report.tables import declared_table, estimates_table
-from sublim_causal.report.wording import decimals, interval, number, p_value
+from sublim_causal.report.wording import decimals, interval, number, p_value, slug
 
 TITLE = "Mediation and instruments"
+DRAWN = 4
+"""At most so many arms get a path picture and a sensitivity curve; the table has all."""
 METHODS = (
     "cross_world",
     "controlled_direct",
@@ -105,6 +107,8 @@ def _run_level(material: Material) -> Section:
         )
         return _part([missing])
     found = [undeclared(one) for split in splits for one in split.results()]
+    chosen = material.main_projections()
+    drawn = [split for split in splits if len(splits) <= DRAWN or split.arm in chosen][:DRAWN]
     blocks: list[Block] = [
         Text(
             "By model: the effect of each arm on final accuracy, split at run level into what goes "
@@ -112,7 +116,7 @@ def _run_level(material: Material) -> Section:
             "analysis, not an answer: it assumes that within a seed nothing else moves both "
             "alignment and accuracy, while alignment itself changes as the trait is learned."
         ),
-        *(picture for split in splits if (picture := _paths(split))),
+        *(picture for i, split in enumerate(drawn) if (picture := _paths(i, split))),
         estimates_table(
             "mediation",
             "Run-level mediation: accuracy as a fraction, alignment as a cosine. Added by the "
@@ -120,7 +124,7 @@ def _run_level(material: Material) -> Section:
             [undeclared(getattr(split, name)) for split in splits for name in _PARTS],
             labels=[f"{split.arm}: {text}" for split in splits for text in _PARTS.values()],
         ),
-        *_sensitivity(material, splits),
+        *_sensitivity(material, drawn),
     ]
     return _part(blocks, found)
 
@@ -136,13 +140,13 @@ _PARTS = {
 """What the table shows; without interaction the other parts repeat these."""
 
 
-def _paths(split: Mediation) -> Picture | None:
+def _paths(index: int, split: Mediation) -> Picture | None:
     parts = {"alpha": split.alpha, "beta": split.beta, "direct": split.direct_0}
     if not all(isinstance(one, Estimate) for one in parts.values()):
         return None
     texts = {name: _arrow_text(one) for name, one in parts.items() if isinstance(one, Estimate)}
     return Picture(
-        f"paths_{split.arm}",
+        slug("paths", index, split.arm),
         f"{split.arm} against {split.baseline}: the model's arrows with "
         f"{100 * split.total.level:g} % intervals. To alignment: cosine; from alignment: accuracy "  # type: ignore[union-attr]
         "(fraction) per unit of cosine; below: direct effect (fraction).",
@@ -234,7 +238,7 @@ def _dose(material: Material, space: str, strengths: Mapping[str, float]) -> Sec
     if isinstance(curves[0], DoseCurve) and isinstance(curves[1], DoseCurve):
         blocks.append(
             Picture(
-                f"dose_{space}",
+                slug("dose", space),
                 f"Final accuracy over the strength of projection in {space} space: means over "
                 f"seeds, a falling curve and a line; the {100 * level:g} % band holds for all "
                 "doses at once.",
@@ -244,7 +248,7 @@ def _dose(material: Material, space: str, strengths: Mapping[str, float]) -> Sec
     if isinstance(effect, Estimate):
         blocks.append(
             Picture(
-                f"wald_{space}",
+                slug("wald", space),
                 "Change of accuracy against change of the update's mean cosine, by strength, with "
                 f"{100 * level:g} % ellipses. If alignment were the only way, all would lie on one "
                 "line through the origin (dashed: the linear-dose estimate).",
@@ -253,7 +257,7 @@ def _dose(material: Material, space: str, strengths: Mapping[str, float]) -> Sec
         )
     blocks.append(
         estimates_table(
-            f"dose_{space}",
+            slug("dose", space),
             f"Dose-response and instruments, {space} space: effects are in accuracy (fraction) per "
             "unit of cosine. Added by the report.",
             found,

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sublim_causal.analysis.estimation import analyse
+from sublim_causal.analysis.plan import load_plan
+from sublim_causal.analysis.simulation import ArmTruth, Truth, simulate, write_run
+from sublim_causal.report import write_report
+from sublim_causal.report.blocks import Picture
+from sublim_causal.report.figures.style import settings
+from sublim_causal.report.html import render
+from sublim_causal.report.material import Material, read_material
+from sublim_causal.report.sections import BODY
+from sublim_causal.report.sentences import answer
+
+MakeRun = Callable[..., Path]
+ARMS = {
+    "baseline": ArmTruth(),
+    "projection": ArmTruth(alignment=-0.12, gain=-0.01, accuracy=-0.35),
+    "shuffled": ArmTruth(),
+}
+
+
+def make_run(folder: Path, *, n_seeds: int = 8, n_steps: int = 30, **truth: object) -> Path:
+    """Write a simulated run whose projection arm truly stops the transfer."""
+    chosen = {"arms": ARMS, "accuracy_sd": 0.01, **truth}
+    simulated = Truth(n_seeds=n_seeds, n_steps=n_steps, steps_per_epoch=10, **chosen)  # type: ignore[arg-type]
+    return write_run(folder, simulate(simulated, rng=1))
+
+
+def change_manifest(run: Path, **fields: object) -> None:
+    """Overwrite fields of the manifest of `run`."""
+    path = run / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def material_of(run: Path) -> Material:
+    """Return what the sections of `run` read, with few bootstrap replicates."""
+    plan = load_plan("primary").model_copy(update={"n_boot": 199})
+    return read_material(run, plan, analyse(run, plan))
+
+
+def section_of(run: Path, anchor: str) -> str:
+    """Return the page with one section of `run`, without files and drawings."""
+    with settings():
+        section = BODY[anchor](material_of(run))
+    drawings = {block.name: "" for block in section.blocks if isinstance(block, Picture)}
+    return render([section], drawings, title="demo")
+
+
+def answer_of(run: Path) -> str:
+    """Return the sentences of the answer."""
+    return " ".join(one.text for one in answer(material_of(run)))
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of eight seeds and three arms."""
+    return make_run(tmp_path_factory.mktemp("runs") / "demo")
+
+
+@pytest.fixture(scope="session")
+def page(demo: Path) -> Path:
+    """Return the page of `demo`'s report."""
+    return write_report(demo)

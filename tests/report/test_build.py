@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sublim_causal.analysis.estimation import analyse
+from sublim_causal.analysis.simulation import ArmTruth
+from sublim_causal.errors import RequestError, RunError
+from sublim_causal.report import compare_reports, write_report
+from tests.report.conftest import change_manifest, make_run
+
+Again = tuple[Path, list[tuple[int, int]]]
+ANCHORS = (
+    "answer",
+    "study",
+    "alignment",
+    "acquisition",
+    "mixed",
+    "ledger",
+    "mediation",
+    "control",
+    "methods",
+)
+
+
+def section(page: Path, anchor: str) -> str:
+    """Return the text of a section, without pictures and tags."""
+    found = re.search(rf'<section id="{anchor}".*?</section>', page.read_text(), re.DOTALL)
+    assert found
+    return re.sub(r"<svg.*?</svg>|<[^>]*>", " ", found.group(), flags=re.DOTALL)
+
+
+def test_sections_stand_in_order(page: Path) -> None:
+    assert tuple(re.findall(r'<section id="(\w+)"', page.read_text())) == ANCHORS
+
+
+def test_every_link_has_its_target(page: Path) -> None:
+    text = page.read_text()
+    links = set(re.findall(r'(?:xlink:)?href="#([^"]+)"', text))
+    assert links
+    assert links <= set(re.findall(r'\bid="([^"]+)"', text))
+
+
+def test_no_id_occurs_twice(page: Path) -> None:
+    found = re.findall(r'\bid="([^"]+)"', page.read_text())
+    assert len(found) == len(set(found))
+
+
+def test_nothing_is_nan_or_empty(page: Path) -> None:
+    text = re.sub(r"<(svg|head).*?</\1>", "", page.read_text(), flags=re.DOTALL)
+    assert not re.search(r"\b(nan|NaN|None|NaT|inf)\b", text)
+    assert not re.search(r"<tbody>\s*</tbody>|<p>\s*</p>|<figcaption>\s*<", text)
+
+
+def test_nothing_is_fetched(page: Path) -> None:
+    text = re.sub(r'xmlns(:\w+)?="[^"]*"|<!DOCTYPE[^>]*>', "", page.read_text())
+    assert not re.search(r'(?:src|href|url\()\s*=?\s*["\'(]?\s*(?:https?:)?//', text)
+
+
+def test_results_are_those_of_analyse(demo: Path, page: Path) -> None:
+    written = json.loads((page.parent / "results.json").read_text())
+    assert written == json.loads(analyse(demo).to_json())
+
+
+def test_supplement_says_that_it_was_not_declared(page: Path) -> None:
+    added = json.loads((page.parent / "supplement.json").read_text())["results"]
+    names = {one["name"] for one in added}
+    assert {"share_drive_baseline", "sum_gain_baseline", "total_projection"} <= names
+    assert all("added by the report" in one["assumptions"][-1] for one in added)
+
+
+def test_every_table_and_figure_is_a_file(page: Path) -> None:
+    text = page.read_text()
+    for name in re.findall(r'id="table-(\w+)"', text):
+        for ending in ("csv", "tex"):
+            assert (page.parent / "tables" / f"{name}.{ending}").stat().st_size
+    for name in re.findall(r'<figure id="figure-(\w+)"', text):
+        for ending in ("svg", "pdf"):
+            assert (page.parent / "figures" / f"{name}.{ending}").stat().st_size
+
+
+def test_csv_has_full_precision(demo: Path, page: Path) -> None:
+    contrasts = pd.read_csv(page.parent / "tables" / "contrasts.csv").set_index("name")
+    expected = analyse(demo)["final_accuracy_projection"]
+    assert contrasts.loc["final_accuracy_projection", "value"] == pytest.approx(
+        expected.value,  # type: ignore[union-attr]
+        rel=1e-15,  # what a decimal text of a double keeps
+    )
+
+
+@pytest.fixture(scope="module")
+def again(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Again:
+    """Write the report again, over a stale file, and note its progress."""
+    folder = tmp_path_factory.mktemp("again")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "old.svg").touch()
+    seen: list[tuple[int, int]] = []
+    write_report(demo, out=folder, progress=lambda done, total, name: seen.append((done, total)))
+    return folder, seen
+
+
+def test_same_tables_give_the_same_bytes(page: Path, again: Again) -> None:
+    for path in sorted(page.parent.rglob("*.*")):
+        other = again[0] / path.relative_to(page.parent)
+        assert other.read_bytes() == path.read_bytes(), path.name
+
+
+def test_stale_files_are_removed(again: Again) -> None:
+    assert not (again[0] / "figures" / "old.svg").exists()
+
+
+def test_progress_counts_up_to_the_end(again: Again) -> None:
+    seen = again[1]
+    assert [done for done, _ in seen] == list(range(seen[-1][1] + 1))
+
+
+def test_two_seeds_are_too_few_and_say_so(tmp_path: Path) -> None:
+    page = write_report(make_run(tmp_path / "run", n_seeds=2))
+    test_nothing_is_nan_or_empty(page)
+    assert "a mixed model needs at least 3" in section(page, "mixed")
+    assert "too few seeds" in section(page, "study")
+
+
+def test_names_are_shown_and_not_run(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    arms = {"baseline": ArmTruth(), "projection": ArmTruth(), f"a & {evil} $x^2$": ArmTruth()}
+    run = make_run(tmp_path / "run", n_seeds=4, arms=arms)
+    change_manifest(run, name=evil, title=f"{evil} & more")
+    page = write_report(run)
+    text = page.read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert r"\_" in (page.parent / "tables" / "contrasts.tex").read_text()
+
+
+def test_nothing_complete_is_an_error(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", n_seeds=3, diverged_runs=0.99)
+    with pytest.raises(RunError, match="no replicate is complete"):
+        write_report(run)
+
+
+def test_no_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not a run directory"):
+        write_report(tmp_path)
+
+
+def test_a_newer_schema_is_an_error(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", n_seeds=3)
+    change_manifest(run, schema_version=99)
+    with pytest.raises(RunError, match="upgrade"):
+        write_report(run)
+
+
+def test_a_run_against_itself_is_refused(demo: Path) -> None:
+    with pytest.raises(RequestError, match="another run"):
+        compare_reports(demo, demo)
+
+
+def test_runs_of_one_definition_are_paired(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, n_seeds=8) for name in ("fp32", "bf16")]
+    for run in runs:
+        change_manifest(run, definition={"name": "x", "precision": run.name}, precision=run.name)
+    page = compare_reports(*runs)
+    assert "differences are taken seed by seed" in section(page, "study")
+    table = pd.read_csv(page.parent / "tables" / "differences.csv").set_index("name")
+    assert table.loc["difference_final_accuracy_baseline", "value"] == 0
+
+
+def test_other_studies_are_compared_by_welch(demo: Path, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", n_seeds=5, accuracy=0.6)
+    page = compare_reports(demo, other, out=tmp_path / "page")
+    assert "seeds are independent" in section(page, "study")
+    table = pd.read_csv(page.parent / "tables" / "differences.csv").set_index("name")
+    row = table.loc["difference_final_accuracy_baseline"]
+    assert row["method"] == "Welch's t"
+    assert np.sign(row["value"]) == -1
