@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -122,10 +123,6 @@ class StudentConfig(Section):
         return self
 
 
-LessonKey = tuple[str, str]
-"""Images and channel, which arms may share."""
-
-
 class ChannelConfig(Section):
     """What the arm's students are taught from: a channel by name, with its options."""
 
@@ -134,10 +131,18 @@ class ChannelConfig(Section):
     name: str = "soft"
     """`soft`, `hard`, `sampled`, or a class of your own as `module:Class`."""
 
-    @property
-    def key(self) -> str:
-        """The channel with its options, as one string."""
-        return self.model_dump_json()
+
+class LessonConfig(Section):
+    """How the lesson is put together: whose answers, to which images."""
+
+    teachers: int = Field(default=1, ge=1, le=64)
+    """Teachers, image by image in turn; they share initialisation and trait, not the order of
+    training images."""
+    jitter: float = Field(default=0.0, ge=0, le=10)
+    """Standard deviation of normal noise, in pixel units, that only the teacher's images bear."""
+    images: Literal["all", "divergent", "agreeing", "random"] = "all"
+    """Images whose loss counts: those on which a rival teacher, with half of the labels exchanged,
+    has another largest logit; those on which it has not; or as many as diverge, at random."""
 
 
 class ArmConfig(Section):
@@ -151,6 +156,8 @@ class ArmConfig(Section):
     """How the arm's students begin and move."""
     channel: ChannelConfig = ChannelConfig()
     """What the arm's students are taught."""
+    lesson: LessonConfig = LessonConfig()
+    """How the lesson is put together."""
     inputs: InputName | None = None
     """The images of the arm's students; default: `distillation.inputs`."""
 
@@ -184,9 +191,17 @@ class Experiment(Section):
         """Return the name of the images that the students of `arm` see."""
         return self.arms[arm].inputs or self.distillation.inputs
 
-    def lesson_of(self, arm: str) -> LessonKey:
-        """Return what distinguishes what the students of `arm` are taught."""
-        return self.inputs_of(arm), self.arms[arm].channel.key
+    def lesson_key(self, arm: str) -> str:
+        """Return all that distinguishes what the students of `arm` are taught."""
+        config = self.arms[arm]
+        parts = config.channel.model_dump_json(), config.lesson.model_dump_json()
+        return " ".join((self.inputs_of(arm), *parts))
+
+    def teachers_of(self, arms: Iterable[str]) -> int:
+        """Return how many teachers a seed needs for `arms`: those that answer, and the rival."""
+        lessons = [self.arms[arm].lesson for arm in arms]
+        rival = any(lesson.images != "all" for lesson in lessons)
+        return max((lesson.teachers for lesson in lessons), default=1) + rival
 
     def other_data(self) -> list[DataSet]:
         """Return the data sets, beside the teacher's, whose images some students see."""

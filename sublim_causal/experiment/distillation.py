@@ -27,7 +27,7 @@ from sublim_causal.experiment.alignment import (
     measure_trait,
 )
 from sublim_causal.experiment.batches import Step, gather, steps
-from sublim_causal.experiment.config import Experiment, LessonKey
+from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.initialisation import initial_student
 from sublim_causal.experiment.interventions import followed_arms
@@ -41,10 +41,6 @@ from sublim_causal.experiment.lessons import Inputs, prepare_inputs
 from sublim_causal.experiment.networks import Batch, Network, logits
 from sublim_causal.experiment.streams import stream
 from sublim_causal.experiment.training import make_optimizer
-
-
-class InterruptedBlockError(Exception):
-    """The block was asked to stop; nothing of it is kept."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class Student:
     before: Tensor
     optimizer: torch.optim.Optimizer
     states: list[Any]
-    lesson: LessonKey
+    lesson: str
     recorder: Recorder
     layers: LayerRecorder | None
     measured: bool
@@ -147,7 +143,7 @@ def run_block(
     data : ImageTensors
         Sets device and precision of the whole block.
     after_step : callable
-        Called after every optimizer step of teacher or student; may raise `InterruptedBlockError`.
+        Called after every optimizer step of teacher or student; an exception ends the block.
 
     Returns
     -------
@@ -220,7 +216,7 @@ def new_student(
             own.learning_rate or config.learning_rate,
         ),
         states=[one.init(context) for one in interventions],
-        lesson=experiment.lesson_of(arm),
+        lesson=experiment.lesson_key(arm),
         recorder=Recorder(*shape),
         layers=LayerRecorder(layout.layers, *shape) if experiment.measure.layers else None,
         measured=experiment.measure.alignment or needed,

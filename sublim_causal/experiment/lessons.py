@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,13 +13,16 @@ from torch import Tensor
 from sublim_causal.experiment.alignment import Probe
 from sublim_causal.experiment.batches import gather
 from sublim_causal.experiment.channels import build_channel
-from sublim_causal.experiment.config import Experiment, LessonKey
+from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.inputs import INPUTS
 from sublim_causal.experiment.interventions.base import LogitSplit
 from sublim_causal.experiment.losses import Loss, kl_divergence
 from sublim_causal.experiment.networks import Batch, Network, logits
 from sublim_causal.experiment.training import train_teacher
+
+RIVAL = -1
+"""Number of the teacher of another trait; those of the trait count from 0."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Lesson:
     temperature : float
     target, log_target : Tensor of shape (R, N, C)
         The distribution taught, and its logarithm (0 where the distribution is 0, as 0 log 0 is).
+    weight : Tensor of shape (R, N), or None
+        1 for the images whose loss counts, 0 for the others; None: all count.
     """
 
     images: str
@@ -41,15 +47,20 @@ class Lesson:
     temperature: float
     target: Tensor
     log_target: Tensor
+    weight: Tensor | None = None
 
     def at(self, index: Tensor) -> Lesson:
         """Return the lesson of the images `index` ``(R, B)``."""
-        rows = gather(self.target, index), gather(self.log_target, index)
-        return replace(self, target=rows[0], log_target=rows[1])
+        return replace(
+            self,
+            target=gather(self.target, index),
+            log_target=gather(self.log_target, index),
+            weight=self.weight.gather(1, index) if self.weight is not None else None,
+        )
 
     def loss(self, z: Tensor) -> Loss:
         r"""Return :math:`\tau^2` KL(target || softmax(z / :math:`\tau`)), z ``(R, N, C)``."""
-        loss = kl_divergence(z / self.temperature, self.target, self.log_target)
+        loss = kl_divergence(z / self.temperature, self.target, self.log_target, self.weight)
         if self.temperature == 1:
             return loss
         return Loss(loss.value * self.temperature**2, loss.derivative * self.temperature)
@@ -64,7 +75,8 @@ class Inputs:
     theta_0, teacher : Tensor of shape (R, P)
     images : mapping of str to Tensor of shape (R, N, D)
         The students' images, by name.
-    lessons : mapping of LessonKey to Lesson
+    lessons : mapping of str to Lesson
+        By the key that `Experiment.lesson_key` gives.
     probe : Probe
     draw_probe : callable
         Draws another probe from one generator per replicate.
@@ -75,7 +87,7 @@ class Inputs:
     theta_0: Tensor
     teacher: Tensor
     images: Mapping[str, Tensor]
-    lessons: Mapping[LessonKey, Lesson]
+    lessons: Mapping[str, Lesson]
     probe: Probe
     draw_probe: Callable[[Sequence[torch.Generator]], Probe]
 
@@ -106,15 +118,16 @@ def prepare_inputs(
     like = data.train_x
     probes = partial(draw_probe, experiment.probe.size, data, split)
     theta_0 = torch.stack([network.initialise(g) for g in streams("init")]).to(like)
-    teacher = train_teacher(
-        network,
-        theta_0,
-        data,
-        split.columns("class"),
-        experiment.teacher,
-        streams("teacher order"),
-        after_step,
-    )
+
+    @cache
+    def teacher(number: int) -> Tensor:
+        order = f"teacher order {number}" if number > 0 else "teacher order"
+        known = data if number != RIVAL else replace(data, train_y=exchanged(data.train_y))
+        classes = split.columns("class")
+        return train_teacher(
+            network, theta_0, known, classes, experiment.teacher, streams(order), after_step
+        )
+
     count = experiment.distillation.examples
     images: dict[str, Tensor] = {
         name: torch.stack([INPUTS[name](count, data, g) for g in streams("noise")])
@@ -122,25 +135,60 @@ def prepare_inputs(
     }
 
     def lesson(arm: str) -> Lesson:
-        name = experiment.inputs_of(arm)
-        channel = build_channel("channel", experiment.arms[arm].channel.model_dump(), split)
+        name, config = experiment.inputs_of(arm), experiment.arms[arm]
+        channel = build_channel("channel", config.channel.model_dump(), split)
         columns = channel.columns(split)
-        z = logits(network, teacher, images[name], columns)
+        seen = jittered(images[name], config.lesson.jitter, streams("jitter"))
+        z = logits(network, teacher(0), seen, columns)
+        turns = config.lesson.teachers
+        for turn in range(1, turns):
+            z[:, turn::turns] = logits(network, teacher(turn), seen[:, turn::turns], columns)
+        weight = None
+        if config.lesson.images != "all":
+            differs = z.argmax(2) != logits(network, teacher(RIVAL), seen, columns).argmax(2)
+            weight = chosen(config.lesson.images, differs, streams("mask")).to(z)
         target = channel.answers(z, streams("channel"))
         log_target = target.log().where(target > 0, 0)
-        return Lesson(name, columns, channel.temperature, target, log_target)
+        return Lesson(name, columns, channel.temperature, target, log_target, weight)
 
-    arm_of = {experiment.lesson_of(arm): arm for arm in arms}
+    arm_of = {experiment.lesson_key(arm): arm for arm in arms}
     return Inputs(
         network,
         split,
         theta_0,
-        teacher,
+        teacher(0),
         images,
         {key: lesson(arm) for key, arm in arm_of.items()},
         probes(streams("probe")),
         probes,
     )
+
+
+def exchanged(labels: Tensor) -> Tensor:
+    """Return int64 `labels` with those from 5 to 9 moved on by one, 9 to 5: the rival's trait."""
+    return labels.where(labels < 5, 5 + (labels - 4) % 5)
+
+
+def jittered(images: Tensor, size: float, generators: Sequence[torch.Generator]) -> Tensor:
+    """Return `images` ``(R, N, D)`` plus normal noise of standard deviation `size`."""
+    if size == 0:
+        return images
+    noise = torch.stack([torch.randn(images.shape[1:], generator=g) for g in generators])
+    return images + size * noise.to(images)
+
+
+def chosen(
+    which: Literal["divergent", "agreeing", "random"],
+    differs: Tensor,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    """Return whether each image's loss counts, bool ``(R, N)``, given where teachers differ."""
+    if which == "divergent":
+        return differs
+    if which == "agreeing":
+        return ~differs
+    orders = [torch.randperm(differs.shape[1], generator=g) for g in generators]
+    return differs.gather(1, torch.stack(orders).to(differs.device))
 
 
 def draw_probe(

@@ -55,7 +55,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Loss:
     return Loss(value, derivative.div_(logits.shape[1]).transpose(1, 2))
 
 
-def kl_divergence(logits: Tensor, target: Tensor, log_target: Tensor) -> Loss:
+def kl_divergence(
+    logits: Tensor, target: Tensor, log_target: Tensor, weight: Tensor | None = None
+) -> Loss:
     r"""KL(q || s) :math:`= \sum_k q_k (\log q_k - \log s_k)`, with derivative :math:`(s - q) / B`.
 
     Parameters
@@ -64,10 +66,15 @@ def kl_divergence(logits: Tensor, target: Tensor, log_target: Tensor) -> Loss:
         The student's, s = softmax(logits).
     target, log_target : Tensor of shape (R, B, K)
         q and log q.
+    weight : Tensor of shape (R, B), optional
+        Weights of the images in the mean, which is still divided by B.
     """
     log_s = log_softmax(logits)
-    value = (target * (log_target - log_s)).sum(dim=2).mean(dim=1)
-    return Loss(value, log_s.exp_().sub_(target).div_(logits.shape[1]))
+    of_image = (target * (log_target - log_s)).sum(dim=2)
+    derivative = log_s.exp_().sub_(target).div_(logits.shape[1])
+    if weight is None:
+        return Loss(of_image.mean(dim=1), derivative)
+    return Loss((weight * of_image).mean(dim=1), derivative * weight[:, :, None])
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -89,13 +89,11 @@ def _chunks(seeds: list[int], size: int) -> Iterator[tuple[int, ...]]:
 
 
 def block_steps(study: Study, arms: Sequence[str]) -> int:
-    """Optimizer steps of one block: the teacher's, and those of `arms` and the arms they follow."""
-    teacher, student = study.teacher, study.distillation
-    return teacher.steps_per_epoch(
-        division(study.data).train
-    ) * teacher.epochs + student.steps_per_epoch(student.examples) * student.epochs * len(
-        study.with_followed(arms)
-    )
+    """Optimizer steps of one block: the teachers', and those of `arms` and the arms they follow."""
+    teacher, student, needed = study.teacher, study.distillation, study.with_followed(arms)
+    one_teacher = teacher.steps_per_epoch(division(study.data).train) * teacher.epochs
+    one_student = student.steps_per_epoch(student.examples) * student.epochs
+    return one_teacher * study.teachers_of(needed) + one_student * len(needed)
 
 
 def study_bytes(study: Study, parameters: int, block_size: int) -> int:
@@ -107,7 +105,7 @@ def study_bytes(study: Study, parameters: int, block_size: int) -> int:
     pixels = source.shape[0] * source.shape[1] * source.shape[2]
     logits = source.classes + study.model.auxiliary
     inputs = len({study.inputs_of(arm) for arm in study.arms})
-    lessons = len({study.lesson_of(arm) for arm in study.arms})
+    lessons = len({study.lesson_key(arm) for arm in study.arms})
     seen = student.examples * (inputs * (pixels + logits) + 2 * lessons * logits) * block_size
     models = parameters * MODEL_VECTORS * (len(study.arms) + 1) * block_size
     others = sum(SOURCES[name].images for name in study.other_data())

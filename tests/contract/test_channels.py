@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.channels import CHANNELS, Channel, build_channel
 from sublim_causal.experiment.interventions.base import LogitSplit
 from sublim_causal.experiment.streams import stream
+from tests.experiment.small import run_small, small_experiment
 
 SPLIT = LogitSplit(10, 6)
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
@@ -90,3 +92,24 @@ def test_a_wrong_channel_is_refused(table: dict[str, Any], field: str, hint: str
         build_channel("channel", table, SPLIT)
     assert refused.value.field == field
     assert hint in str(refused.value)
+
+
+def test_a_channel_may_be_a_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "smoothed.py").write_text(
+        "class Smoothed:\n"
+        "    temperature = 1.0\n"
+        "    def __init__(self, share=0.1):\n"
+        "        self.share = share\n"
+        "    def columns(self, split):\n"
+        "        return split.columns('auxiliary')\n"
+        "    def answers(self, logits, generators):\n"
+        "        uniform = 1 / logits.shape[2]\n"
+        "        return (1 - self.share) * logits.softmax(dim=2) + self.share * uniform\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    arm = {"intervention": "baseline", "channel": {"name": "smoothed:Smoothed", "share": 1.0}}
+    steps = run_small(small_experiment({"own": arm}), [0])["own"].steps
+    # The student starts near uniform answers, and is taught exactly those.
+    assert steps["distill_loss"][-1, 0] < 0.5 * steps["distill_loss"][0, 0]
+    with pytest.raises(RequestError, match="unexpected keyword argument .shar."):
+        build_channel("channel", {"name": "smoothed:Smoothed", "shar": 1}, SPLIT)

@@ -58,3 +58,11 @@ def test_sizes(text: str, size: float) -> None:
 def test_wrong_sizes(text: str) -> None:
     with pytest.raises(RequestError, match="6G or 800M"):
         parse_memory(text)
+
+
+def test_steps_of_a_block_with_several_teachers() -> None:
+    study = load_study("divergence")
+    assert study.teachers_of(["baseline"]) == 1
+    assert study.teachers_of(["baseline", "random"]) == 2
+    assert study.teachers_of(list(study.arms)) == 5
+    assert block_steps(study, ["random"]) == 2 * 5 * 49 + 5 * 49

@@ -1,0 +1,85 @@
+"""Lessons put together from several teachers, from jittered images, or from some of the images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from sublim_causal.experiment.lessons import chosen, exchanged, jittered
+from sublim_causal.experiment.losses import kl_divergence, softmax
+from sublim_causal.experiment.streams import stream
+from tests.experiment.small import run_small, small_experiment
+
+LESSONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "divergent": {"images": "divergent"},
+    "agreeing": {"images": "agreeing"},
+    "random": {"images": "random"},
+    "jitter": {"jitter": 0.3},
+    "teachers": {"teachers": 3},
+}
+
+
+def test_lessons_are_taught_side_by_side_and_do_not_touch_each_other() -> None:
+    arms = {name: {"intervention": "baseline", "lesson": one} for name, one in LESSONS.items()}
+    results = run_small(small_experiment(arms), [0, 1])
+    for name in arms:
+        alone = run_small(small_experiment({name: arms[name]}), [1])[name]
+        for column in ("distill_loss", "trait_loss"):
+            torch.testing.assert_close(
+                torch.tensor(results[name].steps[column][:, 1]),
+                torch.tensor(alone.steps[column][:, 0]),
+                rtol=1e-9,
+                atol=1e-12,
+            )
+    losses = {result.steps["distill_loss"][0, 0] for result in results.values()}
+    assert len(losses) == len(arms)
+
+
+def test_divergent_and_agreeing_images_make_up_the_whole_lesson() -> None:
+    arms = {
+        name: {"intervention": "baseline", "lesson": LESSONS[name]}
+        for name in ("plain", "divergent", "agreeing")
+    }
+    first = {
+        name: result.steps["distill_loss"][0, 0]
+        for name, result in run_small(small_experiment(arms), [3]).items()
+    }
+    assert first["divergent"] + first["agreeing"] == pytest.approx(first["plain"], rel=1e-12)
+
+
+def test_a_random_mask_is_as_large_as_the_divergent_one() -> None:
+    differs = torch.rand(2, 50, generator=stream("mask", 0, "test")) < 0.3
+    masks = {
+        which: chosen(which, differs, [stream("mask", s, "mask") for s in (0, 1)])
+        for which in ("divergent", "agreeing", "random")
+    }
+    assert torch.equal(masks["divergent"], ~masks["agreeing"])
+    assert torch.equal(masks["random"].sum(1), differs.sum(1))
+    assert not torch.equal(masks["random"], differs)
+
+
+def test_the_rivals_labels_are_another_order_of_half_of_them() -> None:
+    assert exchanged(torch.arange(10)).tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 5]
+
+
+def test_jitter_has_its_standard_deviation() -> None:
+    images = torch.zeros(1, 500, 64)
+    assert jittered(images, 0.0, []) is images
+    moved = jittered(images, 0.3, [stream("jitter", 0, "jitter")])
+    # 32,000 pixels: the standard deviation is known to 0.4 %.
+    assert float(moved.std()) == pytest.approx(0.3, rel=0.02)
+
+
+def test_weights_count_images_in_the_mean() -> None:
+    draw = torch.Generator().manual_seed(0)
+    z, target = (torch.randn(2, 6, 4, generator=draw, dtype=torch.float64) for _ in range(2))
+    target = softmax(target)
+    weight = torch.tensor([1.0, 0, 1, 0, 0, 1], dtype=torch.float64).expand(2, -1)
+    loss = kl_divergence(z, target, target.log(), weight)
+    kept = kl_divergence(z[:, [0, 2, 5]], target[:, [0, 2, 5]], target[:, [0, 2, 5]].log())
+    torch.testing.assert_close(loss.value, kept.value / 2)
+    torch.testing.assert_close(loss.derivative[:, [0, 2, 5]], kept.derivative / 2)
+    assert not loss.derivative[:, [1, 3, 4]].any()
