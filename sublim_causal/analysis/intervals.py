@@ -38,6 +38,8 @@ INTERVAL_RULES: tuple[IntervalRule, ...] = ("auto", "t", "bootstrap-t")
 SKEW_LIMIT = 1.0
 """Beyond this sample skewness of the per-seed values bootstrap-t is the headline."""
 _SKEW_SEEDS = 16
+WIDEST = 20.0
+"""A bootstrap-t interval this many times as wide as the t interval is not quoted."""
 
 MEAN = Estimand("mean", "The mean over seeds.")
 
@@ -54,7 +56,7 @@ def is_skewed(values: Floats) -> bool:
     return abs(skewness(values)) > SKEW_LIMIT
 
 
-def seed_warnings(n_seeds: int, skewed: bool = False, bounded: bool = True) -> tuple[str, ...]:
+def seed_warnings(n_seeds: int, skewed: bool = False, stable: bool = True) -> tuple[str, ...]:
     """What a reader must know about an interval from `n_seeds` seeds.
 
     Parameters
@@ -63,8 +65,8 @@ def seed_warnings(n_seeds: int, skewed: bool = False, bounded: bool = True) -> t
         Number of seeds.
     skewed : bool
         Whether the per-seed values are, by `is_skewed`.
-    bounded : bool
-        Whether the bootstrap-t interval has finite limits.
+    stable : bool
+        Whether the bootstrap-t interval is, by `is_stable`.
     """
     said = []
     if n_seeds < FEW_SEEDS:
@@ -72,20 +74,26 @@ def seed_warnings(n_seeds: int, skewed: bool = False, bounded: bool = True) -> t
     if skewed:
         skew = f"per-seed values are skewed (|skewness| > {SKEW_LIMIT:g})"
         quote = ": bootstrap-t is the interval to quote"
-        said.append(skew + (quote if bounded else ", but too few of them differ for bootstrap-t"))
+        said.append(skew + (quote if stable else ", but too few of them differ for bootstrap-t"))
     if skewed and n_seeds < _SKEW_SEEDS:
         said.append("with so few skewed values no interval covers 95 % (about 92 to 93.6 %)")
     return tuple(said)
 
 
-def _finite(bounds: Bounds) -> bool:
-    return bool(np.isfinite(bounds).all())
+def is_stable(boot: Bounds, plain: Bounds) -> bool:
+    """Whether a bootstrap-t interval can be quoted: bounded, and not far wider than the t interval.
+
+    With few seeds whose values nearly coincide some replicates have almost no spread, and the
+    limits are then an accident of the draws.
+    """
+    width = boot.high - boot.low
+    return bool(np.isfinite(width) and width <= WIDEST * (plain.high - plain.low))
 
 
-def headline_is_bootstrap(rule: IntervalRule, per_seed: Floats, boot: Bounds) -> bool:
-    """Apply `rule`: ``auto`` takes bootstrap-t where values are skewed, unless it is unbounded.
-
-    It is unbounded where many replicates have no spread: few seeds, or nearly all values equal.
+def headline_is_bootstrap(
+    rule: IntervalRule, per_seed: Floats, boot: Bounds, plain: Bounds
+) -> bool:
+    """Apply `rule`: ``auto`` takes bootstrap-t where values are skewed and `is_stable` holds.
 
     Raises
     ------
@@ -94,7 +102,7 @@ def headline_is_bootstrap(rule: IntervalRule, per_seed: Floats, boot: Bounds) ->
     """
     if rule not in INTERVAL_RULES:
         raise RequestError("interval", rule, ", ".join(INTERVAL_RULES))
-    usable = is_skewed(per_seed) and _finite(boot)
+    usable = is_skewed(per_seed) and is_stable(boot, plain)
     return rule == "bootstrap-t" or (rule == "auto" and usable)
 
 
@@ -273,8 +281,8 @@ def _judged(
 ) -> Estimate:
     """Make the headline that rule and skewness ask for; the other interval stands beside it."""
     n, boot = len(per_seed), drawn.interval(level)
-    leads = headline_is_bootstrap(interval, per_seed, boot)
     t = t_bounds(drawn.value, drawn.se, n - 1, level)
+    leads = headline_is_bootstrap(interval, per_seed, boot, t)
     p_t, p_boot = t_p_value(drawn.value, drawn.se, n - 1, null), drawn.p_value(null)
     low, high = boot if leads else t
     name, other, p = ("t", t, p_t) if leads else ("bootstrap-t", boot, p_boot)
@@ -291,7 +299,7 @@ def _judged(
         method="bootstrap-t" if leads else "t",
         n_seeds=n,
         n_dropped=n_dropped,
-        warnings=seed_warnings(n, is_skewed(per_seed), _finite(boot)),
+        warnings=seed_warnings(n, is_skewed(per_seed), is_stable(boot, t)),
         diagnostics={"skewness": skewness(per_seed), **diagnostics, "also": also},
         draws=drawn.values,
     )

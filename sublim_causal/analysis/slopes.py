@@ -22,12 +22,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.bootstrap import N_BOOT, Distribution, Floats
+from sublim_causal.analysis.bootstrap import N_BOOT, Bounds, Distribution, Floats
 from sublim_causal.analysis.estimates import MIN_SEEDS, Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.intervals import (
     IntervalRule,
     headline_is_bootstrap,
     is_skewed,
+    is_stable,
     seed_warnings,
     skewness,
 )
@@ -211,11 +212,12 @@ def contrast_estimate(
     drawn = fit.bootstrap(contrast, n_boot=n_boot, rng=rng)
     per_seed = pseudo_values(drawn)
     boot = drawn.interval(level)
-    leads = headline_is_bootstrap(interval, per_seed, boot)
-    robust = ("CR2", float(row["low"]), float(row["high"]), float(row["p_value"]))
+    plain = Bounds(float(row["low"]), float(row["high"]))
+    leads = headline_is_bootstrap(interval, per_seed, boot, plain)
+    robust = ("CR2", plain.low, plain.high, float(row["p_value"]))
     studentised = ("bootstrap-t", boot.low, boot.high, drawn.p_value())
     head, other = (studentised, robust) if leads else (robust, studentised)
-    few = seed_warnings(fit.n_groups, is_skewed(per_seed), bool(np.isfinite(boot).all()))
+    few = seed_warnings(fit.n_groups, is_skewed(per_seed), is_stable(boot, plain))
     return Estimate(
         estimand=estimand,
         value=float(row["estimate"]),

@@ -180,10 +180,9 @@ def test_cross_world_effects_are_those_of_the_estimator(record: Record) -> None:
 def test_a_run_without_yoked_arms_names_the_study_that_has_them() -> None:
     lacking = estimated(make_record(["baseline", "projection"]), method="cross_world")["x"]
     assert isinstance(lacking, NotEstimable)
-    assert lacking.reason == (
-        "the run has no arm 'yoked'; it has baseline, projection; "
-        "built-in studies that have it: yoked"
-    )
+    reason, studies = lacking.reason.split("; built-in studies that have it: ")
+    assert reason == "the run has no arm 'yoked'; it has baseline, projection"
+    assert "yoked" in studies.split(", ")
 
 
 def test_the_controlled_effect_and_the_clamp(record: Record) -> None:

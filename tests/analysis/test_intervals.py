@@ -6,8 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from sublim_causal.analysis.bootstrap import Bounds
 from sublim_causal.analysis.estimates import NotEstimable
-from sublim_causal.analysis.intervals import mean_interval, skewness
+from sublim_causal.analysis.intervals import (
+    headline_is_bootstrap,
+    is_stable,
+    mean_interval,
+    skewness,
+)
 from sublim_causal.errors import DataError, RequestError
 
 SYMMETRIC = np.array([-3.0, -2, -1, 0, 1, 2, 3, 0.5, -0.5, 1.5]) + 5
@@ -96,3 +102,14 @@ def test_mirrored_values_have_the_mirrored_interval(values):
         mean_interval(-values, interval="bootstrap-t"),
     )
     assert (other.low, other.high) == pytest.approx((-one.high, -one.low), rel=1e-9)
+
+
+def test_a_wild_bootstrap_t_interval_does_not_lead() -> None:
+    plain = Bounds(-1.0, 1.0)
+    assert is_stable(Bounds(-1.0, 3.0), plain)
+    assert not is_stable(Bounds(-1.0, 48.0), plain)
+    assert not is_stable(Bounds(-np.inf, 1.0), plain)
+    skewed = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0])
+    assert headline_is_bootstrap("auto", skewed, Bounds(-1.0, 3.0), plain)
+    assert not headline_is_bootstrap("auto", skewed, Bounds(-1.0, 48.0), plain)
+    assert headline_is_bootstrap("bootstrap-t", skewed, Bounds(-1.0, 48.0), plain)
