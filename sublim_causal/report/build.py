@@ -147,6 +147,7 @@ def write_files(
             name = drawings[block.name] = svg(block.figure, block.name)
             files[f"figures/{block.name}.svg"] = name
             files[f"figures/{block.name}.pdf"] = pdf(block.figure)
+            block.figure.clear()  # its bitmaps are large, and it is not needed any more
         elif isinstance(block, Table):
             files[f"tables/{block.name}.csv"] = block.frame.to_csv(index=False)
             files[f"tables/{block.name}.tex"] = latex(block)

@@ -22,6 +22,7 @@ PERSISTS = "Does alignment persist through training?"
 STOPS = "Does removing it stop the transfer?"
 THROUGH = "How much of the transfer goes through it?"
 CONTROL = "What does the control say?"
+CLAIMS = "What becomes of the claims that the plan declares?"
 WRONG = "What could still be wrong?"
 STOPPED = 0.9
 """Transfer counts as stopped when at least this share of it is gone, interval and all."""
@@ -34,6 +35,7 @@ def answer(material: Material) -> Iterator[Sentence]:
         (STOPS, _stops),
         (THROUGH, _through),
         (CONTROL, _control),
+        (CLAIMS, _claims),
         (WRONG, _wrong),
     ):
         for i, one in enumerate(part(material)):
@@ -64,19 +66,20 @@ def _persists(material: Material) -> Iterator[Sentence]:
         ("cos_update", "the optimizer's update"),
     ):
         mean, share = late[column, "mean"], late[column, "share_positive"]
-        if not isinstance(mean, Estimate) or not isinstance(share, Estimate):
-            missing = share if isinstance(mean, Estimate) else mean
-            what = f"alignment of {subject} after the first epoch of {REFERENCE}"
-            yield Sentence(_why_not(missing, what), "unsettled", "alignment")
+        if not isinstance(mean, Estimate):
+            what = f"the mean alignment of {subject} after the first epoch of {REFERENCE}"
+            yield Sentence(_why_not(mean, what), "unsettled", "alignment")
             continue
-        sides = {_sides(mean), _sides(share, 0.5)}
+        share = values(share)
+        sides = {_sides(mean), _sides(share, 0.5)} if share else {_sides(mean)}
         verdict: Verdict = "yes" if sides == {"above"} else "unsettled"
         verdict = "no" if "below" in sides else verdict
         stays = {"yes": "stays aligned with", "no": "is not aligned with"}
         words = stays.get(verdict, "is not shown to stay aligned with")
+        positive = f", positive in {_of_steps(share)}" if share else ""
         yield Sentence(
             f"After the first epoch of {REFERENCE}, {subject} {words} the trait gradient: mean "
-            f"cosine {estimate(mean)}, positive in {_of_steps(share)}{_seeds(mean)}.",
+            f"cosine {estimate(mean)}{positive}{_seeds(mean)}.",
             verdict,
             "alignment",
         )
@@ -175,7 +178,7 @@ def _reversed(material: Material, arm: str) -> Sentence | None:
     return Sentence(
         f"But {arm} does more than remove: the update's mean cosine under it is {estimate(mean)}, "
         "so the optimizer is driven against the trait. That reversed alignment stops the transfer "
-        "does not show that absent alignment would; a projection in update space does.",
+        "does not show that absent alignment would: that takes a projection in update space.",
         "caution",
         "alignment",
     )
@@ -280,6 +283,33 @@ def _control(material: Material) -> Iterator[Sentence]:
             + (" So removing a vector of that length is harmless; its direction matters." * same),
             "yes" if same else "unsettled",
             "control",
+        )
+
+
+_STANDING: dict[str, Verdict] = {
+    "supported": "yes",
+    "partly supported": "partly",
+    "not supported": "no",
+    "undetermined": "unsettled",
+}
+
+
+_OUTCOME = {"holds": "holds", "fails": "fails", "open": "is open"}
+
+
+def _claims(material: Material) -> Iterator[Sentence]:
+    for claim in material.results.verdicts:
+        deciding = [
+            f"{one.condition.estimand} {estimate(one.estimate)} {_OUTCOME[one.outcome]}"
+            for one in claim.findings
+            if one.estimate is not None
+        ]
+        if absent := len(claim.findings) - len(deciding):
+            deciding.append(f"{absent} of {len(claim.findings)} conditions cannot be estimated")
+        yield Sentence(
+            f"{claim.sentence} {claim.verdict.capitalize()}: {'; '.join(deciding)}.",
+            _STANDING[claim.verdict],
+            "methods",
         )
 
 

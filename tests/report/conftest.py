@@ -18,6 +18,7 @@ from sublim_causal.report.sections import BODY
 from sublim_causal.report.sentences import answer
 
 MakeRun = Callable[..., Path]
+EVIL = "<script>document.title = 'run'</script>"
 ARMS = {
     "baseline": ArmTruth(),
     "projection": ArmTruth(alignment=-0.12, gain=-0.01, accuracy=-0.35),
@@ -67,3 +68,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(demo: Path) -> Path:
     """Return the page of `demo`'s report."""
     return write_report(demo)
+
+
+@pytest.fixture(scope="session")
+def evil_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of a study whose names are markup."""
+    arms = {"baseline": ArmTruth(), "projection": ArmTruth(), f"../a & {EVIL} $x^2$": ArmTruth()}
+    run = make_run(tmp_path_factory.mktemp("evil") / "run", n_seeds=4, arms=arms)
+    change_manifest(run, name=EVIL, title=f"{EVIL} & more")
+    return write_report(run)

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from sublim_causal.analysis.estimation import analyse
-from sublim_causal.analysis.simulation import ArmTruth
 from sublim_causal.errors import RequestError, RunError
 from sublim_causal.report import compare_reports, write_report
 from tests.report.conftest import change_manifest, make_run
@@ -126,16 +125,19 @@ def test_two_seeds_are_too_few_and_say_so(tmp_path: Path) -> None:
     assert "too few seeds" in section(page, "study")
 
 
-def test_names_are_shown_and_not_run(tmp_path: Path) -> None:
-    evil = "<script>alert(1)</script>"
-    arms = {"baseline": ArmTruth(), "projection": ArmTruth(), f"a & {evil} $x^2$": ArmTruth()}
-    run = make_run(tmp_path / "run", n_seeds=4, arms=arms)
-    change_manifest(run, name=evil, title=f"{evil} & more")
-    page = write_report(run)
-    text = page.read_text()
+def test_names_are_shown_and_not_run(evil_page: Path) -> None:
+    text = evil_page.read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
-    assert r"\_" in (page.parent / "tables" / "contrasts.tex").read_text()
+    assert r"\_" in (evil_page.parent / "tables" / "contrasts.tex").read_text()
+
+
+def test_names_do_not_choose_where_files_go(evil_page: Path) -> None:
+    report = evil_page.parent
+    written = {path.relative_to(report).parts[0] for path in report.rglob("*")}
+    assert written == {"index.html", "results.json", "supplement.json", "tables", "figures"}
+    assert {path.name for path in report.parent.iterdir()} >= {"manifest.json", "report", "steps"}
+    assert all(path.name.isascii() and " " not in path.name for path in report.rglob("*"))
 
 
 def test_nothing_complete_is_an_error(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_many_arms_are_drawn(tmp_path: Path) -> None:
     arms = {f"arm {i}": ArmTruth() for i in range(9)} | {"baseline": ArmTruth()}
     run = make_run(tmp_path / "run", n_seeds=3, arms=arms)
     assert "arm 8" in section_of(run, "study")
-    assert "cos_update_by_arm" in section_of(run, "alignment")
+    assert "figure-final_accuracy" in section_of(run, "acquisition")
 
 
 def test_doses_get_their_curves(tmp_path: Path) -> None:

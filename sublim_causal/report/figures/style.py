@@ -129,7 +129,7 @@ def svg(figure: Figure, name: str) -> str:
     """Return `figure` as an SVG element: no XML prologue, ids unique to `name`, no date."""
     buffer = io.StringIO()
     with settings(**{"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, dpi=160)
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, dpi=120)
     figure.set_layout_engine("none")  # what is placed stays placed, and costs no second time
     text = buffer.getvalue()
     # Several pictures share a page: their ids must differ, and what refers to them must follow.
@@ -140,5 +140,5 @@ def pdf(figure: Figure) -> bytes:
     """Return `figure` as PDF without dates."""
     buffer = io.BytesIO()
     with settings():
-        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None}, dpi=300)
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None}, dpi=200)
     return buffer.getvalue()

@@ -37,6 +37,8 @@ def _blocks(material: Material) -> Iterator[Block]:
         material.results.results,
         folded=True,
     )
+    if material.results.verdicts:
+        yield _rules(material)
     used = [one.method for one in plan.estimands]
     known = [name for name in FORMULAS if name in used or name in _ALWAYS]
     text = "\n\n".join(f"{name}\n{FORMULAS[name]}" for name in known)
@@ -68,6 +70,29 @@ def _plan_table(material: Material) -> Table:
     families = "; ".join(f"{name}: {how}" for name, how in material.plan.families.items())
     note = f" Families: {families}." if families else ""
     return Table("plan", f"The declared estimands.{note}", frame, frame, folded=True)
+
+
+def _rules(material: Material) -> Table:
+    rows = [
+        {
+            "claim": claim.name,
+            "verdict": claim.verdict,
+            "estimate": one.condition.estimand,
+            "holds if": one.condition.holds,
+            "fails if": one.condition.fails,
+            "essential": "yes" if one.condition.essential else "",
+            "outcome": one.outcome,
+            "why open": one.reason,
+        }
+        for claim in material.results.verdicts
+        for one in claim.findings
+    ]
+    return Table(
+        "claims",
+        "The declared claims: what each stands on, and what became of it.",
+        pd.DataFrame(rows),
+        material.results.tidy_verdicts(),
+    )
 
 
 def _provenance(material: Material) -> Table:

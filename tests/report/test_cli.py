@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sublim_causal.errors import RequestError, RunError
+from sublim_causal.store.connection import ENVIRONMENT, default_tracking_uri
+from sublim_causal.store.tracking import sync
+from sublim_causal.study.cli import app
+from tests.report.conftest import make_run
+
+SMALL = """
+name = "small"
+n_boot = 199
+
+[[estimand]]
+name = "final_accuracy"
+sentence = "Mean difference in final trait accuracy against baseline."
+method = "paired_contrast"
+outcome = "final_accuracy"
+contrast = "each - baseline"
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> str:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return str(path)
+
+
+@pytest.fixture
+def copy(demo: Path, tmp_path: Path) -> Path:
+    """Return a copy of `demo` without its report."""
+    target = tmp_path / "runs" / "demo"
+    return Path(shutil.copytree(demo, target, ignore=shutil.ignore_patterns("report")))
+
+
+def test_analyse_prints_the_table_and_writes_the_results(copy: Path, plan: str) -> None:
+    shown = CliRunner().invoke(app, ["analyse", str(copy), "--plan", plan])
+    assert shown.exit_code == 0, shown.output
+    assert "final_accuracy_projection" in shown.output
+    assert json.loads((copy / "report" / "results.json").read_text())["plan"] == "small"
+
+
+def test_report_writes_a_page_by_the_plan(copy: Path, plan: str) -> None:
+    shown = CliRunner().invoke(app, ["report", str(copy), "--plan", plan])
+    assert shown.exit_code == 0, shown.output
+    assert f"Report: {copy / 'report' / 'index.html'}" in shown.output
+    text = (copy / "report" / "index.html").read_text()
+    assert "The plan declares no per-step slope" in text
+    assert "The plan declares no summary of alignment by seed" in text
+
+
+def test_report_of_two_runs_compares_them(copy: Path, plan: str, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", n_seeds=4)
+    shown = CliRunner().invoke(app, ["report", str(copy), str(other), "--plan", plan])
+    assert shown.exit_code == 0, shown.output
+    assert (copy / "report-against-other" / "index.html").exists()
+
+
+def test_the_mirror_gets_the_report(copy: Path, plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    uri = default_tracking_uri(copy)
+    mirrored = sync(copy, uri, replicates=False)
+    shown = CliRunner().invoke(app, ["report", str(copy), "--plan", plan])
+    assert shown.exit_code == 0, shown.output
+    client = MlflowClient(uri)
+    found = {one.path for one in client.list_artifacts(mirrored.study_run_id, "report")}
+    assert {"report/index.html", "report/results.json", "report/figures"} <= found
+
+
+def test_wrong_requests_are_errors(copy: Path, tmp_path: Path) -> None:
+    assert isinstance(
+        CliRunner().invoke(app, ["report", str(copy), "--plan", "primry"]).exception, RequestError
+    )
+    assert isinstance(CliRunner().invoke(app, ["report", str(tmp_path)]).exception, RunError)
+    assert isinstance(CliRunner().invoke(app, ["analyse", str(tmp_path)]).exception, RunError)
