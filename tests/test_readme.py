@@ -16,12 +16,13 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 
 
-def test_the_study_and_the_intervention_of_the_readme_run(tmp_path: Path) -> None:
+def test_the_study_the_intervention_and_the_plan_of_the_readme_run(tmp_path: Path) -> None:
     study, arm = (b for b in blocks("toml") if "[arms." in b)
+    (plan,) = (b for b in blocks("toml") if "[[estimand]]" in b)
     (tmp_path / "half-dose.toml").write_text(f"{study}\n{arm}")
     (tmp_path / "cap.py").write_text(blocks("python")[0])
     done = sublim(
-        "run", "half-dose.toml", *TINY, "--seeds", "1", "--tracking-uri", "none", cwd=tmp_path
+        "run", "half-dose.toml", *TINY, "--seeds", "3", "--tracking-uri", "none", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     steps = read_table(tmp_path / "runs" / "half-dose", "steps")
@@ -29,3 +30,9 @@ def test_the_study_and_the_intervention_of_the_readme_run(tmp_path: Path) -> Non
     capped = steps.loc[steps["arm"] == "capped", "cos_applied"]
     assert capped.max() < 0.002 + 1e-6
     assert steps.loc[steps["arm"] == "baseline", "cos_applied"].max() > 0.002
+    (tmp_path / "mine.toml").write_text(plan)
+    analysed = sublim("analyse", "runs/half-dose", "--plan", "mine.toml", cwd=tmp_path)
+    assert analysed.returncode == 0, analysed.stderr
+    for name in ("half_dose", "slope", "half_stops_it"):
+        assert name in analysed.stdout
+    assert "not estimable" not in analysed.stdout
