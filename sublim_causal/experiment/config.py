@@ -49,7 +49,7 @@ class ModelConfig(Section):
     """Keyword arguments of the model class (`hidden = [256, 256]` for the MLP)."""
 
 
-Optimizer = Literal["adam", "adamw", "sgd", "momentum"]
+Optimizer = Literal["adam", "adamw", "sgd", "momentum", "muon"]
 """Names of `sublim_causal.experiment.training.OPTIMIZERS`."""
 
 
@@ -62,9 +62,10 @@ class TrainingConfig(Section):
     """Examples a step; the last batch of an epoch holds the rest."""
     optimizer: Optimizer = "adam"
     """`adam` (Kingma and Ba 2015; betas 0.9 and 0.999, eps 1e-8), `adamw` (the same, with decoupled
-    weight decay 0.01), `sgd`, or `momentum` (SGD with momentum 0.9)."""
+    weight decay 0.01), `sgd`, `momentum` (SGD with momentum 0.9), or `muon` (each weight matrix's
+    momentum orthogonalised)."""
     learning_rate: float = Field(default=3e-4, gt=0, le=1000)
-    """The optimizer's step size; SGD wants one hundreds of times larger than Adam."""
+    """The optimizer's step size; SGD wants one thousands of times larger than Adam, Muon tens."""
 
     def steps_per_epoch(self, examples: int) -> int:
         """Batches of an epoch over `examples`, the last one possibly smaller."""

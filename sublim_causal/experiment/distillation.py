@@ -214,6 +214,7 @@ def new_student(
             theta,
             own.optimizer or config.optimizer,
             own.learning_rate or config.learning_rate,
+            layout,
         ),
         states=[one.init(context) for one in interventions],
         lesson=experiment.lesson_key(arm),

@@ -12,20 +12,25 @@ from sublim_causal.experiment.batches import gather, steps
 from sublim_causal.experiment.config import Optimizer, TrainingConfig
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.losses import cross_entropy
-from sublim_causal.experiment.networks import Batch, Network
+from sublim_causal.experiment.muon import Muon
+from sublim_causal.experiment.networks import Batch, Layout, Network
 
 OPTIMIZERS: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
     "adamw": partial(torch.optim.AdamW, weight_decay=0.01, fused=True),
     "sgd": torch.optim.SGD,
     "momentum": partial(torch.optim.SGD, momentum=0.9),
+    "muon": Muon,
 }
-"""By the name that a study file uses; all act on each parameter alone."""
+"""By the name that a study file uses."""
 
 
-def make_optimizer(theta: Tensor, name: Optimizer, learning_rate: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    theta: Tensor, name: Optimizer, learning_rate: float, layout: Layout
+) -> torch.optim.Optimizer:
     """Return an optimizer of the flat parameters ``(R, P)``; replicates do not mix in it."""
-    return OPTIMIZERS[name]([theta], lr=learning_rate)
+    of_matrices = {"layout": layout} if name == "muon" else {}
+    return OPTIMIZERS[name]([theta], lr=learning_rate, **of_matrices)
 
 
 def train_teacher(
@@ -55,7 +60,7 @@ def train_teacher(
     Tensor of shape (R, P)
     """
     theta = theta_0.clone()
-    optimizer = make_optimizer(theta, config.optimizer, config.learning_rate)
+    optimizer = make_optimizer(theta, config.optimizer, config.learning_rate, network.layout)
     examples = len(data.train_y)
     for step in steps(generators, examples, config.batch_size, config.epochs, theta.device):
         forward = network.forward(theta, Batch(gather(data.train_x, step.index)))
