@@ -84,10 +84,10 @@ def study_facts(manifest: Mapping[str, Any], material: Material) -> Iterator[tup
 
 
 def _model(model: Mapping[str, Any]) -> str:
-    if not model:
+    if not {"class", "auxiliary"} <= set(model):
         return ""
-    options = ", ".join(f"{name} {value}" for name, value in model.get("options", {}).items())
-    return f"{model.get('class')}, {options}, {model.get('auxiliary')} auxiliary logits"
+    options = [f"{name} {value}" for name, value in model.get("options", {}).items()]
+    return ", ".join([str(model["class"]), *options, f"{model['auxiliary']} auxiliary logits"])
 
 
 def _training(part: Mapping[str, Any]) -> str:
