@@ -31,11 +31,11 @@ def estimate_seconds(study: Study, plan: RunPlan, precision: Precision) -> float
     measured = study.measure.alignment
     one_student = pass_seconds(study, student.batch_size, precision)
     one_student += pass_seconds(study, study.probe.size, precision) if measured else 0
-    work = sum(
-        len(block.seeds)
-        * (teacher_steps * one_teacher + len(block.arms) * student_steps * one_student)
-        for block in plan.blocks
-    )
+    work = 0.0
+    for block in plan.blocks:
+        arms = study.with_followed(block.arms)
+        teachers = study.teachers_of(arms) * teacher_steps * one_teacher
+        work += len(block.seeds) * (teachers + len(arms) * student_steps * one_student)
     return START_SECONDS + 1.1 * work / plan.workers if work else 0.0
 
 
