@@ -16,6 +16,7 @@ TINY = (
     "--set", "distillation.epochs=2",
     "--set", "teacher.epochs=2",
     "--set", "probe.size=64",
+    "--no-report",
 )  # fmt: skip
 """Options that shrink the quickstart study to well under a second a seed."""
 

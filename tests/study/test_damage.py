@@ -10,7 +10,7 @@ import pytest
 from sublim_causal.store.tables import block_of, read_table
 from tests.study.commands import TINY, same_tables, sublim
 
-OPTIONS = (*TINY, "--seeds", "2", "--tracking-uri", "none", "--no-report")
+OPTIONS = (*TINY, "--seeds", "2", "--tracking-uri", "none")
 
 
 @pytest.fixture(scope="module")
