@@ -262,11 +262,12 @@ def with_adjusted(results: Sequence[Result], adjusted: Floats, adjust: str) -> t
 
 def holm(p: Floats) -> Floats:
     """Holm (1979) step-down adjustment; NaN stays NaN and does not count."""
+    from statsmodels.stats.multitest import multipletests
+
     adjusted = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = np.maximum.accumulate((len(order) - np.arange(len(order))) * p[order])
-    adjusted[order] = np.minimum(steps, 1.0)
+    known = np.isfinite(p)
+    if known.any():
+        adjusted[known] = multipletests(p[known], method="holm")[1]
     return adjusted
 
 
