@@ -111,5 +111,5 @@ def test_a_channel_may_be_a_users_own(tmp_path: Path, monkeypatch: pytest.Monkey
     steps = run_small(small_experiment({"own": arm}), [0])["own"].steps
     # The student starts near uniform answers, and is taught exactly those.
     assert steps["distill_loss"][-1, 0] < 0.5 * steps["distill_loss"][0, 0]
-    with pytest.raises(RequestError, match="unexpected keyword argument .shar."):
+    with pytest.raises(RequestError, match=r"unexpected keyword argument .shar."):
         build_channel("channel", {"name": "smoothed:Smoothed", "shar": 1}, SPLIT)
