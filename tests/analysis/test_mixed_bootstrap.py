@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_mixed import SLOPE, simulate
 
 from sublim_causal.analysis.bootstrap import extend, multiplicities
 from sublim_causal.analysis.mixed import MixedFit, fit_mixed
+from tests.analysis.test_mixed import SLOPE, simulate
 
 
 @pytest.fixture(scope="module")

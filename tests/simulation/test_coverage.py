@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from coverage_study import SCENARIOS, SEEDS, SYMMETRIC, TARGETS, covered
 from scipy import stats
+
+from tests.simulation.coverage_study import SCENARIOS, SEEDS, SYMMETRIC, TARGETS, covered
 
 CLAIMED = {"equivalence (90 %)": (0.885, 0.915)}
 CASES = [
