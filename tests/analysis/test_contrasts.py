@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -168,6 +168,7 @@ def test_sign_flip_p_ignores_scale_and_direction(d, scale):
     assert ((p[np.isfinite(p)] >= 2 / 2**7) & (p[np.isfinite(p)] <= 1)).all()
 
 
+@settings(max_examples=20, deadline=None)
 @given(arrays(float, 5, elements=st.floats(0, 1)))
 def test_holm_lies_between_p_and_bonferroni_and_keeps_the_order(p):
     adjusted = holm(p)
