@@ -13,7 +13,7 @@ from sublim_causal.store.tables import committed, read_table
 from tests.study.commands import command, environment, same_tables, sublim
 
 KILLS = 25
-OPTIONS = ("--seeds", "30", "--no-report", "--set", "distillation.epochs=2")
+OPTIONS = ("--seeds", "30", "--no-report", "--set", "distillation.epochs=3")
 
 
 @pytest.mark.slow
@@ -27,14 +27,13 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(tmp_path: Path) -> None
             cwd=tmp_path,
             env=environment(),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         try:
-            process.wait(timeout=moments.uniform(2, 12))
+            assert process.wait(timeout=moments.uniform(5, 20)) == 0
         except subprocess.TimeoutExpired:
             process.kill()
-        _, errors = process.communicate()
-        assert b"Traceback" not in errors, errors.decode()
+            process.wait()
         done.append(sum(1 for _ in committed(run)))
     print(f"blocks after each kill: {done}")
     assert done == sorted(done)
