@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
 
@@ -46,16 +45,6 @@ class Finished:
 
 Event = Progress | Finished | None
 """None: nothing happened for a while."""
-
-
-class Executor(Protocol):
-    """Runs blocks somewhere and tells what happens."""
-
-    def run(self, job: Job, blocks: Sequence[Block]) -> Iterator[Event]:
-        """Yield events until all blocks are finished, or stopped."""
-
-    def stop(self) -> None:
-        """Stop every worker after its current step; unfinished blocks leave nothing."""
 
 
 class Stopped(Exception):  # noqa: N818 - control flow inside a worker
