@@ -14,7 +14,17 @@ from sublim_causal.analysis.estimation import analyse
 from sublim_causal.analysis.intervals import mean_interval, t_bounds, t_p_value
 from sublim_causal.analysis.plan import Plan, load_plan
 from sublim_causal.errors import RequestError
-from sublim_causal.report.blocks import Block, Missing, Picture, Section, Sentence, Table, Text
+from sublim_causal.report.agreement import agreement, equal
+from sublim_causal.report.blocks import (
+    Block,
+    Missing,
+    Picture,
+    Section,
+    Sentence,
+    Table,
+    Text,
+    Verdict,
+)
 from sublim_causal.report.build import Progress, check_complete, write_files
 from sublim_causal.report.figures.curves import pairs
 from sublim_causal.report.figures.runs import Bar, forest
@@ -28,6 +38,7 @@ COMPARED = {"final_accuracy": "fraction", "mean_cos_gradient": "1", "mean_cos_up
 """Columns of ``replicates`` whose difference between the runs is estimated, with units."""
 FREE = ("precision", "device")
 """Runs that differ in these alone share every random draw, seed by seed."""
+AGREEMENT = "Do the figures agree?"
 
 
 def compare_reports(
@@ -75,7 +86,8 @@ def compare_reports(
         check_complete(sides[-1])
     said(2, 4, "comparison")
     with settings():
-        sections = [make(*sides) for make in (_answer, _studies, _arms, _curves, _estimates)]
+        parts = (_answer, _studies, *([_agreement] if shares_draws(*sides) else []), _arms)
+        sections = [make(*sides) for make in (*parts, _curves, _estimates)]
         said(3, 4, "files")
         page = write_files(
             out or first / f"report-against-{second.resolve().name}",
@@ -111,6 +123,8 @@ def _answer(first: Material, second: Material) -> Section:
 def _sentences(first: Material, second: Material) -> Iterator[Sentence]:
     one, other = names(first, second)
     arms = _common_arms(first, second)
+    if arms and shares_draws(first, second):
+        yield _agrees(_agreed(first, second))
     for i, arm in enumerate(arms):
         found = difference(first, second, arm, "final_accuracy")
         question = "Do the arms reach the same accuracy?" if i == 0 else ""
@@ -128,6 +142,44 @@ def _sentences(first: Material, second: Material) -> Iterator[Sentence]:
         )
     if not arms:
         yield Sentence("The runs have no arm in common.", "unsettled", "study")
+
+
+def _agreed(first: Material, second: Material) -> list[Result]:
+    arms = _common_arms(first, second)
+    return agreement(first.complete, second.complete, names(first, second), arms)
+
+
+def _agrees(found: list[Result]) -> Sentence:
+    count = sum(map(equal, found))
+    if count == len(found):
+        text = f"All {count} figures of the two runs are equivalent within the margins set for them"
+        return Sentence(f"{text} (paired TOST).", "yes", "agreement", AGREEMENT)
+    text = f"{count} of {len(found)} figures are shown to be equivalent within their margins"
+    verdict: Verdict = "partly" if count else "unsettled"
+    return Sentence(f"{text} (paired TOST); the others are not.", verdict, "agreement", AGREEMENT)
+
+
+def _agreement(first: Material, second: Material) -> Section:
+    found = _agreed(first, second)
+    if not found:
+        return Section("agreement", AGREEMENT, [Missing("The runs have no arm in common.")])
+    labels = [
+        f"{one.estimand.name.removeprefix('agreement_').replace('_', ' ')}: "
+        + ("equivalent" if equal(one) else "not shown")
+        + (f" (margin {one.diagnostics['margin']:g})" if isinstance(one, Estimate) else "")
+        for one in found
+    ]
+    text = (
+        "Both runs made every random draw alike, so each difference is rounding, amplified by "
+        "training. The margins stand in the program: 2 points of accuracy, 0.001 for the "
+        "gradient's mean cosine, 0.005 for the update's. An effect is an arm minus baseline."
+    )
+    caption = "First minus second; p is that of a difference of the margin or more."
+    return Section(
+        "agreement",
+        AGREEMENT,
+        [Text(text), estimates_table("agreement", caption, found, labels=labels)],
+    )
 
 
 def _studies(first: Material, second: Material) -> Section:

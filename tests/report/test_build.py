@@ -171,6 +171,8 @@ def test_runs_of_one_definition_are_paired(tmp_path: Path) -> None:
     assert "differences are taken seed by seed" in section(page, "study")
     table = pd.read_csv(page.parent / "tables" / "differences.csv").set_index("name")
     assert table.loc["difference_final_accuracy_baseline", "value"] == 0
+    assert "figures of the two runs are equivalent" in section(page, "answer")
+    assert "not shown" not in section(page, "agreement")
 
 
 def test_other_studies_are_compared_by_welch(demo: Path, tmp_path: Path) -> None:
@@ -181,3 +183,4 @@ def test_other_studies_are_compared_by_welch(demo: Path, tmp_path: Path) -> None
     row = table.loc["difference_final_accuracy_baseline"]
     assert row["method"] == "Welch's t"
     assert np.sign(row["value"]) == -1
+    assert 'id="agreement"' not in page.read_text()

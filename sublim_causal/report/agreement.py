@@ -1,0 +1,81 @@
+"""Do two runs that share every random draw show the same? Equivalence, seed by seed.
+
+Runs in another precision or on another device differ in rounding alone. Training amplifies it, so
+single seeds move; whether a finding moves is judged against margins fixed here, before any data.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sublim_causal.analysis.equivalence import tost
+from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
+
+MARGINS = {"final_accuracy": 0.02, "mean_cos_gradient": 0.001, "mean_cos_update": 0.005}
+"""Half-widths within which the runs count as equal, in each column's unit: two points of accuracy,
+and for the cosines about a tenth of what the paper's network has under baseline."""
+REFERENCE = "baseline"
+
+
+def agreement(
+    first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str], arms: tuple[str, ...]
+) -> list[Result]:
+    """Return paired equivalence tests of the runs, first minus second.
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        Complete replicates of two runs whose seeds mean the same draws: seed, arm and the columns
+        of `MARGINS`.
+    names : tuple of str
+        What the runs are called.
+    arms : tuple of str
+        Arms that both have.
+
+    Returns
+    -------
+    list of Estimate or NotEstimable
+        For every arm the columns of `MARGINS`, then every arm's effect on final accuracy. The
+        diagnostics hold ``margin`` and ``equivalent``.
+    """
+    sides = [first, second]
+    found = [
+        _equivalence([side[side["arm"] == arm] for side in sides], names, column, column, arm)
+        for column in MARGINS
+        for arm in arms
+    ]
+    for arm in arms:
+        if REFERENCE in arms and arm != REFERENCE:
+            effects = [_effects(side, arm) for side in sides]
+            label = f"{arm} - {REFERENCE}"
+            found.append(_equivalence(effects, names, "final_accuracy", "effect", label))
+    return found
+
+
+def _effects(replicates: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """Return a row a seed: final accuracy under `arm` minus under the reference."""
+    wide = replicates.pivot(index="seed", columns="arm", values="final_accuracy")
+    wide = wide.reindex(columns=[arm, REFERENCE])
+    return (wide[arm] - wide[REFERENCE]).dropna().rename("final_accuracy").reset_index()
+
+
+def _equivalence(
+    sides: list[pd.DataFrame], names: tuple[str, str], column: str, what: str, label: str
+) -> Result:
+    margin = MARGINS[column]
+    unit = "fraction" if column == "final_accuracy" else "1"
+    estimand = Estimand(
+        name=f"agreement_{what}_{label}",
+        sentence=f"The runs differ in mean {what} under {label} by less than {margin:g}.",
+        outcome=f"{column} ({unit})",
+        contrast=f"{names[0]} - {names[1]}",
+    )
+    if not all(len(side) for side in sides):
+        return NotEstimable(estimand, "a run has no complete seed under it")
+    both = pd.concat([side.assign(arm=name) for side, name in zip(sides, names, strict=True)])
+    return tost(both, column, names[0], names[1], margin=margin, estimand=estimand)
+
+
+def equal(result: Result) -> bool:
+    """Return whether the runs are shown to be equal in this figure, within its margin."""
+    return isinstance(result, Estimate) and bool(result.diagnostics["equivalent"])

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sublim_causal.analysis.estimates import NotEstimable
+from sublim_causal.report.agreement import MARGINS, agreement, equal
+
+NAMES = ("fp32", "bf16")
+ARMS = ("baseline", "projection")
+
+
+def replicates(shift: float = 0.0, *, rounding: float = 0.0) -> pd.DataFrame:
+    """Return 12 seeds under two arms; `shift` is added to projection's accuracy."""
+    draw, noise = np.random.default_rng(0), np.random.default_rng(1)
+    parts = []
+    for arm, mean in zip(ARMS, (0.5, 0.12), strict=True):
+        accuracy = mean + shift * (arm == "projection") + 0.1 * draw.standard_normal(12)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "seed": range(12),
+                    "arm": arm,
+                    "final_accuracy": accuracy + rounding * noise.standard_normal(12),
+                    "mean_cos_gradient": 0.008,
+                    "mean_cos_update": 0.05,
+                }
+            )
+        )
+    return pd.concat(parts)
+
+
+def test_every_column_of_every_arm_and_every_effect_is_held_against_its_margin() -> None:
+    found = agreement(replicates(), replicates(rounding=0.005), NAMES, ARMS)
+    assert [one.estimand.name for one in found] == [
+        *(f"agreement_{column}_{arm}" for column in MARGINS for arm in ARMS),
+        "agreement_effect_projection - baseline",
+    ]
+    assert all(map(equal, found))
+
+
+def test_pairing_leaves_out_what_the_seeds_share() -> None:
+    accuracy = agreement(replicates(), replicates(rounding=0.005), NAMES, ARMS)[0]
+    assert accuracy.tidy()["high"] - accuracy.tidy()["low"] < 0.015
+
+
+@pytest.mark.parametrize(("shift", "same"), [(0.01, True), (0.03, False)])
+def test_a_shift_beyond_the_margin_is_no_agreement(shift: float, same: bool) -> None:
+    shifted = replicates(shift, rounding=0.005)
+    found = {one.estimand.name: one for one in agreement(shifted, replicates(), NAMES, ARMS)}
+    assert equal(found["agreement_final_accuracy_projection"]) == same
+    assert equal(found["agreement_effect_projection - baseline"]) == same
+    assert equal(found["agreement_final_accuracy_baseline"])
+
+
+def test_an_arm_without_complete_seeds_says_so() -> None:
+    first = replicates()
+    found = agreement(first, first[first["arm"] == "baseline"], NAMES, ARMS)
+    assert isinstance(found[1], NotEstimable)
+    assert not equal(found[1])
