@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class SublimError(Exception):
@@ -37,6 +39,21 @@ class DataError(SublimError):
 
 class RunError(SublimError):
     """A run directory cannot be used as asked: not a run, another study, or locked."""
+
+
+class StorageError(SublimError):
+    """A file cannot be written: the disk is full, or the file system refuses."""
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Return the error that says that `path` cannot be written, why, and how much room there is."""
+    place = next((folder for folder in path.absolute().parents if folder.exists()), Path("/"))
+    free = shutil.disk_usage(place).free / 2**20
+    return StorageError(
+        f"{path}: cannot be written: {error.strerror or error} ({free:,.1f} MB free in {place})\n"
+        "remedy: make room, or choose another directory; what is finished is kept, and the same "
+        "command goes on from there"
+    )
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

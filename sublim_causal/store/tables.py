@@ -2,7 +2,10 @@
 
 A table is a directory of Parquet files, ``<table>/arm=<arm>/<block>.parquet``. Every file is
 written under a temporary name and renamed. A block's ``replicates`` file is written last and
-commits it: readers see the files of committed blocks only.
+commits it: readers see the files of committed blocks only. A block is named by its first and last
+seed; one that lies within another committed block of its arm has been compacted into it, and is
+not seen any more. ``weights/arm=<arm>/<block>.safetensors`` stays as it was written, also when its
+block is compacted.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -21,31 +25,48 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from sublim_causal.errors import RunError
+from sublim_causal.errors import RunError, storage_error
 from sublim_causal.store.schema import TABLES, arrow_schema
 
 COMMIT_TABLE = "replicates"
 DIGESTS = b"sublim_causal.digests"
-"""Key in the metadata of a commit under which the block's other files stand with their hashes."""
+"""Key in the metadata of a commit under which the block's other files stand with their hashes.
+
+A file is called by its table, or by table and block if it was written for another block, which
+has been compacted into this one: ``"steps"``, ``"weights/0000003-0000003"``.
+"""
+WEIGHTS = "weights"
+ROW_GROUP = 2**15
+"""Rows that are read or skipped together: 134 seeds of 245 steps."""
 
 
 def _file(run: Path, table: str, arm: str, block: str) -> Path:
-    return run / table / f"arm={quote(arm, safe='')}" / f"{block}.parquet"
+    suffix = "safetensors" if table == WEIGHTS else "parquet"
+    return run / table / f"arm={quote(arm, safe='')}" / f"{block}.{suffix}"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full, or the file cannot be written for another reason.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 def _sync_directory(directory: Path) -> None:
@@ -64,7 +85,9 @@ def _encode(table: str, frame: pd.DataFrame, digests: Mapping[str, str] | None =
         schema = schema.with_metadata({**(schema.metadata or {}), DIGESTS: json.dumps(digests)})
     content = pa.Table.from_pandas(frame.loc[:, schema.names], schema=schema, preserve_index=False)
     buffer = pa.BufferOutputStream()
-    pq.write_table(content, buffer, compression="zstd", write_page_checksum=True)
+    pq.write_table(
+        content, buffer, compression="zstd", write_page_checksum=True, row_group_size=ROW_GROUP
+    )
     return buffer.getvalue().to_pybytes()
 
 
@@ -72,7 +95,15 @@ def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def write_block(run: Path, block: str, arm: str, tables: Mapping[str, pd.DataFrame]) -> None:
+def write_block(
+    run: Path,
+    block: str,
+    arm: str,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    weights: bytes | None = None,
+    inherited: Mapping[str, str] | None = None,
+) -> None:
     """Write one arm of one block; the ``replicates`` table goes last and commits it.
 
     A failure leaves nothing of this arm and block behind, also not an earlier version of it.
@@ -88,57 +119,96 @@ def write_block(run: Path, block: str, arm: str, tables: Mapping[str, pd.DataFra
     tables : mapping of str to DataFrame
         Frames with the columns of `schema.TABLES` (``arm`` may be left out);
         ``replicates`` must be among them.
+    weights : bytes, optional
+        Trained parameters of the replicates, a safetensors file.
+    inherited : mapping of str to str, optional
+        Files of other blocks that this one takes over, by name in `DIGESTS`, with their hashes.
 
     Raises
     ------
     KeyError
         If a table or column is missing or unknown; nothing is touched.
-    OSError
+    StorageError
         If a file cannot be written.
     """
     content = {name: _encode(name, tables[name]) for name in tables if name != COMMIT_TABLE}
-    digests = {name: _digest(data) for name, data in content.items()}
+    if weights is not None:
+        content[WEIGHTS] = weights
+    digests = {name: _digest(data) for name, data in content.items()} | dict(inherited or {})
     commit = _encode(COMMIT_TABLE, tables[COMMIT_TABLE], digests)
-    remove_block(run, arm, block)
+    remove_files(run, arm, block)
     try:
         for name, data in content.items():
             write_atomically(_file(run, name, arm, block), data)
         write_atomically(_file(run, COMMIT_TABLE, arm, block), commit)
     except BaseException:
-        remove_block(run, arm, block)
+        remove_files(run, arm, block)
         raise
 
 
 def committed(run: Path) -> Iterator[tuple[str, str]]:
-    """Yield ``(arm, block)`` of every committed block, sorted."""
-    for path in sorted((run / COMMIT_TABLE).glob("arm=*/*.parquet")):
-        yield block_of(path)
+    """Yield ``(arm, block)`` of every committed block, sorted; not those compacted into another."""
+    for folder in sorted((run / COMMIT_TABLE).glob("arm=*")):
+        for block in _outermost(path.stem for path in folder.glob("*.parquet")):
+            yield unquote(folder.name.removeprefix("arm=")), block
 
 
-def damaged(run: Path) -> dict[Path, str]:
-    """Read every file of the committed blocks; return what is wrong with those that are not whole.
+def span(block: str) -> tuple[int, int]:
+    """Return first and last seed of a block by its name; (-1, -1) if the name does not tell."""
+    seeds = re.fullmatch(r"([0-9]+)-([0-9]+)", block)
+    return (int(seeds[1]), int(seeds[2])) if seeds else (-1, -1)
+
+
+def _outermost(blocks: Iterable[str]) -> Iterator[str]:
+    reached = -1
+    for block in sorted(blocks, key=lambda block: (span(block)[0], -span(block)[1], block)):
+        first, last = span(block)
+        if last > reached or first < 0:
+            reached = last
+            yield block
+
+
+def digests_of(run: Path, arm: str, block: str) -> dict[str, str]:
+    """Return the hashes that a commit holds, by file as `DIGESTS` says.
+
+    Raises
+    ------
+    ArrowException, OSError, ValueError
+        If the commit is damaged.
+    """
+    commit = pq.ParquetFile(_file(run, COMMIT_TABLE, arm, block), page_checksum_verification=True)
+    rows = commit.read()
+    if not rows.schema.equals(arrow_schema(COMMIT_TABLE)):
+        raise ValueError(f"it does not have the columns of the table {COMMIT_TABLE!r}")
+    digests: dict[str, str] = json.loads((rows.schema.metadata or {}).get(DIGESTS, b"{}"))
+    return digests
+
+
+def damage(run: Path, arm: str, block: str) -> dict[Path, str]:
+    """Read every file of one arm of a committed block; return what is wrong with each.
 
     A commit is read with its page checksums, the other files are compared with the hashes that
     their commit holds, so that a flipped bit is found as surely as a truncated file.
     """
+    try:
+        digests = digests_of(run, arm, block)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return {_file(run, COMMIT_TABLE, arm, block): str(error).splitlines()[0]}
     found = {}
-    for arm, block in committed(run):
-        commit = _file(run, COMMIT_TABLE, arm, block)
-        try:
-            rows = pq.ParquetFile(commit, page_checksum_verification=True).read()
-            digests = json.loads((rows.schema.metadata or {}).get(DIGESTS, b"{}"))
-        except (pa.ArrowException, OSError, ValueError) as error:
-            found[commit] = str(error).splitlines()[0]
-            continue
-        if not rows.schema.equals(arrow_schema(COMMIT_TABLE)):
-            found[commit] = f"it does not have the columns of the table {COMMIT_TABLE!r}"
-        for table, digest in digests.items():
-            path = _file(run, table, arm, block)
-            if not path.exists():
-                found[path] = "it is missing"
-            elif _digest(path.read_bytes()) != digest:
-                found[path] = "its content is not what was written"
+    for name, digest in digests.items():
+        table, _, of = name.partition("/")
+        path = _file(run, table, arm, of or block)
+        if not path.exists():
+            found[path] = "it is missing"
+        elif _digest(path.read_bytes()) != digest:
+            found[path] = "its content is not what was written"
     return found
+
+
+def damaged(run: Path) -> dict[tuple[str, str], dict[Path, str]]:
+    """Return the `damage` of every committed block that is not whole, by arm and block."""
+    found = {pair: damage(run, *pair) for pair in committed(run)}
+    return {pair: problems for pair, problems in found.items() if problems}
 
 
 def block_of(path: Path) -> tuple[str, str]:
@@ -150,18 +220,37 @@ def remove_uncommitted(run: Path) -> int:
     """Delete files that a killed run left behind without committing; return how many."""
     keep = set(committed(run))
     orphans = list(run.glob(".*.tmp"))
+    for table in (*TABLES, WEIGHTS):
+        orphans += (run / table).glob("arm=*/.*.tmp")
     for table in TABLES:
-        files = [*(run / table).glob("arm=*/*.parquet"), *(run / table).glob("arm=*/.*.tmp")]
-        orphans += [path for path in files if path.suffix == ".tmp" or block_of(path) not in keep]
+        files = (run / table).glob("arm=*/*.parquet")
+        orphans += [path for path in files if block_of(path) not in keep]
+    for path in (run / WEIGHTS).glob("arm=*/*.safetensors"):
+        arm, block = block_of(path)
+        if not ((arm, block) in keep or any(a == arm and _within(block, b) for a, b in keep)):
+            orphans.append(path)
     for path in orphans:
         path.unlink(missing_ok=True)
     return len(orphans)
 
 
-def remove_block(run: Path, arm: str, block: str) -> None:
-    """Delete one arm of one block, its commit first, so that a rerun redoes it."""
-    for table in sorted(TABLES, key=lambda name: name != COMMIT_TABLE):
+def _within(block: str, other: str) -> bool:
+    (first, last), (start, end) = span(block), span(other)
+    return start <= first and last <= end
+
+
+def remove_files(run: Path, arm: str, block: str) -> None:
+    """Delete the files written for one arm of one block, its commit first."""
+    for table in (COMMIT_TABLE, *TABLES, WEIGHTS):
         _file(run, table, arm, block).unlink(missing_ok=True)
+
+
+def remove_block(run: Path, arm: str, block: str) -> None:
+    """Delete one arm of one block and the weights of its seeds, so that a rerun redoes it."""
+    remove_files(run, arm, block)
+    for path in _file(run, WEIGHTS, arm, block).parent.glob("*.safetensors"):
+        if _within(path.stem, block):
+            path.unlink(missing_ok=True)
 
 
 def _selected(

@@ -11,7 +11,6 @@ from pathlib import Path
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data import SOURCES, division
 from sublim_causal.store.tables import (
-    block_of,
     committed,
     damaged,
     read_table,
@@ -57,8 +56,8 @@ def remove_unusable(run: Path) -> dict[Path, str]:
     """
     remove_uncommitted(run)
     broken = damaged(run)
-    for path in broken:
-        remove_block(run, *block_of(path))
+    for pair in broken:
+        remove_block(run, *pair)
     if any(committed(run)):
         replicates = read_table(run, "replicates", columns=["arm", "status"])
         failed = set(replicates.loc[replicates["status"] == "failed", "arm"])
@@ -66,7 +65,7 @@ def remove_unusable(run: Path) -> dict[Path, str]:
             part = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=[block])
             if (part["status"] == "failed").any():
                 remove_block(run, arm, block)
-    return broken
+    return {path: problem for found in broken.values() for path, problem in found.items()}
 
 
 def missing_blocks(study: Study, done: Mapping[str, set[int]], block_size: int) -> list[Block]:

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sublim_causal.store.manifest import read_manifest
-from sublim_causal.store.tables import block_of, committed, damaged, read_table
+from sublim_causal.store.tables import committed, damaged, read_table
 
 STATES = ("complete", "diverged", "failed")
 REFRESH_SECONDS = 2.0
@@ -52,11 +52,11 @@ def read_status(run: Path) -> Status:
     RunError
         If `run` is no run directory.
     """
-    manifest, broken = read_manifest(run), damaged(run)
-    lost = {block_of(path) for path in broken}
+    manifest, lost = read_manifest(run), damaged(run)
     counts = {arm: Counter[str]() for arm in manifest["study"]["arms"]}
+    whole = [pair for pair in committed(run) if pair not in lost]
     for arm in counts:
-        blocks = [block for a, block in committed(run) if a == arm and (a, block) not in lost]
+        blocks = [block for a, block in whole if a == arm]
         if blocks:
             rows = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=blocks)
             counts[arm].update(rows["status"])
@@ -66,7 +66,7 @@ def read_status(run: Path) -> Status:
         manifest["finished"],
         manifest["study"]["seeds"],
         counts,
-        broken,
+        {path: problem for found in lost.values() for path, problem in found.items()},
     )
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sublim_causal.errors import RunError
+from sublim_causal.errors import RunError, StorageError
 from sublim_causal.store import tables
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 
@@ -120,7 +120,7 @@ def test_a_failed_atomic_write_keeps_the_old_file(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(StorageError, match=r"manifest\.json: cannot be written: Input/output"):
         tables.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert files(tmp_path) == ["manifest.json"]
