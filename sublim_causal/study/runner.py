@@ -198,11 +198,12 @@ def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
         manifest = open_run(options.run, describe(study, device, options.precision, engine))
         write_study(options.run, manifest["study"])
         for path, problem in remove_unusable(options.run).items():
-            console.print(f"Damaged, and run again: {path} ({problem})", highlight=False)
+            told = f"Damaged, and run again: {path} ({problem})"
+            console.print(told, highlight=False, soft_wrap=True)
         plan = plan_run(study, options, finished(options.run))
         if plan.done:
             console.print(f"{plan.done} of {plan.total} replicates are there already.")
-        job = Job(study, options.run, images, device, options.precision, options.path)
+        job = Job(study, options.run.absolute(), images, device, options.precision, options.path)
         outcome = train(job, plan, options, console)
         if not outcome.interrupted:
             close_run(options.run)

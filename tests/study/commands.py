@@ -1,15 +1,21 @@
-"""Run the command line as a user would, in a process of its own."""
+"""Run the command line as a user would."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
+import torch
 
 from sublim_causal.store.tables import read_table
+from sublim_causal.study.cli import main
 
 TINY = (
     "--set", "distillation.examples=512",
@@ -32,15 +38,31 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def sublim(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        command(*arguments),
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    """Run a command to its end in this process, which has imported everything already."""
+    words = ["sublim-causal", *map(str, arguments)]
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd),
+        mock.patch.object(sys, "argv", words),
+        mock.patch.object(sys, "path", [*sys.path]),
+        same_matrix_products(),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(words, code, stdout.getvalue(), stderr.getvalue())
+
+
+@contextlib.contextmanager
+def same_matrix_products() -> Iterator[None]:
+    """Leave torch multiplying as it did before."""
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
 
 
 def same_tables(one: Path, other: Path) -> None:
