@@ -327,7 +327,8 @@ def _evaluations(truth: Truth, replicates: pd.DataFrame, rng: np.random.Generato
 
 def _in_order(name: str, table: pd.DataFrame) -> pd.DataFrame:
     keys = [key for key in ("seed", "arm", "step") if key in table]
-    ordered = table[[column.name for column in TABLES[name]]].sort_values(keys)
+    # What the simulation does not know, such as robust accuracy, stays empty.
+    ordered = table.reindex(columns=[c.name for c in TABLES[name]]).sort_values(keys)
     return ordered.reset_index(drop=True)
 
 

@@ -6,25 +6,34 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version that is written. Files of every version from 1 on are read: a column that is newer than
+a file is empty there (null), so a new version may add columns, and may not change or drop one."""
+
+VERSION = b"sublim_causal.schema_version"
+"""Key in a file's metadata under which the version of its table stands."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its Arrow type, unit and meaning (all stored in the Parquet field metadata)."""
+    """One column: its Arrow type, unit and meaning (all stored in the Parquet field metadata).
+
+    `since` is the version of the tables that first has it.
+    """
 
     name: str
     type: pa.DataType
     unit: str
     meaning: str
+    since: int = 1
 
     def field(self) -> pa.Field:
         """Return the Arrow field that carries unit and meaning."""
         return pa.field(self.name, self.type, metadata={"unit": self.unit, "meaning": self.meaning})
 
 
-def _floats(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
-    return tuple(Column(name, pa.float64(), unit, meaning) for name, unit, meaning in rows)
+def _floats(*rows: tuple[str, str, str], since: int = 1) -> tuple[Column, ...]:
+    return tuple(Column(name, pa.float64(), unit, meaning, since) for name, unit, meaning in rows)
 
 
 SEED = Column("seed", pa.int32(), "1", "number of the replicate; the block and the cluster")
@@ -87,6 +96,12 @@ REPLICATES = (
         ("share_positive_update", "fraction", "share of steps with cos_update > 0"),
         ("seconds", "s", "training time of the replicate, without the teacher's"),
     ),
+    *_floats(
+        ("reference_robust_accuracy", "fraction", "reference_accuracy under the study's attack"),
+        ("teacher_robust_accuracy", "fraction", "teacher_accuracy under the study's attack"),
+        ("robust_accuracy", "fraction", "final_accuracy under the attack; empty without one"),
+        since=2,
+    ),
 )
 
 LAYERS = (
@@ -109,13 +124,26 @@ TABLES: dict[str, tuple[Column, ...]] = {
 }
 
 
-def arrow_schema(table: str, *, partitioned: bool = True) -> pa.Schema:
-    """Return the Arrow schema of `table`; files leave out the partition column ``arm``."""
-    columns = [c for c in TABLES[table] if not (partitioned and c is ARM)]
+def arrow_schema(
+    table: str, *, partitioned: bool = True, version: int = SCHEMA_VERSION
+) -> pa.Schema:
+    """Return the Arrow schema of `table`; files leave out the partition column ``arm``.
+
+    `version` is the version of the tables, by default the one that is written.
+    """
+    columns = [c for c in TABLES[table] if c.since <= version and not (partitioned and c is ARM)]
     return pa.schema(
         [c.field() for c in columns],
-        metadata={
-            "sublim_causal.table": table,
-            "sublim_causal.schema_version": str(SCHEMA_VERSION),
-        },
+        metadata={"sublim_causal.table": table, VERSION.decode(): str(version)},
     )
+
+
+def version_of(schema: pa.Schema) -> int:
+    """Return the version of the tables in which a file of this `schema` was written.
+
+    Raises
+    ------
+    ValueError
+        If the file does not tell.
+    """
+    return int((schema.metadata or {}).get(VERSION, b"it tells no version of the tables"))

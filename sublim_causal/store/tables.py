@@ -26,7 +26,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from sublim_causal.errors import RunError, storage_error
-from sublim_causal.store.schema import TABLES, arrow_schema
+from sublim_causal.store.schema import TABLES, arrow_schema, version_of
 
 COMMIT_TABLE = "replicates"
 DIGESTS = b"sublim_causal.digests"
@@ -178,7 +178,7 @@ def digests_of(run: Path, arm: str, block: str) -> dict[str, str]:
     """
     commit = pq.ParquetFile(_file(run, COMMIT_TABLE, arm, block), page_checksum_verification=True)
     rows = commit.read()
-    if not rows.schema.equals(arrow_schema(COMMIT_TABLE)):
+    if not rows.schema.equals(arrow_schema(COMMIT_TABLE, version=version_of(rows.schema))):
         raise ValueError(f"it does not have the columns of the table {COMMIT_TABLE!r}")
     digests: dict[str, str] = json.loads((rows.schema.metadata or {}).get(DIGESTS, b"{}"))
     return digests

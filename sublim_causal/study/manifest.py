@@ -104,7 +104,9 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
             + "\n".join(f"  {line}" for line in changes)
             + "\nremedy: choose another directory with --out, or go back to the recorded values"
         )
-    merged = {**old, "finished": None, "arms": {**old["arms"], **manifest["arms"]}}
+    # Blocks of an older version stay as they are; new ones stand beside them in this version.
+    merged = {**old, "finished": None, "schema_version": SCHEMA_VERSION}
+    merged["arms"] = {**old["arms"], **manifest["arms"]}
     arms = {**old["study"]["arms"], **manifest["study"]["arms"]}
     seeds = max(old["study"]["seeds"], manifest["study"]["seeds"])
     merged["study"] = {**old["study"], "arms": arms, "seeds": seeds}

@@ -104,6 +104,9 @@ def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
             "mean_cos_update": cosines["cos_update"].mean(axis=0),
             "share_positive_update": _share_positive(cosines["cos_update"]),
             "seconds": result.seconds,
+            "reference_robust_accuracy": np.nan,
+            "teacher_robust_accuracy": np.nan,
+            "robust_accuracy": np.nan,
         }
     )
 
