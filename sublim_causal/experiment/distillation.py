@@ -29,7 +29,7 @@ from sublim_causal.experiment.alignment import (
 from sublim_causal.experiment.batches import Step, gather, steps
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data import ImageTensors
-from sublim_causal.experiment.initialisation import initial_student
+from sublim_causal.experiment.initialisation import initial_student, initialise
 from sublim_causal.experiment.interventions import followed_arms
 from sublim_causal.experiment.interventions.base import (
     BlockContext,
@@ -203,7 +203,13 @@ def new_student(
     count = config.steps_per_epoch(config.examples) * config.epochs
     shape = (count, len(generators), theta.device)
     context = BlockContext(
-        layout, inputs.split, generators, theta.device, inputs.probe, inputs.draw_probe
+        layout,
+        inputs.split,
+        generators,
+        theta.device,
+        inputs.probe,
+        inputs.draw_probe,
+        lambda generators: initialise(inputs.network, generators, like=theta),
     )
     needed = followed or any(one.uses_trait for one in interventions)
     return Student(
@@ -270,9 +276,14 @@ def alignment_of(students: Mapping[str, Student], arm: str) -> Tensor:
     return alignment
 
 
-def trait_gradient(network: Network, student: Student, probe: Probe) -> Tensor:
-    """Return the gradient ``(R, P)`` of the trait loss on `probe`, before the student's step."""
-    return measure_trait(network, student.before, probe).gradient
+def trait_gradient(
+    network: Network, student: Student, probe: Probe, theta: Tensor | None = None
+) -> Tensor:
+    """Return the gradient ``(R, P)`` of the trait loss on `probe`.
+
+    At the parameters before the student's step, or at `theta`.
+    """
+    return measure_trait(network, student.before if theta is None else theta, probe).gradient
 
 
 def take_step(student: Student, g_distill: Tensor, context: StepContext, inputs: Inputs) -> None:

@@ -12,6 +12,11 @@ from sublim_causal.experiment.config import StudentConfig
 from sublim_causal.experiment.networks import Network
 
 
+def initialise(network: Network, generators: Sequence[torch.Generator], *, like: Tensor) -> Tensor:
+    """Draw initial parameters ``(R, P)``, one generator each, on the device and dtype of `like`."""
+    return torch.stack([network.initialise(g) for g in generators]).to(like)
+
+
 def initial_student(
     own: StudentConfig,
     network: Network,
@@ -27,7 +32,7 @@ def initial_student(
     """
     if own.initialisation == "shared":
         return theta_0.clone()
-    other = torch.stack([network.initialise(g) for g in streams("student init")]).to(theta_0)
+    other = initialise(network, streams("student init"), like=theta_0)
     if own.initialisation == "other":
         return other
     return (theta_0 + own.noise * other) / math.sqrt(1 + own.noise**2)

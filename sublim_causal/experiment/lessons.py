@@ -15,6 +15,7 @@ from sublim_causal.experiment.batches import gather
 from sublim_causal.experiment.channels import build_channel
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data import ImageTensors
+from sublim_causal.experiment.initialisation import initialise
 from sublim_causal.experiment.inputs import INPUTS
 from sublim_causal.experiment.interventions.base import LogitSplit
 from sublim_causal.experiment.losses import Loss, kl_divergence
@@ -117,7 +118,7 @@ def prepare_inputs(
     """Draw initialisation, images and probe, train the teacher, prepare the lessons of `arms`."""
     like = data.train_x
     probes = partial(draw_probe, experiment.probe.size, data, split)
-    theta_0 = torch.stack([network.initialise(g) for g in streams("init")]).to(like)
+    theta_0 = initialise(network, streams("init"), like=like)
 
     @cache
     def teacher(number: int) -> Tensor:

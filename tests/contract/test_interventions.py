@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sublim_causal.experiment.alignment import Probe, measure_trait
+from sublim_causal.experiment.initialisation import initialise
 from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
 from sublim_causal.experiment.interventions.base import (
     BlockContext,
@@ -43,6 +44,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"shuffle": "random"},
         {"shuffle": "labels"},
         {"shuffle": "probe"},
+        {"shuffle": "network"},
     ],
     "only": [{"layers": ["0"]}],
     "inject": [{"cosine": 0.05}, {"cosine": -0.5, "space": "gradient"}],
@@ -93,7 +95,15 @@ def situation(seeds: list[int], step: int = 1) -> Situation:
     return Situation(
         rows("vector", P),
         rows("trait", P),
-        BlockContext(NETWORK.layout, SPLIT, generators, torch.device("cpu"), probe, draw_probe),
+        BlockContext(
+            NETWORK.layout,
+            SPLIT,
+            generators,
+            torch.device("cpu"),
+            probe,
+            draw_probe,
+            lambda generators: initialise(NETWORK, generators, like=theta),
+        ),
         StepContext(
             step,
             2,
@@ -102,7 +112,7 @@ def situation(seeds: list[int], step: int = 1) -> Situation:
             NETWORK.forward(theta, batch),
             reference_logits=lambda: reference,
             alignment_of=lambda arm: torch.full((len(seeds),), 0.3 if arm == "other" else -0.1),
-            trait_gradient=lambda probe: measure_trait(NETWORK, theta, probe).gradient,
+            trait_gradient=lambda probe, at=theta: measure_trait(NETWORK, at, probe).gradient,
         ),
     )
 
@@ -234,7 +244,7 @@ def test_shuffled_removes_the_norm_that_projection_would(draw: str) -> None:
         torch.testing.assert_close(projected.sort()[0], shuffled.sort()[0], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("shuffle", ["random", "labels", "probe"])
+@pytest.mark.parametrize("shuffle", ["random", "labels", "probe", "network"])
 def test_every_placebo_direction_removes_the_norm_that_projection_would(shuffle: str) -> None:
     seen = situation([0, 1, 2])
     tables = ({"intervention": "projection"}, {"intervention": "shuffled", "shuffle": shuffle})

@@ -54,6 +54,8 @@ class BlockContext:
         The images of the trait loss.
     draw_probe : callable
         Draws another probe of the same size from one generator per replicate.
+    draw_network : callable
+        Draws another initialisation ``(R, P)`` of the network from one generator per replicate.
     """
 
     layout: Layout
@@ -62,6 +64,7 @@ class BlockContext:
     device: torch.device
     probe: Probe
     draw_probe: Callable[[Sequence[torch.Generator]], Probe]
+    draw_network: Callable[[Sequence[torch.Generator]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class StepContext:
     alignment_of : callable
         Returns ``cos_update`` ``(R,)`` that an arm in ``follows`` has at this step.
     trait_gradient : callable
-        Returns the gradient ``(R, P)`` of the trait loss on a `Probe`, at the step's beginning.
+        Returns the gradient ``(R, P)`` of the trait loss on a `Probe`, at the step's beginning or,
+        if given, at other parameters ``(R, P)``.
     """
 
     step: int
@@ -92,7 +96,7 @@ class StepContext:
     forward: Forward
     reference_logits: Callable[[], Tensor]
     alignment_of: Callable[[str], Tensor]
-    trait_gradient: Callable[[Probe], Tensor]
+    trait_gradient: Callable[..., Tensor]
 
 
 @runtime_checkable

@@ -34,13 +34,13 @@ class Shuffled(Options):
     """Act only in steps in which projection would, or always."""
     space: Literal["gradient", "update"] = "gradient"
     """Act on the gradient, or on the optimizer's step."""
-    shuffle: Literal["coordinates", "random", "labels", "probe"] = "coordinates"
+    shuffle: Literal["coordinates", "random", "labels", "probe", "network"] = "coordinates"
     """The direction: the trait gradient with permuted `coordinates`; `random` and normal; the
     trait gradient of the probe with permuted `labels`; that of another `probe`, as another seed
-    would have drawn it (no placebo: its labels are true)."""
+    would have drawn it (no placebo: its labels are true); that of another `network`, as another
+    seed would have been initialised."""
     draw: Literal["step", "run"] = "step"
-    """Another direction at every step, or for labels and probe another permutation or probe at
-    every step; or one draw for the whole run."""
+    """Another direction (permutation, probe, network) at every step, or one for the whole run."""
 
     @property
     def uses_trait(self) -> bool:
@@ -78,11 +78,19 @@ class Shuffled(Options):
             return g_trait.gather(1, permutations(sizes, generators).to(g_trait.device))
         if self.shuffle == "random":
             return random_like(g_trait, sizes, generators)
-        labels = self.shuffle == "labels"
-        probe = permuted_labels(block.probe, generators) if labels else block.draw_probe(generators)
-        other = context.trait_gradient(probe)
+        other = self._trait_gradient(generators, block, context)
         ratio = g_trait.norm(dim=1, keepdim=True) / other.norm(dim=1, keepdim=True)
         return other * ratio.nan_to_num(0, 0, 0)
+
+    def _trait_gradient(
+        self, generators: Sequence[torch.Generator], block: BlockContext, context: StepContext
+    ) -> Tensor:
+        """Return the trait gradient ``(R, P)`` for other labels, images or parameters."""
+        if self.shuffle == "labels":
+            return context.trait_gradient(permuted_labels(block.probe, generators))
+        if self.shuffle == "probe":
+            return context.trait_gradient(block.draw_probe(generators))
+        return context.trait_gradient(block.probe, block.draw_network(generators))
 
 
 @dataclass(frozen=True)
