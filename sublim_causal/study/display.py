@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,26 @@ LINE_SECONDS = 30.0
 
 
 @dataclass
+class Mean:
+    """Mean of the finite values so far, and the number of replicates."""
+
+    replicates: int = 0
+    count: int = 0
+    total: float = 0.0
+
+    def add(self, values: pd.Series) -> None:
+        """Take in a value a replicate; diverged ones have none."""
+        self.replicates += len(values)
+        self.count += int(values.count())
+        self.total += float(values.sum())
+
+    @property
+    def value(self) -> float:
+        """The mean; NaN where there is no value yet."""
+        return self.total / self.count if self.count else math.nan
+
+
+@dataclass
 class Display:
     """Shows steps and replicates done, time left, and each arm's mean accuracy so far."""
 
@@ -30,7 +51,7 @@ class Display:
     total_steps: int
     total_replicates: int
     steps: int = 0
-    replicates: list[pd.DataFrame] = field(default_factory=list)
+    accuracies: dict[str, Mean] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     _line_at: float = field(default_factory=time.monotonic, init=False)
     _bar: Progress | None = field(default=None, init=False)
@@ -61,7 +82,8 @@ class Display:
 
     def add(self, replicates: pd.DataFrame) -> None:
         """Count finished replicates."""
-        self.replicates.append(replicates)
+        for arm, part in replicates.groupby("arm", sort=False)["final_accuracy"]:
+            self.accuracies.setdefault(str(arm), Mean()).add(part)
         self.refresh()
 
     def refresh(self) -> None:
@@ -79,9 +101,7 @@ class Display:
 
     def text(self) -> str:
         """Replicates done, and mean final accuracy by arm."""
-        done = sum(len(part) for part in self.replicates)
+        done = sum(mean.replicates for mean in self.accuracies.values())
         text = f"{done}/{self.total_replicates} replicates"
-        if not done:
-            return text
-        means = pd.concat(self.replicates).groupby("arm", sort=False)["final_accuracy"].mean()
-        return f"{text} | " + ", ".join(f"{arm} {mean:.2f}" for arm, mean in means.items())
+        means = ", ".join(f"{arm} {mean.value:.2f}" for arm, mean in self.accuracies.items())
+        return f"{text} | {means}" if means else text
