@@ -25,6 +25,7 @@ from sublim_causal.analysis.record import Record, read_record
 from sublim_causal.analysis.results import Results
 from sublim_causal.analysis.verdicts import judge
 from sublim_causal.errors import DataError, RequestError
+from sublim_causal.store.location import locate
 
 Progress = Callable[[int, int, str], None]
 """Called with estimands done, estimands in all, and the name of the one that comes next."""
@@ -60,7 +61,7 @@ def analyse(
     """
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
     columns = {column for one in plan.estimands for column in one.step_columns()}
-    record = read_record(Path(run), columns, any(one.needs_layers() for one in plan.estimands))
+    record = read_record(locate(run), columns, any(one.needs_layers() for one in plan.estimands))
     said = progress or (lambda done, total, name: None)
     parts: list[tuple[Declared, Sequence[Result]]] = []
     for done, declared in enumerate(plan.estimands):

@@ -349,7 +349,6 @@ def write_run(run: Path, simulated: Simulated, *, block_seeds: int = 250) -> Pat
     Path
         `run`.
     """
-    run.mkdir(parents=True, exist_ok=True)
     study: dict[str, Any] = {"name": run.name, "arms": {arm: {} for arm in simulated.truth.arms}}
     write_manifest(
         run,

@@ -14,6 +14,7 @@ from sublim_causal.report.blocks import Picture, Section, Table
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.tables import latex
+from sublim_causal.store.location import locate
 from sublim_causal.store.tables import write_atomically
 
 Progress = Callable[[int, int, str], None]
@@ -60,7 +61,7 @@ def write_report(
     from sublim_causal.report.figures.style import settings
     from sublim_causal.report.sections import BODY
 
-    run, plan = Path(run), plan if isinstance(plan, Plan) else load_plan(plan)
+    run, plan = locate(run), plan if isinstance(plan, Plan) else load_plan(plan)
     out = out or run / FOLDER
     said, total = progress or (lambda done, total, name: None), len(BODY) + 3
     said(0, total, "estimates")

@@ -33,6 +33,7 @@ from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
 from sublim_causal.report.wording import decimals, estimate, interval, number, scale_of
+from sublim_causal.store.location import locate
 
 COMPARED = {"final_accuracy": "fraction", "mean_cos_gradient": "1", "mean_cos_update": "1"}
 """Columns of ``replicates`` whose difference between the runs is estimated, with units."""
@@ -74,7 +75,7 @@ def compare_reports(
     RunError
         If one is no run directory, is damaged, or has nothing complete yet.
     """
-    first, second = Path(first), Path(second)
+    first, second = locate(first), locate(second)
     if first.resolve() == second.resolve():
         raise RequestError("OTHER", str(second), "another run than the first")
     plan = plan if isinstance(plan, Plan) else load_plan(plan)

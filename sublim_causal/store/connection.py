@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sublim_causal.errors import SublimError
+from sublim_causal.errors import RequestError, SublimError
+from sublim_causal.store.location import is_remote
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -52,7 +53,20 @@ class Mirrored:
 
 
 def default_tracking_uri(run: Path) -> str:
-    """Return the store of `run`: the sqlite file ``mlflow.db`` in its parent directory."""
+    """Return the store of `run`: the sqlite file ``mlflow.db`` in its parent directory.
+
+    Raises
+    ------
+    RequestError
+        If `run` lies in an object store, which cannot hold a database.
+    """
+    if is_remote(run):
+        raise RequestError(
+            "--tracking-uri",
+            None,
+            "an MLflow store",
+            f"name one: {run} lies in an object store, which has no mlflow.db beside a run",
+        )
     return f"sqlite:///{run.resolve().parent / 'mlflow.db'}"
 
 

@@ -15,27 +15,38 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.fs
 import pyarrow.parquet as pq
 
 from sublim_causal.errors import RunError, storage_error
+from sublim_causal.store.location import (
+    arrow_files,
+    is_remote,
+    put,
+    read_files,
+    remove,
+    size_of,
+    sizes,
+)
 from sublim_causal.store.schema import TABLES, arrow_schema, version_of
 
 COMMIT_TABLE = "replicates"
 DIGESTS = b"sublim_causal.digests"
-"""Key in the metadata of a commit under which the block's other files stand with their hashes.
+"""Key in the metadata of a commit under which the block's other files stand, each with its hash
+and its size in bytes, ``"<hash>:<size>"`` (version 1: the hash alone).
 
 A file is called by its table, or by table and block if it was written for another block, which
 has been compacted into this one: ``"steps"``, ``"weights/0000003-0000003"``.
 """
 WEIGHTS = "weights"
+FEW = 4
+"""Up to so many files are asked for one by one, more by a listing of all."""
 ROW_GROUP = 2**15
 """Rows that are read or skipped together: 134 seeds of 245 steps."""
 
@@ -53,6 +64,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     StorageError
         If the disk is full, or the file cannot be written for another reason.
     """
+    if is_remote(path):
+        put(path, data)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +106,7 @@ def _encode(table: str, frame: pd.DataFrame, digests: Mapping[str, str] | None =
 
 
 def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    return f"{hashlib.blake2b(data, digest_size=16).hexdigest()}:{len(data)}"
 
 
 def write_block(
@@ -153,6 +167,11 @@ def committed(run: Path) -> Iterator[tuple[str, str]]:
             yield unquote(folder.name.removeprefix("arm=")), block
 
 
+def _blocks(run: Path, table: str) -> set[tuple[str, str]]:
+    """Return all blocks that have a file of `table`."""
+    return {block_of(path) for path in (run / table).glob("arm=*/*.parquet")}
+
+
 def span(block: str) -> tuple[int, int]:
     """Return first and last seed of a block by its name; (-1, -1) if the name does not tell."""
     seeds = re.fullmatch(r"([0-9]+)-([0-9]+)", block)
@@ -176,8 +195,13 @@ def digests_of(run: Path, arm: str, block: str) -> dict[str, str]:
     ArrowException, OSError, ValueError
         If the commit is damaged.
     """
-    commit = pq.ParquetFile(_file(run, COMMIT_TABLE, arm, block), page_checksum_verification=True)
-    rows = commit.read()
+    return _digests(*read_files([_file(run, COMMIT_TABLE, arm, block)]))
+
+
+def _digests(commit: bytes | Exception) -> dict[str, str]:
+    if isinstance(commit, Exception):
+        raise commit
+    rows = pq.ParquetFile(pa.BufferReader(commit), page_checksum_verification=True).read()
     if not rows.schema.equals(arrow_schema(COMMIT_TABLE, version=version_of(rows.schema))):
         raise ValueError(f"it does not have the columns of the table {COMMIT_TABLE!r}")
     digests: dict[str, str] = json.loads((rows.schema.metadata or {}).get(DIGESTS, b"{}"))
@@ -188,26 +212,51 @@ def damage(run: Path, arm: str, block: str) -> dict[Path, str]:
     """Read every file of one arm of a committed block; return what is wrong with each.
 
     A commit is read with its page checksums, the other files are compared with the hashes that
-    their commit holds, so that a flipped bit is found as surely as a truncated file.
+    their commit holds, so that a flipped bit is found as surely as a truncated file. An object
+    store writes whole objects and guards them against bit errors itself; so there the other files
+    are not fetched, but must be there with the size that was written.
     """
+    (commit,) = read_files([_file(run, COMMIT_TABLE, arm, block)])
+    return _damage(run, arm, block, commit, size_of)
+
+
+def _damage(
+    run: Path,
+    arm: str,
+    block: str,
+    commit: bytes | Exception,
+    size: Callable[[Path], int | None],
+) -> dict[Path, str]:
     try:
-        digests = digests_of(run, arm, block)
+        digests = _digests(commit)
     except (pa.ArrowException, OSError, ValueError) as error:
         return {_file(run, COMMIT_TABLE, arm, block): str(error).splitlines()[0]}
     found = {}
     for name, digest in digests.items():
         table, _, of = name.partition("/")
         path = _file(run, table, arm, of or block)
-        if not path.exists():
+        there = size(path)
+        if there is None:
             found[path] = "it is missing"
-        elif _digest(path.read_bytes()) != digest:
+        elif not _as_written(path, there, *digest.split(":")):
             found[path] = "its content is not what was written"
     return found
 
 
+def _as_written(path: Path, there: int, digest: str, size: str = "") -> bool:
+    if size and there != int(size):
+        return False
+    return is_remote(path) or _digest(path.read_bytes()).startswith(digest)
+
+
 def damaged(run: Path) -> dict[tuple[str, str], dict[Path, str]]:
     """Return the `damage` of every committed block that is not whole, by arm and block."""
-    found = {pair: damage(run, *pair) for pair in committed(run)}
+    pairs = list(committed(run))
+    commits = read_files([_file(run, COMMIT_TABLE, *pair) for pair in pairs])
+    size = sizes(run).get if is_remote(run) else size_of
+    found = {
+        pair: _damage(run, *pair, commit, size) for pair, commit in zip(pairs, commits, strict=True)
+    }
     return {pair: problems for pair, problems in found.items() if problems}
 
 
@@ -230,7 +279,7 @@ def remove_uncommitted(run: Path) -> int:
         if not ((arm, block) in keep or any(a == arm and _within(block, b) for a, b in keep)):
             orphans.append(path)
     for path in orphans:
-        path.unlink(missing_ok=True)
+        remove(path)
     return len(orphans)
 
 
@@ -242,7 +291,7 @@ def _within(block: str, other: str) -> bool:
 def remove_files(run: Path, arm: str, block: str) -> None:
     """Delete the files written for one arm of one block, its commit first."""
     for table in (COMMIT_TABLE, *TABLES, WEIGHTS):
-        _file(run, table, arm, block).unlink(missing_ok=True)
+        remove(_file(run, table, arm, block))
 
 
 def remove_block(run: Path, arm: str, block: str) -> None:
@@ -250,7 +299,7 @@ def remove_block(run: Path, arm: str, block: str) -> None:
     remove_files(run, arm, block)
     for path in _file(run, WEIGHTS, arm, block).parent.glob("*.safetensors"):
         if _within(path.stem, block):
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def _selected(
@@ -264,6 +313,16 @@ def _selected(
         for arm, block in committed(run)
         if (arms is None or arm in arms) and (blocks is None or block in blocks)
     ]
+
+
+def _holding(run: Path, table: str, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return those of the committed `pairs` that have `table`: not every study records layers."""
+    if table == COMMIT_TABLE:
+        return pairs
+    if len(pairs) <= FEW:
+        return [pair for pair in pairs if _file(run, table, *pair).exists()]
+    held = _blocks(run, table)
+    return [pair for pair in pairs if pair in held]
 
 
 def dataset(
@@ -283,19 +342,16 @@ def dataset(
         If `run` holds no committed block of this table.
     """
     schema = arrow_schema(table, partitioned=False)
-    children = []
-    for arm, block in _selected(run, arms, blocks):
-        path = _file(run, table, arm, block)
-        if path.exists():
-            children.append((str(path), arm))
-    if not children:
+    pairs = _holding(run, table, _selected(run, arms, blocks))
+    if not pairs:
         raise RunError(f"{run}: no finished block has a table {table!r} yet; run the study first")
+    files, names = arrow_files([_file(run, table, *pair) for pair in pairs])
     return ds.FileSystemDataset.from_paths(
-        [path for path, _ in children],
+        names,
         schema=schema,
         format=ds.ParquetFileFormat(),
-        filesystem=pa.fs.LocalFileSystem(),
-        partitions=[ds.field("arm") == arm for _, arm in children],
+        filesystem=files,
+        partitions=[ds.field("arm") == arm for arm, _ in pairs],
     )
 
 

@@ -298,13 +298,12 @@ class Mirror:
         with tempfile.TemporaryDirectory() as directory:
             summary(rows).to_csv(Path(directory) / "summary.csv", index=False)
             rows.to_csv(Path(directory) / "replicates.csv", index=False)
-            files = {path.name: path for path in Path(directory).iterdir()} | _documents(self.run)
+            _copy_documents(self.run, Path(directory))
+            files = _files(Path(directory))
             digest = digest_of_files(files)
             if digest == study.artifacts:
                 return
-            for name, path in files.items():
-                folder = name.rpartition("/")[0]
-                self._client.log_artifact(study.run_id, str(path), folder or None)
+            self._client.log_artifacts(study.run_id, directory)
         self._client.set_tag(study.run_id, "sublim.artifacts", digest)
         self._known[STUDY] = replace(study, artifacts=digest)
 
@@ -381,10 +380,18 @@ def sync(
     return mirror.finish()
 
 
-def _documents(run: Path) -> dict[str, Path]:
-    """Return the files of a run that are not tables, by their path within it."""
-    paths = [run / "manifest.json", run / "study.toml", *sorted((run / "report").rglob("*"))]
-    return {path.relative_to(run).as_posix(): path for path in paths if path.is_file()}
+def _copy_documents(run: Path, folder: Path) -> None:
+    """Copy the files of a run that are not tables into `folder`."""
+    for path in [run / "manifest.json", run / "study.toml", *(run / "report").rglob("*")]:
+        if path.is_file():
+            copy = folder / path.relative_to(run).as_posix()
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return the files under `folder` by their path within it."""
+    return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
 
 
 def _milliseconds(moment: str) -> int:

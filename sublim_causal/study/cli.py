@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from sublim_causal.errors import RequestError, SublimError
+from sublim_causal.store.location import is_remote, locate
 
 DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all done; some replicates failed or diverged; the request is wrong; Ctrl-C."""
@@ -30,7 +31,9 @@ TABLE_WIDTH = 110
 out = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
 err = Console(stderr=True)
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
+RunArgument = Annotated[
+    Path, typer.Argument(parser=locate, metavar="RUN", help="Run directory, or its s3:// address.")
+]
 TrackingOption = Annotated[
     str | None,
     typer.Option(help="MLflow store or server; default: mlflow.db beside the run directory."),
@@ -41,7 +44,13 @@ TrackingOption = Annotated[
 def run(
     study: Annotated[str, typer.Argument(help="Study: a name or a TOML file.")] = "quickstart",
     out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Run directory; default: runs/NAME.")
+        Path | None,
+        typer.Option(
+            "--out",
+            parser=locate,
+            metavar="PLACE",
+            help="Run directory, or an address such as s3://bucket/prefix; default: runs/NAME.",
+        ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Replicates: seeds 0 to N-1.")] = None,
     arms: Annotated[str | None, typer.Option(help="Arms to run, separated by commas.")] = None,
@@ -90,7 +99,7 @@ def run(
     sys.path.insert(0, str(study_path(study).resolve().parent))
     spec = load_study(study, settings=settings or (), seeds=seeds, arms=chosen)
     target = out_dir or Path("runs") / spec.name
-    uri = tracking_uri or default_tracking_uri(target)
+    uri = tracking_uri or ("none" if is_remote(target) else default_tracking_uri(target))
     options = RunOptions(
         run=target,
         device=device,
@@ -108,6 +117,8 @@ def run(
         show_plan(spec, options)
         return
     announce_user_code(spec)
+    if is_remote(target) and tracking_uri is None:
+        err.print("No MLflow mirror: an object store cannot hold one; --tracking-uri names one.")
     outcome = run_study(spec, options, err)
     if outcome.mirror_error:
         err.print(f"[yellow]The MLflow mirror is not up to date:[/] {outcome.mirror_error}")
@@ -192,7 +203,7 @@ def finish(
     for row in bad.itertuples():
         err.print(f"[yellow]{row.arm}, seed {row.seed}: {row.status}[/] ({row.reason})")
     if (bad["status"] == "failed").any():
-        err.print(f"Tracebacks: {target / 'errors.log'}; the same command tries them again.")
+        err.print(f"Tracebacks: {target / 'errors'}; the same command tries them again.")
     if interrupted:
         err.print("Stopped. Finished blocks are kept; the same command goes on from there.")
         raise typer.Exit(INTERRUPTED)
@@ -222,11 +233,15 @@ def analyse(run: RunArgument, plan: PlanOption = "primary") -> None:
 def report(
     run: RunArgument,
     other: Annotated[
-        Path | None, typer.Argument(metavar="[OTHER]", help="Run to compare RUN with.")
+        Path | None,
+        typer.Argument(parser=locate, metavar="[OTHER]", help="Run to compare RUN with."),
     ] = None,
     plan: PlanOption = "primary",
     out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Folder; default: report in RUN.")
+        Path | None,
+        typer.Option(
+            "--out", parser=locate, metavar="PLACE", help="Folder; default: report in RUN."
+        ),
     ] = None,
     tracking_uri: TrackingOption = None,
 ) -> None:
@@ -260,7 +275,8 @@ def mirror_report(run: Path, tracking_uri: str | None) -> None:
     from sublim_causal.store.connection import default_tracking_uri
     from sublim_causal.store.tracking import open_mirror
 
-    if tracking_uri is None and not (run.resolve().parent / "mlflow.db").exists():
+    beside = not is_remote(run) and (run.resolve().parent / "mlflow.db").exists()
+    if tracking_uri is None and not beside:
         return
     try:
         open_mirror(run, tracking_uri or default_tracking_uri(run), replicates=False).finish()
@@ -376,7 +392,7 @@ def sync(
 
 @app.command()
 def ui(
-    runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...")] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(parser=locate, metavar="[RUN]...")] = None,
     tracking_uri: TrackingOption = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 5000,
 ) -> None:

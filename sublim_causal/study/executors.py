@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from sublim_causal.errors import SublimError
-from sublim_causal.store.tables import write_block
+from sublim_causal.store.tables import write_atomically, write_block
 from sublim_causal.study.plan import Block
 from sublim_causal.study.records import failed_rows
 from sublim_causal.study.work import Job, prepare, start_method
@@ -223,9 +223,9 @@ class StepCounter:
 
 
 def log_error(run: Path, block: Block) -> None:
-    """Append the current exception's traceback to the run's ``errors.log``."""
-    with (run / "errors.log").open("a") as log:
-        log.write(f"block {block.name}, arms {', '.join(block.arms)}\n{traceback.format_exc()}\n")
+    """Write the current exception's traceback to the folder ``errors`` of the run."""
+    text = f"block {block.name}, arms {', '.join(block.arms)}\n{traceback.format_exc()}"
+    write_atomically(run / "errors" / f"{block.name}.log", text.encode())
 
 
 def _die_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""One runner a directory: a lock that a dead process cannot keep."""
+"""One runner a run: a lock that a dead process cannot keep."""
 
 from __future__ import annotations
 
@@ -10,23 +10,34 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sublim_causal.errors import RunError
+from sublim_causal.store.location import is_remote
+from sublim_causal.study.lease import leased
+
+FILE = ".lock"
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the lock of directory `run`.
+    """Hold the lock of `run`.
 
-    The operating system releases it when the process ends, however it ends.
+    In a directory the operating system releases it when the process ends, however it ends; for
+    an object store see `lease.leased`.
 
     Raises
     ------
     RunError
         If another process holds it; the message names host and process.
     """
+    with leased(run / FILE) if is_remote(run) else _flocked(run):
+        yield
+
+
+@contextmanager
+def _flocked(run: Path) -> Iterator[None]:
     import fcntl
 
     run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("a+") as file:
+    with (run / FILE).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

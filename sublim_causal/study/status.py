@@ -58,7 +58,8 @@ def read_status(run: Path) -> Status:
     for arm in counts:
         blocks = [block for a, block in whole if a == arm]
         if blocks:
-            rows = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=blocks)
+            only = blocks if lost else None
+            rows = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=only)
             counts[arm].update(rows["status"])
     return Status(
         manifest["name"],
@@ -83,11 +84,19 @@ def status_table(status: Status) -> Table:
 
 
 def watch(run: Path, console: Console) -> Status:
-    """Show the state of `run` until it is finished; Ctrl-C ends the watch only."""
-    status = read_status(run)
+    """Show the state of `run` until it is finished; Ctrl-C ends the watch only.
+
+    At most half of the time is spent on reading.
+    """
+    status, took = _timed(run)
     with Live(status_table(status), console=console) as live:
         while status.finished is None:
-            time.sleep(REFRESH_SECONDS)
-            status = read_status(run)
+            time.sleep(max(REFRESH_SECONDS, took))
+            status, took = _timed(run)
             live.update(status_table(status))
     return status
+
+
+def _timed(run: Path) -> tuple[Status, float]:
+    start = time.monotonic()
+    return read_status(run), time.monotonic() - start

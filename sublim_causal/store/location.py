@@ -1,0 +1,207 @@
+"""Where a run lies: in a directory, or under a prefix of an object store.
+
+An object store is reached through fsspec. Its paths are `UPath` of universal_pathlib, which offers
+the methods of `Path` that this package uses, so everything is annotated with `Path`. What the two
+do differently stands here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from sublim_causal.errors import RequestError, RunError, StorageError
+
+if TYPE_CHECKING:
+    import pyarrow.fs
+
+REACH_SECONDS = 15
+"""How long a store may take to answer at all; its client alone would try again for minutes."""
+BATCH = 256
+"""Objects fetched at a time."""
+READ_AHEAD = 2**20
+"""Bytes an S3 read fetches beyond what was asked for; s3fs takes 50 MiB, most files whole."""
+S3_OPTIONS = {"use_listings_cache": False, "default_block_size": READ_AHEAD}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": S3_OPTIONS,
+    "s3a": S3_OPTIONS,
+    "gs": {"use_listings_cache": False},
+    "gcs": {"use_listings_cache": False},
+}
+"""Without listings kept in memory, a reader sees what other processes have written meanwhile."""
+EXTRA = "pip install 'sublim-causal[remote]'"
+
+
+def locate(place: str | Path) -> Path:
+    """Return the path of `place`: a `Path`, or a `UPath` where it is a ``scheme://`` address.
+
+    Parameters
+    ----------
+    place : str or Path
+        A directory or an address that fsspec knows, such as ``s3://bucket/prefix``. Credentials
+        come from the environment, as the store's own client reads them.
+
+    Raises
+    ------
+    RequestError
+        If the scheme is unknown, its package is not installed, or the address holds a password.
+    RunError
+        If the store cannot be reached, or has no such bucket; within about 15 seconds.
+    """
+    if not isinstance(place, str) or "://" not in place:
+        return Path(place) if isinstance(place, str) else place
+    path = _address(place)
+    if path.protocol in ("file", "local"):
+        return Path(path.path)
+    _check_reachable(path)
+    return cast(Path, path)
+
+
+def is_remote(path: Path) -> bool:
+    """Return whether `path` lies in an object store."""
+    return not isinstance(path, Path)
+
+
+def put(path: Path, data: bytes, *, create: bool = False) -> None:
+    """Write an object at once; readers see the old one or the new one.
+
+    Raises
+    ------
+    FileExistsError
+        If it is there already and `create` is set.
+    StorageError
+        If it cannot be written for another reason.
+    """
+    remote = cast(Any, path)
+    try:
+        remote.fs.pipe_file(remote.path, data, mode="create" if create else "overwrite")
+    except FileExistsError:
+        raise
+    except Exception as error:  # every store's client has errors of its own
+        raise StorageError(
+            f"{path}: cannot be written: {_reason(error)}\n"
+            "remedy: check the store; what is finished is kept, and the same command goes on from "
+            "there"
+        ) from error
+
+
+def remove(path: Path) -> None:
+    """Delete a file or an object, if it is there."""
+    if is_remote(path):
+        remote = cast(Any, path)
+        with contextlib.suppress(FileNotFoundError):
+            remote.fs.rm_file(remote.path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_files(paths: Sequence[Path]) -> Iterator[bytes | Exception]:
+    """Yield the content of each path, or why it cannot be read; many objects at a time."""
+    if not any(map(is_remote, paths)):
+        for path in paths:
+            try:
+                yield path.read_bytes()
+            except OSError as error:
+                yield error
+        return
+    for start in range(0, len(paths), BATCH):
+        batch = [cast(Any, path) for path in paths[start : start + BATCH]]
+        found = batch[0].fs.cat([path.path for path in batch], on_error="return")
+        yield from (found[path.path] for path in batch)
+
+
+def size_of(path: Path) -> int | None:
+    """Return the size of a file or an object in bytes; None if it is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def sizes(folder: Path) -> dict[Path, int]:
+    """Return all objects under `folder` with their sizes in bytes, by one listing."""
+    remote = cast(Any, folder)
+    found = remote.fs.find(remote.path, detail=True)
+    return {
+        folder / name.removeprefix(remote.path).lstrip("/"): entry["size"]
+        for name, entry in found.items()
+    }
+
+
+def arrow_files(paths: Sequence[Path]) -> tuple[pyarrow.fs.FileSystem, list[str]]:
+    """Return Arrow's file system for `paths`, and their names in it."""
+    import pyarrow.fs
+
+    if not any(map(is_remote, paths)):
+        return pyarrow.fs.LocalFileSystem(), [str(path) for path in paths]
+    remote = [cast(Any, path) for path in paths]
+    handler = pyarrow.fs.FSSpecHandler(remote[0].fs)
+    return pyarrow.fs.PyFileSystem(handler), [path.path for path in remote]
+
+
+def _address(place: str) -> Any:
+    scheme = place.partition("://")[0]
+    try:
+        password = urlsplit(place).password
+    except ValueError:
+        password = None
+    if password:
+        raise RequestError(
+            "address",
+            f"{scheme}://***@...",
+            "an address without a password",
+            "give credentials in the environment, as the store's own client reads them",
+        )
+    try:
+        from upath import UPath
+
+        path = UPath(place, **OPTIONS.get(scheme, {}))
+        path.fs  # noqa: B018 - imports the package of this scheme
+    except ImportError as error:
+        raise RequestError(
+            "address", place, f"a directory; {error}", f"{EXTRA} brings S3 and Google Cloud Storage"
+        ) from None
+    except ValueError as error:
+        raise RequestError(
+            "address", place, "a directory, or an address such as s3://bucket/prefix", str(error)
+        ) from None
+    return path
+
+
+def _check_reachable(path: Any) -> None:
+    """Ask the store once for the prefix, then for its bucket."""
+    bucket = path.fs._strip_protocol(path.anchor)
+    try:
+        if not _exists(path.fs, path.path) and not _exists(path.fs, bucket):
+            raise RunError(
+                f"{path}: there is no {bucket}\nremedy: make it first, or correct the address"
+            )
+    except RunError:
+        raise
+    except Exception as error:  # every store's client has errors of its own
+        raise RunError(
+            f"{path}: the store cannot be used: {_reason(error)}\n"
+            "remedy: check the address, the network, and the credentials in the environment "
+            "(S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, AWS_ENDPOINT_URL; "
+            "Google: GOOGLE_APPLICATION_CREDENTIALS)"
+        ) from None
+
+
+def _exists(files: Any, name: str) -> bool:
+    from fsspec.asyn import sync
+
+    try:
+        if files.async_impl:
+            sync(files.loop, files._info, name, timeout=REACH_SECONDS)
+        else:
+            files.info(name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip(": ")

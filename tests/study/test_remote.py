@@ -1,0 +1,42 @@
+"""A study whose run lies in an object store: an S3 server on this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+from sublim_causal.store.location import locate
+from sublim_causal.store.manifest import read_manifest
+from sublim_causal.store.tables import committed
+from tests.study.commands import TINY, command, environment, same_tables, sublim
+
+OPTIONS = (*TINY, "--seeds", "2", "--workers", "2", "--arms", "baseline,projection,liminal")
+
+
+def test_killed_in_the_middle_and_resumed_equals_a_local_run(bucket: str, tmp_path: Path) -> None:
+    place = f"{bucket}/some/run"
+    run = locate(place)
+    with subprocess.Popen(
+        command("run", *OPTIONS, "--out", place),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not any(committed(run)):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.05)
+        process.kill()
+    before = set(committed(run))
+    resumed = sublim("run", *OPTIONS, "--out", place, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "No MLflow mirror" in resumed.stderr
+    assert 0 < len(before) < len(set(committed(run))) == 6
+    assert not (run / ".lock").exists()
+    assert "test-secret" not in str(read_manifest(run))
+    assert not any(tmp_path.iterdir())
+    local = sublim("run", *OPTIONS, "--tracking-uri", "none", cwd=tmp_path)
+    assert local.returncode == 0, local.stderr
+    same_tables(run, tmp_path / "runs" / "quickstart")
