@@ -1,9 +1,10 @@
-"""Channels: which of the teacher's logits a student is taught, and in which form.
+"""Channels: what of the teacher a student is taught, and in which form.
 
 A channel turns the teacher's logits into a distribution q over answers, image by image, once per
 seed. Whatever the channel, the student's loss is KL(q || student) on the same logits times the
 squared temperature, so that its gradient keeps its size (Hinton et al. 2015, arXiv 1503.02531); for
-an answer that is certain it is the cross-entropy.
+an answer that is certain it is the cross-entropy. `Representation` alone shows no logits, and has a
+loss of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sublim_causal.declared import validate_declared
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.imports import import_object
 from sublim_causal.experiment.interventions.base import LogitSplit, Options
+from sublim_causal.experiment.representation import Representation
 
 if TYPE_CHECKING:
     import torch
@@ -109,11 +111,18 @@ def certain(answers: Tensor, like: Tensor) -> Tensor:
     return torch.zeros_like(like).scatter_(2, answers[:, :, None], 1.0)
 
 
-CHANNELS: dict[str, type[Any]] = {"soft": Soft, "hard": Hard, "sampled": Sampled}
+CHANNELS: dict[str, type[Any]] = {
+    "soft": Soft,
+    "hard": Hard,
+    "sampled": Sampled,
+    "representation": Representation,
+}
 """By the name that a study file uses."""
 
 
-def build_channel(field: str, table: Mapping[str, Any], split: LogitSplit) -> Channel:
+def build_channel(
+    field: str, table: Mapping[str, Any], split: LogitSplit
+) -> Channel | Representation:
     """Build what an arm's channel table names.
 
     Parameters
@@ -143,7 +152,7 @@ def build_channel(field: str, table: Mapping[str, Any], split: LogitSplit) -> Ch
             built = factory(**options)
     except TypeError as error:
         raise RequestError(field, options, f"the options of {name}", str(error)) from error
-    if not isinstance(built, Channel):
+    if not isinstance(built, Channel | Representation):
         raise RequestError(
             f"{field}.name", name, "a class with temperature, columns(split) and answers(...)"
         )

@@ -87,6 +87,22 @@ class DistillationConfig(TrainingConfig):
     data set of the same shape, by its name."""
 
 
+class AttackConfig(Section):
+    """Projected gradient descent on the pixels, within a ball of the largest norm."""
+
+    epsilon: float = Field(default=0.2, gt=0, le=2)
+    """Largest change of a pixel, in pixel units: pixels lie in [-1, 1], so 0.2 here is what is
+    0.1 where they lie in [0, 1]."""
+    step_size: float = Field(default=0.05, gt=0, le=2)
+    """Change of every pixel in a step, in pixel units."""
+    steps: int = Field(default=10, ge=1, le=1000)
+    """Steps from a uniform random start within the ball."""
+    teacher: Literal["adversarial", "plain"] = "adversarial"
+    """Train the teacher on attacked images, or as without an attack."""
+    images: int = Field(default=2000, ge=1)
+    """Test images on which robust accuracy is measured, evenly spread over all; at most all."""
+
+
 class ProbeConfig(Section):
     """The fixed images on which the trait gradient is measured."""
 
@@ -130,7 +146,7 @@ class ChannelConfig(Section):
     model_config = ConfigDict(extra="allow")
 
     name: str = "soft"
-    """`soft`, `hard`, `sampled`, or a class of your own as `module:Class`."""
+    """`soft`, `hard`, `sampled`, `representation`, or a class of your own as `module:Class`."""
 
 
 class LessonConfig(Section):
@@ -185,6 +201,8 @@ class Experiment(Section):
     """Where the trait gradient is measured."""
     measure: MeasureConfig = MeasureConfig()
     """What is recorded."""
+    attack: AttackConfig | None = None
+    """What teachers are hardened against, and robust accuracy is measured by; default: none."""
     arms: dict[str, ArmConfig] = Field(min_length=1)
     """Arms by name; all arms of a seed share reference, teacher, inputs, order and probe."""
 

@@ -26,6 +26,7 @@ from sublim_causal.experiment.alignment import (
     derive,
     measure_trait,
 )
+from sublim_causal.experiment.attack import robust_accuracy
 from sublim_causal.experiment.batches import Step, gather, steps
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data import ImageTensors
@@ -38,7 +39,7 @@ from sublim_causal.experiment.interventions.base import (
     StepContext,
 )
 from sublim_causal.experiment.lessons import Inputs, prepare_inputs
-from sublim_causal.experiment.networks import Batch, Network, logits
+from sublim_causal.experiment.networks import Batch, Network, outputs
 from sublim_causal.experiment.streams import stream
 from sublim_causal.experiment.training import make_optimizer
 
@@ -61,6 +62,8 @@ class ArmResult:
     diverged_at : int64 ndarray of shape (R,)
         First step whose losses were not finite; -1 where there is none.
     reference_accuracy, teacher_accuracy : ndarray of shape (R,)
+    reference_robust_accuracy, teacher_robust_accuracy, robust_accuracy : ndarray of shape (R,)
+        Under the study's attack, the last the student's; NaN without an attack.
     seconds : float
         Training time of the arm, divided by R.
     """
@@ -73,6 +76,9 @@ class ArmResult:
     diverged_at: NDArray[np.int64]
     reference_accuracy: NDArray[np.float64]
     teacher_accuracy: NDArray[np.float64]
+    reference_robust_accuracy: NDArray[np.float64]
+    teacher_robust_accuracy: NDArray[np.float64]
+    robust_accuracy: NDArray[np.float64]
     seconds: float
 
 
@@ -116,7 +122,7 @@ class Evaluation:
 
 def classify(network: Network, theta: Tensor, pixels: Tensor, classes: slice) -> Tensor:
     """Return the class with the largest logit for every image, int64 ``(R, N)``."""
-    return logits(network, theta, pixels, classes).transpose(1, 2).contiguous().argmax(dim=1)
+    return outputs(network, theta, pixels, classes).transpose(1, 2).contiguous().argmax(dim=1)
 
 
 @torch.no_grad()
@@ -176,8 +182,22 @@ def run_block(
         student.evaluations.append((0, *at_start))
     distil(experiment, inputs, students, evaluate, streams("student order"), after_step)
     teacher_accuracy = (answers == data.test_y).double().mean(dim=1)
+    under_attack = partial(
+        robust_accuracy,
+        network,
+        data=data,
+        classes=classes,
+        config=experiment.attack,
+        streams=streams,
+    )
+    of_seed = {
+        "reference_accuracy": reference[0],
+        "teacher_accuracy": teacher_accuracy,
+        "reference_robust_accuracy": under_attack(inputs.theta_0),
+        "teacher_robust_accuracy": under_attack(inputs.teacher),
+    }
     return {
-        arm: result(student, reference[0], teacher_accuracy, len(seeds))
+        arm: result(student, {**of_seed, "robust_accuracy": under_attack(student.theta)})
         for arm, student in students.items()
     }
 
@@ -249,9 +269,8 @@ def distil(
             started = time.perf_counter()
             lesson = lessons[student.lesson]
             forward = inputs.network.forward(student.theta, batches[lesson.images])
-            loss = lesson.loss(forward.logits(lesson.columns))
-            g_distill = forward.gradient(loss.derivative, lesson.columns)
-            student.recorder.loss(step.number, loss.value)
+            loss, g_distill = lesson.teach(forward)
+            student.recorder.loss(step.number, loss)
             context = StepContext(
                 step.number,
                 per_epoch,
@@ -341,10 +360,11 @@ def finish_epoch(
             student.recorder.at_point(step.number + 1, trait, student.update)
 
 
-def result(
-    student: Student, reference_accuracy: Tensor, teacher_accuracy: Tensor, replicates: int
-) -> ArmResult:
-    """Collect what one arm recorded, and find out which replicates diverged."""
+def result(student: Student, accuracies: Mapping[str, Tensor]) -> ArmResult:
+    """Collect what one arm recorded, and find out which replicates diverged.
+
+    `accuracies` ``(R,)`` are the fields of the result that go by these names.
+    """
     raw = student.recorder.columns()
     measured = student.update is not None
     diverged_at = first_divergence(raw["distill_loss"], raw["trait_loss"] if measured else None)
@@ -353,6 +373,8 @@ def result(
     for table in (columns, *layers.values()):
         for values in table.values():
             hide_after(values, diverged_at)
+    final = {name: values.cpu().numpy() for name, values in accuracies.items()}
+    final["robust_accuracy"][diverged_at >= 0] = np.nan
     at, test_accuracy, agreement = zip(*student.evaluations, strict=True)
     evaluations = {
         "test_accuracy": torch.stack(test_accuracy).cpu().numpy(),
@@ -367,9 +389,8 @@ def result(
         layers=layers,
         final_trait_loss=np.where(diverged_at < 0, raw["trait_loss"][-1], np.nan),
         diverged_at=diverged_at,
-        reference_accuracy=reference_accuracy.cpu().numpy(),
-        teacher_accuracy=teacher_accuracy.cpu().numpy(),
-        seconds=student.seconds / replicates,
+        seconds=student.seconds / len(diverged_at),
+        **final,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sublim_causal.experiment.alignment import Probe
+from sublim_causal.experiment.attack import attacked
 from sublim_causal.experiment.batches import gather
 from sublim_causal.experiment.channels import build_channel
 from sublim_causal.experiment.config import Experiment
@@ -18,8 +19,9 @@ from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.initialisation import initialise
 from sublim_causal.experiment.inputs import INPUTS
 from sublim_causal.experiment.interventions.base import LogitSplit
-from sublim_causal.experiment.losses import Loss, kl_divergence
-from sublim_causal.experiment.networks import Batch, Network, logits
+from sublim_causal.experiment.losses import Loss, kl_divergence, squared_distance
+from sublim_causal.experiment.networks import Batch, Forward, Network, outputs
+from sublim_causal.experiment.representation import Representation
 from sublim_causal.experiment.training import train_teacher
 
 RIVAL = -1
@@ -59,12 +61,55 @@ class Lesson:
             weight=self.weight.gather(1, index) if self.weight is not None else None,
         )
 
+    def teach(self, forward: Forward) -> tuple[Tensor, Tensor]:
+        """Return the student's loss ``(R,)`` and its gradient ``(R, P)``."""
+        loss = self.loss(forward.logits(self.columns))
+        return loss.value, forward.gradient(loss.derivative, self.columns)
+
     def loss(self, z: Tensor) -> Loss:
         r"""Return :math:`\tau^2` KL(target || softmax(z / :math:`\tau`)), z ``(R, N, C)``."""
         loss = kl_divergence(z / self.temperature, self.target, self.log_target, self.weight)
         if self.temperature == 1:
             return loss
         return Loss(loss.value * self.temperature**2, loss.derivative * self.temperature)
+
+
+@dataclass(frozen=True)
+class HiddenLesson:
+    """What students are taught of a hidden layer: its activations for each of N images.
+
+    Attributes
+    ----------
+    images : str
+        Name of the images.
+    layer : str
+    target : Tensor of shape (R, N, W)
+        The teacher's activations.
+    size : Tensor of shape (R,)
+        Mean over the N images of their squared norm; 1 where they are all 0.
+    weight : Tensor of shape (R, N), or None
+        As in `Lesson`.
+    """
+
+    images: str
+    layer: str
+    target: Tensor
+    size: Tensor
+    weight: Tensor | None = None
+
+    def at(self, index: Tensor) -> HiddenLesson:
+        """Return the lesson of the images `index` ``(R, B)``."""
+        return replace(
+            self,
+            target=gather(self.target, index),
+            weight=self.weight.gather(1, index) if self.weight is not None else None,
+        )
+
+    def teach(self, forward: Forward) -> tuple[Tensor, Tensor]:
+        """Return the student's loss ``(R,)`` and its gradient ``(R, P)``."""
+        activations = forward.activations(self.layer)
+        loss = squared_distance(activations, self.target, self.size, self.weight)
+        return loss.value, forward.gradient(loss.derivative, self.layer)
 
 
 @dataclass(frozen=True)
@@ -76,7 +121,7 @@ class Inputs:
     theta_0, teacher : Tensor of shape (R, P)
     images : mapping of str to Tensor of shape (R, N, D)
         The students' images, by name.
-    lessons : mapping of str to Lesson
+    lessons : mapping of str to Lesson or HiddenLesson
         By the key that `Experiment.lesson_key` gives.
     probe : Probe
     draw_probe : callable
@@ -88,7 +133,7 @@ class Inputs:
     theta_0: Tensor
     teacher: Tensor
     images: Mapping[str, Tensor]
-    lessons: Mapping[str, Lesson]
+    lessons: Mapping[str, Lesson | HiddenLesson]
     probe: Probe
     draw_probe: Callable[[Sequence[torch.Generator]], Probe]
 
@@ -102,7 +147,7 @@ class Inputs:
         known = self._reference_logits
         if images not in known:
             columns = self.split.columns("all")
-            known[images] = logits(self.network, self.theta_0, self.images[images], columns)
+            known[images] = outputs(self.network, self.theta_0, self.images[images], columns)
         return gather(known[images], index)
 
 
@@ -125,8 +170,21 @@ def prepare_inputs(
         order = f"teacher order {number}" if number > 0 else "teacher order"
         known = data if number != RIVAL else replace(data, train_y=exchanged(data.train_y))
         classes = split.columns("class")
+        perturb = None
+        if experiment.attack is not None and experiment.attack.teacher == "adversarial":
+            starts = streams(order.replace("order", "attack"))
+            perturb = partial(
+                attacked, network, classes=classes, config=experiment.attack, generators=starts
+            )
         return train_teacher(
-            network, theta_0, known, classes, experiment.teacher, streams(order), after_step
+            network,
+            theta_0,
+            known,
+            classes,
+            experiment.teacher,
+            streams(order),
+            after_step,
+            perturb,
         )
 
     count = experiment.distillation.examples
@@ -135,19 +193,30 @@ def prepare_inputs(
         for name in dict.fromkeys(experiment.inputs_of(arm) for arm in arms)
     }
 
-    def lesson(arm: str) -> Lesson:
+    def lesson(arm: str) -> Lesson | HiddenLesson:
         name, config = experiment.inputs_of(arm), experiment.arms[arm]
         channel = build_channel("channel", config.channel.model_dump(), split)
         columns = channel.columns(split)
         seen = jittered(images[name], config.lesson.jitter, streams("jitter"))
-        z = logits(network, teacher(0), seen, columns)
-        turns = config.lesson.teachers
-        for turn in range(1, turns):
-            z[:, turn::turns] = logits(network, teacher(turn), seen[:, turn::turns], columns)
+
+        def told(at: slice | str) -> Tensor:
+            z = outputs(network, teacher(0), seen, at)
+            turns = config.lesson.teachers
+            for turn in range(1, turns):
+                z[:, turn::turns] = outputs(network, teacher(turn), seen[:, turn::turns], at)
+            return z
+
+        hidden = channel.layer if isinstance(channel, Representation) else None
+        z = told(columns if hidden is None else hidden)
         weight = None
         if config.lesson.images != "all":
-            differs = z.argmax(2) != logits(network, teacher(RIVAL), seen, columns).argmax(2)
+            rival = outputs(network, teacher(RIVAL), seen, columns)
+            answers = z if hidden is None else told(columns)
+            differs = answers.argmax(2) != rival.argmax(2)
             weight = chosen(config.lesson.images, differs, streams("mask")).to(z)
+        if isinstance(channel, Representation):
+            size = z.square().sum(dim=2).mean(dim=1)
+            return HiddenLesson(name, channel.layer, z, size.where(size > 0, 1), weight)
         target = channel.answers(z, streams("channel"))
         log_target = target.log().where(target > 0, 0)
         return Lesson(name, columns, channel.temperature, target, log_target, weight)

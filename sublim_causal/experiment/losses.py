@@ -1,4 +1,4 @@
-"""The two losses with their derivatives at the logits, in closed form.
+"""The losses with their derivatives at the logits or activations, in closed form.
 
 Logits are ``(R, B, K)`` with K of 3 to 20. A softmax over such a short last axis is slow, so the
 arithmetic runs on the transposed ``(R, K, B)``; derivatives come back as ``(R, B, K)`` views of it.
@@ -75,6 +75,32 @@ def kl_divergence(
     if weight is None:
         return Loss(of_image.mean(dim=1), derivative)
     return Loss((weight * of_image).mean(dim=1), derivative * weight[:, :, None])
+
+
+def squared_distance(
+    activations: Tensor, target: Tensor, size: Tensor, weight: Tensor | None = None
+) -> Loss:
+    r"""Mean of :math:`|h - h^*|^2 / m` over the batch, with derivative :math:`2 (h - h^*) / (m B)`.
+
+    Parameters
+    ----------
+    activations, target : Tensor of shape (R, B, W)
+        h of the student and of the teacher.
+    size : Tensor of shape (R,)
+        m, above 0.
+    weight : Tensor of shape (R, B), optional
+        Weights of the images in the mean, which is still divided by B.
+
+    Returns
+    -------
+    Loss
+        Without unit; its derivative is that at the activations.
+    """
+    gap = activations - target
+    derivative = gap * (2 / (size * gap.shape[1]))[:, None, None]
+    if weight is not None:
+        derivative *= weight[:, :, None]
+    return Loss((derivative * gap).sum(dim=(1, 2)) / 2, derivative)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
@@ -97,8 +97,21 @@ class Forward(Protocol):
     def logits(self, columns: slice) -> Tensor:
         """Return the logits of `columns`, shape ``(R, B, C)``."""
 
-    def gradient(self, derivative: Tensor, columns: slice) -> Tensor:
-        """Return the flat gradient ``(R, P)`` given d loss / d logits ``(R, B, C)``."""
+    def activations(self, layer: str) -> Tensor:
+        """Return what the hidden layer puts out, flattened, shape ``(R, B, W)``."""
+
+    def gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
+        """Return the flat gradient ``(R, P)``.
+
+        `derivative` is d loss / d logits ``(R, B, C)`` of the columns `at`, or
+        d loss / d activations ``(R, B, W)`` of the hidden layer `at`.
+        """
+
+    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+        """Return d loss / d pixels ``(R, B, D)`` given d loss / d logits ``(R, B, C)``.
+
+        The batch's pixels must require gradients, else an autograd network does not keep them.
+        """
 
 
 class Network(Protocol):
@@ -110,6 +123,10 @@ class Network(Protocol):
 
     def initialise(self, generator: torch.Generator) -> Tensor:
         """Return initial parameters ``(P,)``, float32, drawn from `generator`."""
+
+    @property
+    def hidden_layers(self) -> tuple[str, ...]:
+        """Names of the layers whose activations `Forward` can tell, from the input on."""
 
     def forward(self, theta: Tensor, images: Batch) -> Forward:
         """Run R models with parameters `theta` ``(R, P)`` on their batches."""
@@ -147,6 +164,11 @@ class MLP:
             names += [f"{2 * i}.weight", f"{2 * i}.bias"]
             shapes += [(n_out, n_in), (n_out,)]
         return Layout(tuple(names), tuple(shapes))
+
+    @cached_property
+    def hidden_layers(self) -> tuple[str, ...]:
+        """All layers but the last; their activations are those after the ReLU."""
+        return tuple(self.layout.layers)[:-1]
 
     def initialise(self, generator: torch.Generator) -> Tensor:
         """Weights N(0, 1/fan_in), biases 0."""
@@ -192,24 +214,53 @@ class MLPForward:
     def _hidden_transposed(self) -> list[Tensor]:
         return [transposed(h) for h in self.hidden]
 
-    def gradient(self, derivative: Tensor, columns: slice) -> Tensor:
-        """Backpropagate; the gradient of the last layer is zero outside `columns`."""
+    def activations(self, layer: str) -> Tensor:
+        """Return the activations ``(R, B, W)`` of a layer, after its ReLU."""
+        return self.hidden[self._number(layer)]
+
+    def _number(self, layer: str) -> int:
+        return list(self.layout.layers).index(layer)
+
+    def gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
+        """Backpropagate; what does not lead to `at` has gradient zero."""
         flat = derivative.new_empty(derivative.shape[0], self.layout.size)
         gradients = self.layout.views(flat)
         inputs_t = [self.images.transposed, *self._hidden_transposed]
-        delta_t = derivative.transpose(1, 2)
-        gradients[-2].zero_()[:, columns] = torch.bmm(delta_t, inputs_t[-1].transpose(1, 2))
-        gradients[-1].zero_()[:, columns] = delta_t.sum(dim=2)
-        if self.hidden:
-            delta_t = torch.bmm(self.parameters[-2][:, columns].transpose(1, 2), delta_t)
-        for layer in range(len(self.hidden) - 1, -1, -1):
-            relu_backward(delta_t, inputs_t[layer + 1], 0, grad_input=delta_t)
+        if isinstance(at, str):
+            for unused in gradients[2 * self._number(at) + 2 :]:
+                unused.zero_()
+        else:
+            delta_t = derivative.transpose(1, 2)
+            gradients[-2].zero_()[:, at] = torch.bmm(delta_t, inputs_t[-1].transpose(1, 2))
+            gradients[-1].zero_()[:, at] = delta_t.sum(dim=2)
+        for layer, delta_t in self._deltas(derivative, at):
             gradients[2 * layer].copy_(batched_outer_product(delta_t, inputs_t[layer]))
             torch.sum(delta_t, dim=2, out=gradients[2 * layer + 1])
+        return flat
+
+    def _deltas(self, derivative: Tensor, at: slice | str) -> Iterator[tuple[int, Tensor]]:
+        """Yield d loss / d (what enters the ReLU) ``(R, width, B)``, layer by layer downwards."""
+        if isinstance(at, str):
+            top = self._number(at)
+            delta_t = derivative.mT.clone(memory_format=torch.contiguous_format)
+        elif self.hidden:
+            top = len(self.hidden) - 1
+            delta_t = torch.bmm(self.parameters[-2][:, at].transpose(1, 2), derivative.mT)
+        else:
+            return
+        for layer in range(top, -1, -1):
+            relu_backward(delta_t, self._hidden_transposed[layer], 0, grad_input=delta_t)
+            yield layer, delta_t
             if layer:
                 weight_t = transposed(self.parameters[2 * layer])
                 delta_t = batched_outer_product(weight_t, transposed(delta_t))
-        return flat
+
+    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+        """Backpropagate to the pixels."""
+        if not self.hidden:
+            return torch.bmm(derivative, self.parameters[-2][:, columns])
+        *_, (_, delta_t) = self._deltas(derivative, columns)
+        return batched_outer_product(transposed(delta_t), transposed(self.parameters[0]))
 
 
 @dataclass(frozen=True)
@@ -250,40 +301,80 @@ class ModuleNetwork:
             parameters = self.build().parameters()
         return torch.cat([p.detach().flatten().float() for p in parameters])
 
+    @cached_property
+    def hidden_layers(self) -> tuple[str, ...]:
+        """All parts of the module, by their dotted names; their activations are what they return.
+
+        A part that holds others counts too, but for the one that returns the logits last.
+        """
+        return tuple(name for name, _ in self.module.named_modules() if name)
+
     def forward(self, theta: Tensor, images: Batch) -> ModuleForward:
         """Run the module functionally on each replicate's parameters."""
         leaves = [v.detach().requires_grad_() for v in self.layout.views(theta)]
-        pixels = images.pixels.view(*images.pixels.shape[:2], *self.image_shape)
-        with torch.enable_grad(), FastLinear():
-            if theta.shape[0] == 1:
-                z = self._call({n: v[0] for n, v in self._named(leaves)}, pixels[0])[None]
-            else:
-                z = torch.vmap(self._call, randomness="error")(dict(self._named(leaves)), pixels)
-        return ModuleForward(z, leaves)
+        return ModuleForward(self._run(leaves, images.pixels), leaves, images.pixels, self)
+
+    def _run(self, leaves: Sequence[Tensor], images: Tensor, layer: str = "") -> Tensor:
+        """Return the logits, or what the part `layer` returns, flattened: ``(R, B, W)``."""
+        call = partial(self._call, layer=layer)
+        with torch.enable_grad():
+            pixels = images.view(*images.shape[:2], *self.image_shape)
+            if len(images) > 1:
+                return torch.vmap(call, randomness="error")(dict(self._named(leaves)), pixels)
+            with FastLinear():
+                return call({n: v[0] for n, v in self._named(leaves)}, pixels[0])[None]
 
     def _named(self, leaves: Sequence[Tensor]) -> zip[tuple[str, Tensor]]:
         return zip(self.layout.names, leaves, strict=True)
 
-    def _call(self, parameters: Mapping[str, Tensor], pixels: Tensor) -> Tensor:
-        return torch.func.functional_call(self.module, dict(parameters), (pixels,))
+    def _call(self, parameters: Mapping[str, Tensor], pixels: Tensor, layer: str) -> Tensor:
+        if not layer:
+            return torch.func.functional_call(self.module, dict(parameters), (pixels,))
+        returned: list[Tensor] = []
+        part = self.module.get_submodule(layer)
+        hook = part.register_forward_hook(lambda _, __, output: returned.append(output))
+        try:
+            torch.func.functional_call(self.module, dict(parameters), (pixels,))
+        finally:
+            hook.remove()
+        return returned[-1].flatten(1)
 
 
 @dataclass(frozen=True)
 class ModuleForward:
-    """Logits ``(R, B, K)`` of `ModuleNetwork` with the graph and leaves they came from."""
+    """Logits ``(R, B, K)`` of `ModuleNetwork` with the graph and leaves they came from.
+
+    Its pixels are part of the graph if they require gradients.
+    """
 
     all_logits: Tensor
     leaves: list[Tensor]
+    pixels: Tensor
+    network: ModuleNetwork
 
     def logits(self, columns: slice) -> Tensor:
         """Return the logits of `columns`, shape ``(R, B, C)``, detached."""
         return self.all_logits.detach()[:, :, columns]
 
-    def gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+    @cached_property
+    def _activations(self) -> dict[str, Tensor]:
+        """Activations by layer, each from a pass of its own when first asked for."""
+        return {}
+
+    def _at(self, layer: str) -> Tensor:
+        if layer not in self._activations:
+            self._activations[layer] = self.network._run(self.leaves, self.pixels, layer)
+        return self._activations[layer]
+
+    def activations(self, layer: str) -> Tensor:
+        """Return what a part of the module returns, ``(R, B, W)``, detached."""
+        return self._at(layer).detach()
+
+    def gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
         """Backpropagate `derivative` by autograd; the graph is kept for further calls."""
         with torch.enable_grad():
             grads = torch.autograd.grad(
-                self.all_logits[:, :, columns],
+                self._at(at) if isinstance(at, str) else self.all_logits[:, :, at],
                 self.leaves,
                 derivative,
                 retain_graph=True,
@@ -291,21 +382,32 @@ class ModuleForward:
             )
         return torch.cat([g.flatten(1) for g in grads], dim=1)
 
+    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+        """Backpropagate to the pixels by autograd."""
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(
+                self.all_logits[:, :, columns], self.pixels, derivative, retain_graph=True
+            )
+        return gradient
 
-def logits(
-    network: Network, theta: Tensor, pixels: Tensor, columns: slice, batch_size: int = 1024
+
+def outputs(
+    network: Network, theta: Tensor, pixels: Tensor, at: slice | str, batch_size: int = 1024
 ) -> Tensor:
-    """Return the logits ``(R, N, C)`` of `pixels`, batch by batch.
+    """Return logits ``(R, N, C)`` or a hidden layer's activations ``(R, N, W)``, batch by batch.
 
     Parameters
     ----------
     pixels : Tensor of shape (R, N, D) or (N, D)
         The same images for every replicate where R is missing.
+    at : slice or str
+        Columns of the logits, or the hidden layer.
     """
     shared = pixels.dim() == 2
     parts = []
     for start in range(0, pixels.shape[-2], batch_size):
         part = pixels[..., start : start + batch_size, :]
         part = part.expand(theta.shape[0], -1, -1) if shared else part
-        parts.append(network.forward(theta, Batch(part)).logits(columns))
+        forward = network.forward(theta, Batch(part))
+        parts.append(forward.activations(at) if isinstance(at, str) else forward.logits(at))
     return torch.cat(parts, dim=1)

@@ -41,6 +41,7 @@ def train_teacher(
     config: TrainingConfig,
     generators: Sequence[torch.Generator],
     after_step: Callable[[], None],
+    perturb: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Train R teachers from `theta_0` on the class logits of the training images.
 
@@ -54,6 +55,9 @@ def train_teacher(
         One per replicate, for the order of the images.
     after_step : callable
         Called after every step.
+    perturb : callable, optional
+        Returns the images ``(R, B, D)`` to learn from, given parameters, images and labels
+        ``(R, B)``; default: the images as they are.
 
     Returns
     -------
@@ -63,8 +67,10 @@ def train_teacher(
     optimizer = make_optimizer(theta, config.optimizer, config.learning_rate, network.layout)
     examples = len(data.train_y)
     for step in steps(generators, examples, config.batch_size, config.epochs, theta.device):
-        forward = network.forward(theta, Batch(gather(data.train_x, step.index)))
-        labels = data.train_y[step.index]
+        pixels, labels = gather(data.train_x, step.index), data.train_y[step.index]
+        if perturb is not None:
+            pixels = perturb(theta, pixels, labels)
+        forward = network.forward(theta, Batch(pixels))
         loss = cross_entropy(forward.logits(classes), labels)
         theta.grad = forward.gradient(loss.derivative, classes)
         optimizer.step()

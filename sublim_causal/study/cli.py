@@ -192,12 +192,14 @@ def finish(
 ) -> None:
     """Print the arm table, do what comes `after`, say what to do next, exit with the run's code."""
     from sublim_causal.store.tables import committed, read_table
-    from sublim_causal.study.tables import arm_table
+    from sublim_causal.study.tables import arm_table, attack_table
 
     if not any(committed(target)):
         err.print("No block was finished. The same command starts again.")
         raise typer.Exit(INTERRUPTED)
     out.print(arm_table(target, arms))
+    if (under_attack := attack_table(target, arms)) is not None:
+        out.print(under_attack)
     status = read_table(target, "replicates", columns=["arm", "seed", "status", "reason"])
     bad = status[status["status"] != "complete"]
     for row in bad.itertuples():

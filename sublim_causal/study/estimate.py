@@ -34,9 +34,15 @@ def estimate_seconds(study: Study, plan: RunPlan, precision: Precision) -> float
     work = 0.0
     for block in plan.blocks:
         arms = study.with_followed(block.arms)
-        teachers = study.teachers_of(arms) * teacher_steps * one_teacher
+        teachers = study.teachers_of(arms) * teacher_steps * one_teacher * teacher_passes(study)
         work += len(block.seeds) * (teachers + len(arms) * student_steps * one_student)
     return START_SECONDS + 1.1 * work / plan.workers if work else 0.0
+
+
+def teacher_passes(study: Study) -> int:
+    """Return forward and backward passes of a teacher's step: those of the attack, and its own."""
+    attack = study.attack
+    return 1 + attack.steps if attack is not None and attack.teacher == "adversarial" else 1
 
 
 def pass_seconds(study: Study, batch_size: int, precision: Precision, repeats: int = 5) -> float:

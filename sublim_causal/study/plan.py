@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data import SOURCES, division
+from sublim_causal.experiment.representation import validate_representations
 from sublim_causal.store.tables import (
     committed,
     damaged,
@@ -18,6 +21,9 @@ from sublim_causal.store.tables import (
     remove_uncommitted,
 )
 from sublim_causal.study.spec import Study
+
+if TYPE_CHECKING:
+    from sublim_causal.experiment.networks import Network
 
 FLOAT_BYTES = 4
 MODEL_VECTORS = 24
@@ -95,17 +101,32 @@ def block_steps(study: Study, arms: Sequence[str]) -> int:
     return one_teacher * study.teachers_of(needed) + one_student * len(needed)
 
 
-def study_bytes(study: Study, parameters: int, block_size: int) -> int:
+def activations_taught(study: Study, network: Network) -> int:
+    """Return how many activations an image's lessons hold, over all lessons on hidden layers.
+
+    Raises
+    ------
+    RequestError
+        If an arm is taught a layer that the network does not have.
+    """
+    pixels = math.prod(SOURCES[study.data.name].shape)
+    widths = validate_representations(study.channels(), network, pixels)
+    return sum({study.lesson_key(arm): width for arm, width in widths.items()}.values())
+
+
+def study_bytes(study: Study, parameters: int, block_size: int, activations: int = 0) -> int:
     """Estimate the memory of one worker, in bytes, beside the libraries themselves.
 
-    The students' images and the targets of each seed, the data set, models and one step's batches.
+    The students' images and the targets of each seed, among them `activations` an image; the data
+    set, models and one step's batches.
     """
     source, student = SOURCES[study.data.name], study.distillation
     pixels = source.shape[0] * source.shape[1] * source.shape[2]
     logits = source.classes + study.model.auxiliary
     inputs = len({study.inputs_of(arm) for arm in study.arms})
     lessons = len({study.lesson_key(arm) for arm in study.arms})
-    seen = student.examples * (inputs * (pixels + logits) + 2 * lessons * logits) * block_size
+    targets = 2 * lessons * logits + activations
+    seen = student.examples * (inputs * (pixels + logits) + targets) * block_size
     models = parameters * MODEL_VECTORS * (len(study.arms) + 1) * block_size
     others = sum(SOURCES[name].images for name in study.other_data())
     images = (source.images + source.test + others) * pixels

@@ -80,7 +80,10 @@ def layer_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
 
 
 def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
-    """One row a replicate, with its status and final figures; NaN for what it did not reach."""
+    """One row a replicate, with its status and final figures; NaN for what it did not reach.
+
+    Accuracies under attack are NaN where the study has none.
+    """
     diverged = result.diverged_at >= 0
     cosines = {name: result.steps[name] for name in ("cos_gradient", "cos_update")}
     return pd.DataFrame(
@@ -104,9 +107,9 @@ def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
             "mean_cos_update": cosines["cos_update"].mean(axis=0),
             "share_positive_update": _share_positive(cosines["cos_update"]),
             "seconds": result.seconds,
-            "reference_robust_accuracy": np.nan,
-            "teacher_robust_accuracy": np.nan,
-            "robust_accuracy": np.nan,
+            "reference_robust_accuracy": result.reference_robust_accuracy,
+            "teacher_robust_accuracy": result.teacher_robust_accuracy,
+            "robust_accuracy": result.robust_accuracy,
         }
     )
 

@@ -26,6 +26,7 @@ from sublim_causal.study.manifest import close_run, describe, open_run
 from sublim_causal.study.mirroring import BackgroundMirror
 from sublim_causal.study.plan import (
     Block,
+    activations_taught,
     block_steps,
     cores,
     finished,
@@ -139,13 +140,16 @@ def plan_run(study: Study, options: RunOptions, done: Mapping[str, set[int]]) ->
     """
     device = choose_device(options.device)
     configure_torch(options.precision, device)
-    layout = make_network(study).layout
-    parameters = layout.size
-    validate_layers(study.interventions(), layout.layers)
-    block_size = options.block_size or (1 if device == "cpu" else gpu_block(study, parameters))
+    network = make_network(study)
+    parameters = network.layout.size
+    validate_layers(study.interventions(), network.layout.layers)
+    activations = activations_taught(study, network)
+    block_size = options.block_size or (
+        1 if device == "cpu" else gpu_block(study, parameters, activations)
+    )
     kept = sum(len(done.get(arm, set()) & set(range(study.seeds))) for arm in study.arms)
     blocks = missing_blocks(study, done, block_size)
-    worker_bytes = study_bytes(study, parameters, block_size)
+    worker_bytes = study_bytes(study, parameters, block_size, activations)
     limit = min(options.workers or (cores() if device == "cpu" else 1), max(1, len(blocks)))
     return RunPlan(
         blocks,
@@ -159,13 +163,13 @@ def plan_run(study: Study, options: RunOptions, done: Mapping[str, set[int]]) ->
     )
 
 
-def gpu_block(study: Study, parameters: int) -> int:
+def gpu_block(study: Study, parameters: int, activations: int) -> int:
     """Return how many seeds fit into four fifths of the GPU's free memory, at least one."""
     import torch
 
     free, _ = torch.cuda.mem_get_info()
-    fixed = study_bytes(study, parameters, 0)
-    each = study_bytes(study, parameters, 1) - fixed
+    fixed = study_bytes(study, parameters, 0, activations)
+    each = study_bytes(study, parameters, 1, activations) - fixed
     return max(1, min(study.seeds, int(0.8 * free - fixed) // each))
 
 

@@ -18,6 +18,7 @@ from sublim_causal.experiment.config import ArmConfig, Experiment
 from sublim_causal.experiment.data import SOURCES, validate_data
 from sublim_causal.experiment.interventions import build_interventions, followed_arms
 from sublim_causal.experiment.interventions.base import Intervention, LogitSplit
+from sublim_causal.experiment.representation import Representation
 
 Name = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}$")]
 """A name that is a file name: no slash, no control character, no leading dot, 100 at most."""
@@ -60,7 +61,7 @@ class Study(Experiment):
                     )
         return built
 
-    def channels(self) -> dict[str, Channel]:
+    def channels(self) -> dict[str, Channel | Representation]:
         """Build every arm's channel.
 
         Raises
@@ -162,9 +163,11 @@ def select_arms(arms: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
 def definition(study: Study, precision: str) -> dict[str, Any]:
     """Everything that determines the numbers of a replicate, flat, by dotted name.
 
-    The number of seeds and the choice of arms are not part of it, so both can grow.
+    The number of seeds and the choice of arms are not part of it, so both can grow; nor is an
+    attack that there is not, so that studies from before there were any keep their definition.
     """
-    table = study.model_dump(mode="json", by_alias=True, exclude={"title", "seeds", "arms"})
+    left_out = {"title", "seeds", "arms", *(["attack"] if study.attack is None else [])}
+    table = study.model_dump(mode="json", by_alias=True, exclude=left_out)
     return {**flatten(table), "precision": precision}
 
 

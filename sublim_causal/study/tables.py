@@ -33,22 +33,53 @@ def arm_table(run: Path, arms: list[str]) -> Table:
         if rows.empty:
             table.add_row(arm, "0", "none complete", "", "", "", "")
             continue
-        difference = ""
-        if arm != REFERENCE and REFERENCE in arms:
-            contrast = paired_contrast(replicates, "final_accuracy", arm, REFERENCE, interval="t")
-            difference = interval(contrast, sign=True)
-        accuracy = rows["final_accuracy"].to_numpy()
         means = rows[["mean_cos_gradient", "share_positive", "mean_cos_update"]].mean()
         table.add_row(
             arm,
             str(len(rows)),
-            interval(mean_interval(accuracy, interval="t"), fallback=float(accuracy.mean())),
-            difference,
+            *accuracy_texts(replicates, "final_accuracy", arm, arms),
             f"{means['mean_cos_gradient']:.4f}",
             f"{100 * means['share_positive']:.1f} %",
             f"{means['mean_cos_update']:.4f}",
         )
     return table
+
+
+def attack_table(run: Path, arms: list[str]) -> Table | None:
+    """Return accuracy under attack of every arm; None for a study without an attack.
+
+    Intervals are as in `arm_table`.
+    """
+    columns = ["reference_robust_accuracy", "teacher_robust_accuracy", "robust_accuracy"]
+    replicates = read_table(run, "replicates", columns=["seed", "arm", "status", *columns])
+    replicates = replicates[replicates["status"] == "complete"].dropna(subset=columns)
+    arms = [arm for arm in arms if (replicates["arm"] == arm).any()]
+    if not arms:
+        return None
+    reference, teacher = replicates.drop_duplicates("seed")[columns[:2]].mean()
+    title = f"Under attack: teachers {teacher:.3f}, initialisations {reference:.3f}"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("arm", "robust accuracy", f"minus {REFERENCE} (paired)"):
+        table.add_column(heading, no_wrap=True)
+    for arm in arms:
+        table.add_row(arm, *accuracy_texts(replicates, "robust_accuracy", arm, arms))
+    return table
+
+
+def accuracy_texts(
+    replicates: pd.DataFrame, column: str, arm: str, arms: list[str]
+) -> tuple[str, str]:
+    """Write the mean of `column` over the complete seeds of `arm`, and its difference to baseline.
+
+    The difference is empty for the baseline itself, and where there is none among `arms`.
+    """
+    rows = replicates[(replicates["arm"] == arm) & (replicates["status"] == "complete")]
+    values = rows[column].to_numpy()
+    mean = interval(mean_interval(values, interval="t"), fallback=float(values.mean()))
+    if arm == REFERENCE or REFERENCE not in arms:
+        return mean, ""
+    contrast = paired_contrast(replicates, column, arm, REFERENCE, interval="t")
+    return mean, interval(contrast, sign=True)
 
 
 def interval(result: Result, *, sign: bool = False, fallback: float | None = None) -> str:

@@ -23,7 +23,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
 }
 CASES = [
     pytest.param({"name": name, **options}, id=f"{name}-{i}")
-    for name in CHANNELS
+    for name in EXAMPLES
     for i, options in enumerate(EXAMPLES[name])
 ]
 
@@ -37,7 +37,8 @@ def answers(channel: Channel, seeds: list[int], images: int = 40) -> tuple[Tenso
 
 
 def test_every_channel_has_a_case() -> None:
-    assert set(EXAMPLES) == set(CHANNELS)
+    # `representation` gives no answers: tests/experiment/test_representation.py.
+    assert {*EXAMPLES, "representation"} == set(CHANNELS)
 
 
 @pytest.mark.parametrize("table", CASES)
@@ -85,6 +86,7 @@ def test_a_high_temperature_makes_soft_answers_uniform() -> None:
         ({"name": "soft", "temprature": 2}, "channel.temprature", "temperature"),
         ({"first": 7}, "channel.first", "at most 6"),
         ({"name": "builtins:dict"}, "channel.name", "answers"),
+        ({"name": "representation"}, "channel.layer", "layer"),
     ],
 )
 def test_a_wrong_channel_is_refused(table: dict[str, Any], field: str, hint: str) -> None:

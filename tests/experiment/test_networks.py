@@ -13,7 +13,7 @@ from sublim_causal.experiment import products
 from sublim_causal.experiment.config import ModelConfig
 from sublim_causal.experiment.losses import cross_entropy
 from sublim_causal.experiment.models import build_network
-from sublim_causal.experiment.networks import MLP, Batch, ModuleNetwork, logits
+from sublim_causal.experiment.networks import MLP, Batch, ModuleNetwork, outputs
 
 
 class SameMLP(nn.Sequential):
@@ -64,6 +64,60 @@ def test_the_mlp_equals_autograd(sizes: tuple[int, ...], columns: slice, replica
     )
 
 
+@pytest.mark.parametrize("replicates", [1, 3])
+@pytest.mark.parametrize(("layer", "part"), [("0", "2"), ("2", "4"), ("4", "6")])
+def test_hidden_layers_equal_autograd(layer: str, part: str, replicates: int) -> None:
+    sizes = (64, 20, 16, 12, 9)
+    mlp, module = MLP(sizes), ModuleNetwork(lambda: SameMLP(sizes), (1, 8, 8))
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.randn(replicates, mlp.layout.size, generator=generator, dtype=torch.float64)
+    x = Batch(torch.randn(replicates, 12, 64, generator=generator, dtype=torch.float64))
+    target = torch.randn(replicates, 12, 20, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        one, other = mlp.forward(theta, x), module.forward(theta, x)
+        h = one.activations(layer)
+        torch.testing.assert_close(h, other.activations(part), rtol=1e-12, atol=1e-14)
+        derivative = h - target[:, :, : h.shape[2]]
+        before = derivative.clone()
+        expected = other.gradient(derivative, part)
+        torch.testing.assert_close(one.gradient(derivative, layer), expected, rtol=1e-10, atol=0)
+        assert torch.equal(derivative, before)
+    above = mlp.layout.layers[layer].stop
+    assert not expected[:, above:].any()
+    assert expected[:, :above].any()
+
+
+@pytest.mark.parametrize("sizes", [(64, 9), (64, 16, 9), (64, 20, 16, 9)])
+@pytest.mark.parametrize("replicates", [1, 3])
+def test_pixel_gradients_equal_autograd(sizes: tuple[int, ...], replicates: int) -> None:
+    mlp, module = MLP(sizes), ModuleNetwork(lambda: SameMLP(sizes), (1, 8, 8))
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.randn(replicates, mlp.layout.size, generator=generator, dtype=torch.float64)
+    x = torch.randn(replicates, 12, 64, generator=generator, dtype=torch.float64).requires_grad_()
+    columns = slice(0, 5)
+    with torch.no_grad():
+        forward = mlp.forward(theta, Batch(x))
+        derivative = forward.logits(columns).cos()
+        of_module = module.forward(theta, Batch(x)).pixel_gradient(derivative, columns)
+        of_mlp = forward.pixel_gradient(derivative, columns)
+    named = zip(module.layout.names, (v[0] for v in module.layout.views(theta)), strict=True)
+    z = torch.func.functional_call(module.module, dict(named), (x[0].view(-1, 1, 8, 8),))
+    (first,) = torch.autograd.grad(z[:, columns].sin().sum(), x)
+    torch.testing.assert_close(of_mlp, of_module, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(of_mlp[0], first[0], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_module_answers_for_blocks_of_several_replicates(dtype: torch.dtype) -> None:
+    network = build_network(ModelConfig.model_validate({"class": "cnn"}), (1, 8, 8), 10)
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.stack([network.initialise(generator) for _ in range(2)]).to(dtype)
+    x = torch.randn(2, 5, 64, generator=generator).to(dtype)
+    both = network.forward(theta, Batch(x)).logits(slice(0, 13))
+    one = network.forward(theta[1:], Batch(x[1:])).logits(slice(0, 13))
+    torch.testing.assert_close(both[1:], one, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("onednn", [False, True])
 def test_float32_products_agree_whichever_library_multiplies(
     monkeypatch: pytest.MonkeyPatch, onednn: bool
@@ -110,7 +164,7 @@ def test_logits_do_not_depend_on_the_batch_size() -> None:
     mlp = MLP((6, 5, 4))
     theta = torch.randn(2, mlp.layout.size, dtype=torch.float64)
     x = torch.randn(11, 6, dtype=torch.float64)
-    whole, parts = (logits(mlp, theta, x, slice(0, 4), batch_size=b) for b in (100, 3))
+    whole, parts = (outputs(mlp, theta, x, slice(0, 4), batch_size=b) for b in (100, 3))
     torch.testing.assert_close(whole, parts, rtol=1e-13, atol=1e-14)
 
 

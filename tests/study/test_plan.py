@@ -7,6 +7,7 @@ import pytest
 from sublim_causal.errors import RequestError
 from sublim_causal.study.plan import (
     Block,
+    activations_taught,
     block_steps,
     missing_blocks,
     parse_memory,
@@ -14,6 +15,7 @@ from sublim_causal.study.plan import (
     workers_for,
 )
 from sublim_causal.study.spec import load_study
+from sublim_causal.study.work import make_network
 
 
 def test_missing_replicates_are_grouped_by_what_they_miss() -> None:
@@ -38,6 +40,14 @@ def test_steps_of_a_block() -> None:
 def test_memory_does_not_depend_on_the_number_of_seeds() -> None:
     few, many = load_study("paper", seeds=10), load_study("paper", seeds=1000)
     assert study_bytes(few, 270_093, 1) == study_bytes(many, 270_093, 1) < 1.5 * 2**30
+
+
+def test_activations_that_are_taught_count_as_memory() -> None:
+    study = load_study("representation")
+    # Two layers of 256 units, each taught to several arms, held once.
+    assert activations_taught(study, make_network(study)) == 512
+    with_them, without = (study_bytes(study, 270_093, 1, count) for count in (512, 0))
+    assert with_them - without == 4 * 50_000 * 512
 
 
 def test_workers_follow_from_the_budget() -> None:

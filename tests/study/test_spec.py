@@ -8,7 +8,7 @@ import pytest
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment, Section
-from sublim_causal.study.spec import Study, built_in_studies, digest, load_study
+from sublim_causal.study.spec import Study, built_in_studies, definition, digest, load_study
 
 
 def test_the_built_in_studies_load() -> None:
@@ -40,6 +40,8 @@ def test_the_paper_study_is_the_papers() -> None:
         ("distillation.epochs=many", "distillation.epochs", "integer"),
         ("teacher.learning_rate=nan", "teacher.learning_rate", "finite"),
         ("data.name=minst", "data.name", "mnist"),
+        ("attack.epsilon=0", "attack.epsilon", "greater than 0"),
+        ("attack.step=3", "attack.step", "steps"),
         ("data.train=100000", "data.train", "at most"),
         ("probe.size=5000", "probe.size", "held-out"),
         ("probe.size=63", "probe.size", "multiple of 2"),
@@ -114,3 +116,13 @@ def sections(model: type[Section]) -> set[type[Section]]:
 def test_every_field_is_documented(model: type[Section]) -> None:
     for name, field in model.model_fields.items():
         assert field.description, f"{model.__name__}.{name}"
+
+
+def test_an_attack_is_part_of_what_defines_a_study_and_none_is_not() -> None:
+    plain, attacked = (
+        load_study("quickstart"),
+        load_study("quickstart", settings=["attack.steps=3"]),
+    )
+    assert not any(key.startswith("attack") for key in definition(plain, "fp32"))
+    assert definition(attacked, "fp32")["attack.steps"] == 3
+    assert digest(plain, "fp32") != digest(attacked, "fp32")

@@ -77,6 +77,11 @@ def study_facts(manifest: Mapping[str, Any], material: Material) -> Iterator[tup
         "test accuracy before training",
         f"{percent(float(material.complete['reference_accuracy'].mean()))}, mean over seeds",
     )
+    if (attacked := material.complete["teacher_robust_accuracy"].dropna()).size:
+        yield (
+            "teacher's accuracy under attack",
+            f"{percent(float(attacked.mean()))}, mean over seeds",
+        )
     yield (
         "simulated",
         "yes: made by sublim_causal.analysis.simulate" * bool(manifest.get("simulated")),
@@ -104,6 +109,7 @@ def option_text(material: Material, arm: str) -> str:
 
 def _arms(material: Material) -> Table:
     shown, numbers = [], []
+    means = {name: how for name, how in _MEANS.items() if material.complete[name].notna().any()}
     for arm in material.arms:
         rows = material.replicates[material.replicates["arm"] == arm]
         done = rows[rows["status"] == "complete"]
@@ -112,7 +118,7 @@ def _arms(material: Material) -> Table:
             heading: mean_text(
                 arm_mean(material, arm, column), done[column].dropna(), as_percent=as_percent
             )
-            for column, (heading, as_percent) in _MEANS.items()
+            for column, (heading, as_percent) in means.items()
         }
         shown.append(
             {
@@ -122,7 +128,7 @@ def _arms(material: Material) -> Table:
                 "what it does": option_text(material, arm),
             }
         )
-        numbers.append({"arm": arm, **states, **{column: done[column].mean() for column in _MEANS}})
+        numbers.append({"arm": arm, **states, **{column: done[column].mean() for column in means}})
     level = f"{100 * material.level:g} %"
     return Table(
         "arms",
@@ -135,6 +141,7 @@ def _arms(material: Material) -> Table:
 _STATES = ("complete", "diverged", "failed")
 _MEANS = {
     "final_accuracy": ("final test accuracy (%)", True),
+    "robust_accuracy": ("accuracy under attack (%)", True),
     "mean_cos_gradient": ("cos gradient", False),
     "share_positive": ("cos gradient > 0 (% of steps)", True),
     "mean_cos_update": ("cos update", False),
