@@ -349,24 +349,35 @@ def write_run(run: Path, simulated: Simulated, *, block_seeds: int = 250) -> Pat
     Path
         `run`.
     """
-    study: dict[str, Any] = {"name": run.name, "arms": {arm: {} for arm in simulated.truth.arms}}
+    truth = simulated.truth
+    study: dict[str, Any] = {
+        "name": run.name,
+        "seeds": truth.n_seeds,
+        "arms": {arm: {} for arm in truth.arms},
+    }
     write_manifest(
         run,
         {
             "schema_version": SCHEMA_VERSION,
             "run_id": "0" * 32,
             "name": run.name,
+            "digest": "0" * 16,
             "study": study,
             "created": _CREATED,
+            "finished": _CREATED,
             "simulated": True,
         },
     )
-    for first in range(0, simulated.truth.n_seeds, block_seeds):
-        last = min(first + block_seeds, simulated.truth.n_seeds) - 1
-        for arm in simulated.truth.arms:
-            block = {
-                name: table[(table["arm"] == arm) & table["seed"].between(first, last)]
-                for name, table in simulated.tables.items()
-            }
-            write_block(run, f"{first:05d}-{last:05d}", arm, block)
+    for first in range(0, truth.n_seeds, block_seeds):
+        last = min(first + block_seeds, truth.n_seeds) - 1
+        seeds = {name: _seeds(table, first, last) for name, table in simulated.tables.items()}
+        for arm in truth.arms:
+            block = {name: rows[rows["arm"] == arm] for name, rows in seeds.items()}
+            write_block(run, f"{first:07d}-{last:07d}", arm, block)
     return run
+
+
+def _seeds(table: pd.DataFrame, first: int, last: int) -> pd.DataFrame:
+    """Rows of the seeds from `first` to `last`; the table is sorted by seed."""
+    start, end = np.searchsorted(table["seed"], [first, last + 1])
+    return table.iloc[start:end]

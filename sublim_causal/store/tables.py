@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -150,14 +151,19 @@ def write_block(
         content[WEIGHTS] = weights
     digests = {name: _digest(data) for name, data in content.items()} | dict(inherited or {})
     commit = _encode(COMMIT_TABLE, tables[COMMIT_TABLE], digests)
-    remove_files(run, arm, block)
+    _discard(run, arm, block)
     try:
         for name, data in content.items():
             write_atomically(_file(run, name, arm, block), data)
         write_atomically(_file(run, COMMIT_TABLE, arm, block), commit)
     except BaseException:
-        remove_files(run, arm, block)
+        _discard(run, arm, block)
         raise
+
+
+def _discard(run: Path, arm: str, block: str) -> None:
+    remove_tables(run, arm, block)
+    remove(_file(run, WEIGHTS, arm, block))
 
 
 def committed(run: Path) -> Iterator[tuple[str, str]]:
@@ -187,60 +193,74 @@ def _outermost(blocks: Iterable[str]) -> Iterator[str]:
             yield block
 
 
-def digests_of(run: Path, arm: str, block: str) -> dict[str, str]:
-    """Return the hashes that a commit holds, by file as `DIGESTS` says.
+@dataclass(frozen=True)
+class Checked:
+    """One arm of a committed block, all its files looked at.
 
-    Raises
-    ------
-    ArrowException, OSError, ValueError
-        If the commit is damaged.
+    Attributes
+    ----------
+    statuses : set of str
+        Of its replicates.
+    digests : dict of str to str
+        Hashes and sizes of its other files, by name, as `DIGESTS` says.
+    problems : dict of Path to str
+        What is wrong with the files that are not whole.
     """
-    return _digests(*read_files([_file(run, COMMIT_TABLE, arm, block)]))
+
+    statuses: set[str]
+    digests: dict[str, str]
+    problems: dict[Path, str]
 
 
-def _digests(commit: bytes | Exception) -> dict[str, str]:
-    if isinstance(commit, Exception):
-        raise commit
-    rows = pq.ParquetFile(pa.BufferReader(commit), page_checksum_verification=True).read()
-    if not rows.schema.equals(arrow_schema(COMMIT_TABLE, version=version_of(rows.schema))):
-        raise ValueError(f"it does not have the columns of the table {COMMIT_TABLE!r}")
-    digests: dict[str, str] = json.loads((rows.schema.metadata or {}).get(DIGESTS, b"{}"))
-    return digests
-
-
-def damage(run: Path, arm: str, block: str) -> dict[Path, str]:
-    """Read every file of one arm of a committed block; return what is wrong with each.
+def check_blocks(run: Path, pairs: Sequence[tuple[str, str]]) -> Iterator[Checked]:
+    """Look at every file of committed blocks, given by arm and name, and find those not whole.
 
     A commit is read with its page checksums, the other files are compared with the hashes that
     their commit holds, so that a flipped bit is found as surely as a truncated file. An object
     store writes whole objects and guards them against bit errors itself; so there the other files
     are not fetched, but must be there with the size that was written.
     """
-    (commit,) = read_files([_file(run, COMMIT_TABLE, arm, block)])
-    return _damage(run, arm, block, commit, size_of)
+    commits = read_files([_file(run, COMMIT_TABLE, *pair) for pair in pairs])
+    size = sizes(run).get if is_remote(run) else size_of
+    for (arm, block), commit in zip(pairs, commits, strict=True):
+        yield _checked(run, arm, block, commit, size)
 
 
-def _damage(
+def _checked(
     run: Path,
     arm: str,
     block: str,
     commit: bytes | Exception,
     size: Callable[[Path], int | None],
-) -> dict[Path, str]:
+) -> Checked:
     try:
-        digests = _digests(commit)
+        rows = _rows_of_commit(commit)
+        digests = json.loads((rows.schema.metadata or {}).get(DIGESTS, b"{}"))
     except (pa.ArrowException, OSError, ValueError) as error:
-        return {_file(run, COMMIT_TABLE, arm, block): str(error).splitlines()[0]}
-    found = {}
+        path = _file(run, COMMIT_TABLE, arm, block)
+        return Checked(set(), {}, {path: str(error).splitlines()[0]})
+    problems = {}
     for name, digest in digests.items():
         table, _, of = name.partition("/")
         path = _file(run, table, arm, of or block)
         there = size(path)
         if there is None:
-            found[path] = "it is missing"
+            problems[path] = "it is missing"
         elif not _as_written(path, there, *digest.split(":")):
-            found[path] = "its content is not what was written"
-    return found
+            problems[path] = "its content is not what was written"
+    return Checked(set(rows["status"].to_pylist()), digests, problems)
+
+
+def _rows_of_commit(commit: bytes | Exception) -> pa.Table:
+    if isinstance(commit, Exception):
+        raise commit
+    file = pq.ParquetFile(
+        pa.BufferReader(commit), page_checksum_verification=True, pre_buffer=False
+    )
+    rows = file.read(use_threads=False)  # threads cost more than they save on a file of one row
+    if not rows.schema.equals(arrow_schema(COMMIT_TABLE, version=version_of(rows.schema))):
+        raise ValueError(f"it does not have the columns of the table {COMMIT_TABLE!r}")
+    return rows
 
 
 def _as_written(path: Path, there: int, digest: str, size: str = "") -> bool:
@@ -250,14 +270,10 @@ def _as_written(path: Path, there: int, digest: str, size: str = "") -> bool:
 
 
 def damaged(run: Path) -> dict[tuple[str, str], dict[Path, str]]:
-    """Return the `damage` of every committed block that is not whole, by arm and block."""
+    """Check every committed block; return the problems of those that are not whole."""
     pairs = list(committed(run))
-    commits = read_files([_file(run, COMMIT_TABLE, *pair) for pair in pairs])
-    size = sizes(run).get if is_remote(run) else size_of
-    found = {
-        pair: _damage(run, *pair, commit, size) for pair, commit in zip(pairs, commits, strict=True)
-    }
-    return {pair: problems for pair, problems in found.items() if problems}
+    checked = zip(pairs, check_blocks(run, pairs), strict=True)
+    return {pair: found.problems for pair, found in checked if found.problems}
 
 
 def block_of(path: Path) -> tuple[str, str]:
@@ -288,15 +304,15 @@ def _within(block: str, other: str) -> bool:
     return start <= first and last <= end
 
 
-def remove_files(run: Path, arm: str, block: str) -> None:
-    """Delete the files written for one arm of one block, its commit first."""
-    for table in (COMMIT_TABLE, *TABLES, WEIGHTS):
+def remove_tables(run: Path, arm: str, block: str) -> None:
+    """Delete the tables of one arm of one block, its commit first."""
+    for table in sorted(TABLES, key=lambda name: name != COMMIT_TABLE):
         remove(_file(run, table, arm, block))
 
 
 def remove_block(run: Path, arm: str, block: str) -> None:
     """Delete one arm of one block and the weights of its seeds, so that a rerun redoes it."""
-    remove_files(run, arm, block)
+    remove_tables(run, arm, block)
     for path in _file(run, WEIGHTS, arm, block).parent.glob("*.safetensors"):
         if _within(path.stem, block):
             remove(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -356,12 +356,42 @@ def status(
     found = state.watch(run, out) if watch else state.read_status(run)
     if not watch:
         out.print(state.status_table(found))
-    for path, problem in found.damaged.items():
-        err.print(f"[yellow]Damaged:[/] {path} ({problem})", highlight=False, soft_wrap=True)
-    if found.damaged:
-        err.print("Running the study again repairs it.")
+    tell_damage(found.damaged)
     out.print(f"Finished: {found.finished or 'not yet; run the same study again to go on'}")
     raise typer.Exit(INCOMPLETE if found.damaged else DONE)
+
+
+def tell_damage(damaged: Mapping[Path, str]) -> None:
+    """Name the files that are not whole, and say what to do."""
+    for path, problem in damaged.items():
+        err.print(f"[yellow]Damaged:[/] {path} ({problem})", highlight=False, soft_wrap=True)
+    if damaged:
+        err.print("Running the study again repairs it.")
+
+
+@app.command()
+def compact(run: RunArgument) -> None:
+    """Merge the many small table files of RUN into few large ones; no row changes."""
+    import time
+
+    from sublim_causal.store.compact import compact as compact_run
+    from sublim_causal.store.manifest import read_manifest
+    from sublim_causal.study.lock import locked
+
+    started = time.monotonic()
+    read_manifest(run)
+    with locked(run), progress_bar("Compacting") as said:
+        done = compact_run(run, lambda count, total: said(count, total, ""))
+    out.print(
+        f"Compacted in {duration(time.monotonic() - started)}: "
+        f"{done.before.files:,} files, {done.before.bytes / 1e6:,.1f} MB -> "
+        f"{done.after.files:,} files, {done.after.bytes / 1e6:,.1f} MB",
+        highlight=False,
+    )
+    tell_damage(done.damaged)
+    if done.failed:
+        err.print(f"{done.failed} blocks with failed replicates were left as they are.")
+    raise typer.Exit(INCOMPLETE if done.damaged else DONE)
 
 
 @app.command()

@@ -55,9 +55,11 @@ class BackgroundMirror:
 
         try:
             mirror = open_mirror(self.run, str(self.tracking_uri), replicates=self.replicates)
-            while not self._closing:
+            closing = False
+            while not closing:  # a short study is over before the store is open
                 self._news.wait()
                 self._news.clear()
+                closing = self._closing
                 mirror.mirror_new()
             mirror.finish()
         except Exception as error:  # the record is safe; a mirror must never stop a study

@@ -95,4 +95,4 @@ def test_a_file_that_does_not_tell_its_version_is_damaged(old: Path) -> None:
     (victim,) = (old / "replicates" / "arm=projection").glob("*.parquet")
     content = pq.read_table(victim, partitioning=None)
     pq.write_table(content.replace_schema_metadata({}), victim)
-    assert "version" in tables.damage(old, *tables.block_of(victim))[victim]
+    assert "version" in tables.damaged(old)[tables.block_of(victim)][victim]

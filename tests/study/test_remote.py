@@ -30,7 +30,14 @@ def test_killed_in_the_middle_and_resumed_equals_a_local_run(bucket: str, tmp_pa
             time.sleep(0.05)
         process.kill()
     before = set(committed(run))
-    resumed = sublim("run", *OPTIONS, "--out", place, cwd=tmp_path)
+    # Workers that other tests have prepared in this process do not know the credentials.
+    resumed = subprocess.run(
+        command("run", *OPTIONS, "--out", place),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
     assert resumed.returncode == 0, resumed.stderr
     assert "No MLflow mirror" in resumed.stderr
     assert 0 < len(before) < len(set(committed(run))) == 6
@@ -39,4 +46,9 @@ def test_killed_in_the_middle_and_resumed_equals_a_local_run(bucket: str, tmp_pa
     assert not any(tmp_path.iterdir())
     local = sublim("run", *OPTIONS, "--tracking-uri", "none", cwd=tmp_path)
     assert local.returncode == 0, local.stderr
+    same_tables(run, tmp_path / "runs" / "quickstart")
+    compacted = sublim("compact", place, cwd=tmp_path)
+    assert compacted.returncode == 0, compacted.stderr
+    assert ": 18 files, " in compacted.stdout
+    assert "-> 9 files, " in compacted.stdout
     same_tables(run, tmp_path / "runs" / "quickstart")
