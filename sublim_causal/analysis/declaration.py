@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -95,6 +95,55 @@ class Declared(Frozen):
         )
 
 
+class Contrasted(Declared):
+    """A quantity of a contrast between two arms, or of every arm against a reference."""
+
+    contrast: ContrastText
+    """``"projection - baseline"``, or ``"each - baseline"``."""
+    parts: ClassVar[tuple[str, ...]] = ("",)
+    """Endings of the results of one contrast."""
+
+    @property
+    def each(self) -> bool:
+        """Whether every arm is contrasted."""
+        return self.contrast.startswith(f"{EACH} - ")
+
+    def endings(self) -> tuple[str, ...] | None:
+        """The parts; followed by the arm where each is asked for."""
+        return None if self.each else self.parts
+
+    def ending(self, arm: str, part: str = "") -> str:
+        """Return the ending of the result of `arm`."""
+        return "_".join(filter(None, (part, arm))) if self.each else part
+
+    def pairs(self, arms: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield ``(arm, reference)``, ``each`` spelt out over `arms`."""
+        arm, reference = self.contrast.split(" - ")
+        for one in arms if self.each else (arm,):
+            if one != reference:
+                yield one, reference
+
+
+class OfArm(Declared):
+    """A quantity of one arm, or of each."""
+
+    arm: str = EACH
+    """The arm, or each."""
+
+    @property
+    def each(self) -> bool:
+        """Whether every arm is asked for."""
+        return self.arm == EACH
+
+    def endings(self) -> tuple[str, ...] | None:
+        """An ending by arm, where each is asked for."""
+        return None if self.each else ("",)
+
+    def chosen(self, arms: Sequence[str]) -> Sequence[str]:
+        """Return the arms asked for, out of `arms`."""
+        return arms if self.each else (self.arm,)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a plan sets for all its estimands.
@@ -114,15 +163,11 @@ class Settings:
     n_boot: int = N_BOOT
 
 
+def column_unit(table: str, column: str) -> str:
+    """Return the unit of a column: ``"fraction"``."""
+    return next(c.unit for c in TABLES[table] if c.name == column)
+
+
 def with_unit(table: str, column: str) -> str:
     """Return ``"final_accuracy (fraction)"``."""
-    unit = next(c.unit for c in TABLES[table] if c.name == column)
-    return f"{column} ({unit})"
-
-
-def arm_pairs(contrast: str, arms: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield ``(arm, reference)`` for a contrast, ``each`` spelt out over `arms`."""
-    arm, reference = contrast.split(" - ")
-    for one in arms if arm == EACH else (arm,):
-        if one != reference:
-            yield one, reference
+    return f"{column} ({column_unit(table, column)})"

@@ -10,18 +10,17 @@ from scipy import stats
 
 from sublim_causal.analysis.crossworld import clamp_error, controlled_direct, cross_world
 from sublim_causal.analysis.declaration import (
-    EACH,
-    ContrastText,
+    Contrasted,
     Declared,
     ReplicateColumn,
     Settings,
     StepColumn,
-    arm_pairs,
+    with_unit,
 )
 from sublim_causal.analysis.estimates import Estimand, Estimate, Result
 from sublim_causal.analysis.intervals import mean_interval, seed_warnings
 from sublim_causal.analysis.mediation import LABEL, REASON, mediate
-from sublim_causal.analysis.method import Method, absent, as_declared, parts
+from sublim_causal.analysis.method import Method, absent, as_declared, contrast_pairs, parts
 from sublim_causal.analysis.mundlak import mundlak
 from sublim_causal.analysis.panel import paired_panel
 from sublim_causal.analysis.ratios import ratio_of_sums
@@ -34,11 +33,10 @@ _EFFECTS = ("direct_0", "indirect_1", "indirect_0", "direct_1", "proportion")
 _ARROWS = ("alpha", "beta", "controlled")
 
 
-class Mediated(Declared):
-    """Run-level mediation through alignment: a sensitivity analysis."""
+class Mediated(Contrasted):
+    """Run-level mediation through alignment; contrasts of each arm share one slope."""
 
-    contrast: ContrastText
-    """``"projection - baseline"``; ``"each - baseline"`` lets all arms inform one slope."""
+    parts = ("total", *_EFFECTS, *_ARROWS)
     outcome: ReplicateColumn = OUTCOME
     """Column of ``replicates``."""
     mediator: ReplicateColumn = TREATMENT
@@ -48,25 +46,14 @@ class Mediated(Declared):
     controlled_at: float = 0.0
     """Alignment at which the controlled direct effect is taken."""
 
-    def endings(self) -> tuple[str, ...] | None:
-        """The parts, by arm where each is asked for."""
-        names = ("total", *_EFFECTS, *_ARROWS)
-        return None if self.contrast.startswith(EACH) else names
 
-
-class MediationSensitivity(Declared):
+class MediationSensitivity(Contrasted):
     """Correlation of the error terms at which the indirect effect vanishes."""
 
-    contrast: ContrastText
-    """``"projection - baseline"``, or ``"each - baseline"``."""
     outcome: ReplicateColumn = OUTCOME
     """Column of ``replicates``."""
     mediator: ReplicateColumn = TREATMENT
     """Column of ``replicates``."""
-
-    def endings(self) -> tuple[str, ...] | None:
-        """An ending by arm, where each is asked for."""
-        return None if self.contrast.startswith(EACH) else ("",)
 
 
 class CrossWorldEffects(Declared):
@@ -90,11 +77,9 @@ class CrossWorldEffects(Declared):
         return ("total", *_EFFECTS, "leak")
 
 
-class ControlledDirect(Declared):
-    """Effect of a procedure at an alignment that is held."""
+class ControlledDirect(Contrasted):
+    """Effect of a procedure at an alignment that is held: both arms run at one trajectory."""
 
-    contrast: ContrastText
-    """Two arms that run at one trajectory of alignment: ``"yoked - baseline"``."""
     outcome: ReplicateColumn = OUTCOME
     """Column of ``replicates``."""
     mediator: ReplicateColumn = TREATMENT
@@ -133,53 +118,29 @@ class MundlakSlopes(Declared):
         return LEVELS
 
 
-class RetainedShare(Declared):
+class RetainedShare(Contrasted):
     """Share of the accuracy that the reference acquires which an arm acquires too."""
-
-    contrast: ContrastText
-    """``"liminal - baseline"``, or ``"each - baseline"``."""
-
-    def endings(self) -> tuple[str, ...] | None:
-        """An ending by arm, where each is asked for."""
-        return None if self.contrast.startswith(EACH) else ("",)
-
-
-def _pairs(
-    record: Record, contrast: str, declared: Declared
-) -> tuple[list[Result], list[tuple[str, str]]]:
-    """Return what the run has no arms for, and the pairs ``(arm, reference)`` it has."""
-    missing: list[Result] = []
-    there: list[tuple[str, str]] = []
-    for arm, reference in arm_pairs(contrast, record.arms):
-        whole = declared.estimand("", contrast, arm if contrast.startswith(EACH) else "")
-        lacking = absent(record, whole, arm, reference)
-        if lacking:
-            missing.append(lacking)
-        else:
-            there.append((arm, reference))
-    return missing, there
 
 
 def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequence[Result]:
-    missing, pairs = _pairs(record, declared.contrast, declared)
+    missing, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
     if not pairs:
         return missing
     found = mediate(
         record.replicates,
         mediator=declared.mediator,
         outcome=declared.outcome,
-        baseline=pairs[0][1],
-        arms=[arm for arm, _ in pairs],
+        baseline=pairs[0].reference,
+        arms=[pair.arm for pair in pairs],
         interaction=declared.interaction,
         controlled_at=declared.controlled_at,
         level=settings.level,
         rng=settings.rng,
     )
-    each = declared.contrast.startswith(EACH)
     results = {
-        f"{name}_{one.arm}" if each else name: getattr(one, name)
+        declared.ending(one.arm, part): getattr(one, part)
         for one in found
-        for name in ("total", *_EFFECTS, *_ARROWS)
+        for part in declared.parts
     }
     return [*missing, *parts(declared, results)]
 
@@ -187,23 +148,21 @@ def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequen
 def _mediation_sensitivity(
     record: Record, declared: MediationSensitivity, settings: Settings
 ) -> Sequence[Result]:
-    missing, pairs = _pairs(record, declared.contrast, declared)
-    results: list[Result] = list(missing)
-    for arm, reference in pairs:
+    results, pairs = contrast_pairs(
+        record,
+        declared,
+        f"correlation of the errors of {declared.mediator} and {declared.outcome} (1)",
+    )
+    for pair in pairs:
         found = sensitivity(
             record.replicates,
-            arm,
-            baseline=reference,
+            pair.arm,
+            baseline=pair.reference,
             mediator=declared.mediator,
             outcome=declared.outcome,
             level=settings.level,
         )
-        estimand = declared.estimand(
-            f"correlation of the errors of {declared.mediator} and {declared.outcome} (1)",
-            f"{arm} - {reference}",
-            arm if declared.contrast.startswith(EACH) else "",
-        )
-        results.append(_rho_zero(estimand, found))
+        results.append(_rho_zero(pair.estimand, found))
     return results
 
 
@@ -266,28 +225,20 @@ def _cross_world(
 def _controlled_direct(
     record: Record, declared: ControlledDirect, settings: Settings
 ) -> Sequence[Result]:
-    missing, pairs = _pairs(record, declared.contrast, declared)
-    each = declared.contrast.startswith(EACH)
-    return [
-        *missing,
-        *(
-            as_declared(
-                declared,
-                controlled_direct(
-                    record.replicates,
-                    arm_clamped=arm,
-                    baseline_clamped=reference,
-                    outcome=declared.outcome,
-                    mediator=declared.mediator,
-                    level=settings.level,
-                    interval=declared.interval,
-                    rng=settings.rng,
-                ),
-                arm if each else "",
-            )
-            for arm, reference in pairs
-        ),
-    ]
+    results, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
+    for pair in pairs:
+        found = controlled_direct(
+            record.replicates,
+            arm_clamped=pair.arm,
+            baseline_clamped=pair.reference,
+            outcome=declared.outcome,
+            mediator=declared.mediator,
+            level=settings.level,
+            interval=declared.interval,
+            rng=settings.rng,
+        )
+        results.append(as_declared(declared, found, declared.ending(pair.arm)))
+    return results
 
 
 def _clamp_error(record: Record, declared: ClampGap, settings: Settings) -> Sequence[Result]:
@@ -349,26 +300,20 @@ def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Seq
 def _retained_share(
     record: Record, declared: RetainedShare, settings: Settings
 ) -> Sequence[Result]:
-    missing, pairs = _pairs(record, declared.contrast, declared)
-    results: list[Result] = list(missing)
-    for arm, reference in pairs:
-        panel = paired_panel(
-            record.replicates, ["final_accuracy", "reference_accuracy"], [reference, arm]
+    results, pairs = contrast_pairs(record, declared, "share of acquired accuracy (1)")
+    for pair in pairs:
+        both = (pair.arm, pair.reference)
+        panel = paired_panel(record.replicates, ["final_accuracy", "reference_accuracy"], both)
+        arm, reference = (
+            panel.column("final_accuracy", name) - panel.column("reference_accuracy", name)
+            for name in both
         )
-        acquired = {
-            name: panel.column("final_accuracy", name) - panel.column("reference_accuracy", name)
-            for name in (arm, reference)
-        }
-        estimand = declared.estimand(
-            "share of acquired accuracy (1)",
-            f"({arm} - untrained) / ({reference} - untrained)",
-            arm if declared.contrast.startswith(EACH) else "",
-        )
+        contrast = f"({pair.arm} - untrained) / ({pair.reference} - untrained)"
         results.append(
             ratio_of_sums(
-                estimand,
-                acquired[arm],
-                acquired[reference],
+                replace(pair.estimand, contrast=contrast),
+                arm,
+                reference,
                 level=settings.level,
                 n_dropped=panel.n_dropped,
                 null=0.0,

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
-from sublim_causal.analysis.declaration import (
-    EACH,
-    ContrastText,
-    Declared,
-    Settings,
-    arm_pairs,
-)
+from sublim_causal.analysis.declaration import Contrasted, OfArm, Settings
 from sublim_causal.analysis.estimates import NotEstimable, Result
 from sublim_causal.analysis.ledger import (
+    DriveFactors,
+    LedgerSplit,
     Term,
     drive_factors,
     explained_shares,
     layer_shares,
     split_difference,
 )
-from sublim_causal.analysis.method import Method, absent, as_declared
+from sublim_causal.analysis.method import Method, absent, as_declared, contrast_pairs
 from sublim_causal.analysis.record import Record
 
 _ENTRIES = ("drive", "drive_end", "gain")
 
 
-class ExplainedShare(Declared):
+class ExplainedShare(OfArm):
     """Share of the trait-loss drop that a ledger entry adds up to, a ratio of sums."""
 
     term: Term = "drive"
     """Entry of the ledger; ``drive_mid`` is the trapezoid rule. Layers have ``drive`` alone."""
     by: Literal["run", "epoch", "layer"] = "run"
     """One share an arm, or one for each of its epochs or layers."""
-    arm: str = EACH
-    """The arm, or each."""
 
     def step_columns(self) -> tuple[str, ...]:
         """The entries, and the epoch."""
@@ -46,14 +41,13 @@ class ExplainedShare(Declared):
 
     def endings(self) -> tuple[str, ...] | None:
         """None for one arm's share; otherwise by arm, epoch or layer."""
-        return ("",) if self.arm != EACH and self.by == "run" else None
+        return super().endings() if self.by == "run" else None
 
 
-class LedgerDifference(Declared):
+class LedgerDifference(Contrasted):
     """Arm difference in total gain, split exactly into drive and remainder."""
 
-    contrast: ContrastText
-    """``"projection - baseline"``, or ``"each - baseline"``."""
+    parts = ("gain", "drive", "remainder")
     mid: bool = False
     """Whether the drive is taken by the trapezoid rule."""
 
@@ -61,31 +55,21 @@ class LedgerDifference(Declared):
         """The entries."""
         return _ENTRIES
 
-    def endings(self) -> tuple[str, ...] | None:
-        """The three parts, by arm where each is asked for."""
-        return None if self.contrast.startswith(EACH) else ("gain", "drive", "remainder")
 
-
-class FactoredDrive(Declared):
+class FactoredDrive(Contrasted):
     """Arm difference in total drive, split exactly over cosine and both lengths."""
 
-    contrast: ContrastText
-    """``"projection - baseline"``, or ``"each - baseline"``."""
+    parts = ("drive", "cosine", "norm_trait", "norm_update")
 
     def step_columns(self) -> tuple[str, ...]:
         """The factors."""
         return ("cos_update", "norm_trait", "norm_update")
 
-    def endings(self) -> tuple[str, ...] | None:
-        """The drive and its parts, by arm where each is asked for."""
-        names = ("drive", "cosine", "norm_trait", "norm_update")
-        return None if self.contrast.startswith(EACH) else names
-
 
 def _explained_share(
     record: Record, declared: ExplainedShare, settings: Settings
 ) -> Sequence[Result]:
-    arms = record.arms if declared.arm == EACH else (declared.arm,)
+    arms = declared.chosen(record.arms)
     whole = declared.estimand("share of summed gain (1)", f"sum({declared.term}) / sum(gain)")
     if missing := absent(record, whole, *arms):
         return [missing]
@@ -114,51 +98,40 @@ def _explained_share(
 def _by_pair(
     record: Record,
     declared: LedgerDifference | FactoredDrive,
-    split: Callable[[str, str], Mapping[str, Result]],
+    settings: Settings,
+    split: Callable[..., LedgerSplit | DriveFactors],
 ) -> list[Result]:
-    each = declared.contrast.startswith(EACH)
-    results: list[Result] = []
-    for arm, reference in arm_pairs(declared.contrast, record.arms):
-        whole = declared.estimand("nats", f"{arm} - {reference}", arm if each else "")
-        if missing := absent(record, whole, arm, reference):
-            results.append(missing)
-            continue
-        for part, found in split(arm, reference).items():
-            results.append(as_declared(declared, found, f"{part}_{arm}" if each else part))
-    return results
+    """Split every contrast by an estimator of `ledger`."""
+    missing, pairs = contrast_pairs(record, declared, "nats")
+    found = {
+        pair.arm: split(
+            record.steps,
+            pair.arm,
+            reference=pair.reference,
+            level=settings.level,
+            interval=declared.interval,
+            rng=settings.rng,
+        )
+        for pair in pairs
+    }
+    return [
+        *missing,
+        *(
+            as_declared(declared, one, declared.ending(arm, part))
+            for arm, parts in found.items()
+            for part, one in vars(parts).items()
+        ),
+    ]
 
 
 def _ledger_difference(
     record: Record, declared: LedgerDifference, settings: Settings
 ) -> Sequence[Result]:
-    def split(arm: str, reference: str) -> Mapping[str, Result]:
-        found = split_difference(
-            record.steps,
-            arm,
-            reference=reference,
-            mid=declared.mid,
-            level=settings.level,
-            interval=declared.interval,
-            rng=settings.rng,
-        )
-        return vars(found)
-
-    return _by_pair(record, declared, split)
+    return _by_pair(record, declared, settings, partial(split_difference, mid=declared.mid))
 
 
 def _drive_factors(record: Record, declared: FactoredDrive, settings: Settings) -> Sequence[Result]:
-    def split(arm: str, reference: str) -> Mapping[str, Result]:
-        found = drive_factors(
-            record.steps,
-            arm,
-            reference=reference,
-            level=settings.level,
-            interval=declared.interval,
-            rng=settings.rng,
-        )
-        return vars(found)
-
-    return _by_pair(record, declared, split)
+    return _by_pair(record, declared, settings, drive_factors)
 
 
 LEDGER_METHODS: Mapping[str, Method] = {

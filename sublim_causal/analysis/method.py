@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sublim_causal.analysis.declaration import Declared, Settings
+from sublim_causal.analysis.declaration import Contrasted, Declared, Settings
 from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result
 from sublim_causal.analysis.record import Record
 from sublim_causal.declared import list_declared, read_toml
@@ -29,6 +29,31 @@ class Method:
 
     declaration: type[Declared]
     estimate: Callable[[Record, Any, Settings], Sequence[Result]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A contrast that the run has both arms of, and what is estimated of it."""
+
+    estimand: Estimand
+    arm: str
+    reference: str
+
+
+def contrast_pairs(
+    record: Record, declared: Contrasted, outcome: str
+) -> tuple[list[Result], list[Pair]]:
+    """Return what the run lacks an arm for, and the contrasts it can give."""
+    missing: list[Result] = []
+    there: list[Pair] = []
+    for arm, reference in declared.pairs(record.arms):
+        estimand = declared.estimand(outcome, f"{arm} - {reference}", declared.ending(arm))
+        lacking = absent(record, estimand, arm, reference)
+        if lacking:
+            missing.append(lacking)
+        else:
+            there.append(Pair(estimand, arm, reference))
+    return missing, there
 
 
 def absent(record: Record, estimand: Estimand, *arms: str) -> NotEstimable | None:

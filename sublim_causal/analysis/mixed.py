@@ -45,6 +45,8 @@ Vcov = Literal["model", "CR0", "CR2"]
 Df = Literal["satterthwaite", "kenward-roger", "cr2"]
 Contrasts = str | Sequence[str] | Floats
 
+_ROUNDING = 1e-12
+"""A variance below this share of the largest, for rows of one length, is 0."""
 _SINGULAR = 1e-4
 """A relative standard deviation below this is on the boundary (lme4's tolerance)."""
 
@@ -58,7 +60,8 @@ class MixedFit:
     formula : str
         As given.
     params, se, df, p_values : Series
-        Coefficients by name, standard errors, degrees of freedom, two-sided p against 0.
+        Coefficients by name, standard errors, degrees of freedom, two-sided p against 0. A
+        coefficient that is the same in every group has the error 0 and no p (NaN).
     vcov : DataFrame
         Covariance of the coefficients, of the kind asked for.
     variance_components : DataFrame
@@ -141,7 +144,7 @@ class MixedFit:
                 "estimate": self.params.to_numpy(),
                 "se": self.se.to_numpy(),
                 "df": self.df.to_numpy(),
-                "statistic": (self.params / self.se).to_numpy(),
+                "statistic": t_statistics(self.params.to_numpy(), self.se.to_numpy()),
                 "p_value": self.p_values.to_numpy(),
                 "low": limits["low"].to_numpy(),
                 "high": limits["high"].to_numpy(),
@@ -190,17 +193,18 @@ class MixedFit:
             raise RequestError("level", level, "a number between 0 and 1")
         names, rows = contrast_matrix(contrasts, self.params.index)
         value = rows @ self.params.to_numpy()
-        se = np.sqrt(np.einsum("cp,pq,cq->c", rows, self.vcov.to_numpy(), rows))
+        se = standard_errors(self._inference.vcov, self._scaled(rows))
         df = np.array([self._df(row) for row in rows])
         half = stats.t.isf((1 - level) / 2, df) * se
+        statistic = t_statistics(value, se)
         return pd.DataFrame(
             {
                 "contrast": names,
                 "estimate": value,
                 "se": se,
                 "df": df,
-                "statistic": value / se,
-                "p_value": 2 * stats.t.sf(np.abs(value / se), df),
+                "statistic": statistic,
+                "p_value": 2 * stats.t.sf(np.abs(statistic), df),
                 "low": value - half,
                 "high": value + half,
             }
@@ -282,8 +286,8 @@ class MixedFit:
         statistic = self.statistic(contrast, refit=refit)
         return cluster_bootstrap(statistic, n_boot=n_boot, batch=batch, rng=rng)
 
-    def _scaled(self, row: Floats) -> Floats:
-        return self._problem.design.y_scale * (row @ self._problem.design.back)
+    def _scaled(self, rows: Floats) -> Floats:
+        return self._problem.design.y_scale * (rows @ self._problem.design.back)
 
     def _df(self, row: Floats) -> float:
         return self._inference.df(self._scaled(row))
@@ -392,11 +396,13 @@ def _finish(problem: Problem, formula: str, group: str, cell: str, vcov: Vcov, d
     inference = _inference(problem, theta, scaled, vcov, df)
     back = design.y_scale * design.back
     names = pd.Index(design.names, name="term")
-    params = pd.Series(design.offset + back @ scaled, names, name="estimate")
+    values, errors = design.offset + back @ scaled, standard_errors(inference.vcov, back)
+    params = pd.Series(values, names, name="estimate")
     covariance = pd.DataFrame(back @ inference.vcov @ back.T, names, names)
-    se = pd.Series(np.sqrt(np.diag(covariance)), names, name="se")
+    se = pd.Series(errors, names, name="se")
     freedom = pd.Series([inference.df(row) for row in back], names, name="df")
-    p = pd.Series(2 * stats.t.sf(np.abs(params / se), freedom), names, name="p_value")
+    statistic = np.abs(t_statistics(values, errors))
+    p = pd.Series(2 * stats.t.sf(statistic, freedom), names, name="p_value")
     singular = _is_singular(problem, theta)
     converged = bool(minimum.converged[0])
     return MixedFit(
@@ -426,6 +432,22 @@ def _finish(problem: Problem, formula: str, group: str, cell: str, vcov: Vcov, d
         _theta=theta,
         _inference=inference,
     )
+
+
+def standard_errors(vcov: Floats, rows: Floats) -> Floats:
+    """Standard errors of contrasts `rows`; exactly 0 for what no group varies in.
+
+    Two arms that do the same differ by 0 in every seed, and rounding must not make a variance, or
+    a negative one, of that.
+    """
+    variance = np.einsum("cp,pq,cq->c", rows, vcov, rows)
+    size = np.diag(vcov).max(initial=0.0) * (rows**2).sum(axis=1)
+    return np.sqrt(np.where(variance > _ROUNDING * size, variance, 0.0))
+
+
+def t_statistics(values: Floats, ses: Floats) -> Floats:
+    """Return values / ses; NaN where an error is 0, as nothing is tested there."""
+    return np.divide(values, ses, out=np.full(len(values), np.nan), where=ses > 0)
 
 
 def _inference(

@@ -21,13 +21,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from sublim_causal.analysis.declaration import Declared, ReplicateColumn, Settings, with_unit
+from sublim_causal.analysis.declaration import (
+    Declared,
+    ReplicateColumn,
+    Settings,
+    column_unit,
+    with_unit,
+)
 from sublim_causal.analysis.estimates import Estimand, Estimate, Result
 from sublim_causal.analysis.intervals import is_skewed, mean_interval
 from sublim_causal.analysis.method import Method, absent, parts
 from sublim_causal.analysis.panel import paired_panel, t_estimate, too_few, validate_level
 from sublim_causal.analysis.record import Record
-from sublim_causal.store.schema import TABLES
 
 
 class Published(Declared):
@@ -132,8 +137,8 @@ def _placed(one: Result, declared: Published) -> Result:
     """
     if not isinstance(one, Estimate):
         return one
-    unit = next(c.unit for c in TABLES["replicates"] if c.name == declared.outcome)
-    if unit == "fraction" and not declared.reference:
+    fraction = column_unit("replicates", declared.outcome) == "fraction"
+    if fraction and not declared.reference:
         one = replace(one, low=max(one.low, 0.0), high=min(one.high, 1.0))
     inside = one.low <= declared.published <= one.high
     return replace(

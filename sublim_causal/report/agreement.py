@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sublim_causal.analysis.declaration import with_unit
 from sublim_causal.analysis.equivalence import tost
 from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
 
 MARGINS = {"final_accuracy": 0.02, "mean_cos_gradient": 0.001, "mean_cos_update": 0.005}
 """Half-widths within which the runs count as equal, in each column's unit: two points of accuracy,
 and for the cosines about a tenth of what the paper's network has under baseline."""
-REFERENCE = "baseline"
 
 
 def agreement(
-    first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str], arms: tuple[str, ...]
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    names: tuple[str, str],
+    arms: tuple[str, ...],
+    reference: str = "baseline",
 ) -> list[Result]:
     """Return paired equivalence tests of the runs, first minus second.
 
@@ -31,12 +35,14 @@ def agreement(
         What the runs are called.
     arms : tuple of str
         Arms that both have.
+    reference : str
+        Arm that an effect is measured from.
 
     Returns
     -------
     list of Estimate or NotEstimable
-        For every arm the columns of `MARGINS`, then every arm's effect on final accuracy. The
-        diagnostics hold ``margin`` and ``equivalent``.
+        For every arm the columns of `MARGINS`, then, if both have `reference`, every other arm's
+        effect on final accuracy. The diagnostics hold ``margin`` and ``equivalent``.
     """
     sides = [first, second]
     found = [
@@ -45,29 +51,28 @@ def agreement(
         for arm in arms
     ]
     for arm in arms:
-        if REFERENCE in arms and arm != REFERENCE:
-            effects = [_effects(side, arm) for side in sides]
-            label = f"{arm} - {REFERENCE}"
+        if reference in arms and arm != reference:
+            effects = [_effects(side, arm, reference) for side in sides]
+            label = f"{arm} - {reference}"
             found.append(_equivalence(effects, names, "final_accuracy", "effect", label))
     return found
 
 
-def _effects(replicates: pd.DataFrame, arm: str) -> pd.DataFrame:
+def _effects(replicates: pd.DataFrame, arm: str, reference: str) -> pd.DataFrame:
     """Return a row a seed: final accuracy under `arm` minus under the reference."""
     wide = replicates.pivot(index="seed", columns="arm", values="final_accuracy")
-    wide = wide.reindex(columns=[arm, REFERENCE])
-    return (wide[arm] - wide[REFERENCE]).dropna().rename("final_accuracy").reset_index()
+    wide = wide.reindex(columns=[arm, reference])
+    return (wide[arm] - wide[reference]).dropna().rename("final_accuracy").reset_index()
 
 
 def _equivalence(
     sides: list[pd.DataFrame], names: tuple[str, str], column: str, what: str, label: str
 ) -> Result:
     margin = MARGINS[column]
-    unit = "fraction" if column == "final_accuracy" else "1"
     estimand = Estimand(
         name=f"agreement_{what}_{label}",
         sentence=f"The runs differ in mean {what} under {label} by less than {margin:g}.",
-        outcome=f"{column} ({unit})",
+        outcome=with_unit("replicates", column),
         contrast=f"{names[0]} - {names[1]}",
     )
     if not all(len(side) for side in sides):

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.declaration import with_unit
+from sublim_causal.analysis.estimates import (
+    MIN_SEEDS,
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+)
 from sublim_causal.analysis.estimation import analyse
-from sublim_causal.analysis.intervals import mean_interval, t_bounds, t_p_value
+from sublim_causal.analysis.intervals import mean_interval, seed_warnings, t_bounds, t_p_value
 from sublim_causal.analysis.plan import Plan, load_plan
 from sublim_causal.errors import RequestError
-from sublim_causal.report.agreement import agreement, equal
+from sublim_causal.report.agreement import MARGINS, agreement, equal
 from sublim_causal.report.blocks import (
     Block,
     Missing,
@@ -35,8 +43,8 @@ from sublim_causal.report.tables import estimates_table
 from sublim_causal.report.wording import decimals, estimate, interval, number, scale_of
 from sublim_causal.store.location import locate
 
-COMPARED = {"final_accuracy": "fraction", "mean_cos_gradient": "1", "mean_cos_update": "1"}
-"""Columns of ``replicates`` whose difference between the runs is estimated, with units."""
+COMPARED = tuple(MARGINS)
+"""Columns of ``replicates`` whose difference between the runs is estimated."""
 FREE = ("precision", "device")
 """Runs that differ in these alone share every random draw, seed by seed."""
 AGREEMENT = "Do the figures agree?"
@@ -147,7 +155,7 @@ def _sentences(first: Material, second: Material) -> Iterator[Sentence]:
 
 def _agreed(first: Material, second: Material) -> list[Result]:
     arms = _common_arms(first, second)
-    return agreement(first.complete, second.complete, names(first, second), arms)
+    return agreement(first.complete, second.complete, names(first, second), arms, first.reference)
 
 
 def _agrees(found: list[Result]) -> Sentence:
@@ -170,10 +178,11 @@ def _agreement(first: Material, second: Material) -> Section:
         + (f" (margin {one.diagnostics['margin']:g})" if isinstance(one, Estimate) else "")
         for one in found
     ]
+    margins = ", ".join(f"{margin:g} for {column}" for column, margin in MARGINS.items())
     text = (
         "Both runs made every random draw alike, so each difference is rounding, amplified by "
-        "training. The margins stand in the program: 2 points of accuracy, 0.001 for the "
-        "gradient's mean cosine, 0.005 for the update's. An effect is an arm minus baseline."
+        f"training. The margins stand in the program: {margins}. An effect is an arm's final "
+        f"accuracy minus that of {first.reference}."
     )
     caption = "First minus second; p is that of a difference of the margin or more."
     return Section(
@@ -221,7 +230,7 @@ def difference(first: Material, second: Material, arm: str, column: str) -> Resu
     estimand = Estimand(
         name=f"difference_{column}_{arm}",
         sentence=f"Mean difference of {column} under {arm} between the runs.",
-        outcome=f"{column} ({COMPARED[column]})",
+        outcome=with_unit("replicates", column),
         contrast=f"{one} - {other}",
     )
     x, y = (
@@ -229,9 +238,13 @@ def difference(first: Material, second: Material, arm: str, column: str) -> Resu
         for side in (first, second)
     )
     if shares_draws(first, second):
-        return mean_interval((x - y).dropna().to_numpy(), first.level, estimand=estimand)
-    if min(len(x), len(y)) < 3:
-        return NotEstimable(estimand, "fewer than 3 complete seeds in a run")
+        n_seeds, apart = len(x.index.union(y.index)), (x - y).dropna().to_numpy()
+        found = mean_interval(apart, first.level, estimand=estimand, n_dropped=n_seeds - len(apart))
+        if isinstance(found, NotEstimable):
+            return found
+        return replace(found, method=f"paired {found.method}")
+    if min(len(x), len(y)) < MIN_SEEDS:
+        return NotEstimable(estimand, f"fewer than {MIN_SEEDS} complete seeds in a run")
     parts = np.array([x.var() / len(x), y.var() / len(y)])
     se = float(np.sqrt(parts.sum()))
     if se == 0:
@@ -241,7 +254,7 @@ def difference(first: Material, second: Material, arm: str, column: str) -> Resu
     low, high = t_bounds(value, se, df, first.level)
     return Estimate(
         estimand, value, se, low, high, first.level, df, t_p_value(value, se, df),
-        "Welch's t", len(x) + len(y),
+        "Welch's t", len(x) + len(y), warnings=seed_warnings(min(len(x), len(y))),
     )  # fmt: skip
 
 

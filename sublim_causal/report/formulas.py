@@ -1,4 +1,4 @@
-"""The formulas behind the numbers, by the method that a plan names."""
+"""The formulas behind the numbers, and which of them each method of a plan rests on."""
 
 from __future__ import annotations
 
@@ -25,25 +25,60 @@ null: 0 for a mean or a difference, 1/2 for a share""",
 y_sat = tau_a + beta x_sat + b0_s + b1_s x_sat + w_sa + e_sat, by REML
     (b0, b1)_s ~ N(0, Psi),  w_sa ~ N(0, tau^2),  e_sat ~ N(0, sigma^2)
 CR2, seeds as clusters, Satterthwaite df:
-    Var(beta) = M [ sum_s A_s X_s' V_s^-1 e_s e_s' V_s^-1 X_s A_s' ] M,  M = (X' V^-1 X)^-1
+    Var(beta) = M [ sum_s X_s' V_s^-1 A_s e_s e_s' A_s V_s^-1 X_s ] M,  M = (X' V^-1 X)^-1,
+    A_s symmetric with A_s (V_s - X_s M X_s') A_s = V_s
 by_arm: beta_a for beta
 levels (Mundlak): x_sat - x_sa within runs, x_sa - x_s between arms, x_s - x between seeds
 if |skewness of the seeds' contributions| > 1, bootstrap-t over seeds leads""",
     "mixed_model": """\
 as step_slope, with the formula that the plan gives""",
     "reliability": """\
-r = correlation within runs of cos_half_a and cos_half_b;  of the whole probe: 2 r / (1 + r)""",
+A = cos_half_a, B = cos_half_b, S their cross products within runs, summed over seeds
+of one half: r = 2 S_AB / (S_AA + S_BB);  of the whole probe: 2 r / (1 + r)""",
     "corrected_slope": """\
-each half of the probe as instrument for the other:  beta = cov(x_B, y) / cov(x_A, x_B)""",
+each half of the probe as instrument for the other:  beta = (S_Ay + S_By) / (2 S_AB)""",
     "ledger": """\
 share = sum_s sum_t drive_st / sum_s sum_t gain_st, a ratio of sums over seeds
 Fieller's set: all r with (a - r b)^2 <= t^2 Var(a - r b);  bootstrap-t if skewed
-drive_mid_t = -<(g_t + g_{t+1}) / 2, u_t>, exact for a quadratic loss""",
+drive_mid_t = -<(g_t + g_{t+1}) / 2, u_t>, exact for a quadratic loss
+differences between arms are paired by seed; drive_t = |g_t| |u_t| cos_t, and a difference of
+    products is divided over its factors by their Shapley values""",
+    "retained_share": """\
+share = sum_s (Y_s(arm) - Y_s(untrained)) / sum_s (Y_s(reference) - Y_s(untrained)); interval as
+    for the ledger's shares""",
     "mediation": """\
 M_sa = m_s + alpha_a + e_sa;  Y_sa = c_s + tau_a + beta M_sa + e'_sa
 NIE = alpha beta,  NDE = tau,  TE = NIE + NDE;  NIE: quantiles of a product of t draws
 NIE(rho) = alpha (s1 / s2) (r - rho sqrt((1 - r^2) / (1 - rho^2))),  r where it vanishes""",
+    "cross_world": """\
+Y_s(a, M(b)): the procedure of arm a, run at the alignment that the same seed had under b
+NDE(0) = mean_s Y_s(a, M(0)) - Y_s(0, M(0));  NIE(1) = mean_s Y_s(a, M(a)) - Y_s(a, M(0))
+CDE(m) = mean_s Y_s(a, m) - Y_s(0, m);  intervals as for contrasts""",
+    "dose_trend": """\
+slope within seeds: interval as for contrasts;  Page's L for a monotone trend
+bands for all D doses at once: a line by Hotelling's T^2, a monotone curve from t limits at
+    level 1 - (1 - level) / D, sharpened by monotonicity""",
+    "published": """\
+one more run: mean(x) -+ t(R-1) sd(x) sqrt(1 + 1/R)""",
     "instruments": """\
 beta = mean_s slope(Y_s on dose) / mean_s slope(M_s on dose), Fieller's set
-Anderson-Rubin: Hotelling's T^2 of dY_s - b dM_s over all doses;  Sargan: doses agree on beta""",
+Anderson-Rubin: Hotelling's T^2 of dY_s - b dM_s over all doses;  Sargan: doses agree on beta
+2SLS: b = (P M)'Y / (P M)'M within seeds, P the projection on the instruments; CR1, t(R-1)
+intercept: weighted line through (dM, dY) of the doses, jackknife over seeds""",
 }
+"""Texts by heading: a method's name, or that of several in `SHARED`."""
+SHARED = {
+    "explained_share": "ledger",
+    "ledger_difference": "ledger",
+    "drive_factors": "ledger",
+    "mediation_sensitivity": "mediation",
+    "controlled_direct": "cross_world",
+    "clamp_error": "cross_world",
+    "mundlak": "step_slope",
+    "dose_effect": "instruments",
+    "two_stage": "instruments",
+    "anderson_rubin": "instruments",
+    "wald_by_dose": "instruments",
+    "direct_dose_effect": "instruments",
+}
+"""Headings of the methods that have no text of their own."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sublim_causal.analysis.crossworld import CrossWorld
-from sublim_causal.analysis.declaration import Declared
+from sublim_causal.analysis.declaration import Contrasted, Declared
 from sublim_causal.analysis.estimates import Estimate, Result
 from sublim_causal.analysis.mediation import Mediation
 from sublim_causal.analysis.plan import Plan
@@ -28,7 +28,6 @@ from sublim_causal.report.supplement import Ledgers
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import read_table
 
-REFERENCE = "baseline"
 DRAWN_SEEDS = 60
 """At most so many single seeds are drawn in a picture."""
 Floats = NDArray[np.floating[Any]]
@@ -59,12 +58,13 @@ class Curve:
 
     @cached_property
     def half_width(self) -> Floats:
-        """Half the pointwise t interval over seeds, shape (T,); 0 with one seed."""
+        """Half the pointwise t interval over seeds, shape (T,); NaN where there is one seed."""
         n = np.isfinite(self.seeds).sum(axis=0)
-        if n.min() < 2:
-            return np.zeros(len(self.steps))
-        sd = np.nanstd(self.seeds, axis=0, ddof=1)
-        return np.asarray(stats.t.isf((1 - self.level) / 2, n - 1) * sd / np.sqrt(n))
+        half = np.full(len(self.steps), np.nan)
+        sd = np.nanstd(self.seeds[:, n > 1], axis=0, ddof=1)
+        n_ = n[n > 1]
+        half[n > 1] = stats.t.isf((1 - self.level) / 2, n_ - 1) * sd / np.sqrt(n_)
+        return half
 
     @property
     def low(self) -> Floats:
@@ -140,6 +140,21 @@ class Material:
         present = set(self.complete["arm"])
         return tuple(arm for arm in self.arms if arm in present)
 
+    @cached_property
+    def reference(self) -> str:
+        """Arm that the others are compared with.
+
+        The first that a contrast of the plan subtracts and the run has; else the first whose
+        intervention is ``baseline``; else the study's first.
+        """
+        subtracted = [
+            one.contrast.partition(" - ")[2]
+            for one in self.plan.estimands
+            if isinstance(one, Contrasted)
+        ]
+        plain = [arm for arm in self.arms if self.options(arm)["intervention"] == "baseline"]
+        return next(arm for arm in (*subtracted, *plain, *self.arms) if arm in self.arms)
+
     @property
     def n_seeds(self) -> int:
         """Seeds with a complete replicate."""
@@ -190,16 +205,13 @@ class Material:
         return tuple(
             result
             for result in self.results.results
-            if (one := self._declaration(result)) is not None
+            if (one := self.declaration(result)) is not None
             and one.method == method
             and all(getattr(one, name, None) == value for name, value in fields.items())
         )
 
     def declaration(self, result: Result) -> Declared | None:
         """Return what the plan declared for `result`."""
-        return self._declaration(result)
-
-    def _declaration(self, result: Result) -> Declared | None:
         name = result.estimand.name
         matching = [
             one
@@ -243,21 +255,21 @@ class Material:
     @cached_property
     def ledgers(self) -> Ledgers:
         """The ledger's estimates."""
-        return supplement.ledgers(self, REFERENCE)
+        return supplement.ledgers(self)
 
     @cached_property
     def mediations(self) -> tuple[Mediation, ...]:
-        """Run-level mediation of every arm against baseline; empty where it cannot be."""
-        return supplement.mediations(self, REFERENCE)
+        """Run-level mediation of every arm against the reference; empty where it cannot be."""
+        return supplement.mediations(self)
 
     @cached_property
     def cross_worlds(self) -> tuple[CrossWorld, ...]:
         """What yoked arms show; empty where there are none."""
-        return supplement.cross_worlds(self, REFERENCE)
+        return supplement.cross_worlds(self)
 
     def removed_share(self, arm: str) -> Result:
-        """Return the share of what baseline acquires that `arm` prevents."""
-        return supplement.removed_share(self, arm, REFERENCE)
+        """Return the share of what the reference acquires that `arm` prevents."""
+        return supplement.removed_share(self, arm)
 
     def residue(self, arm: str) -> Result:
         """Return the accuracy that `arm` acquires in training."""

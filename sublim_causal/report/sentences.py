@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sublim_causal.analysis.estimates import FEW_SEEDS, Estimate, Result
 from sublim_causal.report.blocks import Sentence, Verdict
-from sublim_causal.report.material import REFERENCE, Material, values
+from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import (
     POINTS,
     decimals,
@@ -16,6 +16,7 @@ from sublim_causal.report.wording import (
     listed,
     number,
     p_value,
+    scale_of,
 )
 
 PERSISTS = "Does alignment persist through training?"
@@ -25,7 +26,16 @@ CONTROL = "What does the control say?"
 CLAIMS = "What becomes of the claims that the plan declares?"
 WRONG = "What could still be wrong?"
 STOPPED = 0.9
-"""Transfer counts as stopped when at least this share of it is gone, interval and all."""
+"""Transfer counts as nearly stopped if the interval of the share that is gone lies above this."""
+ATTENUATED = 0.5
+"""A loss counts as attenuation if the interval of the share that is gone lies below this."""
+RULES = (
+    "An effect, slope or mean is called so only if its interval excludes the null value; otherwise "
+    'the sentence says "is not shown". An arm "stops nearly all of the transfer" if the interval '
+    f'of the share it prevents lies above {100 * STOPPED:g} %, and "attenuates the transfer and '
+    f'does not stop it" if that interval lies below {100 * ATTENUATED:g} %.'
+)
+"""The rules of wording, for the section of methods."""
 
 
 def answer(material: Material) -> Iterator[Sentence]:
@@ -54,9 +64,10 @@ def _why_not(result: Result | None, what: str) -> str:
 
 
 def _persists(material: Material) -> Iterator[Sentence]:
+    reference = material.reference
     late = {
         (column, summary): material.find(
-            "seed_summary", REFERENCE, outcome=column, summary=summary, window="late"
+            "seed_summary", reference, outcome=column, summary=summary, window="late"
         )
         for column in ("cos_gradient", "cos_update")
         for summary in ("mean", "share_positive")
@@ -67,7 +78,7 @@ def _persists(material: Material) -> Iterator[Sentence]:
     ):
         mean, share = late[column, "mean"], late[column, "share_positive"]
         if not isinstance(mean, Estimate):
-            what = f"the mean alignment of {subject} after the first epoch of {REFERENCE}"
+            what = f"the mean alignment of {subject} after the first epoch of {reference}"
             yield Sentence(_why_not(mean, what), "unsettled", "alignment")
             continue
         share = values(share)
@@ -78,7 +89,7 @@ def _persists(material: Material) -> Iterator[Sentence]:
         words = stays.get(verdict, "is not shown to stay aligned with")
         positive = f", positive in {_of_steps(share)}" if share else ""
         yield Sentence(
-            f"After the first epoch of {REFERENCE}, {subject} {words} the trait gradient: mean "
+            f"After the first epoch of {reference}, {subject} {words} the trait gradient: mean "
             f"cosine {estimate(mean)}{positive}{_seeds(mean)}.",
             verdict,
             "alignment",
@@ -95,7 +106,11 @@ def _of_steps(share: Estimate) -> str:
 def _drop(material: Material) -> Iterator[Sentence]:
     drop = values(
         material.find(
-            "seed_summary", REFERENCE, outcome="cos_gradient", summary="mean", window="early - late"
+            "seed_summary",
+            material.reference,
+            outcome="cos_gradient",
+            summary="mean",
+            window="early - late",
         )
     )
     if drop is None:
@@ -141,7 +156,7 @@ def _stopped(material: Material, arm: str) -> Sentence:
     found = material.find("paired_contrast", arm, outcome="final_accuracy")
     if not isinstance(found, Estimate):
         return Sentence(
-            _why_not(found, f"the contrast of {arm} and {REFERENCE} in final accuracy"),
+            _why_not(found, f"the contrast of {arm} and {material.reference} in final accuracy"),
             "unsettled",
             "acquisition",
         )
@@ -156,13 +171,19 @@ def _stopped(material: Material, arm: str) -> Sentence:
         "no": "raises the transfer",
         "unsettled": "is not shown to change the transfer",
     }[verdict]
-    text = f"{arm} {words}: final test accuracy differs from {REFERENCE} by {estimate(found)}"
+    text = (
+        f"{arm} {words}: final test accuracy differs from {material.reference} by {estimate(found)}"
+    )
     if share is not None:
-        text += f", which is {estimate(share)} of what {REFERENCE} acquires"
+        text += f", which is {estimate(share)} of what {material.reference} acquires"
     if left is not None:
         text += f"; what {arm} still acquires is {estimate(left)}"
-    p = found.diagnostics.get("p_adjusted", found.p_value)
-    return Sentence(f"{text} (adjusted p {p_value(p)}).", verdict, "acquisition")
+    return Sentence(f"{text} ({_p_text(found)}).", verdict, "acquisition")
+
+
+def _p_text(found: Estimate) -> str:
+    adjusted = found.diagnostics.get("p_adjusted")
+    return f"p {p_value(found.p_value)}" if adjusted is None else f"adjusted p {p_value(adjusted)}"
 
 
 def _reversed(material: Material, arm: str) -> Sentence | None:
@@ -188,8 +209,8 @@ def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
     share = values(material.removed_share(arm))
     side = _sides(found)
     words = {"below": "lowers", "above": "raises", "across": "is not shown to change"}[side]
-    tail = f", a loss of {estimate(share)} of what {REFERENCE} acquires" if share else ""
-    if side == "below" and share is not None and share.high < 0.5:
+    tail = f", a loss of {estimate(share)} of what {material.reference} acquires" if share else ""
+    if side == "below" and share is not None and share.high < ATTENUATED:
         tail += ": it attenuates the transfer and does not stop it"
     verdict: Verdict = "unsettled" if side == "across" else "partly"
     return Sentence(
@@ -253,7 +274,7 @@ def _by_model(material: Material) -> Iterator[Sentence]:
 
 def _by_accounting(material: Material) -> Iterator[Sentence]:
     for arm, found in zip(material.shown_arms, material.ledgers.shares, strict=True):
-        if arm == REFERENCE and isinstance(found, Estimate):
+        if arm == material.reference and isinstance(found, Estimate):
             yield Sentence(
                 f"By bookkeeping: in {arm}, the update's component along the trait gradient (the "
                 f"drive) adds up to a share of {estimate(found)} of the drop of the trait loss; "
@@ -271,16 +292,19 @@ def _control(material: Material) -> Iterator[Sentence]:
         if not isinstance(one, Estimate):
             yield Sentence(_why_not(one, one.estimand.contrast), "unsettled", "control")
             continue
-        margin = 100 * float(one.diagnostics["margin"])
+        scale = scale_of(one)
+        margin = f"{scale * float(one.diagnostics['margin']):g}{' points' * (scale == 100)}"
         same = bool(one.diagnostics["equivalent"])
         arm, _, reference = one.estimand.contrast.partition(" - ")
         says = "is equivalent to" if same else "is not shown to be equivalent to"
-        inside = "inside" if same else "not inside"
+        outcome = one.estimand.outcome.split(" (")[0].replace("_", " ")
+        shuffled = arm in material.interventions("shuffled")
         yield Sentence(
-            f"{arm} {says} {reference} in final accuracy: the difference is {estimate(one)} "
-            f"({100 * one.level:g} % interval), {inside} the margin of {margin:g} points that the "
-            f"plan fixed (p {p_value(one.p_value)})."
-            + (" So removing a vector of that length is harmless; its direction matters." * same),
+            f"{arm} {says} {reference} in {outcome}: the difference is {estimate(one)} "
+            f"({100 * one.level:g} % interval), {'' if same else 'not '}inside the margin of "
+            f"{margin} that the plan fixed (p {p_value(one.p_value)})."
+            + " So removing a vector of that length is harmless; its direction matters."
+            * (same and shuffled),
             "yes" if same else "unsettled",
             "control",
         )
@@ -369,8 +393,8 @@ def _skewed(material: Material) -> Iterator[Sentence]:
     if skewed:
         yield Sentence(
             f"In {len(skewed)} of {len(material.results.results)} declared estimates the seeds' "
-            "values are skewed: the bootstrap-t leads there, and with few seeds even it covers "
-            "less than its level.",
+            "values are skewed. The bootstrap-t leads there unless the plan chose otherwise or too "
+            "few values differ; with few seeds even it covers less than its level.",
             "caution",
             "methods",
         )

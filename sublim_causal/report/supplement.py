@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from sublim_causal.analysis.crossworld import CrossWorld, cross_world
 from sublim_causal.analysis.estimates import Estimand, Result
 from sublim_causal.analysis.intervals import mean_interval
-from sublim_causal.analysis.ledger import LedgerSplit, explained_shares, split_difference
+from sublim_causal.analysis.ledger import LedgerSplit, Term, explained_shares, split_difference
 from sublim_causal.analysis.mediation import Mediation, mediate
 from sublim_causal.analysis.panel import paired_panel
 from sublim_causal.analysis.ratios import ratio_of_sums
@@ -42,7 +40,7 @@ class Ledgers:
     totals : tuple of (Estimate or NotEstimable)
         Mean of a run's summed gain, by arm.
     splits : tuple of LedgerSplit
-        Arm differences to baseline, split into drive and remainder.
+        Arm differences to the reference, split into drive and remainder.
     """
 
     shares: tuple[Result, ...]
@@ -56,13 +54,13 @@ class Ledgers:
         return (*self.totals, *self.shares, *self.mid_shares, *parts)
 
 
-def ledgers(material: Material, reference: str) -> Ledgers:
+def ledgers(material: Material) -> Ledgers:
     """Return shares, totals and arm differences of the ledger."""
     steps = material.steps(["drive", "drive_end", "gain"])
-    arms, level = material.shown_arms, material.level
+    arms, level, reference = material.shown_arms, material.level, material.reference
 
-    def shares(term: str) -> tuple[Result, ...]:
-        found = explained_shares(steps, term=term, level=level)  # type: ignore[arg-type]
+    def shares(term: Term) -> tuple[Result, ...]:
+        found = explained_shares(steps, term=term, level=level)
         by_arm = dict(zip(sorted(arms), found, strict=True))
         return tuple(undeclared(by_arm[arm]) for arm in arms)
 
@@ -92,12 +90,12 @@ def _total(material: Material, arm: str) -> Result:
     return mean_interval(gains, material.level, estimand=estimand)
 
 
-def removed_share(material: Material, arm: str, reference: str) -> Result:
-    """Return the share of what `reference` acquires that `arm` does not, a ratio of sums.
+def removed_share(material: Material, arm: str) -> Result:
+    """Return the share of what the reference acquires that `arm` does not, a ratio of sums.
 
     ``sum_s (Y_s(reference) - Y_s(arm)) / sum_s (Y_s(reference) - Y_s(untrained))``.
     """
-    columns = ["final_accuracy", "reference_accuracy"]
+    reference, columns = material.reference, ["final_accuracy", "reference_accuracy"]
     panel = paired_panel(material.complete, columns, [reference, arm])
     start = panel.column("reference_accuracy", reference)
     acquired = panel.column("final_accuracy", reference)
@@ -145,8 +143,9 @@ def mean_alignment(material: Material, arm: str, column: str = "mean_cos_update"
     return mean_interval(found, material.level, estimand=estimand)
 
 
-def mediations(material: Material, reference: str) -> tuple[Mediation, ...]:
-    """Split each arm's effect at run level; empty without `reference`, another arm, or cosines."""
+def mediations(material: Material) -> tuple[Mediation, ...]:
+    """Split each arm's effect at run level; empty without reference, another arm, or cosines."""
+    reference = material.reference
     others = [arm for arm in material.shown_arms if arm != reference]
     measured = np.isfinite(material.complete["mean_cos_update"]).any()
     if reference not in material.shown_arms or not others or not measured:
@@ -154,8 +153,9 @@ def mediations(material: Material, reference: str) -> tuple[Mediation, ...]:
     return mediate(material.complete, baseline=reference, arms=others, level=material.level)
 
 
-def cross_worlds(material: Material, reference: str) -> tuple[CrossWorld, ...]:
+def cross_worlds(material: Material) -> tuple[CrossWorld, ...]:
     """Split the effect of each arm whose procedure ran at the reference's alignment."""
+    reference = material.reference
     yokes = {arm: material.options(arm) for arm in material.interventions("yoked")}
 
     def run_by(kind: str, target: str) -> str | None:
@@ -185,8 +185,8 @@ def cross_worlds(material: Material, reference: str) -> tuple[CrossWorld, ...]:
     return tuple(found)
 
 
-def doses(material: Material, reference: str) -> dict[str, dict[str, float]]:
-    """Return strengths by arm for each space in which projection was dosed, 0 for `reference`.
+def doses(material: Material) -> dict[str, dict[str, float]]:
+    """Return strengths by arm for each space in which projection was dosed, 0 for the reference.
 
     A space counts when it has two different strengths besides 0.
     """
@@ -195,12 +195,12 @@ def doses(material: Material, reference: str) -> dict[str, dict[str, float]]:
         options = material.options(arm)
         space = str(options.get("space", "gradient"))
         found.setdefault(space, {})[arm] = float(options.get("strength", 1.0))
-    return {space: _with_reference(arms, reference, material) for space, arms in found.items()}
+    return {space: _with_reference(arms, material) for space, arms in found.items()}
 
 
-def _with_reference(arms: dict[str, float], reference: str, material: Material) -> dict[str, float]:
-    undosed = 0.0 not in arms.values() and reference in material.shown_arms
-    return {**({reference: 0.0} if undosed else {}), **arms}
+def _with_reference(arms: dict[str, float], material: Material) -> dict[str, float]:
+    undosed = 0.0 not in arms.values() and material.reference in material.shown_arms
+    return {**({material.reference: 0.0} if undosed else {}), **arms}
 
 
 def gaussian_positions(count: int) -> np.ndarray:
@@ -208,8 +208,3 @@ def gaussian_positions(count: int) -> np.ndarray:
     from scipy import stats
 
     return np.asarray(stats.norm.ppf((np.arange(1, count + 1) - 0.375) / (count + 0.25)))
-
-
-def frames(parts: Sequence[Result]) -> pd.DataFrame:
-    """Return one row a result."""
-    return pd.DataFrame([one.tidy() for one in parts])

@@ -9,10 +9,10 @@ from scipy import stats
 
 from sublim_causal.analysis.estimates import Estimate, NotEstimable
 from sublim_causal.analysis.estimation import analyse
-from sublim_causal.analysis.methods import per_seed_summary
 from sublim_causal.analysis.plan import load_plan, parse_plan
 from sublim_causal.analysis.record import read_record
 from sublim_causal.analysis.simulation import ArmTruth, Truth, simulate, write_run
+from sublim_causal.analysis.step_methods import per_seed_summary
 from sublim_causal.errors import RequestError, RunError
 
 TRUTH = Truth(n_seeds=10, n_steps=40, steps_per_epoch=10, reliability=0.6, diverged_runs=0.05)

@@ -449,3 +449,14 @@ def test_few_groups_are_warned_about(data: pd.DataFrame) -> None:
     few = fit_mixed(data[data["seed"] < 5], SLOPE)
     assert any("only 5 levels" in text for text in few.warnings)
     assert not any("levels of" in text for text in fit_mixed(data, SLOPE).warnings)
+
+
+def test_arms_that_do_the_same_differ_by_zero_without_a_test(data: pd.DataFrame) -> None:
+    twin = data[data["arm"] == "baseline"].assign(arm="twin")
+    both = pd.concat([data, twin], ignore_index=True)
+    fit = fit_mixed(both, "gain ~ arm + (1 | seed)", vcov="CR2", df="cr2")
+    row = fit.contrast("arm[T.twin]").iloc[0]
+    assert fit.se["arm[T.twin]"] == row["se"] == 0
+    assert np.isnan(fit.p_values["arm[T.twin]"])
+    assert np.isnan(row["p_value"])
+    assert fit.params["arm[T.twin]"] == pytest.approx(0, abs=1e-12)

@@ -3,10 +3,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from sublim_causal.analysis.estimation import analyse
+from sublim_causal.analysis.methods import METHODS
+from sublim_causal.analysis.plan import parse_plan
 from sublim_causal.analysis.simulation import ArmTruth
+from sublim_causal.report.formulas import FORMULAS, SHARED
+from sublim_causal.report.material import Curve, read_material
 from sublim_causal.report.sections import BODY
+from sublim_causal.report.sentences import answer
 from tests.report.conftest import (
     ARMS,
     answer_of,
@@ -106,3 +113,47 @@ def test_the_paper_stands_beside_its_replication(tmp_path: Path) -> None:
 
 def test_layers_say_how_to_get_them(demo: Path) -> None:
     assert "measure.layers=true" in section_of(demo, "ledger")
+
+
+def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_path: Path) -> None:
+    arms = {"removed": ArmTruth(alignment=-0.1, accuracy=-0.35), "plain": ArmTruth()}
+    run = make_run(tmp_path / "run", arms=arms)
+    contrast = {
+        "name": "effect",
+        "sentence": "Effect of removing alignment on final accuracy.",
+        "method": "paired_contrast",
+        "outcome": "final_accuracy",
+        "contrast": "removed - plain",
+    }
+    plan = parse_plan({"name": "mine", "n_boot": 199, "estimand": [contrast]})
+    material = read_material(run, plan, analyse(run, plan))
+    assert material.reference == "plain"
+    assert [split.arm for split in material.mediations] == ["removed"]
+    change_manifest(run, study={"arms": {"removed": {"intervention": "projection"}, "plain": {}}})
+    material = read_material(run, plan, analyse(run, plan))
+    text = " ".join(one.text for one in answer(material))
+    assert re.search("removed (stops|lowers) .*final test accuracy differs from plain by", text)
+
+
+def test_the_reference_is_the_arm_without_intervention_then_the_first(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", n_seeds=3, arms={"first": ArmTruth(), "plain": ArmTruth()})
+    assert material_of(run).reference == "first"
+    arms = {"first": {"intervention": "liminal"}, "plain": {"intervention": "baseline"}}
+    change_manifest(run, study={"arms": arms})
+    assert material_of(run).reference == "plain"
+
+
+def test_every_method_of_a_plan_has_its_formula() -> None:
+    assert {SHARED.get(name, name) for name in METHODS} == FORMULAS.keys()
+
+
+def test_the_rules_of_wording_are_told(demo: Path) -> None:
+    assert "lies above 90 %" in section_of(demo, "methods")
+
+
+def test_one_seed_has_a_mean_and_no_band() -> None:
+    steps = np.arange(3)
+    seeds = np.array([[1.0, 2.0, np.nan], [3.0, np.nan, np.nan], [5.0, np.nan, 4.0]])
+    curve = Curve(steps, seeds, 0.95)
+    np.testing.assert_allclose(curve.mean, [3.0, 2.0, 4.0])
+    np.testing.assert_allclose(curve.half_width, [2.0 / 3**0.5 * 4.302653, np.nan, np.nan], 1e-6)

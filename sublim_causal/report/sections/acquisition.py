@@ -9,7 +9,7 @@ from sublim_causal.report.blocks import Block, Missing, Picture, Section
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.runs import Bar, every_seed, forest
 from sublim_causal.report.figures.style import is_wide, looks
-from sublim_causal.report.material import REFERENCE, Material, values
+from sublim_causal.report.material import Material, values
 from sublim_causal.report.sections.glance import arm_mean
 from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import MINUS
@@ -54,7 +54,7 @@ def _contrasts(material: Material) -> Iterator[Block]:
     if len(material.shown_arms) < 2:
         yield Missing(
             f"Only one arm has complete runs, so there is nothing to compare it with. A contrast "
-            f"needs the arm {REFERENCE} and another one.",
+            f"needs the arm {material.reference} and another one.",
             f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
         )
         return

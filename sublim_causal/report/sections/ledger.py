@@ -8,12 +8,13 @@ import numpy as np
 
 from sublim_causal.analysis.estimates import Estimate
 from sublim_causal.analysis.ledger import layer_shares
+from sublim_causal.analysis.record import complete_steps
 from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.figures.curves import ledger_panels
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import is_wide, looks
-from sublim_causal.report.material import REFERENCE, Curve, Material
+from sublim_causal.report.material import Curve, Material
 from sublim_causal.report.supplement import undeclared
 from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import MINUS
@@ -39,8 +40,8 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield Picture(
         "ledger",
         f"Gain, drive and remainder summed from the start, an arm a panel: means over seeds with "
-        f"pointwise {level} bands. Below 0 the trait loss has risen. Panels have their own "
-        "scales.",
+        f"pointwise {level} bands; a seed ends at a step that is missing. Below 0 the trait loss "
+        "has risen. Panels have their own scales.",
         ledger_panels(_cumulative(material)),
         wide=is_wide(len(material.shown_arms)),
     )
@@ -71,7 +72,7 @@ def _cumulative(material: Material) -> Mapping[str, Mapping[str, Curve]]:
             "drive": drive.seeds,
             "remainder": gain.seeds - drive.seeds,
         }[name]
-        return Curve(gain.steps + 1, np.nancumsum(value, axis=1), gain.level)
+        return Curve(gain.steps + 1, np.cumsum(value, axis=1), gain.level)
 
     names = ("gain", "drive", "remainder")
     return {name: {arm: summed(name, arm) for arm in material.shown_arms} for name in names}
@@ -94,7 +95,7 @@ def _splits(material: Material) -> Iterator[Block]:
     splits = material.ledgers.splits
     if not splits:
         yield Missing(
-            f"Arm differences need the arm {REFERENCE} and another one.",
+            f"Arm differences need the arm {material.reference} and another one.",
             f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
         )
         return
@@ -120,7 +121,10 @@ def _layers(material: Material) -> Iterator[Block]:
             f"--out {material.run}-layers",
         )
         return
-    layers = read_table(material.run, "layers", columns=["seed", "arm", "step", "layer", "drive"])
+    columns = ["seed", "arm", "step", "layer", "drive"]
+    layers = complete_steps(
+        material.replicates, read_table(material.run, "layers", columns=columns)
+    )
     steps = material.steps(["drive", "drive_end", "gain"])
     try:
         found = layer_shares(layers, steps, level=material.level)
@@ -133,5 +137,5 @@ def _layers(material: Material) -> Iterator[Block]:
         "Share of the summed gain that each layer's drive adds up to; an arm's layers add up to "
         "its share above. Added by the report.",
         estimated,
-        labels=[one.estimand.name.removeprefix("share_drive_") for one in estimated],
+        labels=[f"{arm}, layer {layer}" for (arm, layer), _ in layers.groupby(["arm", "layer"])],
     )

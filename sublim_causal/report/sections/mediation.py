@@ -31,7 +31,7 @@ from sublim_causal.report.figures.paths import (
     sensitivity_curves,
     wald_plot,
 )
-from sublim_causal.report.material import REFERENCE, Material
+from sublim_causal.report.material import Material
 from sublim_causal.report.supplement import doses, undeclared
 from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import decimals, interval, number, p_value, slug
@@ -101,8 +101,8 @@ def _run_level(material: Material) -> Section:
     splits = material.mediations
     if not splits:
         missing = Missing(
-            f"By model: mediation compares arms with {REFERENCE}; it needs that arm, another one, "
-            "and alignment that was measured (measure.alignment = true).",
+            f"By model: mediation compares arms with {material.reference}; it needs that arm, "
+            "another one, and alignment that was measured (measure.alignment = true).",
             f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
         )
         return _part([missing])
@@ -163,9 +163,10 @@ def _sensitivity(material: Material, splits: Sequence[Mediation]) -> Iterator[Bl
     curves: list[Sensitivity] = []
     for split in splits:
         try:
-            curves.append(
-                sensitivity(material.complete, split.arm, baseline=REFERENCE, level=material.level)
+            one = sensitivity(
+                material.complete, split.arm, baseline=material.reference, level=material.level
             )
+            curves.append(one)
         except SublimError as error:
             yield Missing(f"No sensitivity curve for {split.arm}: {error}")
     if not curves:
@@ -188,7 +189,7 @@ def _sensitivity(material: Material, splits: Sequence[Mediation]) -> Iterator[Bl
 def _doses(material: Material) -> Section:
     spaces = {
         space: strengths
-        for space, strengths in doses(material, REFERENCE).items()
+        for space, strengths in doses(material).items()
         if len(set(strengths.values())) >= 3
     }
     if not spaces:

@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from sublim_causal.report.blocks import Block, Code, Section, Table, Text
-from sublim_causal.report.formulas import FORMULAS, SYMBOLS
+from sublim_causal.report.formulas import FORMULAS, SHARED, SYMBOLS
 from sublim_causal.report.material import Material
 from sublim_causal.report.sections.glance import rerun_command
+from sublim_causal.report.sentences import RULES
 from sublim_causal.report.tables import estimates_table
 
 TITLE = "Methods and provenance"
@@ -39,15 +40,16 @@ def _blocks(material: Material) -> Iterator[Block]:
     )
     if material.results.verdicts:
         yield _rules(material)
-    used = [one.method for one in plan.estimands]
-    known = [name for name in FORMULAS if name in used or name in _ALWAYS]
-    text = "\n\n".join(f"{name}\n{FORMULAS[name]}" for name in known)
+    used = {SHARED.get(one.method, one.method) for one in plan.estimands} | _ALWAYS
+    text = "\n\n".join(f"{name}\n{formula}" for name, formula in FORMULAS.items() if name in used)
     yield Code(f"{SYMBOLS}\n\n{text}", "Formulas.")
+    yield Text(f"How the answer is worded: {RULES}")
     yield _provenance(material)
     yield Code("\n".join(_commands(material)), "How to get this report again.")
 
 
-_ALWAYS = ("ledger", "mediation", "instruments")
+_ALWAYS = {"ledger", "mediation", "instruments"}
+"""Headings of what the report adds whatever the plan declares."""
 
 
 def _plan_table(material: Material) -> Table:

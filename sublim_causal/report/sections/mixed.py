@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.declaration import column_unit
 from sublim_causal.analysis.estimates import MIN_SEEDS, Estimate, Result
 from sublim_causal.analysis.mixed import MixedFit, fit_mixed
 from sublim_causal.analysis.mundlak import mundlak
@@ -22,7 +23,6 @@ from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import decimals, interval, number, p_value, significant
 
 TITLE = "Gains and alignment: mixed-effects models"
-UNITS = {"gain": "nats", "accuracy_gain": "fraction"}
 METHODS = ("mixed_model", "mundlak", "corrected_slope", "reliability")
 """Further methods of a plan whose results stand in this section."""
 EXAMPLE = ("gain", "cos_update")
@@ -37,6 +37,10 @@ class _Pair:
     @property
     def text(self) -> str:
         return f"{self.outcome} on {self.predictor}"
+
+    @property
+    def unit(self) -> str:
+        return column_unit("steps", self.outcome)
 
 
 def mixed(material: Material) -> Section:
@@ -92,14 +96,14 @@ def _slope_picture(material: Material, pair: _Pair, rows: Sequence[Result]) -> I
             f"slopes_{pair.outcome}_{pair.predictor}",
             f"Slopes of {pair.text} with {100 * material.level:g} % intervals; those between arms "
             "and between seeds are in the table.",
-            forest(bars, f"{UNITS.get(pair.outcome, '')} per unit of {pair.predictor}"),
+            forest(bars, f"{pair.unit} per unit of {pair.predictor}"),
         )
 
 
 def _slope_table(material: Material, pair: _Pair, rows: Sequence[Result]) -> Table:
     return estimates_table(
         f"slopes_{pair.outcome}_{pair.predictor}",
-        f"Slopes of {pair.text}, {UNITS.get(pair.outcome, '')} per unit of cosine.",
+        f"Slopes of {pair.text}, {pair.unit} per unit of cosine.",
         rows,
         labels=[_label(material, pair, one) for one in rows],
     )
@@ -143,7 +147,7 @@ def _in_full(material: Material, pair: _Pair) -> Iterator[Block]:
     steps = material.steps([pair.outcome, pair.predictor])
     model = slope_model(steps, pair.outcome, pair.predictor, "pooled", arms=material.shown_arms)
     fit = fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
-    unit = UNITS.get(pair.outcome, "1")
+    unit = pair.unit
     yield Text(f"The pooled model of {pair.text} in full (y: {pair.outcome}, x: {pair.predictor}).")
     yield Code(fit.formula)
     yield _coefficients(fit, material.level)
