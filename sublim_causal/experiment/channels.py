@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from sublim_causal.declared import validate_declared
-from sublim_causal.errors import RequestError, nearest
-from sublim_causal.experiment.imports import import_object
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.imports import build_named
 from sublim_causal.experiment.interventions.base import LogitSplit, Options
 from sublim_causal.experiment.representation import Representation
 
@@ -137,24 +136,13 @@ def build_channel(
     RequestError
         If the channel is unknown, refuses an option, or does not keep the contract.
     """
-    options = dict(table)
-    name = str(options.pop("name", "soft"))
-    factory = CHANNELS.get(name)
-    if factory is None and ":" in name:
-        factory = import_object(f"{field}.name", name)
-    if factory is None:
-        allowed = f"{', '.join(CHANNELS)}, or module:Class"
-        raise RequestError(f"{field}.name", name, allowed, nearest(name, CHANNELS))
-    try:
-        if isinstance(factory, type) and issubclass(factory, BaseModel):
-            built: Any = validate_declared(factory, options, field)
-        else:
-            built = factory(**options)
-    except TypeError as error:
-        raise RequestError(field, options, f"the options of {name}", str(error)) from error
+    named = {"name": "soft", **table}
+    built = build_named(CHANNELS, field, "name", named)
     if not isinstance(built, Channel | Representation):
         raise RequestError(
-            f"{field}.name", name, "a class with temperature, columns(split) and answers(...)"
+            f"{field}.name",
+            table["name"],
+            "a class with temperature, columns(split) and answers(...)",
         )
     built.columns(split)
     return built

@@ -1,10 +1,14 @@
-"""Objects that a study file names as ``module:Class``."""
+"""What a study file names: a registered class, or one of a user's own as ``module:Class``."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
+from sublim_causal.declared import validate_declared
 from sublim_causal.errors import RequestError, nearest
 
 
@@ -33,3 +37,39 @@ def import_object(field: str, path: str) -> Any:
             field, path, f"a name defined in module {module_name!r}", nearest(name, public)
         )
     return getattr(module, name)
+
+
+def build_named(
+    registry: Mapping[str, type[Any]], field: str, key: str, options: Mapping[str, Any]
+) -> Any:
+    """Build an object of the class that `options` names, from the other options.
+
+    Parameters
+    ----------
+    registry : mapping
+        The built-in classes by name.
+    field : str
+        Where the options stand in the study file (``arms.hard.channel``), for error messages.
+    key : str
+        The option that holds the name.
+
+    Raises
+    ------
+    RequestError
+        If the class is unknown or refuses an option.
+    """
+    given = dict(options)
+    name = str(given.pop(key, ""))
+    if name in registry:
+        factory: Any = registry[name]
+    elif ":" in name:
+        factory = import_object(f"{field}.{key}", name)
+    else:
+        allowed = f"{', '.join(registry)}, or module:Class"
+        raise RequestError(f"{field}.{key}", name, allowed, nearest(name, registry))
+    if isinstance(factory, type) and issubclass(factory, BaseModel):
+        return validate_declared(factory, given, field)
+    try:
+        return factory(**given)
+    except TypeError as error:
+        raise RequestError(field, given, f"the options of {name}", str(error)) from error

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
-from sublim_causal.declared import validate_declared
 from sublim_causal.errors import RequestError, nearest
-from sublim_causal.experiment.imports import import_object
+from sublim_causal.experiment.imports import build_named
 from sublim_causal.experiment.interventions.base import Intervention
 from sublim_causal.experiment.interventions.baseline import Baseline
 from sublim_causal.experiment.interventions.chain import Chain
@@ -49,16 +46,7 @@ def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervent
     RequestError
         If the intervention is unknown, refuses an option, or does not keep the contract.
     """
-    options = dict(table)
-    name = str(options.pop("intervention", ""))
-    factory = find_intervention(field, name)
-    try:
-        if isinstance(factory, type) and issubclass(factory, BaseModel):
-            built: Any = validate_declared(factory, options, field)
-        else:
-            built = factory(**options)
-    except TypeError as error:
-        raise RequestError(field, options, f"the options of {name}", str(error)) from error
+    built = build_named(INTERVENTIONS, field, "intervention", table)
     if hasattr(built, "parts"):
         return tuple(
             intervention
@@ -67,29 +55,11 @@ def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervent
         )
     if not isinstance(built, Intervention):
         raise RequestError(
-            f"{field}.intervention", name, "a class with space, uses_trait, init and apply"
+            f"{field}.intervention",
+            table["intervention"],
+            "a class with space, uses_trait, init and apply",
         )
     return (built,)
-
-
-def find_intervention(field: str, name: str) -> Any:
-    """Return the registered class, or the user's own ``module:Class``.
-
-    Raises
-    ------
-    RequestError
-        If there is none of this name.
-    """
-    if name in INTERVENTIONS:
-        return INTERVENTIONS[name]
-    if ":" in name:
-        return import_object(f"{field}.intervention", name)
-    raise RequestError(
-        f"{field}.intervention",
-        name,
-        f"{', '.join(INTERVENTIONS)}, or module:Class",
-        nearest(name, INTERVENTIONS),
-    )
 
 
 def validate_layers(
