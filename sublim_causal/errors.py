@@ -32,6 +32,10 @@ class RequestError(SublimError):
         lines = [f"{field}: {value!r} is not allowed", f"allowed: {allowed}"]
         super().__init__("\n".join([*lines, f"remedy: {remedy}"] if remedy else lines))
 
+    def __reduce__(self) -> tuple[type[RequestError], tuple[str, object, str, str]]:
+        """Let a worker process send the error to its parent."""
+        return type(self), (self.field, self.value, self.allowed, self.remedy)
+
 
 class DataError(SublimError):
     """Data that were read cannot be used: missing, damaged, or not what was asked for."""

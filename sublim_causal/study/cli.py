@@ -62,8 +62,12 @@ def run(
     precision: Annotated[
         str, typer.Option(help="Matrix products: fp64, fp32, tf32 or bf16.")
     ] = "fp32",
+    executor: Annotated[str, typer.Option(help="Where it runs: local or ray.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, HOST:PORT or auto; default: one started here.")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; default: one a core.")
+        int | None, typer.Option(min=1, help="Workers; default: one a core, or one a GPU.")
     ] = None,
     block_size: Annotated[
         int | None,
@@ -91,7 +95,7 @@ def run(
 ) -> None:
     """Run STUDY, or complete what is missing of it."""
     from sublim_causal.store.connection import default_tracking_uri
-    from sublim_causal.study.plan import default_memory, parse_memory
+    from sublim_causal.study.plan import parse_memory
     from sublim_causal.study.runner import RunOptions, run_study
     from sublim_causal.study.spec import load_study, study_path
 
@@ -104,9 +108,11 @@ def run(
         run=target,
         device=device,
         precision=check_precision(precision),
+        executor=executor,
+        address=address,
         workers=workers,
         block_size=block_size,
-        memory=parse_memory(memory) if memory else default_memory(),
+        memory=parse_memory(memory) if memory is not None else None,
         data_dir=data_dir,
         download=download,
         tracking_uri=None if uri == "none" else uri,
@@ -158,10 +164,13 @@ def show_plan(spec: Any, options: Any) -> None:
     from rich.table import Table
 
     from sublim_causal.study.estimate import estimate_seconds
+    from sublim_causal.study.executors import open_executor
     from sublim_causal.study.plan import finished
     from sublim_causal.study.runner import plan_run
 
-    plan = plan_run(spec, options, finished(options.run))
+    with open_executor(options.executor, options.address) as executor:
+        resources = executor.resources(options.device)
+        plan = plan_run(spec, options, resources, finished(options.run))
     seconds = estimate_seconds(spec, plan, options.precision)
     table = Table(title=f"Plan of {spec.name!r}", show_header=False)
     rows = (

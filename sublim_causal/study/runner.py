@@ -20,7 +20,8 @@ from sublim_causal.experiment.interventions import validate_layers
 from sublim_causal.store.tables import write_atomically
 from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.display import Display
-from sublim_causal.study.executors import Finished, LocalExecutor, Progress
+from sublim_causal.study.executors import Executor, Finished, Progress, Resources, open_executor
+from sublim_causal.study.executors.dispatch import Dispatcher, Notice
 from sublim_causal.study.lock import locked
 from sublim_causal.study.manifest import close_run, describe, open_run
 from sublim_causal.study.mirroring import BackgroundMirror
@@ -28,7 +29,6 @@ from sublim_causal.study.plan import (
     Block,
     activations_taught,
     block_steps,
-    cores,
     finished,
     missing_blocks,
     remove_unusable,
@@ -39,10 +39,8 @@ from sublim_causal.study.spec import Study
 from sublim_causal.study.work import (
     Job,
     Precision,
-    choose_device,
     configure_torch,
     make_network,
-    start_method,
 )
 
 
@@ -57,12 +55,16 @@ class RunOptions:
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     precision : str
+    executor : str
+        Where blocks run, a name in `EXECUTORS`.
+    address : str or None
+        Where the executor is; None: on this machine.
     workers : int or None
-        Worker processes; default: one a core, one for a GPU.
+        Workers at a time; default: one a core, or one a GPU.
     block_size : int or None
-        Seeds trained together; default: 1 on a CPU, on a GPU what `memory` holds.
-    memory : int
-        Budget of all workers together, bytes.
+        Seeds trained together; default: 1 on a CPU, on a GPU what its memory holds.
+    memory : int or None
+        Budget of all workers together, bytes; default: what the executor says.
     data_dir : Path or None
     download : bool
     tracking_uri : str or None
@@ -76,9 +78,11 @@ class RunOptions:
     run: Path
     device: str
     precision: Precision
+    executor: str
+    address: str | None
     workers: int | None
     block_size: int | None
-    memory: int
+    memory: int | None
     data_dir: Path | None
     download: bool
     tracking_uri: str | None
@@ -130,44 +134,44 @@ class Outcome:
     mirror_error: str
 
 
-def plan_run(study: Study, options: RunOptions, done: Mapping[str, set[int]]) -> RunPlan:
+def plan_run(
+    study: Study, options: RunOptions, resources: Resources, done: Mapping[str, set[int]]
+) -> RunPlan:
     """Find out what is missing beside the seeds `done` by arm, and how it would be run.
 
     Raises
     ------
     RequestError
-        If the study does not fit into the memory budget, or the model or device is wrong.
+        If the study does not fit into the memory budget, or the model is wrong.
     """
-    device = choose_device(options.device)
+    device = resources.device
     configure_torch(options.precision, device)
     network = make_network(study)
     parameters = network.layout.size
     validate_layers(study.interventions(), network.layout.layers)
     activations = activations_taught(study, network)
     block_size = options.block_size or (
-        1 if device == "cpu" else gpu_block(study, parameters, activations)
+        1 if device == "cpu" else gpu_block(study, parameters, activations, resources.gpu_memory)
     )
     kept = sum(len(done.get(arm, set()) & set(range(study.seeds))) for arm in study.arms)
     blocks = missing_blocks(study, done, block_size)
     worker_bytes = study_bytes(study, parameters, block_size, activations)
-    limit = min(options.workers or (cores() if device == "cpu" else 1), max(1, len(blocks)))
+    limit = min(options.workers or resources.slots, max(1, len(blocks)))
+    memory = options.memory or resources.memory
     return RunPlan(
         blocks,
         kept,
         study.seeds * len(study.arms),
         sum(block_steps(study, block.arms) for block in blocks),
-        workers_for(options.memory, worker_bytes, limit) if device == "cpu" else limit,
+        workers_for(memory, worker_bytes, limit) if device == "cpu" else limit,
         block_size,
         worker_bytes,
         device,
     )
 
 
-def gpu_block(study: Study, parameters: int, activations: int) -> int:
-    """Return how many seeds fit into four fifths of the GPU's free memory, at least one."""
-    import torch
-
-    free, _ = torch.cuda.mem_get_info()
+def gpu_block(study: Study, parameters: int, activations: int, free: int) -> int:
+    """Return how many seeds fit into four fifths of a GPU's `free` bytes, at least one."""
     fixed = study_bytes(study, parameters, 0, activations)
     each = study_bytes(study, parameters, 1, activations) - fixed
     return max(1, min(study.seeds, int(0.8 * free - fixed) // each))
@@ -181,14 +185,22 @@ def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
     SublimError
         If the request, the data or the run directory cannot be used; nothing is written then.
     """
-    from sublim_causal.experiment.products import product_engine
-
     for entry in options.path:
         sys.path.insert(0, entry)
-    start_imports()
-    device = choose_device(options.device)
-    plan_run(study, options, done={})
+    with open_executor(options.executor, options.address) as executor:
+        executor.warm_up()
+        return run_on(executor, study, options, console)
+
+
+def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: Console) -> Outcome:
+    """Run what is missing of `study` on an open executor."""
     import torch
+
+    from sublim_causal.experiment.products import product_engine
+
+    resources = executor.resources(options.device)
+    device = resources.device
+    plan_run(study, options, resources, done={})
 
     engine = product_engine(torch.device(device))
     images = load_images(
@@ -204,27 +216,15 @@ def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
         for path, problem in remove_unusable(options.run).items():
             told = f"Damaged, and run again: {path} ({problem})"
             console.print(told, highlight=False, soft_wrap=True)
-        plan = plan_run(study, options, finished(options.run))
+        plan = plan_run(study, options, resources, finished(options.run))
         if plan.done:
             console.print(f"{plan.done} of {plan.total} replicates are there already.")
         job = Job(study, options.run.absolute(), images, device, options.precision, options.path)
-        outcome = train(job, plan, options, console)
+        executor.load(job, plan.worker_bytes)
+        outcome = train(Dispatcher(executor, job, plan.workers), plan, options, console)
         if not outcome.interrupted:
             close_run(options.run)
     return outcome
-
-
-def start_imports() -> None:
-    """Let the server that forks workers import torch while this process loads data."""
-    import multiprocessing
-
-    if start_method() == "forkserver":
-        from multiprocessing import forkserver
-
-        # torch.optim imports torch._dynamo at its first use, which takes longer than torch itself.
-        modules = ["sublim_causal.study.executors", "torch", "torch._dynamo"]
-        multiprocessing.set_forkserver_preload(modules)
-        forkserver.ensure_running()
 
 
 @contextlib.contextmanager
@@ -245,9 +245,8 @@ def write_study(run: Path, study: Mapping[str, Any]) -> None:
     write_atomically(run / "study.toml", tomli_w.dumps(table).encode())
 
 
-def train(job: Job, plan: RunPlan, options: RunOptions, console: Console) -> Outcome:
+def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: Console) -> Outcome:
     """Run the plan's blocks with progress, Ctrl-C and the mirror."""
-    executor = LocalExecutor(plan.workers)
     wanted = options.mirror_replicates
     mirror = BackgroundMirror(
         options.run,
@@ -256,22 +255,29 @@ def train(job: Job, plan: RunPlan, options: RunOptions, console: Console) -> Out
     )
     replicates = sum(len(block.seeds) * len(block.arms) for block in plan.blocks)
     display = Display(console, plan.steps, replicates)
-    with interruptible(executor, console) as presses, mirror, display.show():
+    with (
+        interruptible(dispatcher, console) as presses,
+        mirror,
+        display.show(),
+        contextlib.closing(dispatcher.run(plan.blocks)) as events,
+    ):
         if plan.done:
             mirror.update()
-        for event in executor.run(job, plan.blocks):
+        for event in events:
             if isinstance(event, Progress):
                 display.advance(event.steps)
             elif isinstance(event, Finished):
                 display.add(event.replicates)
                 mirror.update()
+            elif isinstance(event, Notice):
+                console.print(event.text, highlight=False)
             else:
                 display.refresh()
     return Outcome(interrupted=bool(presses), mirror_error=mirror.error)
 
 
 @contextlib.contextmanager
-def interruptible(executor: LocalExecutor, console: Console) -> Iterator[list[int]]:
+def interruptible(dispatcher: Dispatcher, console: Console) -> Iterator[list[int]]:
     """Stop after the current step at the first Ctrl-C, at once at the second."""
     presses: list[int] = []
 
@@ -279,9 +285,8 @@ def interruptible(executor: LocalExecutor, console: Console) -> Iterator[list[in
         presses.append(number)
         if len(presses) == 1:
             console.print("Stopping after the current step; Ctrl-C again stops at once.")
-            executor.stop()
+            dispatcher.stop()
         else:
-            executor.kill()
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():

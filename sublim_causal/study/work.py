@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,8 +145,3 @@ def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
         return pd.concat(rows, ignore_index=True)
 
     return run
-
-
-def start_method() -> str:
-    """How workers start: ``"forkserver"``, which imports torch once, where there is one."""
-    return "forkserver" if os.name == "posix" else "spawn"

@@ -1,0 +1,156 @@
+"""Hand blocks to workers, and again where a worker was lost."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sublim_causal.errors import SublimError
+from sublim_causal.study.executors import (
+    Executor,
+    Finished,
+    Idle,
+    Lost,
+    Message,
+    Progress,
+    Worker,
+)
+from sublim_causal.study.executors.training import failed
+from sublim_causal.study.plan import Block
+from sublim_causal.study.work import Job
+
+ATTEMPTS = 3
+"""A block whose worker is lost is tried again; after this many losses it is recorded as failed."""
+PATIENCE_SECONDS = 60.0
+"""Without a worker for so long, the user is told that the study waits."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know."""
+
+    text: str
+
+
+Event = Progress | Finished | Notice | None
+"""None: nothing happened for a while."""
+
+
+@dataclass
+class Hand:
+    """What a worker has in hand."""
+
+    ready: bool = False
+    block: Block | None = None
+    steps: int = 0
+
+
+@dataclass
+class Dispatcher:
+    """Runs the blocks of one job on the workers of an executor.
+
+    Attributes
+    ----------
+    executor : Executor
+        Loaded with `job`.
+    job : Job
+    workers : int
+        Workers at a time.
+    """
+
+    executor: Executor[Worker]
+    job: Job
+    workers: int
+    _hands: dict[Worker, Hand] = field(default_factory=dict, init=False)
+    _waiting: deque[Block] = field(default_factory=deque, init=False)
+    _losses: Counter[Block] = field(default_factory=Counter, init=False)
+    _false_starts: int = field(default=0, init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    def run(self, blocks: Sequence[Block]) -> Generator[Event, None, None]:
+        """Yield events until all blocks are finished; closing the iterator ends all workers.
+
+        Raises
+        ------
+        SublimError
+            If a worker cannot do its work, or workers cannot start.
+        """
+        self._waiting.extend(blocks)
+        try:
+            patience = time.monotonic() + PATIENCE_SECONDS
+            while self._busy() or (self._waiting and not self._stopping):
+                self._direct()
+                yield from self._listen()
+                if any(hand.ready for hand in self._hands.values()):
+                    patience = time.monotonic() + PATIENCE_SECONDS
+                elif time.monotonic() > patience:
+                    patience = float("inf")
+                    yield Notice("Waiting for a worker: none could start so far.")
+        finally:
+            for worker in self._hands:
+                worker.kill()
+
+    def stop(self) -> None:
+        """Let the workers leave their blocks after the current step."""
+        self._stopping = True
+
+    def _busy(self) -> list[Worker]:
+        return [worker for worker, hand in self._hands.items() if hand.block]
+
+    def _direct(self) -> None:
+        """Start workers that are missing, give blocks to those that are idle; or stop them."""
+        busy = self._busy()
+        if self._stopping:
+            for worker in busy:
+                worker.stop()
+            return
+        while len(self._hands) < min(self.workers, len(busy) + len(self._waiting)):
+            self._hands[self.executor.start()] = Hand()
+        for worker, hand in self._hands.items():
+            if hand.ready and hand.block is None and self._waiting:
+                hand.block, hand.steps = self._waiting.popleft(), 0
+                worker.give(hand.block)
+
+    def _listen(self) -> Iterator[Event]:
+        messages = self.executor.receive(list(self._hands))
+        if not messages:
+            yield None
+        for worker, message in messages:
+            yield from self._take(worker, message)
+
+    def _take(self, worker: Worker, message: Message) -> Iterator[Event]:
+        hand = self._hands[worker]
+        if isinstance(message, SublimError):
+            raise message
+        if isinstance(message, Lost):
+            worker.kill()
+            del self._hands[worker]
+            yield from self._retry(hand, message.reason)
+        elif isinstance(message, Progress):
+            hand.steps += message.steps
+            yield message
+        else:
+            hand.ready, hand.block, self._false_starts = True, None, 0
+            if isinstance(message, Finished):
+                yield message
+            else:
+                assert isinstance(message, Idle)
+
+    def _retry(self, hand: Hand, reason: str) -> Iterator[Event]:
+        """Try the block of a lost worker again, or record it as failed."""
+        if hand.block is None:
+            self._false_starts += not hand.ready
+            if self._false_starts >= ATTEMPTS * self.workers:
+                raise SublimError(f"no worker can start: {reason}")
+            return
+        yield Progress(-hand.steps)
+        self._losses[hand.block] += 1
+        if self._losses[hand.block] < ATTEMPTS:
+            self._waiting.appendleft(hand.block)
+            yield Notice(f"A worker was lost ({reason}); block {hand.block.name} starts again.")
+        else:
+            yield failed(
+                self.job, hand.block, f"its worker was lost {ATTEMPTS} times (last: {reason})"
+            )

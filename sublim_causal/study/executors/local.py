@@ -1,0 +1,152 @@
+"""Run blocks in worker processes of this machine, one thread each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+
+from sublim_causal.errors import RequestError, SublimError
+from sublim_causal.study.executors import RECEIVE_SECONDS, Idle, Lost, Message, Resources
+from sublim_causal.study.executors.training import StepCounter, train
+from sublim_causal.study.plan import Block, cores, default_memory
+from sublim_causal.study.work import Job, choose_device, prepare
+
+
+@dataclass(eq=False)
+class LocalWorker:
+    """A worker process."""
+
+    process: BaseProcess
+    pipe: Connection
+    stopping: Event
+
+    def give(self, block: Block) -> None:
+        """Hand over a block."""
+        with suppress(BrokenPipeError):  # it died meanwhile, which `receive` will tell
+            self.pipe.send(block)
+
+    def stop(self) -> None:
+        """Tell the worker to leave its block after the current step."""
+        self.stopping.set()
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+@dataclass
+class LocalExecutor:
+    """Worker processes of this machine."""
+
+    def resources(self, device: str) -> Resources:
+        """Return this machine's cores, or its GPU, which workers share."""
+        return resources_here(device, gpus=1)
+
+    def warm_up(self) -> None:
+        """Let the server that forks workers import torch."""
+        if start_method() == "forkserver":
+            from multiprocessing import forkserver
+
+            # torch.optim imports torch._dynamo at first use, which takes longer than torch itself.
+            multiprocessing.set_forkserver_preload([__name__, "torch", "torch._dynamo"])
+            forkserver.ensure_running()
+
+    def load(self, job: Job, worker_bytes: int) -> None:
+        """Keep the job for the workers to come."""
+        self._job = job
+        self._context: BaseContext = multiprocessing.get_context(start_method())
+        self._stopping = self._context.Event()
+
+    def start(self) -> LocalWorker:
+        """Start a process."""
+        ours, theirs = multiprocessing.Pipe()
+        arguments = (self._job, theirs, self._stopping)
+        process = self._context.Process(target=work, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        process.start()
+        theirs.close()
+        return LocalWorker(process, ours, self._stopping)
+
+    def receive(self, workers: Sequence[LocalWorker]) -> list[tuple[LocalWorker, Message]]:
+        """Return one message of every worker that has said something."""
+        ready = wait([worker.pipe for worker in workers], timeout=RECEIVE_SECONDS)
+        return [(worker, _read(worker)) for worker in workers if worker.pipe in ready]
+
+
+@contextmanager
+def open_local(address: str | None) -> Iterator[LocalExecutor]:
+    """Open the executor of this machine.
+
+    Raises
+    ------
+    RequestError
+        If an address is given.
+    """
+    if address is not None:
+        raise RequestError("--address", address, "nothing, except with --executor ray")
+    yield LocalExecutor()
+
+
+def resources_here(device: str, *, gpus: int) -> Resources:
+    """Return what this machine has: its cores, or `gpus` GPUs."""
+    chosen = choose_device(device)
+    if chosen == "cpu":
+        return Resources("cpu", cores(), default_memory())
+    return Resources(chosen, gpus, default_memory(), free_gpu_memory())
+
+
+def free_gpu_memory() -> int:
+    """Return the free memory of the current GPU, in bytes."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    return int(free)
+
+
+def start_method() -> str:
+    """How workers start: ``"forkserver"``, which imports torch once, where there is one."""
+    return "forkserver" if os.name == "posix" else "spawn"
+
+
+def work(job: Job, pipe: Connection, stop: threading.Event) -> None:
+    """Be a worker: take blocks from `pipe` until it closes, and send back what happens."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        run = prepare(job)
+    except SublimError as error:
+        pipe.send(error)
+        return
+    pipe.send(Idle())
+    while True:
+        try:
+            block = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(train(job, run, block, StepCounter(pipe.send, stop)))
+
+
+def _read(worker: LocalWorker) -> Message:
+    try:
+        message: Message = worker.pipe.recv()
+    except (EOFError, ConnectionResetError):
+        worker.process.join()
+        return Lost(f"exit code {worker.process.exitcode}")
+    return message
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
