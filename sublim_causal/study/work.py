@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sublim_causal.experiment.networks import Network
 
 Precision = Literal["fp64", "fp32", "tf32", "bf16"]
+DEVICES = ("auto", "cpu", "cuda")
 MATMUL_PRECISION = {"fp64": "highest", "fp32": "highest", "tf32": "high", "bf16": "medium"}
 """Matrix products inside; parameters, gradients and optimizer stay float32 (float64 for fp64)."""
 
@@ -65,7 +66,7 @@ def choose_device(name: str) -> str:
     available = torch.cuda.is_available()
     if name == "auto":
         return "cuda" if available else "cpu"
-    if name not in ("cpu", "cuda"):
+    if name not in DEVICES:
         raise RequestError("--device", name, "auto, cpu or cuda")
     if name == "cuda" and not available:
         raise RequestError("--device", name, "cpu or auto", "torch finds no CUDA device here")
