@@ -35,6 +35,7 @@ QUIET = {
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 MAKE_THE_NUMBERS = ("sublim-causal", "torch", "numpy")
 """Packages of which all workers must have the caller's version."""
+REACH_SECONDS = 10.0
 GPU_SECONDS = 60.0
 
 
@@ -171,6 +172,21 @@ class RayExecutor:
 
         if ray.is_initialized():
             return
+        try:
+            if self.address is not None and self.address != "auto":
+                validate_reachable(self.address)
+            self._connect()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise RequestError(
+                "--address",
+                self.address,
+                "HOST:PORT of a running Ray cluster that this machine belongs to, or auto",
+                f"'ray start --head' starts one ({error})",
+            ) from error
+
+    def _connect(self) -> None:
+        import ray
+
         options: dict[str, Any] = {"address": self.address}
         if self.address is None:
             options = {
@@ -179,15 +195,7 @@ class RayExecutor:
                 "num_gpus": gpus_here(),
                 "include_dashboard": False,
             }
-        try:
-            ray.init(**options, log_to_driver=False, logging_level="CRITICAL")
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise RequestError(
-                "--address",
-                self.address,
-                "HOST:PORT of a running Ray cluster that this machine belongs to, or auto",
-                f"'ray start --head' starts one; {error}",
-            ) from error
+        ray.init(**options, log_to_driver=False, logging_level="CRITICAL")
 
     def load(self, job: Job, worker_bytes: int) -> None:
         """Put the job into the object store."""
@@ -249,6 +257,18 @@ def open_ray(address: str | None) -> Iterator[RayExecutor]:
         ray.shutdown()
 
 
+def validate_reachable(address: str) -> None:
+    """Connect to `address`, ``HOST:PORT``; Ray itself would try again for minutes.
+
+    Raises
+    ------
+    OSError or ValueError
+        If nobody listens there, or it is no address.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+
+
 def gpus_here() -> int:
     """Return how many GPUs torch finds on this machine."""
     import torch
@@ -287,6 +307,10 @@ def _read(worker: RayWorker) -> Message:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first sentence of the last line of Ray's explanation."""
+    """Return why a worker is gone: the first sentence of the last line of Ray's explanation."""
+    import ray
+
+    if isinstance(error, ray.exceptions.ActorUnavailableError):
+        return "its node does not answer"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].split(". ")[0].rstrip(".")
