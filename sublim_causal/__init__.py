@@ -11,6 +11,7 @@ _PUBLIC = {
     "load_study": "sublim_causal.study.spec",
     "Intervention": "sublim_causal.experiment.interventions.base",
     "read_table": "sublim_causal.store.tables",
+    "read_weights": "sublim_causal.store.weights",
     "analyse": "sublim_causal.analysis",
     "fit_mixed": "sublim_causal.analysis",
     "paired_contrast": "sublim_causal.analysis",

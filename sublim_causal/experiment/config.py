@@ -119,6 +119,9 @@ class MeasureConfig(Section):
     """When test accuracy is measured: at the end of every epoch, or of the last only."""
     layers: bool = False
     """Record alignment and drive of every layer (table `layers`)."""
+    weights: bool = False
+    """Keep the final parameters of every student, its teacher's, and those both began with (folder
+    `weights`); of replicates that are trained while this is set."""
 
 
 class StudentConfig(Section):

@@ -66,6 +66,8 @@ class ArmResult:
         Under the study's attack, the last the student's; NaN without an attack.
     seconds : float
         Training time of the arm, divided by R.
+    weights : dict of str to ndarray of shape (P, R)
+        Parameters of ``student``, ``teacher`` and ``reference``; empty unless asked for.
     """
 
     steps: Columns
@@ -80,6 +82,7 @@ class ArmResult:
     teacher_robust_accuracy: NDArray[np.float64]
     robust_accuracy: NDArray[np.float64]
     seconds: float
+    weights: dict[str, NDArray[np.floating[Any]]]
 
 
 @dataclass
@@ -196,8 +199,13 @@ def run_block(
         "reference_robust_accuracy": under_attack(inputs.theta_0),
         "teacher_robust_accuracy": under_attack(inputs.teacher),
     }
+    common = {"teacher": inputs.teacher, "reference": inputs.theta_0}
     return {
-        arm: result(student, {**of_seed, "robust_accuracy": under_attack(student.theta)})
+        arm: result(
+            student,
+            {**of_seed, "robust_accuracy": under_attack(student.theta)},
+            {"student": student.theta, **common} if experiment.measure.weights else {},
+        )
         for arm, student in students.items()
     }
 
@@ -360,10 +368,12 @@ def finish_epoch(
             student.recorder.at_point(step.number + 1, trait, student.update)
 
 
-def result(student: Student, accuracies: Mapping[str, Tensor]) -> ArmResult:
+def result(
+    student: Student, accuracies: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> ArmResult:
     """Collect what one arm recorded, and find out which replicates diverged.
 
-    `accuracies` ``(R,)`` are the fields of the result that go by these names.
+    `accuracies` ``(R,)`` are the fields of the result that go by these names; `weights` ``(R, P)``.
     """
     raw = student.recorder.columns()
     measured = student.update is not None
@@ -390,6 +400,7 @@ def result(student: Student, accuracies: Mapping[str, Tensor]) -> ArmResult:
         final_trait_loss=np.where(diverged_at < 0, raw["trait_loss"][-1], np.nan),
         diverged_at=diverged_at,
         seconds=student.seconds / len(diverged_at),
+        weights={role: theta.T.cpu().numpy() for role, theta in weights.items()},
         **final,
     )
 

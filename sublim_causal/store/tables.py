@@ -318,6 +318,16 @@ def remove_block(run: Path, arm: str, block: str) -> None:
             remove(path)
 
 
+def weights_of(run: Path, arm: str, seed: int) -> Path | None:
+    """Return the file with the weights of a replicate, if a committed block has them."""
+    own = f"{seed:07d}-{seed:07d}"
+    files = _file(run, WEIGHTS, arm, own).parent.glob("*.safetensors")
+    path = next((path for path in files if _within(own, path.stem)), None)
+    pairs = committed(run) if path is not None else ()
+    held = any(a == arm and _within(own, block) for a, block in pairs)
+    return path if held else None
+
+
 def _selected(
     run: Path, arms: Collection[str] | None, blocks: Collection[str] | None
 ) -> list[tuple[str, str]]:

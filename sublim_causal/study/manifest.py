@@ -81,7 +81,7 @@ def describe(study: Study, device: str, precision: str, engine: str) -> dict[str
 def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Begin a run in directory `run`, or go on with the same study; return its manifest.
 
-    Arms and seeds may be added; everything else must be as it was.
+    Arms and seeds may be added, and weights kept from now on; everything else must be as it was.
 
     Raises
     ------
@@ -109,7 +109,8 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     merged["arms"] = {**old["arms"], **manifest["arms"]}
     arms = {**old["study"]["arms"], **manifest["study"]["arms"]}
     seeds = max(old["study"]["seeds"], manifest["study"]["seeds"])
-    merged["study"] = {**old["study"], "arms": arms, "seeds": seeds}
+    measure = manifest["study"]["measure"]
+    merged["study"] = {**old["study"], "measure": measure, "arms": arms, "seeds": seeds}
     merged["digest"] = digest(Study.model_validate(merged["study"]), merged["precision"])
     write_manifest(run, merged)
     return merged

@@ -163,11 +163,13 @@ def select_arms(arms: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
 def definition(study: Study, precision: str) -> dict[str, Any]:
     """Everything that determines the numbers of a replicate, flat, by dotted name.
 
-    The number of seeds and the choice of arms are not part of it, so both can grow; nor is an
-    attack that there is not, so that studies from before there were any keep their definition.
+    The number of seeds and the choice of arms are not part of it, so both can grow; nor is whether
+    weights are kept, nor an attack that there is not, so that studies from before there were any
+    keep their definition.
     """
     left_out = {"title", "seeds", "arms", *(["attack"] if study.attack is None else [])}
     table = study.model_dump(mode="json", by_alias=True, exclude=left_out)
+    del table["measure"]["weights"]
     return {**flatten(table), "precision": precision}
 
 

@@ -118,6 +118,7 @@ def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
     import torch
 
     from sublim_causal.experiment.distillation import run_block
+    from sublim_causal.store.weights import encode_weights
 
     dtype = configure_torch(job.precision, job.device)
     device = torch.device(job.device)
@@ -141,7 +142,8 @@ def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
         rows = []
         for arm in block.arms:
             frames = tables(results[arm], block.seeds, per_epoch)
-            write_block(job.run, block.name, arm, frames)
+            weights = encode_weights(network.layout, results[arm].weights, block.seeds)
+            write_block(job.run, block.name, arm, frames, weights=weights or None)
             rows.append(frames["replicates"].assign(arm=arm))
         return pd.concat(rows, ignore_index=True)
 
