@@ -32,7 +32,7 @@ from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT, two_stage, vali
 
 Space = Literal["update", "gradient"]
 Doses = Mapping[str, float]
-_PROJECTION = {"strength": 1.0, "space": "gradient", "when": "positive"}
+_PROJECTION = {"strength": 1.0, "space": "gradient", "when": "positive", "layers": ()}
 """What a study leaves out where it means the paper's projection."""
 
 
@@ -84,20 +84,24 @@ class DoseTrend(Dosed):
 def doses(record: Record, space: Space, undosed: str = "baseline") -> dict[str, float]:
     """Return the strength of every arm that projects in `space`, and 0 for `undosed`.
 
-    Only projections of positive alignment count: ``when = "always"`` is another procedure.
+    See `strengths` for which arms count.
     """
-    found = {arm: 0.0} if (arm := undosed) in record.arms else {}
-    return found | _strengths(
-        {arm: record.interventions.get(arm, {}) for arm in record.arms}, space
-    )
+    found = {undosed: 0.0} if undosed in record.arms else {}
+    return found | strengths({arm: record.interventions.get(arm, {}) for arm in record.arms}, space)
 
 
-def _strengths(arms: Interventions, space: Space) -> dict[str, float]:
+def strengths(arms: Interventions, space: Space) -> dict[str, float]:
+    """Return the strength of every arm whose options project in `space`.
+
+    Only projections of positive alignment in the whole network count: ``when = "always"`` and a
+    choice of layers are other procedures.
+    """
     whole = {arm: {**_PROJECTION, **options} for arm, options in arms.items()}
     return {
         arm: float(one["strength"])
         for arm, one in whole.items()
         if (one.get("intervention"), one["space"], one["when"]) == ("projection", space, "positive")
+        and not one["layers"]
     }
 
 
@@ -112,7 +116,7 @@ def _dosed(
     n = len(set(found.values()) - {0.0})
     if n < least:
         where = studies_with(
-            lambda arms: len(set(_strengths(arms, declared.space).values()) - {0.0}) >= least
+            lambda arms: len(set(strengths(arms, declared.space).values()) - {0.0}) >= least
         )
         reason = (
             f"strengths of projection in {declared.space} space: {n} in the run, "

@@ -30,6 +30,8 @@ from sublim_causal.store.tables import read_table
 
 DRAWN_SEEDS = 60
 """At most so many single seeds are drawn in a picture."""
+SETTING = ("student", "channel", "lesson", "inputs")
+"""Options of an arm beside its intervention."""
 Floats = NDArray[np.floating[Any]]
 
 
@@ -171,16 +173,28 @@ class Material:
         return {"intervention": arm, **study.get(arm, {}), **resolved.get(arm, {})}
 
     def main_projections(self) -> tuple[str, ...]:
-        """Return, for each space of projection, the arm whose strength is nearest the paper's 1."""
+        """Return, for each space of projection, the arm that is nearest the paper's.
+
+        That is a projection in all layers, of positive alignment, with a strength near 1; arms
+        whose student, channel, lesson or inputs are not the reference's are left out.
+        """
         found: dict[str, str] = {}
-        for arm in self.interventions("projection"):
+        for arm in filter(self.is_comparable, self.interventions("projection")):
             space = str(self.options(arm).get("space", "gradient"))
             if space not in found or self._off(arm) < self._off(found[space]):
                 found[space] = arm
         return tuple(found.values())
 
-    def _off(self, arm: str) -> float:
-        return abs(float(self.options(arm).get("strength", 1.0)) - 1.0)
+    def is_comparable(self, arm: str) -> bool:
+        """Return whether `arm` differs from the reference in its intervention alone."""
+        one, other = self.options(arm), self.options(self.reference)
+        return all(one.get(name) == other.get(name) for name in SETTING)
+
+    def _off(self, arm: str) -> tuple[bool, bool, float]:
+        """How far from the paper's projection `arm` is, as something to sort by."""
+        options = self.options(arm)
+        always = options.get("when", "positive") != "positive"
+        return bool(options.get("layers")), always, abs(float(options.get("strength", 1.0)) - 1.0)
 
     def find(self, method: str, ending: str = "", **fields: Any) -> Result | None:
         """Return the first result of the estimand declared with `method` and `fields`.

@@ -138,7 +138,8 @@ def _stops(material: Material) -> Iterator[Sentence]:
     arms = material.main_projections()
     if not arms:
         yield Sentence(
-            "Not settled: no arm removes alignment (intervention projection).",
+            f"Not settled: no arm removes alignment (intervention projection) and is otherwise "
+            f"run as {material.reference}.",
             "unsettled",
             "acquisition",
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from sublim_causal.analysis.crossworld import CrossWorld, cross_world
+from sublim_causal.analysis.dose_methods import Space, strengths
 from sublim_causal.analysis.estimates import Estimand, Result
 from sublim_causal.analysis.intervals import mean_interval
 from sublim_causal.analysis.ledger import LedgerSplit, Term, explained_shares, split_difference
@@ -190,17 +191,16 @@ def doses(material: Material) -> dict[str, dict[str, float]]:
 
     A space counts when it has two different strengths besides 0.
     """
+    arms = filter(material.is_comparable, material.shown_arms)
+    options = {arm: material.options(arm) for arm in arms}
     found: dict[str, dict[str, float]] = {}
-    for arm in material.interventions("projection"):
-        options = material.options(arm)
-        space = str(options.get("space", "gradient"))
-        found.setdefault(space, {})[arm] = float(options.get("strength", 1.0))
-    return {space: _with_reference(arms, material) for space, arms in found.items()}
-
-
-def _with_reference(arms: dict[str, float], material: Material) -> dict[str, float]:
-    undosed = 0.0 not in arms.values() and material.reference in material.shown_arms
-    return {**({material.reference: 0.0} if undosed else {}), **arms}
+    for space in get_args(Space):
+        dosed = strengths(options, space)
+        if 0.0 not in dosed.values() and material.reference in options:
+            dosed = {material.reference: 0.0, **dosed}
+        if len({0.0, *dosed.values()}) >= 3:
+            found[space] = dosed
+    return found
 
 
 def gaussian_positions(count: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from sublim_causal.report.formulas import FORMULAS, SHARED
 from sublim_causal.report.material import Curve, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sentences import answer
+from sublim_causal.report.supplement import doses
 from tests.report.conftest import (
     ARMS,
     answer_of,
@@ -157,3 +158,25 @@ def test_one_seed_has_a_mean_and_no_band() -> None:
     curve = Curve(steps, seeds, 0.95)
     np.testing.assert_allclose(curve.mean, [3.0, 2.0, 4.0])
     np.testing.assert_allclose(curve.half_width, [2.0 / 3**0.5 * 4.302653, np.nan, np.nan], 1e-6)
+
+
+def test_the_projection_of_the_answer_is_the_one_nearest_the_papers(tmp_path: Path) -> None:
+    arms = {
+        "baseline": {},
+        "one layer": {"layers": ["0"]},
+        "whole": {"strength": 1.0},
+        "half": {"strength": 0.5},
+        "other student": {"student": {"optimizer": "sgd"}},
+    }
+    run = make_run(tmp_path / "run", n_seeds=3, arms=dict.fromkeys(arms, ArmTruth()))
+    study = {
+        name: {"intervention": "baseline" if name == "baseline" else "projection", **options}
+        for name, options in arms.items()
+    }
+    change_manifest(run, study={"arms": study})
+    material = material_of(run)
+    assert material.main_projections() == ("whole",)
+    assert doses(material) == {"gradient": {"baseline": 0.0, "whole": 1.0, "half": 0.5}}
+    text = section_of(run, "study")
+    assert "projection, layers" in text
+    assert "projection, student.optimizer sgd" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -101,10 +102,25 @@ def _training(part: Mapping[str, Any]) -> str:
 
 
 def option_text(material: Material, arm: str) -> str:
-    """Return the options of an arm in one line."""
-    options = material.options(arm)
-    rest = [f"{name} {value}" for name, value in options.items() if name != "intervention"]
+    """Return intervention and options of an arm in one line, without what the reference shares."""
+    options = _flat(material.options(arm))
+    shared = {} if arm == material.reference else _flat(material.options(material.reference))
+    rest = [
+        f"{name} {value}"
+        for name, value in options.items()
+        if name != "intervention" and value not in (None, [], {}) and shared.get(name) != value
+    ]
     return ", ".join([str(options["intervention"]), *rest])
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by dotted name; those of a stage (``0.strength``) by the name within it."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        inner = _flat(value) if isinstance(value, Mapping) else {"": value}
+        for rest, one in inner.items():
+            found[".".join(filter(None, (re.sub(r"^\d+\.?", "", name), rest)))] = one
+    return found
 
 
 def _arms(material: Material) -> Table:

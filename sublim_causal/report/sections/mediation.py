@@ -187,11 +187,7 @@ def _sensitivity(material: Material, splits: Sequence[Mediation]) -> Iterator[Bl
 
 
 def _doses(material: Material) -> Section:
-    spaces = {
-        space: strengths
-        for space, strengths in doses(material).items()
-        if len(set(strengths.values())) >= 3
-    }
+    spaces = doses(material)
     if not spaces:
         missing = Missing(
             "Instruments: alignment was not dosed (projection in fewer than two strengths besides "
