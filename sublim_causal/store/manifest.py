@@ -27,6 +27,19 @@ def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
     write_atomically(run / FILE, text.encode())
 
 
+def renew_version(run: Path) -> None:
+    """Note that files of this version will stand in `run`, so that older packages refuse it.
+
+    Raises
+    ------
+    RunError
+        As in `read_manifest`.
+    """
+    manifest = read_manifest(run)
+    if manifest["schema_version"] < SCHEMA_VERSION:
+        write_manifest(run, {**manifest, "schema_version": SCHEMA_VERSION})
+
+
 def read_manifest(run: Path) -> dict[str, Any]:
     """Read the manifest of the directory `run`.
 

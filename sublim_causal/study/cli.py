@@ -384,12 +384,13 @@ def compact(run: RunArgument) -> None:
     import time
 
     from sublim_causal.store.compact import compact as compact_run
-    from sublim_causal.store.manifest import read_manifest
+    from sublim_causal.store.manifest import read_manifest, renew_version
     from sublim_causal.study.lock import locked
 
     started = time.monotonic()
     read_manifest(run)
     with locked(run), progress_bar("Compacting") as said:
+        renew_version(run)
         done = compact_run(run, lambda count, total: said(count, total, ""))
     out.print(
         f"Compacted in {duration(time.monotonic() - started)}: "

@@ -91,6 +91,21 @@ def test_a_run_goes_on_beside_the_old_blocks(old: Path) -> None:
     np.testing.assert_allclose(again, stored, atol=0.05)
 
 
+def test_old_and_new_blocks_are_compacted_into_one(old: Path) -> None:
+    for arm in ("baseline", "projection"):
+        newer = {t: tables.read_table(old, t, arms=[arm]).assign(seed=2) for t in TABLES}
+        tables.write_block(old, "0000002-0000002", arm, newer)
+    before = {table: tables.read_table(old, table) for table in TABLES}
+    done = sublim("compact", old, cwd=old.parent)
+    assert done.returncode == 0, done.stderr
+    assert list(tables.committed(old)) == [
+        (arm, "0000000-0000002") for arm in ("baseline", "projection")
+    ]
+    assert read_manifest(old)["schema_version"] == SCHEMA_VERSION
+    for table, rows in before.items():
+        assert tables.read_table(old, table).equals(rows)
+
+
 def test_a_file_that_does_not_tell_its_version_is_damaged(old: Path) -> None:
     (victim,) = (old / "replicates" / "arm=projection").glob("*.parquet")
     content = pq.read_table(victim, partitioning=None)
