@@ -64,7 +64,7 @@ def run(
     ] = "fp32",
     executor: Annotated[str, typer.Option(help="Where it runs: local or ray.")] = "local",
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster, HOST:PORT or auto; default: one started here.")
+        str | None, typer.Option(help="Ray cluster, HOST:PORT; default: one started here.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Workers; default: one a core, or one a GPU.")

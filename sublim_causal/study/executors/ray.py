@@ -141,8 +141,8 @@ class RayExecutor:
     Attributes
     ----------
     address : str or None
-        ``HOST:PORT`` of a cluster that this machine belongs to, or ``"auto"``; None: a cluster of
-        this machine's cores and GPUs is started.
+        ``HOST:PORT`` of a cluster that this machine belongs to; None: a cluster of this machine's
+        cores and GPUs is started.
     """
 
     address: str | None
@@ -173,14 +173,14 @@ class RayExecutor:
         if ray.is_initialized():
             return
         try:
-            if self.address is not None and self.address != "auto":
+            if self.address is not None:
                 validate_reachable(self.address)
             self._connect()
         except (OSError, RuntimeError, ValueError) as error:
             raise RequestError(
                 "--address",
                 self.address,
-                "HOST:PORT of a running Ray cluster that this machine belongs to, or auto",
+                "HOST:PORT of a running Ray cluster that this machine belongs to",
                 f"'ray start --head' starts one ({error})",
             ) from error
 
@@ -248,7 +248,7 @@ def open_ray(address: str | None) -> Iterator[RayExecutor]:
         raise RequestError(
             "--address",
             address,
-            "HOST:PORT of a Ray cluster that this machine belongs to, or auto",
+            "HOST:PORT of a Ray cluster that this machine belongs to",
             "Ray's client (ray://) does not stream; join the cluster with 'ray start --address'",
         )
     try:

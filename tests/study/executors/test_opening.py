@@ -27,6 +27,8 @@ def test_every_executor_tells_its_cores(name: str) -> None:
         (["--executor", "rai"], "did you mean 'ray'"),
         (["--address", "10.0.0.1:6379"], "except with --executor ray"),
         (["--executor", "ray", "--address", "ray://10.0.0.1:10001"], "HOST:PORT"),
+        (["--executor", "ray", "--address", "127.0.0.1:1"], "ray start --head"),
+        (["--executor", "ray", "--address", "auto"], "HOST:PORT"),
         (["--executor", "ray", "--device", "tpu"], "auto, cpu or cuda"),
     ],
 )

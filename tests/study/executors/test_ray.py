@@ -1,0 +1,182 @@
+"""Blocks on a Ray cluster of two nodes of one core each, both on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sublim_causal.errors import RunError
+from sublim_causal.experiment.data import ImageData
+from sublim_causal.store.tables import committed, read_table
+from sublim_causal.study.executors.ray import QUIET, Origin, validate_node, versions
+from sublim_causal.study.spec import Study
+from sublim_causal.study.work import Job
+from tests.study.commands import TINY, command, environment, same_tables, sublim
+
+pytest.importorskip("ray")
+OPTIONS = (*TINY, "--tracking-uri", "none")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster that is there already; the second node may be killed and replaced."""
+    os.environ.update(QUIET)
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 1, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+def on(cluster: Any) -> tuple[str, ...]:
+    """Options that run a study there."""
+    return ("--executor", "ray", "--address", cluster.address)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six seeds by the local executor."""
+    cwd = tmp_path_factory.mktemp("local")
+    done = sublim("run", *OPTIONS, "--seeds", "6", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / "runs" / "quickstart"
+
+
+def test_a_run_begun_here_and_completed_on_a_cluster_has_the_same_tables(
+    cluster: Any, local: Path, tmp_path: Path
+) -> None:
+    begun = sublim("run", *OPTIONS, "--seeds", "1", cwd=tmp_path)
+    assert begun.returncode == 0, begun.stderr
+    done = sublim("run", *OPTIONS, "--seeds", "6", *on(cluster), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "4 of 24 replicates are there already.\n"
+    assert done.stdout.startswith(" " * 20)
+    same_tables(tmp_path / "runs" / "quickstart", local)
+    again = sublim("run", *OPTIONS, "--seeds", "6", cwd=tmp_path)
+    assert "24 of 24 replicates are there already." in again.stderr
+
+
+DEADLY = '''
+import os
+
+from sublim_causal.experiment.streams import stream_seed
+
+
+class Deadly:
+    """Kills its process on seed 1; raises an error on seed 2."""
+
+    space = "gradient"
+    uses_trait = False
+
+    def init(self, context):
+        drawn = context.generators[0].initial_seed()
+        if drawn == stream_seed("deadly", 1, "intervention"):
+            os._exit(7)
+        if drawn == stream_seed("deadly", 2, "intervention"):
+            raise ArithmeticError("two")
+        return None
+
+    def apply(self, vector, g_trait, state, context):
+        return vector, state
+'''
+
+
+def test_code_of_ones_own_runs_there_and_what_it_breaks_is_recorded(
+    cluster: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    (tmp_path / "study.toml").write_text(
+        'name = "deadly"\nseeds = 4\n[data]\nname = "digits"\n[distillation]\nexamples = 256\n'
+        "epochs = 1\nbatch_size = 128\n[teacher]\nepochs = 1\n[probe]\nsize = 64\n"
+        '[arms.baseline]\nintervention = "baseline"\n'
+        '[arms.deadly]\nintervention = "deadly:Deadly"\n'
+    )
+    done = sublim("run", tmp_path / "study.toml", *OPTIONS[-3:], *on(cluster), cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    rows = read_table(tmp_path / "runs" / "deadly", "replicates").set_index(["arm", "seed"])
+    status = rows.loc["deadly", "status"].sort_index()
+    assert list(status) == ["complete", "failed", "failed", "complete"]
+    assert "its worker was lost 3 times (last: The actor is dead" in rows.loc["deadly", 1].reason
+    assert rows.loc["deadly", 2].reason == "ArithmeticError: two"
+    (log,) = (tmp_path / "runs" / "deadly" / "errors").iterdir()
+    assert "raise ArithmeticError" in log.read_text()
+
+
+def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a run in a process group of its own and wait until its first block is there."""
+    process = subprocess.Popen(
+        command("run", *OPTIONS, *arguments),
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not any(committed(cwd / "runs" / "quickstart")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.slow
+def test_a_killed_node_loses_nothing(cluster: Any, local: Path, tmp_path: Path) -> None:
+    doomed = cluster.add_node(num_cpus=1)
+    process = start(tmp_path, "--seeds", "6", "--workers", "3", *on(cluster))
+    cluster.remove_node(doomed, allow_graceful=False)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    same_tables(tmp_path / "runs" / "quickstart", local)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_keeps_finished_blocks_on_a_cluster_of_our_own(
+    local: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, "--seeds", "6", "--executor", "ray", "--workers", "1")
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "same command goes on" in errors
+    assert "Traceback" not in errors
+    done = sublim("run", *OPTIONS, "--seeds", "6", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "replicates are there already" in done.stderr
+    same_tables(tmp_path / "runs" / "quickstart", local)
+
+
+def job_at(run: Path) -> Job:
+    nothing = (np.zeros((0, 1, 8, 8), np.uint8), np.zeros(0, np.int64))
+    images = ImageData(nothing, nothing, nothing, 1.0)
+    return Job(Study.model_construct(), run, images, "cpu", "fp32", ())
+
+
+def test_a_node_without_the_run_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(b"{}")
+    here = Origin(b"{}", versions())
+    validate_node(job_at(tmp_path), here)
+    with pytest.raises(RunError, match="does not see this run directory"):
+        validate_node(job_at(tmp_path / "elsewhere"), here)
+    (tmp_path / "manifest.json").write_bytes(b'{"run_id": "of another run"}')
+    with pytest.raises(RunError, match="does not see this run directory"):
+        validate_node(job_at(tmp_path), here)
+
+
+def test_a_node_with_other_packages_is_named(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(b"{}")
+    other = replace(Origin(b"{}", versions()), versions={**versions(), "torch": "1.0"})
+    with pytest.raises(RunError, match=r"has torch .*, this machine 1\.0"):
+        validate_node(job_at(tmp_path), other)
