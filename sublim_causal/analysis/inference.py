@@ -11,12 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sublim_causal.analysis.reml import (
-    Problem,
-    evaluate,
-    reduce_random,
-    residual_products,
-)
+from sublim_causal.analysis.problem import Problem
+from sublim_causal.analysis.reml import evaluate, reduce_random
+from sublim_causal.analysis.residuals import residual_products
 from sublim_causal.analysis.search import steps_of
 
 Floats = NDArray[np.float64]

@@ -8,13 +8,11 @@ from typing import Literal
 
 from sublim_causal.analysis.declaration import Contrasted, OfArm, Settings
 from sublim_causal.analysis.estimates import NotEstimable, Result
-from sublim_causal.analysis.ledger import (
+from sublim_causal.analysis.ledger import Term, explained_shares, layer_shares
+from sublim_causal.analysis.ledger_differences import (
     DriveFactors,
     LedgerSplit,
-    Term,
     drive_factors,
-    explained_shares,
-    layer_shares,
     split_difference,
 )
 from sublim_causal.analysis.method import Method, absent, as_declared, contrast_pairs

@@ -29,21 +29,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.intervals import seed_warnings
 from sublim_causal.analysis.panel import (
-    Vector,
-    complete_runs,
     t_estimate,
     too_few,
-    validate_arms,
     validate_level,
 )
 from sublim_causal.analysis.ratios import ratio_estimate
+from sublim_causal.analysis.run_models import RunModels, fit_models, read_runs
 from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT
-from sublim_causal.analysis.within import Contrast, WithinFit, fit_within
+from sublim_causal.analysis.within import Contrast
 from sublim_causal.errors import DataError, RequestError
 
 N_DRAWS = 20_000
@@ -118,81 +115,6 @@ class Mediation:
         )
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """Complete runs as arrays: arms as dummies, seeds as codes."""
-
-    m: Vector
-    y: Vector
-    seeds: NDArray[np.intp]
-    codes: NDArray[np.intp]
-    arms: tuple[str, ...]
-    n_dropped: int
-
-    @property
-    def dummies(self) -> NDArray[np.float64]:
-        """One column for every arm but the first."""
-        return np.eye(len(self.arms))[self.codes, 1:]
-
-    @property
-    def n_seeds(self) -> int:
-        return int(self.seeds.max()) + 1
-
-
-@dataclass(frozen=True)
-class _Models:
-    """The three regressions within seeds, and where a coefficient stands.
-
-    `mediator`: M on arms; `total`: Y on arms; `outcome`: Y on arms, M and the kept interactions.
-    """
-
-    runs: _Runs
-    mediator: WithinFit
-    total: WithinFit
-    outcome: WithinFit
-    interacting: tuple[int, ...]
-    """Arms (1-based codes) that have a kappa; an arm of constant alignment has none."""
-
-    def arm_effect(self, fit: WithinFit, arm: int) -> Contrast:
-        return fit.contrast(_unit(len(fit.params), arm - 1))
-
-    def slope(self, arm: int, weight: float) -> Contrast:
-        """``beta + weight kappa_arm``."""
-        return self.outcome.contrast(self._weights(arm, 0.0, 1.0, weight))
-
-    def direct(self, arm: int, level: float) -> Contrast:
-        """``tau_arm + level kappa_arm``."""
-        return self.outcome.contrast(self._weights(arm, 1.0, 0.0, level))
-
-    def kappa(self, arm: int) -> float:
-        weights = self._weights(arm, 0.0, 0.0, 1.0)
-        return float(weights @ self.outcome.params)
-
-    def _weights(self, arm: int, tau: float, beta: float, kappa: float) -> Vector:
-        n_arms = len(self.runs.arms) - 1
-        weights = np.zeros(len(self.outcome.params))
-        weights[arm - 1], weights[n_arms] = tau, beta
-        if arm in self.interacting:
-            weights[n_arms + 1 + self.interacting.index(arm)] = kappa
-        return weights
-
-    def mean_mediator(self, arm: int) -> float:
-        """``E M(arm)`` over the seeds of the data, missing runs filled in by the model."""
-        alphas = self.mediator.params
-        base = float(self.runs.m.mean() - self.runs.dummies.mean(axis=0) @ alphas)
-        return base + (float(alphas[arm - 1]) if arm else 0.0)
-
-    def var_mean_mediator(self, arm: int) -> float:
-        values = self.runs.m[self.runs.codes == arm]
-        return float(values.var(ddof=1) / len(values))
-
-
-def _unit(size: int, position: int) -> Vector:
-    vector = np.zeros(size)
-    vector[position] = 1.0
-    return vector
-
-
 def mediate(
     frame: pd.DataFrame,
     *,
@@ -255,13 +177,13 @@ def mediate(
     chosen = tuple(
         sorted(set(map(str, frame["arm"].unique())) - {baseline}) if arms is None else arms
     )
-    runs = _runs(frame, mediator, outcome, (baseline, *chosen))
+    runs = read_runs(frame, mediator, outcome, (baseline, *chosen))
     stream = np.random.default_rng(rng)
     asked = _Asked(mediator, outcome, baseline, interaction, controlled_at, level, n_draws)
     if missing := too_few(Estimand("mediation", ""), runs.n_seeds):
         return tuple(_none(asked, arm, missing.reason) for arm in chosen)
     try:
-        models = _fit(runs, interaction)
+        models = fit_models(runs, interaction)
     except DataError as error:
         return tuple(_none(asked, arm, str(error)) for arm in chosen)
     return tuple(_effects(asked, models, k, stream) for k in range(1, len(chosen) + 1))
@@ -321,39 +243,7 @@ def _none(asked: _Asked, arm: str, reason: str) -> Mediation:
     return Mediation(arm=arm, baseline=asked.baseline, interaction=asked.interaction, **empty)
 
 
-def _runs(frame: pd.DataFrame, mediator: str, outcome: str, arms: tuple[str, ...]) -> _Runs:
-    validate_arms(frame, arms)
-    chosen = frame.loc[frame["arm"].isin(arms)]
-    runs = complete_runs(chosen, [mediator, outcome])
-    # A seed with one run has nothing to compare within it.
-    runs = runs.loc[runs.groupby("seed")["arm"].transform("size") > 1]
-    seeds, names = pd.factorize(runs["seed"], sort=True)
-    return _Runs(
-        m=runs[mediator].to_numpy(float),
-        y=runs[outcome].to_numpy(float),
-        seeds=seeds,
-        codes=pd.Index(arms).get_indexer(pd.Index(runs["arm"].astype(str))),
-        arms=arms,
-        n_dropped=int(chosen["seed"].nunique() - len(names)),
-    )
-
-
-def _fit(runs: _Runs, interaction: bool) -> _Models:
-    dummies = runs.dummies
-    spread = [np.ptp(runs.m[runs.codes == k]) for k in range(len(runs.arms))]
-    moving = [k for k in range(1, len(runs.arms)) if spread[k] > 1e-12 * max(spread)]
-    interacting = tuple(moving) if interaction else ()
-    products = [dummies[:, k - 1] * runs.m for k in interacting]
-    return _Models(
-        runs=runs,
-        mediator=fit_within(runs.m, dummies, runs.seeds),
-        total=fit_within(runs.y, dummies, runs.seeds),
-        outcome=fit_within(runs.y, np.column_stack([dummies, runs.m, *products]), runs.seeds),
-        interacting=interacting,
-    )
-
-
-def _effects(asked: _Asked, models: _Models, arm: int, rng: np.random.Generator) -> Mediation:
+def _effects(asked: _Asked, models: RunModels, arm: int, rng: np.random.Generator) -> Mediation:
     name = models.runs.arms[arm]
     alpha = models.arm_effect(models.mediator, arm)
     total = models.arm_effect(models.total, arm)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from sublim_causal.analysis.bootstrap import Replicated
 from sublim_causal.analysis.inference import GroupProducts, group_products
-from sublim_causal.analysis.reml import Evaluation, Problem, evaluate
+from sublim_causal.analysis.problem import Problem
+from sublim_causal.analysis.reml import Evaluation, evaluate
 from sublim_causal.analysis.search import hessian, minimise, positive_inverse
 
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from sublim_causal.analysis.panel import t_estimate, validate_level
 from sublim_causal.analysis.slopes import LEVELS, slope_model
 
 if TYPE_CHECKING:
-    from sublim_causal.analysis.mixed import MixedFit
+    from sublim_causal.analysis.mixed_fit import MixedFit
 
 NULL = "the slopes within runs, between arms and between seeds are equal"
 _ASSUMPTIONS = ("linearity", "seeds are independent", "alignment is measured without error")

@@ -15,196 +15,14 @@ that a variance of 0 is an interior point. See Bates et al. (2015), doi:10.18637
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sublim_causal.analysis.design import Design
+from sublim_causal.analysis.problem import Problem
+from sublim_causal.analysis.residuals import Residuals, residual_products
 
 Floats = NDArray[np.float64]
-Residual = Literal["iid", "ar1", "car1"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A design with a residual structure: what the criterion is a function of theta for.
-
-    theta = (free entries of L by block, tau, serial correlation, log sd ratios).
-
-    Attributes
-    ----------
-    design : Design
-        Cross products.
-    reml : bool
-        REML or ML.
-    residual : str
-        ``iid``, ``ar1`` or ``car1``.
-    """
-
-    design: Design
-    reml: bool
-    residual: Residual
-
-    @cached_property
-    def entries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows and columns of the free entries of L."""
-        rows, columns = [], []
-        for block in self.design.blocks:
-            r, c = np.tril_indices(len(block.terms))
-            rows.append(r + block.columns.start)
-            columns.append(c + block.columns.start)
-        empty = [np.zeros(0, dtype=np.int64)]
-        return np.concatenate(rows or empty), np.concatenate(columns or empty)
-
-    @property
-    def n_cholesky(self) -> int:
-        """Number of free entries of L."""
-        return len(self.entries[0])
-
-    @property
-    def serial_at(self) -> int:
-        """Place of the serial-correlation parameter."""
-        return self.n_cholesky + self.design.has_cells
-
-    @property
-    def serial(self) -> bool:
-        """Whether residuals are serially correlated."""
-        return self.residual != "iid"
-
-    @property
-    def ratios_at(self) -> int:
-        """Place of the first log ratio of residual standard deviations."""
-        return self.serial_at + self.serial
-
-    @property
-    def n_theta(self) -> int:
-        """Number of parameters."""
-        return self.ratios_at + len(self.design.variances) - 1
-
-    def correlation(self, eta: Floats) -> Floats:
-        """Serial correlation at gap 1: in (-1, 1) for ``ar1``, in (0, 1) for ``car1``."""
-        return np.tanh(eta) if self.residual == "ar1" else 1 / (1 + np.exp(-eta))
-
-    def factor(self, theta: Floats) -> Floats:
-        """L of each parameter vector, shape (R, Q, Q)."""
-        lower = np.zeros((len(theta), self.design.q, self.design.q))
-        lower[:, self.entries[0], self.entries[1]] = theta[:, : self.n_cholesky]
-        return lower
-
-    def start(self) -> Floats:
-        """Moment estimates: spread of per-group coefficients, then of the cells' mean residuals.
-
-        Only their order of magnitude matters, but that ranges over decades.
-        """
-        design = self.design
-        cells = design.parts[0] + design.parts[1::3].sum(axis=0)
-        total = cells.sum(axis=1)
-        ridge = 1e-6 * np.trace(total, axis1=1, axis2=2)[:, None, None] * np.eye(design.q)
-        zz, zy = total[:, design.z, design.z], total[:, design.z, -1]
-        u = np.linalg.solve(zz + ridge, zy[..., None])[..., 0]
-        noise = max((total[:, -1, -1] - (u * zy).sum(axis=1)).sum() / design.n_obs, 1e-12)
-        theta = np.zeros(self.n_theta)
-        resolution = len(design.groups) / design.n_obs
-        if design.has_cells:
-            sums = cells[:, :, 0, -1] - (cells[:, :, 0, design.z] * u[:, None]).sum(axis=-1)
-            here = design.rows > 0
-            between = np.mean((sums[here] / design.rows[here]) ** 2)
-            noise = max(noise - between, 1e-4 * noise)
-            theta[self.n_cholesky] = np.sqrt(between / noise + resolution)
-        lower = np.zeros((design.q, design.q))
-        for block in design.blocks:
-            # Each block by itself: together, blocks that resemble each other explode.
-            own = (slice(None), block.columns, block.columns)
-            b = np.linalg.solve((zz + ridge)[own], zy[:, block.columns, None])[..., 0]
-            psi = b.T @ b / len(b) / noise + resolution * np.eye(b.shape[1])
-            lower[own[1:]] = np.linalg.cholesky(psi)
-        theta[: self.n_cholesky] = lower[self.entries]
-        if self.serial:
-            theta[self.serial_at] = 0.2 if self.residual == "ar1" else -1.0
-        return theta
-
-    def starts(self) -> Floats:
-        """The moment start; with several blocks also one where each alone carries the spread.
-
-        Uncorrelated blocks that resemble each other leave an optimum near either.
-        """
-        first = self.start()
-        starts = [first]
-        if len(self.design.blocks) > 1:
-            small = np.sqrt(len(self.design.groups) / self.design.n_obs)
-            rows, columns = self.entries
-            for block in self.design.blocks:
-                theta = first.copy()
-                others = (rows < block.columns.start) | (rows >= block.columns.stop)
-                theta[: self.n_cholesky][others] = small * (rows == columns)[others]
-                starts.append(theta)
-        return np.stack(starts)
-
-
-@dataclass(frozen=True)
-class Residuals:
-    """Cross products in the residual's metric, and the derivatives they need.
-
-    Attributes
-    ----------
-    products : ndarray of shape (1 or R, S, A, K, K)
-        W'R^-1 W of each cell.
-    logdet : ndarray of shape (1 or R, S)
-        log|R| of each group.
-    slopes : list of (ndarray, ndarray)
-        For each residual parameter, the derivatives of both.
-    """
-
-    products: Floats
-    logdet: Floats
-    slopes: list[tuple[Floats, Floats]]
-
-
-def residual_products(problem: Problem, theta: Floats) -> Residuals:
-    """Cross products of every cell in the metric of its residual covariance."""
-    design = problem.design
-    products, slopes = design.parts[:1], []
-    logdet = np.zeros((1, design.parts.shape[1]))
-    if problem.serial:
-        eta = theta[:, problem.serial_at]
-        rho = problem.correlation(eta)
-        by_eta = 1 - rho**2 if problem.residual == "ar1" else rho * (1 - rho)
-        a, b, c = (design.parts[1 + i :: 3] for i in range(3))
-        counts = a[..., 0, 0].sum(axis=-1)
-        power = _powers(rho, design.gaps)
-        power_slope = design.gaps * _powers(rho, design.gaps - 1) * by_eta[:, None]
-        rest = 1 - power**2
-        weights = np.stack([1 / rest, -power / rest, power**2 / rest])
-        weight_slopes = np.stack([2 * power, -(1 + power**2), 2 * power]) / rest**2 * power_slope
-        products = products + _mix(weights, (a, b, c))
-        logdet = np.log(rest) @ counts
-        slopes.append((_mix(weight_slopes, (a, b, c)), (-2 * power * power_slope / rest) @ counts))
-    if len(design.variances) > 1:
-        log_sd = np.pad(theta[:, problem.ratios_at :], ((0, 0), (1, 0)))
-        inverse = np.exp(-2 * log_sd)[:, design.stratum][..., None, None]
-        products = products * inverse
-        slopes = [(product * inverse, slope) for product, slope in slopes]
-        for level in range(1, len(design.variances)):
-            here = design.stratum == level
-            rows = 2 * (design.rows * here).sum(axis=1)
-            slopes.append((-2 * products * here[..., None, None], rows[None]))
-            logdet = logdet + rows * log_sd[:, level, None]
-    return Residuals(products, logdet, slopes)
-
-
-def _powers(rho: Floats, exponents: Floats) -> Floats:
-    """rho^gap, also for negative rho, where gaps are whole numbers."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.power(rho[:, None], exponents)
-
-
-def _mix(weights: Floats, parts: tuple[Floats, Floats, Floats]) -> Floats:
-    return sum(
-        (np.tensordot(w, part, axes=(1, 0)) for w, part in zip(weights, parts, strict=True)),
-        start=np.zeros(()),
-    )
 
 
 @dataclass(frozen=True)
@@ -335,7 +153,7 @@ def _evaluate(
     n = weights @ design.rows.sum(axis=1)
     nu = n - design.p if problem.reml else n
 
-    total = _total(design, residuals, reduced, weights, theta, problem)
+    total = _total(problem, theta, weights, residuals, reduced)
     xx, xy, yy = total[:, design.x, design.x], total[:, design.x, -1], total[:, -1, -1]
     xx_inverse: Floats = np.asarray(np.linalg.inv(xx), dtype=float)
     b = (xx_inverse @ xy[..., None])[..., 0]
@@ -365,14 +183,10 @@ def _evaluate(
 
 
 def _total(
-    design: Design,
-    residuals: Residuals,
-    reduced: Reduced,
-    weights: Floats,
-    theta: Floats,
-    problem: Problem,
+    problem: Problem, theta: Floats, weights: Floats, residuals: Residuals, reduced: Reduced
 ) -> Floats:
     """Weighted sum over groups of W'V^-1W, shape (R, K, K)."""
+    design = problem.design
     r, s, a = reduced.shrink.shape
     k = design.parts.shape[-1]
     by_group = residuals.products.sum(axis=2).reshape(-1, s, k * k)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sublim_causal.analysis.reml import Evaluation, Problem, evaluate
+from sublim_causal.analysis.problem import Problem
+from sublim_causal.analysis.reml import Evaluation, evaluate
 
 Floats = NDArray[np.float64]
 

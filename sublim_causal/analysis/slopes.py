@@ -32,7 +32,8 @@ from sublim_causal.analysis.intervals import (
     seed_warnings,
     skewness,
 )
-from sublim_causal.analysis.mixed import MixedFit, fit_mixed
+from sublim_causal.analysis.mixed import fit_mixed
+from sublim_causal.analysis.mixed_fit import MixedFit
 from sublim_causal.analysis.products import finite_columns
 
 Split = Literal["pooled", "by_arm", "levels"]

@@ -11,7 +11,8 @@ from sublim_causal.analysis.crossworld import CrossWorld, cross_world
 from sublim_causal.analysis.dose_methods import Space, strengths
 from sublim_causal.analysis.estimates import Estimand, Result
 from sublim_causal.analysis.intervals import mean_interval
-from sublim_causal.analysis.ledger import LedgerSplit, Term, explained_shares, split_difference
+from sublim_causal.analysis.ledger import Term, explained_shares
+from sublim_causal.analysis.ledger_differences import LedgerSplit, split_difference
 from sublim_causal.analysis.mediation import Mediation, mediate
 from sublim_causal.analysis.panel import paired_panel
 from sublim_causal.analysis.ratios import ratio_of_sums

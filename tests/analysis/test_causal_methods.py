@@ -15,7 +15,8 @@ from sublim_causal.analysis.dose import monotone_trend
 from sublim_causal.analysis.dose_methods import doses
 from sublim_causal.analysis.estimates import Estimate, NotEstimable, Result
 from sublim_causal.analysis.instruments import dose_effect
-from sublim_causal.analysis.ledger import explained_shares, split_difference
+from sublim_causal.analysis.ledger import explained_shares
+from sublim_causal.analysis.ledger_differences import split_difference
 from sublim_causal.analysis.mediation import mediate
 from sublim_causal.analysis.methods import METHODS
 from sublim_causal.analysis.plan import load_plan, parse_plan

@@ -11,14 +11,12 @@ import pytest
 from sublim_causal.analysis.estimates import Estimate, NotEstimable
 from sublim_causal.analysis.ledger import (
     cumulative_ledger,
-    drive_factors,
     explained_shares,
     layer_shares,
     ledger,
-    ledger_curve,
-    split_difference,
     step_entries,
 )
+from sublim_causal.analysis.ledger_differences import drive_factors, split_difference
 from sublim_causal.errors import DataError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -151,11 +149,14 @@ def test_cumulative_ends_at_the_total() -> None:
     np.testing.assert_allclose(last.to_numpy(), ledger(steps)["gain"].to_numpy(), rtol=1e-12)
 
 
-def test_the_curve_has_a_band_around_the_mean() -> None:
-    curve = ledger_curve(steps_table())
-    assert set(curve["entry"]) == {"drive", "drive_mid", "remainder", "remainder_mid", "gain"}
-    assert (curve["low"] < curve["mean"]).all()
-    assert (curve["n_seeds"] == 10).all()
+def test_cumulative_sums_end_at_a_missing_step() -> None:
+    steps = steps_table().sort_values(["seed", "arm", "step"], ignore_index=True)
+    steps.loc[2, "gain"] = np.nan
+    sums = cumulative_ledger(steps)
+    run = sums[(sums["seed"] == steps["seed"][0]) & (sums["arm"] == steps["arm"][0])]
+    assert run["gain"].notna().sum() == 2
+    assert run["drive"].notna().all()
+    assert sums["gain"].isna().sum() == len(run) - 2
 
 
 @pytest.mark.parametrize("mid", [False, True])

@@ -180,6 +180,16 @@ def test_without_variation_of_alignment_nothing_is_split() -> None:
     assert isinstance(split.indirect_0, NotEstimable)
 
 
+@pytest.mark.parametrize("gone", ["all but one", "baseline"])
+def test_without_pairs_nothing_is_split_and_the_reason_is_told(gone: str) -> None:
+    runs = table("runs_nointer").assign(status="complete")
+    lost = runs["arm"] != ARMS[0] if gone == "all but one" else runs["arm"] == "baseline"
+    runs.loc[lost, "status"] = "failed"
+    for split in mediate(runs, **COLUMNS):
+        assert all(isinstance(part, NotEstimable) for part in split.results())
+        assert "complete" in split.total.reason
+
+
 def test_two_seeds_estimate_nothing() -> None:
     data = table("runs_nointer").query("seed < 2")
     assert isinstance(mediate(data, **COLUMNS)[0].total, NotEstimable)

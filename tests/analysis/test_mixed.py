@@ -15,8 +15,10 @@ from sublim_causal.analysis.crossproducts import accumulate
 from sublim_causal.analysis.design import build_design
 from sublim_causal.analysis.formula import parse_formula
 from sublim_causal.analysis.inference import group_products
-from sublim_causal.analysis.mixed import MixedFit, fit_mixed
-from sublim_causal.analysis.reml import Problem, evaluate
+from sublim_causal.analysis.mixed import fit_mixed
+from sublim_causal.analysis.mixed_fit import MixedFit
+from sublim_causal.analysis.problem import Problem
+from sublim_causal.analysis.reml import evaluate
 from sublim_causal.errors import DataError, RequestError
 
 SLOPE = "gain ~ arm + alignment + (1 + alignment | seed) + (1 | seed:arm)"

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from sublim_causal.analysis.bootstrap import extend, multiplicities
-from sublim_causal.analysis.mixed import MixedFit, fit_mixed
+from sublim_causal.analysis.mixed import fit_mixed
+from sublim_causal.analysis.mixed_fit import MixedFit
 from tests.analysis.test_mixed import SLOPE, simulate
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.mixed import MixedFit, fit_mixed
+from sublim_causal.analysis.mixed import fit_mixed
+from sublim_causal.analysis.mixed_fit import MixedFit
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 ARMS = ["baseline", "projection", "liminal", "shuffled"]

@@ -12,7 +12,8 @@ import pandas as pd
 
 from sublim_causal.analysis.declaration import column_unit
 from sublim_causal.analysis.estimates import MIN_SEEDS, Estimate, Result
-from sublim_causal.analysis.mixed import MixedFit, fit_mixed
+from sublim_causal.analysis.mixed import fit_mixed
+from sublim_causal.analysis.mixed_fit import MixedFit
 from sublim_causal.analysis.mundlak import mundlak
 from sublim_causal.analysis.slopes import SlopeModel, slope_model
 from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text
