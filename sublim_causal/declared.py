@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from sublim_causal.errors import RequestError, nearest
+from sublim_causal.store.location import locate
 
 Kind = Literal["studies", "analysis"]
 Model = TypeVar("Model", bound=BaseModel)
@@ -45,14 +46,14 @@ def find_declared(kind: Kind, name: str | Path) -> Path:
     kind : {"studies", "analysis"}
         Which built-in files are searched.
     name : str or Path
-        ``"primary"``, ``"my/plan.toml"``.
+        ``"primary"``, ``"my/plan.toml"``, ``"s3://bucket/run/study.toml"``.
 
     Raises
     ------
     RequestError
         If there is neither such a file nor such a name; the nearest name is proposed.
     """
-    path = Path(name)
+    path = locate(name)
     if path.is_file():
         return path
     known = list_declared(kind)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -32,6 +33,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gcs": {"use_listings_cache": False},
 }
 """Without listings kept in memory, a reader sees what other processes have written meanwhile."""
+CLIENTS = {"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs"}
+"""Packages whose exceptions say that a store is out of reach or refuses."""
 EXTRA = "pip install 'sublim-causal[remote]'"
 
 
@@ -49,7 +52,7 @@ def locate(place: str | Path) -> Path:
     RequestError
         If the scheme is unknown, its package is not installed, or the address holds a password.
     RunError
-        If the store cannot be reached, or has no such bucket; within about 15 seconds.
+        If the store cannot be reached, or has no such bucket; within about half a minute.
     """
     if not isinstance(place, str) or "://" not in place:
         return Path(place) if isinstance(place, str) else place
@@ -76,8 +79,30 @@ def put(path: Path, data: bytes, *, create: bool = False) -> None:
         If it cannot be written for another reason.
     """
     remote = cast(Any, path)
-    try:
+    with _writing(path):
         remote.fs.pipe_file(remote.path, data, mode="create" if create else "overwrite")
+
+
+def remove(path: Path) -> None:
+    """Delete a file or an object, if it is there.
+
+    Raises
+    ------
+    OSError, StorageError
+        If that is not allowed, or the store is out of reach.
+    """
+    if is_remote(path):
+        remote = cast(Any, path)
+        with _writing(path), contextlib.suppress(FileNotFoundError):
+            remote.fs.rm_file(remote.path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileExistsError:
         raise
     except Exception as error:  # every store's client has errors of its own
@@ -86,16 +111,6 @@ def put(path: Path, data: bytes, *, create: bool = False) -> None:
             "remedy: check the store; what is finished is kept, and the same command goes on from "
             "there"
         ) from error
-
-
-def remove(path: Path) -> None:
-    """Delete a file or an object, if it is there."""
-    if is_remote(path):
-        remote = cast(Any, path)
-        with contextlib.suppress(FileNotFoundError):
-            remote.fs.rm_file(remote.path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def read_files(paths: Sequence[Path]) -> Iterator[bytes | Exception]:
@@ -109,8 +124,8 @@ def read_files(paths: Sequence[Path]) -> Iterator[bytes | Exception]:
         return
     for start in range(0, len(paths), BATCH):
         batch = [cast(Any, path) for path in paths[start : start + BATCH]]
-        found = batch[0].fs.cat([path.path for path in batch], on_error="return")
-        yield from (found[path.path] for path in batch)
+        names = [path.path for path in batch]
+        yield from batch[0].fs.cat_ranges(names, None, None, on_error="return")
 
 
 def size_of(path: Path) -> int | None:
@@ -129,6 +144,17 @@ def sizes(folder: Path) -> dict[Path, int]:
         folder / name.removeprefix(remote.path).lstrip("/"): entry["size"]
         for name, entry in found.items()
     }
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the files under `folder` that match `pattern`, such as ``arm=*/*.parquet``.
+
+    In an object store by one listing, where a walk would ask for every folder.
+    """
+    if not is_remote(folder):
+        return list(folder.glob(pattern))
+    start = len(str(folder)) + 1
+    return [path for path in sizes(folder) if fnmatchcase(str(path)[start:], pattern)]
 
 
 def arrow_files(paths: Sequence[Path]) -> tuple[pyarrow.fs.FileSystem, list[str]]:
@@ -162,7 +188,10 @@ def _address(place: str) -> Any:
         path.fs  # noqa: B018 - imports the package of this scheme
     except ImportError as error:
         raise RequestError(
-            "address", place, f"a directory; {error}", f"{EXTRA} brings S3 and Google Cloud Storage"
+            "address",
+            place,
+            "a directory, or an address whose package is installed",
+            f"{EXTRA} brings S3 and Google Cloud Storage ({error})",
         ) from None
     except ValueError as error:
         raise RequestError(
@@ -204,4 +233,11 @@ def _exists(files: Any, name: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    if type(error).__name__ == "FSTimeoutError":
+        return f"no answer within {REACH_SECONDS} s"
     return f"{type(error).__name__}: {error}".strip(": ")
+
+
+def is_client_error(error: Exception) -> bool:
+    """Return whether a file system or the client of an object store raised `error`."""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in CLIENTS

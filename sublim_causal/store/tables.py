@@ -17,6 +17,8 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -29,6 +31,7 @@ from sublim_causal.errors import RunError, storage_error
 from sublim_causal.store.location import (
     arrow_files,
     is_remote,
+    matching,
     put,
     read_files,
     remove,
@@ -168,14 +171,14 @@ def _discard(run: Path, arm: str, block: str) -> None:
 
 def committed(run: Path) -> Iterator[tuple[str, str]]:
     """Yield ``(arm, block)`` of every committed block, sorted; not those compacted into another."""
-    for folder in sorted((run / COMMIT_TABLE).glob("arm=*")):
-        for block in _outermost(path.stem for path in folder.glob("*.parquet")):
-            yield unquote(folder.name.removeprefix("arm=")), block
+    for arm, pairs in groupby(sorted(_blocks(run, COMMIT_TABLE)), key=itemgetter(0)):
+        for block in _outermost(block for _, block in pairs):
+            yield arm, block
 
 
 def _blocks(run: Path, table: str) -> set[tuple[str, str]]:
     """Return all blocks that have a file of `table`."""
-    return {block_of(path) for path in (run / table).glob("arm=*/*.parquet")}
+    return {block_of(path) for path in matching(run / table, "arm=*/*.parquet")}
 
 
 def span(block: str) -> tuple[int, int]:
@@ -284,13 +287,15 @@ def block_of(path: Path) -> tuple[str, str]:
 def remove_uncommitted(run: Path) -> int:
     """Delete files that a killed run left behind without committing; return how many."""
     keep = set(committed(run))
-    orphans = list(run.glob(".*.tmp"))
-    for table in (*TABLES, WEIGHTS):
-        orphans += (run / table).glob("arm=*/.*.tmp")
+    orphans: list[Path] = []
+    if not is_remote(run):  # an object is put whole
+        orphans += run.glob(".*.tmp")
+        for table in (*TABLES, WEIGHTS):
+            orphans += (run / table).glob("arm=*/.*.tmp")
     for table in TABLES:
-        files = (run / table).glob("arm=*/*.parquet")
+        files = matching(run / table, "arm=*/*.parquet")
         orphans += [path for path in files if block_of(path) not in keep]
-    for path in (run / WEIGHTS).glob("arm=*/*.safetensors"):
+    for path in matching(run / WEIGHTS, "arm=*/*.safetensors"):
         arm, block = block_of(path)
         if not ((arm, block) in keep or any(a == arm and _within(block, b) for a, b in keep)):
             orphans.append(path)
@@ -313,7 +318,7 @@ def remove_tables(run: Path, arm: str, block: str) -> None:
 def remove_block(run: Path, arm: str, block: str) -> None:
     """Delete one arm of one block and the weights of its seeds, so that a rerun redoes it."""
     remove_tables(run, arm, block)
-    for path in _file(run, WEIGHTS, arm, block).parent.glob("*.safetensors"):
+    for path in matching(_file(run, WEIGHTS, arm, block).parent, "*.safetensors"):
         if _within(path.stem, block):
             remove(path)
 

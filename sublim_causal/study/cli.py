@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from sublim_causal.errors import RequestError, SublimError
-from sublim_causal.store.location import is_remote, locate
+from sublim_causal.store.location import is_client_error, is_remote, locate
 
 DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all done; some replicates failed or diverged; the request is wrong; Ctrl-C."""
@@ -221,7 +221,8 @@ def finish(
     if after is not None:
         after()
     out.print(f"Tables: {target}")
-    out.print(f"Next:   sublim-causal ui {target}", highlight=False)
+    if not is_remote(target):
+        out.print(f"Next:   sublim-causal ui {target}", highlight=False)
     raise typer.Exit(INCOMPLETE if len(bad) else DONE)
 
 
@@ -457,6 +458,9 @@ def guarded(command: Callable[[], Any]) -> int:
     except BrokenPipeError:
         return DONE
     except Exception as error:
+        if is_client_error(error):
+            print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+            return WRONG
         if not type(error).__module__.startswith("pyarrow"):
             raise
         print(

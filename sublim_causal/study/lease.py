@@ -10,11 +10,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sublim_causal.errors import RunError
+from sublim_causal.errors import RunError, StorageError
 from sublim_causal.store.location import put, remove
 
 RENEW_SECONDS = 10
@@ -71,7 +71,8 @@ def leased(lock: Path) -> Iterator[None]:
         ending.set()
         keeper.join()
         if not lost.is_set():
-            remove(lock)
+            with suppress(StorageError):  # out of reach: it goes stale
+                remove(lock)
     if lost.is_set():
         raise _in_use(lock, _read(lock))
 

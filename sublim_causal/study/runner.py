@@ -17,6 +17,7 @@ from rich.console import Console
 
 from sublim_causal.experiment.data import data_directory, load_images
 from sublim_causal.experiment.interventions import validate_layers
+from sublim_causal.store.location import is_remote
 from sublim_causal.store.tables import write_atomically
 from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.display import Display
@@ -209,7 +210,7 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
         others=study.other_data(),
         download=options.download,
     )
-    existed = options.run.exists()
+    existed = is_remote(options.run) or options.run.exists()
     with removed_if_refused(options.run, existed), locked(options.run):
         manifest = open_run(options.run, describe(study, device, options.precision, engine))
         write_study(options.run, manifest["study"])

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sublim_causal.errors import RequestError, RunError
+from sublim_causal.errors import RequestError, RunError, StorageError
 from sublim_causal.store import tables
 from sublim_causal.store.location import is_remote, locate, put, remove
 from sublim_causal.store.manifest import read_manifest
@@ -187,3 +187,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "upath", None)
     with pytest.raises(RequestError, match=r"sublim-causal\[remote\]"):
         locate("s3://bucket/x")
+
+
+def test_what_cannot_be_written_is_told(bucket: str) -> None:
+    nowhere = locate(bucket) / "run"
+    other = nowhere.with_segments(bucket.replace("bucket-", "no-bucket-"), "run")
+    with pytest.raises(StorageError, match="bucket does not exist"):
+        tables.write_block(other, "0000", "plain", block_of(0))
+    put(nowhere, b"1", create=True)
+    with pytest.raises(FileExistsError):
+        put(nowhere, b"2", create=True)
+    assert nowhere.read_bytes() == b"1"

@@ -6,12 +6,24 @@ import subprocess
 import time
 from pathlib import Path
 
+from sublim_causal.analysis.simulation import Truth, simulate, write_run
 from sublim_causal.store.location import locate
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import committed
 from tests.study.commands import TINY, command, environment, same_tables, sublim
 
 OPTIONS = (*TINY, "--seeds", "2", "--workers", "2", "--arms", "baseline,projection,liminal")
+
+PLAN = """
+name = "one"
+sentence = "Does projection stop the transfer?"
+[[estimand]]
+name = "effect"
+sentence = "Final accuracy under projection minus baseline, by seed."
+method = "paired_contrast"
+outcome = "final_accuracy"
+contrast = "projection - baseline"
+"""
 
 
 def test_killed_in_the_middle_and_resumed_equals_a_local_run(bucket: str, tmp_path: Path) -> None:
@@ -52,3 +64,25 @@ def test_killed_in_the_middle_and_resumed_equals_a_local_run(bucket: str, tmp_pa
     assert ": 18 files, " in compacted.stdout
     assert "-> 9 files, " in compacted.stdout
     same_tables(run, tmp_path / "runs" / "quickstart")
+
+
+def test_every_verb_reads_it(bucket: str, tmp_path: Path) -> None:
+    place, other = f"{bucket}/first", f"{bucket}/second"
+    for where, seeds in ((place, 12), (other, 13)):
+        write_run(locate(where), simulate(Truth(n_seeds=seeds, n_steps=20)))
+    (tmp_path / "plan.toml").write_text(PLAN)
+    power = sublim("power", place, cwd=tmp_path)
+    analysed = sublim("analyse", place, "--plan", "plan.toml", cwd=tmp_path)
+    report = sublim("report", place, other, "--plan", "plan.toml", cwd=tmp_path)
+    for done in (power, analysed, report):
+        assert done.returncode == 0, done.stderr
+    assert f"{place}/report/results.json" in analysed.stdout
+    assert (locate(place) / "report" / "results.json").exists()
+    assert (locate(place) / "report-against-second" / "index.html").exists()
+    refused = sublim("sync", place, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--tracking-uri" in refused.stderr
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mirrored = sublim("sync", place, "--tracking-uri", store, cwd=tmp_path)
+    assert mirrored.returncode == 0, mirrored.stderr
+    assert any((tmp_path / "mlartifacts").rglob("results.json"))
