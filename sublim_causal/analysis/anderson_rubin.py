@@ -10,9 +10,15 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, optimize, stats
 
-from sublim_causal.analysis.estimates import Estimate, NotEstimable, Result, TestResult
+from sublim_causal.analysis.estimates import (
+    Estimate,
+    NotEstimable,
+    Result,
+    TestResult,
+    validate_level,
+)
 from sublim_causal.analysis.intervals import seed_warnings
-from sublim_causal.analysis.panel import Matrix, Panel, Vector, paired_panel, validate_level
+from sublim_causal.analysis.panel import Matrix, Panel, Vector, paired_panel
 from sublim_causal.analysis.ratios import ConfidenceSet
 from sublim_causal.analysis.two_stage import (
     OUTCOME,

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from sublim_causal.analysis.estimates import validate_level
 from sublim_causal.errors import RequestError
 
 Floats = NDArray[np.float64]
@@ -212,8 +213,7 @@ class Distribution:
         """
         if method not in _INTERVALS:
             raise RequestError("interval", method, ", ".join(_INTERVALS))
-        if not 0 < level < 1:
-            raise RequestError("level", level, "a number between 0 and 1")
+        validate_level(level)
         return _INTERVALS[method](self, (1 - level) / 2)
 
     def one_sided(self, null: float = 0.0) -> OneSided:

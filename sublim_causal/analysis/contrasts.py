@@ -20,16 +20,6 @@ from sublim_causal.analysis.estimates import Estimand, Estimate, Result
 from sublim_causal.analysis.intervals import IntervalRule, mean_interval
 from sublim_causal.errors import RequestError, nearest
 
-__all__ = [
-    "PairedDifferences",
-    "arm_contrasts",
-    "holm",
-    "mean_interval",
-    "paired_contrast",
-    "paired_differences",
-    "sign_flip_max_t",
-]
-
 N_FLIPS = 9999
 _EXACT_SEEDS = 13
 _TIE = 1e-10

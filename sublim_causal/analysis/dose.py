@@ -14,9 +14,17 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, optimize, stats
 
-from sublim_causal.analysis.estimates import MIN_SEEDS, Estimand, NotEstimable, Result, TestResult
+from sublim_causal.analysis.estimates import (
+    MIN_SEEDS,
+    Estimand,
+    NotEstimable,
+    Result,
+    TestResult,
+    too_few,
+    validate_level,
+)
 from sublim_causal.analysis.intervals import IntervalRule, mean_interval, seed_warnings
-from sublim_causal.analysis.panel import Matrix, Panel, Vector, paired_panel, validate_level
+from sublim_causal.analysis.panel import Matrix, Panel, Vector, paired_panel
 from sublim_causal.analysis.two_stage import OUTCOME, validate_doses
 from sublim_causal.errors import RequestError
 
@@ -216,8 +224,8 @@ def linear_curve(
     panel, strength = _panel(frame, doses, outcome)
     values = panel.columns[outcome]
     n = len(values)
-    if n < MIN_SEEDS:
-        return _too_few("linear_curve", outcome, n)
+    if refusal := _too_few("linear_curve", outcome, n):
+        return refusal
     design = np.stack([np.ones_like(strength), strength], axis=1)
     coefficients = values @ np.linalg.pinv(design).T
     fitted = design @ coefficients.mean(axis=0)
@@ -277,8 +285,8 @@ def isotonic_curve(
     panel, strength = _panel(frame, doses, outcome)
     values = panel.columns[outcome]
     n, n_doses = values.shape
-    if n < MIN_SEEDS:
-        return _too_few("isotonic_curve", outcome, n)
+    if refusal := _too_few("isotonic_curve", outcome, n):
+        return refusal
     sign = -1.0 if direction == "falling" else 1.0
     rising = sign * values
     mean = rising.mean(axis=0)
@@ -325,9 +333,10 @@ def _validate_direction(direction: str) -> None:
         raise RequestError("direction", direction, "falling, rising")
 
 
-def _too_few(name: str, outcome: str, n_seeds: int) -> NotEstimable:
-    estimand = Estimand(f"{name}_{outcome}", f"Mean of {outcome} at each dose.", outcome)
-    return NotEstimable(estimand, f"{n_seeds} complete seeds; at least {MIN_SEEDS} are needed")
+def _too_few(name: str, outcome: str, n_seeds: int) -> NotEstimable | None:
+    return too_few(
+        Estimand(f"{name}_{outcome}", f"Mean of {outcome} at each dose.", outcome), n_seeds
+    )
 
 
 def _lack_of_fit(values: Matrix, design: Matrix) -> TestResult:

@@ -102,7 +102,7 @@ def _judged(result: Estimate, margin: float, alpha: float, p: float | None) -> E
     kept["equivalent"] = bool(-margin < result.low and result.high < margin)
     if result.se > 0:
         df = result.n_seeds - 1
-        tests = one_sided_tests(result.value, result.se, df, margin)
+        tests = _one_sided_tests(result.value, result.se, df, margin)
         wide = t_bounds(result.value, result.se, df, 1 - alpha)
         kept |= tests | {"wide_low": wide.low, "wide_high": wide.high}
         p = max(tests["p_lower"], tests["p_upper"]) if p is None else p
@@ -110,7 +110,7 @@ def _judged(result: Estimate, margin: float, alpha: float, p: float | None) -> E
     return replace(result, p_value=p, method=method, diagnostics=kept)
 
 
-def one_sided_tests(value: float, se: float, df: float, margin: float) -> dict[str, float]:
+def _one_sided_tests(value: float, se: float, df: float, margin: float) -> dict[str, float]:
     """Statistics and p-values of the tests against -margin (lower) and margin (upper)."""
     lower, upper = (value + margin) / se, (value - margin) / se
     return {

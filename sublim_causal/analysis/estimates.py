@@ -1,4 +1,4 @@
-"""What is estimated, and what came out: the three types every estimator speaks."""
+"""What is estimated, and what came out: the types every estimator speaks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sublim_causal.errors import RequestError
 
 MIN_SEEDS = 3
 """Below this many seeds nothing is estimated."""
@@ -176,3 +178,23 @@ class TestResult:
     df: tuple[float, ...] = ()
     distribution: str = ""
     reason: str = ""
+
+
+def validate_level(level: float) -> float:
+    """Return `level` if it is a confidence level strictly between 0 and 1.
+
+    Raises
+    ------
+    RequestError
+        If it is not.
+    """
+    if not 0 < level < 1:
+        raise RequestError("level", level, "a number strictly between 0 and 1", "use 0.95")
+    return level
+
+
+def too_few(estimand: Estimand, n_seeds: int) -> NotEstimable | None:
+    """Return why fewer than `MIN_SEEDS` seeds estimate nothing; None when there are enough."""
+    if n_seeds >= MIN_SEEDS:
+        return None
+    return NotEstimable(estimand, f"{n_seeds} complete seeds; at least {MIN_SEEDS} are needed")

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.anderson_rubin import anderson_rubin, anderson_rubin_curve
-from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result
-from sublim_causal.analysis.intervals import IntervalRule, mean_interval, t_p_value
-from sublim_causal.analysis.panel import Matrix, paired_panel, t_estimate, too_few, validate_level
+from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result, too_few, validate_level
+from sublim_causal.analysis.intervals import IntervalRule, mean_interval, t_estimate, t_p_value
+from sublim_causal.analysis.panel import Matrix, paired_panel
 from sublim_causal.analysis.ratios import ratio_of_sums
 from sublim_causal.analysis.two_stage import (
     OUTCOME,

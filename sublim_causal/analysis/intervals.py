@@ -7,6 +7,7 @@ slope, a share) gets its interval here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,11 +25,12 @@ from sublim_causal.analysis.bootstrap import (
 )
 from sublim_causal.analysis.estimates import (
     FEW_SEEDS,
-    MIN_SEEDS,
     Estimand,
     Estimate,
     NotEstimable,
     Result,
+    too_few,
+    validate_level,
 )
 from sublim_causal.errors import DataError, RequestError
 
@@ -117,6 +119,91 @@ def t_p_value(value: float, se: float, df: float, null: float = 0.0) -> float:
     return float(2 * stats.t.sf(abs(value - null) / se, df))
 
 
+def t_estimate(
+    estimand: Estimand,
+    value: float,
+    se: float,
+    df: float,
+    *,
+    level: float,
+    method: str,
+    n_seeds: int,
+    n_dropped: int = 0,
+    warnings: tuple[str, ...] = (),
+    diagnostics: Mapping[str, object] | None = None,
+) -> Estimate:
+    """Interval ``value -+ t_df se`` with the two-sided p of ``value = 0``."""
+    low, high = t_bounds(value, se, df, level)
+    return Estimate(
+        estimand=estimand,
+        value=value,
+        se=se,
+        low=low,
+        high=high,
+        level=level,
+        df=df,
+        p_value=t_p_value(value, se, df) if se > 0 else None,
+        method=method,
+        n_seeds=n_seeds,
+        n_dropped=n_dropped,
+        warnings=(*seed_warnings(n_seeds), *warnings),
+        diagnostics=dict(diagnostics or {}),
+    )
+
+
+def beside_bootstrap(
+    plain: Estimate,
+    drawn: Distribution,
+    per_seed: Floats,
+    rule: IntervalRule,
+    null: float = 0.0,
+) -> Estimate:
+    """Put bootstrap-t in front of `plain` where `rule` asks for it, otherwise beside it.
+
+    Parameters
+    ----------
+    plain : Estimate
+        With an interval of its own.
+    drawn : Distribution
+        Resampling distribution of the same statistic.
+    per_seed : ndarray of shape (R,)
+        The values whose skewness counts.
+    rule : {"auto", "t", "bootstrap-t"}
+        As in `mean_interval`.
+    null : float
+        Value that the p-values test.
+
+    Returns
+    -------
+    Estimate
+        The interval that does not lead stands in ``diagnostics["also"]``.
+
+    Raises
+    ------
+    RequestError
+        If `rule` is unknown.
+    """
+    boot, own = drawn.interval(plain.level), Bounds(plain.low, plain.high)
+    leads = headline_is_bootstrap(rule, per_seed, boot, own)
+    studentised = replace(
+        plain,
+        method="bootstrap-t",
+        low=boot.low,
+        high=boot.high,
+        df=None,
+        p_value=drawn.p_value(null),
+    )
+    head, other = (studentised, plain) if leads else (plain, studentised)
+    also = {name: getattr(other, name) for name in ("method", "low", "high", "p_value")}
+    said = seed_warnings(plain.n_seeds, is_skewed(per_seed), is_stable(boot, own))
+    return replace(
+        head,
+        warnings=(*said, *plain.warnings),
+        diagnostics={"skewness": skewness(per_seed), **plain.diagnostics, "also": also},
+        draws=drawn.values,
+    )
+
+
 def mean_interval(
     values: ArrayLike,
     level: float = 0.95,
@@ -166,8 +253,8 @@ def mean_interval(
         If `interval` or `level` is not allowed.
     """
     x = _validated(values, level, estimand)
-    if len(x) < MIN_SEEDS:
-        return NotEstimable(estimand, f"{len(x)} seeds; at least {MIN_SEEDS} are needed")
+    if refusal := too_few(estimand, len(x)):
+        return refusal
     kept = {"sd": float(x.std(ddof=1)), **(diagnostics or {})}
     # Rounding leaves identical values a spread of order eps.
     if np.ptp(x) <= 4 * np.finfo(float).eps * np.abs(x).max():
@@ -232,8 +319,8 @@ def ratio_interval(
     """
     u = _validated(ratio.numerators, level, estimand)
     v = _validated(ratio.denominators, level, estimand)
-    if len(u) < MIN_SEEDS:
-        return NotEstimable(estimand, f"{len(u)} seeds; at least {MIN_SEEDS} are needed")
+    if refusal := too_few(estimand, len(u)):
+        return refusal
     if v.sum() <= 0:
         return NotEstimable(estimand, "the denominator is not positive")
     drawn = cluster_bootstrap(ratio, n_boot=n_boot, rng=rng)
@@ -261,8 +348,7 @@ def ratio_interval(
 
 def _validated(values: ArrayLike, level: float, estimand: Estimand) -> Floats:
     x = np.asarray(values, dtype=float).ravel()
-    if not 0 < level < 1:
-        raise RequestError("level", level, "a number between 0 and 1")
+    validate_level(level)
     if not np.isfinite(x).all():
         raise DataError(f"{estimand.name}: {np.sum(~np.isfinite(x))} of {len(x)} values not finite")
     return x
@@ -279,30 +365,24 @@ def _judged(
     n_dropped: int,
     diagnostics: Mapping[str, Any],
 ) -> Estimate:
-    """Make the headline that rule and skewness ask for; the other interval stands beside it."""
-    n, boot = len(per_seed), drawn.interval(level)
-    t = t_bounds(drawn.value, drawn.se, n - 1, level)
-    leads = headline_is_bootstrap(interval, per_seed, boot, t)
-    p_t, p_boot = t_p_value(drawn.value, drawn.se, n - 1, null), drawn.p_value(null)
-    low, high = boot if leads else t
-    name, other, p = ("t", t, p_t) if leads else ("bootstrap-t", boot, p_boot)
-    also = {"method": name, "low": other.low, "high": other.high, "p_value": p}
-    return Estimate(
+    """Return the t interval, or bootstrap-t where rule and skewness ask for it."""
+    df = len(per_seed) - 1
+    low, high = t_bounds(drawn.value, drawn.se, df, level)
+    plain = Estimate(
         estimand=estimand,
         value=drawn.value,
         se=drawn.se,
         low=low,
         high=high,
         level=level,
-        df=None if leads else float(n - 1),
-        p_value=p_boot if leads else p_t,
-        method="bootstrap-t" if leads else "t",
-        n_seeds=n,
+        df=float(df),
+        p_value=t_p_value(drawn.value, drawn.se, df, null),
+        method="t",
+        n_seeds=len(per_seed),
         n_dropped=n_dropped,
-        warnings=seed_warnings(n, is_skewed(per_seed), is_stable(boot, t)),
-        diagnostics={"skewness": skewness(per_seed), **diagnostics, "also": also},
-        draws=drawn.values,
+        diagnostics=diagnostics,
     )
+    return beside_bootstrap(plain, drawn, per_seed, interval, null)
 
 
 def _without_spread(

@@ -30,13 +30,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
-from sublim_causal.analysis.intervals import seed_warnings
-from sublim_causal.analysis.panel import (
-    t_estimate,
+from sublim_causal.analysis.estimates import (
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
     too_few,
     validate_level,
 )
+from sublim_causal.analysis.intervals import seed_warnings, t_estimate
 from sublim_causal.analysis.ratios import ratio_estimate
 from sublim_causal.analysis.run_models import RunModels, fit_models, read_runs
 from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT

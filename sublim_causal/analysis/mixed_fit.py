@@ -18,7 +18,7 @@ from sublim_causal.analysis.bootstrap import (
     cluster_bootstrap,
 )
 from sublim_causal.analysis.components import random_effects
-from sublim_causal.analysis.estimates import TestResult
+from sublim_causal.analysis.estimates import TestResult, validate_level
 from sublim_causal.analysis.expressions import contrast_matrix
 from sublim_causal.analysis.inference import Inference, group_products
 from sublim_causal.analysis.mixed_bootstrap import FixedTheta, FullRefit
@@ -113,8 +113,7 @@ class MixedFit:
         RequestError
             If `level` is not between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise RequestError("level", level, "a number between 0 and 1")
+        validate_level(level)
         half = stats.t.isf((1 - level) / 2, self.df) * self.se
         return pd.DataFrame({"low": self.params - half, "high": self.params + half})
 
@@ -172,8 +171,7 @@ class MixedFit:
         RequestError
             If an expression is not linear in coefficients of the fit.
         """
-        if not 0 < level < 1:
-            raise RequestError("level", level, "a number between 0 and 1")
+        validate_level(level)
         names, rows = contrast_matrix(contrasts, self.params.index)
         value = rows @ self.params.to_numpy()
         se = standard_errors(self._inference.vcov, self._scaled(rows))

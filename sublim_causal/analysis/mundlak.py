@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sublim_causal.analysis.estimates import MIN_SEEDS, Estimand, NotEstimable, Result, TestResult
-from sublim_causal.analysis.panel import t_estimate, validate_level
+from sublim_causal.analysis.estimates import (
+    MIN_SEEDS,
+    Estimand,
+    NotEstimable,
+    Result,
+    TestResult,
+    validate_level,
+)
+from sublim_causal.analysis.intervals import t_estimate
 from sublim_causal.analysis.slopes import LEVELS, slope_model
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Run-level tables as seed x arm matrices, and the t interval of a fitted coefficient."""
+"""Run-level tables as seed x arm matrices of complete seeds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sublim_causal.analysis.estimates import MIN_SEEDS, Estimand, Estimate, NotEstimable
-from sublim_causal.analysis.intervals import seed_warnings, t_bounds, t_p_value
-from sublim_causal.errors import DataError, RequestError, nearest
+from sublim_causal.errors import DataError, nearest
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -49,19 +47,6 @@ class Panel:
     def changes(self, name: str) -> Matrix:
         """Return the paired changes of `name` from the first arm, shape (R, A - 1)."""
         return self.columns[name][:, 1:] - self.columns[name][:, :1]
-
-
-def validate_level(level: float) -> float:
-    """Return `level` if it is a confidence level strictly between 0 and 1.
-
-    Raises
-    ------
-    RequestError
-        If it is not.
-    """
-    if not 0 < level < 1:
-        raise RequestError("level", level, "a number strictly between 0 and 1", "use 0.95")
-    return level
 
 
 def validate_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -157,43 +142,4 @@ def paired_panel(frame: pd.DataFrame, columns: Sequence[str], arms: Sequence[str
         arms=tuple(arms),
         columns={name: cube[i][whole] for i, name in enumerate(columns)},
         n_dropped=int(frame["seed"].nunique() - whole.sum()),
-    )
-
-
-def too_few(estimand: Estimand, n_seeds: int) -> NotEstimable | None:
-    """Return why fewer than `MIN_SEEDS` seeds estimate nothing; None when there are enough."""
-    if n_seeds >= MIN_SEEDS:
-        return None
-    return NotEstimable(estimand, f"{n_seeds} complete seeds; at least {MIN_SEEDS} are needed")
-
-
-def t_estimate(
-    estimand: Estimand,
-    value: float,
-    se: float,
-    df: float,
-    *,
-    level: float,
-    method: str,
-    n_seeds: int,
-    n_dropped: int = 0,
-    warnings: tuple[str, ...] = (),
-    diagnostics: Mapping[str, object] | None = None,
-) -> Estimate:
-    """Interval ``value -+ t_df se`` with the two-sided p of ``value = 0``."""
-    low, high = t_bounds(value, se, df, level)
-    return Estimate(
-        estimand=estimand,
-        value=value,
-        se=se,
-        low=low,
-        high=high,
-        level=level,
-        df=df,
-        p_value=t_p_value(value, se, df) if se > 0 else None,
-        method=method,
-        n_seeds=n_seeds,
-        n_dropped=n_dropped,
-        warnings=(*seed_warnings(n_seeds), *warnings),
-        diagnostics=dict(diagnostics or {}),
     )

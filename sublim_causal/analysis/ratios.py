@@ -10,9 +10,16 @@ import numpy as np
 from scipy import stats
 
 from sublim_causal.analysis.bootstrap import N_BOOT, Ratio, cluster_bootstrap
-from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.estimates import (
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+    too_few,
+    validate_level,
+)
 from sublim_causal.analysis.intervals import is_skewed, seed_warnings, skewness, t_p_value
-from sublim_causal.analysis.panel import Matrix, Vector, too_few, validate_level
+from sublim_causal.analysis.panel import Matrix, Vector
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from sublim_causal.analysis.declaration import (
     column_unit,
     with_unit,
 )
-from sublim_causal.analysis.estimates import Estimand, Estimate, Result
-from sublim_causal.analysis.intervals import is_skewed, mean_interval
+from sublim_causal.analysis.estimates import Estimand, Estimate, Result, too_few, validate_level
+from sublim_causal.analysis.intervals import is_skewed, mean_interval, t_estimate
 from sublim_causal.analysis.method import Method, absent, parts
-from sublim_causal.analysis.panel import paired_panel, t_estimate, too_few, validate_level
+from sublim_causal.analysis.panel import paired_panel
 from sublim_causal.analysis.record import Record
 
 

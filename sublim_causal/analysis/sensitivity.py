@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sublim_causal.analysis.estimates import MIN_SEEDS
-from sublim_causal.analysis.panel import Matrix, Vector, paired_panel, validate_level
+from sublim_causal.analysis.estimates import MIN_SEEDS, validate_level
+from sublim_causal.analysis.panel import Matrix, Vector, paired_panel
 from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT
 from sublim_causal.errors import DataError, RequestError
 

@@ -16,22 +16,15 @@ where the seeds' contributions to a slope are skewed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.bootstrap import N_BOOT, Bounds, Distribution, Floats
-from sublim_causal.analysis.estimates import MIN_SEEDS, Estimand, Estimate, NotEstimable, Result
-from sublim_causal.analysis.intervals import (
-    IntervalRule,
-    headline_is_bootstrap,
-    is_skewed,
-    is_stable,
-    seed_warnings,
-    skewness,
-)
+from sublim_causal.analysis.bootstrap import N_BOOT, Distribution, Floats
+from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result, too_few
+from sublim_causal.analysis.intervals import IntervalRule, beside_bootstrap
 from sublim_causal.analysis.mixed import fit_mixed
 from sublim_causal.analysis.mixed_fit import MixedFit
 from sublim_causal.analysis.products import finite_columns
@@ -157,9 +150,9 @@ def slope_estimates(
         If the model cannot be told from the data.
     """
     n_seeds = model.data["seed"].nunique()
-    if n_seeds < MIN_SEEDS:
-        reason = f"{n_seeds} seeds; at least {MIN_SEEDS} are needed"
-        return {name: NotEstimable(estimand, reason) for name, estimand in estimands.items()}
+    refusals = {name: too_few(estimand, n_seeds) for name, estimand in estimands.items()}
+    if any(refusals.values()):
+        return {name: refusal for name, refusal in refusals.items() if refusal}
     fit = fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
     found: dict[str, Result] = {}
     for name, estimand in estimands.items():
@@ -211,38 +204,29 @@ def contrast_estimate(
     """
     row = fit.contrast(contrast, level).iloc[0]
     drawn = fit.bootstrap(contrast, n_boot=n_boot, rng=rng)
-    per_seed = pseudo_values(drawn)
-    boot = drawn.interval(level)
-    plain = Bounds(float(row["low"]), float(row["high"]))
-    leads = headline_is_bootstrap(interval, per_seed, boot, plain)
-    robust = ("CR2", plain.low, plain.high, float(row["p_value"]))
-    studentised = ("bootstrap-t", boot.low, boot.high, drawn.p_value())
-    head, other = (studentised, robust) if leads else (robust, studentised)
-    few = seed_warnings(fit.n_groups, is_skewed(per_seed), is_stable(boot, plain))
-    return Estimate(
+    plain = Estimate(
         estimand=estimand,
         value=float(row["estimate"]),
         se=float(row["se"]),
-        low=head[1],
-        high=head[2],
+        low=float(row["low"]),
+        high=float(row["high"]),
         level=level,
-        df=None if leads else float(row["df"]),
-        p_value=head[3],
-        method=f"mixed model, {head[0]}",
+        df=float(row["df"]),
+        p_value=float(row["p_value"]),
+        method="CR2",
         n_seeds=fit.n_groups,
         n_dropped=n_dropped,
-        warnings=few if fit.converged else (*few, "the search did not converge"),
+        warnings=() if fit.converged else ("the search did not converge",),
         diagnostics={
-            "skewness": skewness(per_seed),
             "singular": fit.singular,
             "failed_replicates": drawn.n_failed,
             "aliased": list(fit.aliased),
             "n_obs": fit.n_obs,
             "formula": fit.formula,
-            "also": dict(zip(("method", "low", "high", "p_value"), other, strict=True)),
         },
-        draws=drawn.values,
     )
+    found = beside_bootstrap(plain, drawn, pseudo_values(drawn), interval)
+    return replace(found, method=f"mixed model, {found.method}")
 
 
 def pseudo_values(drawn: Distribution) -> Floats:

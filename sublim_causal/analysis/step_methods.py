@@ -11,13 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.declaration import Declared, OfArm, Settings, StepColumn, with_unit
-from sublim_causal.analysis.estimates import (
-    MIN_SEEDS,
-    Estimand,
-    Estimate,
-    NotEstimable,
-    Result,
-)
+from sublim_causal.analysis.estimates import Estimand, Estimate, Result, too_few
 from sublim_causal.analysis.intervals import mean_interval
 from sublim_causal.analysis.measurement import HALVES, corrected_slopes, reliability
 from sublim_causal.analysis.method import Method, absent
@@ -255,8 +249,8 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
     complete = record.replicates[record.replicates["status"] == "complete"]
     data = record.steps if declared.table == "steps" else complete
     estimand = declared.estimand(declared.formula, declared.contrast)
-    if data["seed"].nunique() < MIN_SEEDS:
-        return [NotEstimable(estimand, f"fewer than {MIN_SEEDS} seeds have complete runs")]
+    if refusal := too_few(estimand, data["seed"].nunique()):
+        return [refusal]
     fit = fit_mixed(
         data,
         declared.formula,

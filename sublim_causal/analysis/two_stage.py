@@ -11,17 +11,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result, TestResult
-from sublim_causal.analysis.panel import (
-    Matrix,
-    Panel,
-    Vector,
-    complete_runs,
-    t_estimate,
+from sublim_causal.analysis.estimates import (
+    Estimand,
+    NotEstimable,
+    Result,
+    TestResult,
     too_few,
-    validate_arms,
     validate_level,
 )
+from sublim_causal.analysis.intervals import t_estimate
+from sublim_causal.analysis.panel import Matrix, Panel, Vector, complete_runs, validate_arms
 from sublim_causal.analysis.within import demean
 from sublim_causal.errors import RequestError
 

@@ -140,7 +140,7 @@ def test_seeds_that_cannot_be_paired_are_dropped_and_counted():
 def test_two_seeds_are_not_estimable():
     result = paired_contrast(two_arms(np.array([1.0, 2.0])), "y", "a", "b")
     assert isinstance(result, NotEstimable)
-    assert "2 seeds" in result.reason
+    assert "2 complete seeds" in result.reason
 
 
 def test_unknown_arm_names_the_nearest():

@@ -121,7 +121,7 @@ def test_two_seeds_are_not_estimable(steps):
     model = slope_model(steps[steps["seed"] < 2], "gain", "cos_gradient")
     found = slope_estimates(model, named(model))[""]
     assert isinstance(found, NotEstimable)
-    assert "2 seeds" in found.reason
+    assert "2 complete seeds" in found.reason
 
 
 def test_few_seeds_are_warned_of(steps):
