@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,6 +48,10 @@ class RunError(SublimError):
 
 class StorageError(SublimError):
     """A file cannot be written: the disk is full, or the file system refuses."""
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a full disk, a full quota, and a file beyond the size allowed."""
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sublim_causal.errors import RequestError, SublimError
+from sublim_causal.errors import NO_ROOM, RequestError, SublimError, storage_error
 from sublim_causal.store.location import is_client_error, is_remote, locate
 
 DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -460,6 +460,9 @@ def guarded(command: Callable[[], Any]) -> int:
     except Exception as error:
         if is_client_error(error):
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+            return WRONG
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            print(f"error: {storage_error(Path(error.filename or '.'), error)}", file=sys.stderr)
             return WRONG
         if not type(error).__module__.startswith("pyarrow"):
             raise

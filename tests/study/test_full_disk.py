@@ -1,0 +1,105 @@
+"""A full disk: told once, nothing that is finished is lost, and a rerun completes."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sublim_causal.store.tables import committed, damaged, read_table
+from sublim_causal.study import cli
+from tests.study.commands import TINY, command, environment, same_tables, sublim
+
+OPTIONS = (*TINY, "--seeds", "4", "--tracking-uri", "none")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study where there is room."""
+    cwd = tmp_path_factory.mktemp("undisturbed")
+    assert sublim("run", *OPTIONS, cwd=cwd).returncode == 0
+    return cwd / "runs" / "quickstart"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 512 KB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a small file system is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def run_limited(cwd: Path, largest: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the study in a process that may write files of at most `largest` bytes."""
+
+    def limit() -> None:
+        if largest is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
+    return subprocess.run(
+        command("run", *OPTIONS),
+        cwd=cwd,
+        env=environment(),
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+    )
+
+
+def assert_told_once(stopped: subprocess.CompletedProcess[str], run: Path, why: str) -> None:
+    assert stopped.returncode == 2, stopped.stderr
+    assert f"error: {run}/" in stopped.stderr
+    assert f"cannot be written: {why} (" in stopped.stderr
+    assert "MB free in" in stopped.stderr
+    assert "remedy: make room" in stopped.stderr
+    assert stopped.stderr.count("error: ") == 1
+    assert "Traceback" not in stopped.stderr
+    assert damaged(run) == {}
+    assert (read_table(run, "replicates")["status"] == "complete").all()
+
+
+def test_a_full_disk(small_disk: Path, undisturbed: Path) -> None:
+    run = small_disk / "runs" / "quickstart"
+    stopped = run_limited(small_disk)
+    assert_told_once(stopped, run, "No space left on device")
+    done = set(committed(run))
+    assert 0 < len(done) < 16
+    grow = ["mount", "-o", "remount,size=16m", str(small_disk)]
+    subprocess.run(grow, check=True)
+    again = run_limited(small_disk)
+    assert again.returncode == 0, again.stderr
+    assert f"{len(done)} of 16 replicates are there already" in again.stderr
+    same_tables(run, undisturbed)
+
+
+def test_a_file_beyond_the_size_allowed(tmp_path: Path, undisturbed: Path) -> None:
+    first = sublim("run", *OPTIONS, "--seeds", "1", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    run = tmp_path / "runs" / "quickstart"
+    stopped = run_limited(tmp_path, min(p.stat().st_size for p in run.glob("steps/*/*")) - 1)
+    assert_told_once(stopped, run, "File too large")
+    assert len(set(committed(run))) == 4
+    again = sublim("run", *OPTIONS, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "4 of 16 replicates are there already" in again.stderr
+    same_tables(run, undisturbed)
+
+
+def test_any_other_file_that_has_no_room_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def fill() -> None:
+        raise OSError(28, "No space left on device", "report/figure.svg")
+
+    assert cli.guarded(fill) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: report/figure.svg: cannot be written: No space left on device (")
