@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sublim_causal.errors import RunError
@@ -108,5 +109,10 @@ def complete_steps(replicates: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFram
     The steps of a diverged run are in the record, but end in infinities.
     """
     complete = replicates.loc[replicates["status"] == "complete", ["seed", "arm"]]
-    kept = steps.merge(complete, on=["seed", "arm"], how="inner")
-    return kept.sort_values(["seed", "arm", "step"], ignore_index=True)
+    arms = pd.Index(sorted(complete["arm"].unique()))
+    arm, known = arms.get_indexer(steps["arm"]), arms.get_indexer(complete["arm"])
+    run = steps["seed"].to_numpy(dtype=np.int64) * len(arms) + arm
+    runs = complete["seed"].to_numpy(dtype=np.int64) * len(arms) + known
+    order = np.lexsort((steps["step"], run))
+    kept = order[((arm >= 0) & np.isin(run, runs))[order]]
+    return steps.take(kept).reset_index(drop=True)  # one copy: steps may be most of the memory
