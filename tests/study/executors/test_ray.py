@@ -16,6 +16,7 @@ import pytest
 
 from sublim_causal.errors import RunError
 from sublim_causal.experiment.data import ImageData
+from sublim_causal.store.location import locate
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.executors.ray import QUIET, Origin, validate_node, versions
 from sublim_causal.study.spec import Study
@@ -156,6 +157,21 @@ def test_ctrl_c_in_a_terminal_keeps_finished_blocks_on_a_cluster_of_our_own(
     assert done.returncode == 0, done.stderr
     assert "replicates are there already" in done.stderr
     same_tables(tmp_path / "runs" / "quickstart", local)
+
+
+@pytest.mark.slow
+def test_workers_write_into_an_object_store(bucket: str, local: Path, tmp_path: Path) -> None:
+    place = f"{bucket}/run"
+    done = subprocess.run(
+        command("run", *OPTIONS, "--seeds", "6", "--executor", "ray", "--out", place),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    same_tables(locate(place), local)
 
 
 def job_at(run: Path) -> Job:
