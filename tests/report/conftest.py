@@ -45,23 +45,29 @@ def material_of(run: Path) -> Material:
     return read_material(run, plan, analyse(run, plan))
 
 
-def section_of(run: Path, anchor: str) -> str:
-    """Return the page with one section of `run`, without files and drawings."""
+def section_of(material: Material, anchor: str) -> str:
+    """Return the page with one section, without files and drawings."""
     with settings():
-        section = BODY[anchor](material_of(run))
+        section = BODY[anchor](material)
     drawings = {block.name: "" for block in section.blocks if isinstance(block, Picture)}
     return render([section], drawings, title="demo")
 
 
-def answer_of(run: Path) -> str:
+def answer_of(material: Material) -> str:
     """Return the sentences of the answer."""
-    return " ".join(one.text for one in answer(material_of(run)))
+    return " ".join(one.text for one in answer(material))
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run of eight seeds and three arms."""
     return make_run(tmp_path_factory.mktemp("runs") / "demo")
+
+
+@pytest.fixture(scope="session")
+def demo_material(demo: Path) -> Material:
+    """Return what the sections of `demo` read."""
+    return material_of(demo)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from sublim_causal.analysis.estimation import analyse
+from sublim_causal.analysis.plan import Plan, parse_plan
 from sublim_causal.errors import RequestError, RunError
 from sublim_causal.report import compare_reports, write_report
 from tests.report.conftest import change_manifest, make_run
@@ -25,6 +26,19 @@ ANCHORS = (
     "control",
     "methods",
 )
+
+
+@pytest.fixture(scope="module")
+def quick() -> Plan:
+    """Return a plan of one contrast: a comparison of runs draws its figures whatever it is."""
+    contrast = {
+        "name": "final_accuracy",
+        "sentence": "Mean difference in final accuracy against baseline.",
+        "method": "paired_contrast",
+        "outcome": "final_accuracy",
+        "contrast": "each - baseline",
+    }
+    return parse_plan({"name": "quick", "n_boot": 199, "estimand": [contrast]})
 
 
 def section(page: Path, anchor: str) -> str:
@@ -163,11 +177,11 @@ def test_a_run_against_itself_is_refused(demo: Path) -> None:
         compare_reports(demo, demo)
 
 
-def test_runs_of_one_definition_are_paired(tmp_path: Path) -> None:
+def test_runs_of_one_definition_are_paired(tmp_path: Path, quick: Plan) -> None:
     runs = [make_run(tmp_path / name, n_seeds=8) for name in ("fp32", "bf16")]
     for run in runs:
         change_manifest(run, definition={"name": "x", "precision": run.name}, precision=run.name)
-    page = compare_reports(*runs)
+    page = compare_reports(*runs, quick)
     assert "differences are taken seed by seed" in section(page, "study")
     table = pd.read_csv(page.parent / "tables" / "differences.csv").set_index("name")
     assert table.loc["difference_final_accuracy_baseline", "value"] == 0
@@ -175,12 +189,13 @@ def test_runs_of_one_definition_are_paired(tmp_path: Path) -> None:
     assert "not shown" not in section(page, "agreement")
 
 
-def test_other_studies_are_compared_by_welch(demo: Path, tmp_path: Path) -> None:
+def test_other_studies_are_compared_by_welch(demo: Path, tmp_path: Path, quick: Plan) -> None:
     other = make_run(tmp_path / "other", n_seeds=5, accuracy=0.6)
-    page = compare_reports(demo, other, out=tmp_path / "page")
+    page = compare_reports(demo, other, quick, out=tmp_path / "page")
     assert "seeds are independent" in section(page, "study")
     table = pd.read_csv(page.parent / "tables" / "differences.csv").set_index("name")
     row = table.loc["difference_final_accuracy_baseline"]
     assert row["method"] == "Welch's t"
+    assert "only 5 seeds" in row["note"]
     assert np.sign(row["value"]) == -1
     assert 'id="agreement"' not in page.read_text()

@@ -47,15 +47,6 @@ def test_analyse_prints_the_table_and_writes_the_results(copy: Path, plan: str) 
     assert json.loads((copy / "report" / "results.json").read_text())["plan"] == "small"
 
 
-def test_report_writes_a_page_by_the_plan(copy: Path, plan: str) -> None:
-    shown = CliRunner().invoke(app, ["report", str(copy), "--plan", plan])
-    assert shown.exit_code == 0, shown.output
-    assert f"Report: {copy / 'report' / 'index.html'}" in shown.output
-    text = (copy / "report" / "index.html").read_text()
-    assert "The plan declares no per-step slope" in text
-    assert "The plan declares no summary of alignment by seed" in text
-
-
 def test_report_of_two_runs_compares_them(copy: Path, plan: str, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other", n_seeds=4)
     shown = CliRunner().invoke(app, ["report", str(copy), str(other), "--plan", plan])
@@ -63,7 +54,9 @@ def test_report_of_two_runs_compares_them(copy: Path, plan: str, tmp_path: Path)
     assert (copy / "report-against-other" / "index.html").exists()
 
 
-def test_the_mirror_gets_the_report(copy: Path, plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_writes_a_page_by_the_plan_and_the_mirror_gets_it(
+    copy: Path, plan: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow import MlflowClient
 
     for name, value in ENVIRONMENT.items():
@@ -72,6 +65,10 @@ def test_the_mirror_gets_the_report(copy: Path, plan: str, monkeypatch: pytest.M
     mirrored = sync(copy, uri, replicates=False)
     shown = CliRunner().invoke(app, ["report", str(copy), "--plan", plan])
     assert shown.exit_code == 0, shown.output
+    assert f"Report: {copy / 'report' / 'index.html'}" in shown.output
+    text = (copy / "report" / "index.html").read_text()
+    assert "The plan declares no per-step slope" in text
+    assert "The plan declares no summary of alignment by seed" in text
     client = MlflowClient(uri)
     found = {one.path for one in client.list_artifacts(mirrored.study_run_id, "report")}
     assert {"report/index.html", "report/results.json", "report/figures"} <= found

@@ -11,7 +11,7 @@ from sublim_causal.analysis.methods import METHODS
 from sublim_causal.analysis.plan import parse_plan
 from sublim_causal.analysis.simulation import ArmTruth
 from sublim_causal.report.formulas import FORMULAS, SHARED
-from sublim_causal.report.material import Curve, read_material
+from sublim_causal.report.material import Curve, Material, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sentences import answer
 from sublim_causal.report.supplement import doses
@@ -25,8 +25,8 @@ from tests.report.conftest import (
 )
 
 
-def test_answer_follows_the_truth(demo: Path) -> None:
-    text = answer_of(demo)
+def test_answer_follows_the_truth(demo_material: Material) -> None:
+    text = answer_of(demo_material)
     assert "the optimizer's update stays aligned" in text
     assert "shuffled is equivalent to baseline" in text
     assert "does more than remove" in text
@@ -35,37 +35,45 @@ def test_answer_follows_the_truth(demo: Path) -> None:
 
 def test_answer_leaves_open_what_data_leave_open(tmp_path: Path) -> None:
     arms = {"baseline": ArmTruth(), "projection": ArmTruth(), "shuffled": ArmTruth()}
-    text = answer_of(make_run(tmp_path / "run", n_seeds=4, arms=arms, accuracy_sd=0.2))
+    text = answer_of(material_of(make_run(tmp_path / "run", n_seeds=4, arms=arms, accuracy_sd=0.2)))
     assert "projection is not shown to change the transfer" in text
     assert "shuffled is not shown to be equivalent to baseline" in text
     assert "Only 4 seeds are complete" in text
 
 
-@pytest.mark.parametrize("n_seeds", [1, 2])
+@pytest.fixture(scope="module", params=[1, 2])
+def few(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """Return what the sections of a run of one or two seeds read."""
+    run = tmp_path_factory.mktemp("few") / "run"
+    return material_of(make_run(run, n_seeds=request.param))
+
+
 @pytest.mark.parametrize("anchor", BODY)
-def test_few_seeds_give_sections_without_nan(tmp_path: Path, n_seeds: int, anchor: str) -> None:
-    text = section_of(make_run(tmp_path / "run", n_seeds=n_seeds), anchor)
+def test_few_seeds_give_sections_without_nan(few: Material, anchor: str) -> None:
+    text = section_of(few, anchor)
     assert not re.search(r"\bnan\b|\bNaT\b|\binf\b|<tbody>\s*</tbody>", text)
 
 
 def test_one_arm_is_enough(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", arms={"baseline": ArmTruth()})
-    assert "Only one arm has complete runs" in section_of(run, "acquisition")
-    assert "needs that arm, another one" in section_of(run, "mediation")
-    assert "needs that arm" not in answer_of(run)
+    material = material_of(make_run(tmp_path / "run", arms={"baseline": ArmTruth()}))
+    assert "Only one arm has complete runs" in section_of(material, "acquisition")
+    assert "needs that arm, another one" in section_of(material, "mediation")
+    assert "needs that arm" not in answer_of(material)
 
 
 def test_lost_runs_and_steps_are_counted(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", n_seeds=12, diverged_runs=0.2, missing_steps=0.1)
-    assert "the loss became infinite" in section_of(run, "study")
-    assert "replicates are not complete and left out" in answer_of(run)
+    material = material_of(
+        make_run(tmp_path / "run", n_seeds=12, diverged_runs=0.2, missing_steps=0.1)
+    )
+    assert "the loss became infinite" in section_of(material, "study")
+    assert "replicates are not complete and left out" in answer_of(material)
 
 
 def test_many_arms_are_drawn(tmp_path: Path) -> None:
     arms = {f"arm {i}": ArmTruth() for i in range(9)} | {"baseline": ArmTruth()}
-    run = make_run(tmp_path / "run", n_seeds=3, arms=arms)
-    assert "arm 8" in section_of(run, "study")
-    assert "figure-final_accuracy" in section_of(run, "acquisition")
+    material = material_of(make_run(tmp_path / "run", n_seeds=3, arms=arms))
+    assert "arm 8" in section_of(material, "study")
+    assert "figure-final_accuracy" in section_of(material, "acquisition")
 
 
 def test_doses_get_their_curves(tmp_path: Path) -> None:
@@ -98,7 +106,7 @@ def test_yoked_runs_are_split(tmp_path: Path) -> None:
     }
     study = {name: {"intervention": name} for name in ARMS} | {"clamped": yoked}
     change_manifest(run, study={"name": "yoked", "arms": study})
-    assert "By experiment: of the effect of projection" in answer_of(run)
+    assert "By experiment: of the effect of projection" in answer_of(material_of(run))
     (world,) = material_of(run).cross_worlds
     # The truth: the procedure at the baseline's alignment lowers accuracy by 0.05.
     assert abs(world.direct_0.value + 0.05) < 4 * world.direct_0.se  # type: ignore[union-attr]
@@ -106,14 +114,14 @@ def test_yoked_runs_are_split(tmp_path: Path) -> None:
 
 def test_the_paper_stands_beside_its_replication(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    assert "55.28" not in section_of(run, "study")
+    assert "55.28" not in section_of(material_of(run), "study")
     change_manifest(run, name="paper")
-    text = section_of(run, "study")
+    text = section_of(material_of(run), "study")
     assert all(figure in text for figure in ("55.28", "10.14", "0.0075", "78.10"))
 
 
-def test_layers_say_how_to_get_them(demo: Path) -> None:
-    assert "measure.layers=true" in section_of(demo, "ledger")
+def test_layers_say_how_to_get_them(demo_material: Material) -> None:
+    assert "measure.layers=true" in section_of(demo_material, "ledger")
 
 
 def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_path: Path) -> None:
@@ -148,8 +156,8 @@ def test_every_method_of_a_plan_has_its_formula() -> None:
     assert {SHARED.get(name, name) for name in METHODS} == FORMULAS.keys()
 
 
-def test_the_rules_of_wording_are_told(demo: Path) -> None:
-    assert "lies above 90 %" in section_of(demo, "methods")
+def test_the_rules_of_wording_are_told(demo_material: Material) -> None:
+    assert "lies above 90 %" in section_of(demo_material, "methods")
 
 
 def test_one_seed_has_a_mean_and_no_band() -> None:
@@ -177,6 +185,6 @@ def test_the_projection_of_the_answer_is_the_one_nearest_the_papers(tmp_path: Pa
     material = material_of(run)
     assert material.main_projections() == ("whole",)
     assert doses(material) == {"gradient": {"baseline": 0.0, "whole": 1.0, "half": 0.5}}
-    text = section_of(run, "study")
+    text = section_of(material, "study")
     assert "projection, layers" in text
     assert "projection, student.optimizer sgd" in text

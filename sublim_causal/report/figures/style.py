@@ -13,6 +13,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, in an order of differing
@@ -129,7 +131,9 @@ def svg(figure: Figure, name: str) -> str:
     """Return `figure` as an SVG element: no XML prologue, ids unique to `name`, no date."""
     buffer = io.StringIO()
     with settings(**{"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, dpi=120)
+        figure.set_dpi(120)
+        # Not `savefig`, which draws every figure twice, the first time into nothing.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     figure.set_layout_engine("none")  # what is placed stays placed, and costs no second time
     text = buffer.getvalue()
     # Several pictures share a page: their ids must differ, and what refers to them must follow.
@@ -140,5 +144,6 @@ def pdf(figure: Figure) -> bytes:
     """Return `figure` as PDF without dates."""
     buffer = io.BytesIO()
     with settings():
-        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None}, dpi=200)
+        figure.set_dpi(200)
+        FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None})
     return buffer.getvalue()
