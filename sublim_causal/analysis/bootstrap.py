@@ -265,9 +265,14 @@ def cluster_bootstrap(
         float(point.ses[0]),
         values,
         ses,
-        _evaluate(statistic, 1.0 - np.eye(n)).values,
+        jackknife(statistic),
         copy.deepcopy(generator),
     )
+
+
+def jackknife(statistic: ClusterStatistic) -> Floats:
+    """Return the statistic without each cluster, shape ``(R,)``; NaN where it is singular."""
+    return _evaluate(statistic, 1.0 - np.eye(statistic.n_clusters)).values
 
 
 def extend(

@@ -231,7 +231,8 @@ def direct_dose_effect(
     Returns
     -------
     Estimate or NotEstimable
-        In the outcome's unit. ``diagnostics["slope"]`` is b, the effect of alignment with the
+        Not estimable with two doses, or where no line is determined. In the outcome's unit.
+        ``diagnostics["slope"]`` is b, the effect of alignment with the
         direct effect let free (constant over doses, and not correlated with dM).
 
     Notes
@@ -258,6 +259,9 @@ def direct_dose_effect(
         return NotEstimable(estimand, "one dose above the lowest: no line to draw")
     dm, dy = panel.changes(treatment), panel.changes(outcome)
     n = len(dm)
+    if not dy.var(axis=0).all() or not np.ptp(dm.mean(axis=0)):
+        said = f"{treatment} moves alike at every dose, or {outcome} does not vary over seeds"
+        return NotEstimable(estimand, said)
     weights = 1 / dy.var(axis=0, ddof=1)
 
     def line(mean_dm: Matrix, mean_dy: Matrix) -> Matrix:

@@ -319,13 +319,14 @@ _STANDING: dict[str, Verdict] = {
 }
 
 
-_OUTCOME = {"holds": "holds", "fails": "fails", "open": "is open"}
+def _outcome(outcome: str) -> str:
+    return "is open" if outcome == "open" else outcome
 
 
 def _claims(material: Material) -> Iterator[Sentence]:
     for claim in material.results.verdicts:
         deciding = [
-            f"{one.condition.estimand} {estimate(one.estimate)} {_OUTCOME[one.outcome]}"
+            f"{one.condition.estimand} {estimate(one.estimate)} {_outcome(one.outcome)}"
             for one in claim.findings
             if one.estimate is not None
         ]

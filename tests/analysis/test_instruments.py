@@ -315,3 +315,11 @@ def test_doses_are_needed_unless_arms_are_the_instruments() -> None:
 def test_an_arm_that_is_not_there_is_named() -> None:
     with pytest.raises(DataError, match=r"'2\.0'"):
         dose_effect(dose_table(), {**DOSES, "2.0": 2.0}, **COLUMNS)
+
+
+@pytest.mark.parametrize("column", ["alignment", "gain"])
+def test_the_intercept_needs_a_line(column: str) -> None:
+    flat = dose_table().assign(**{column: 0.5})
+    found = direct_dose_effect(flat, DOSES, **COLUMNS)
+    assert isinstance(found, NotEstimable)
+    assert "does not vary over seeds" in found.reason

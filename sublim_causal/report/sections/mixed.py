@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.bootstrap import jackknife
 from sublim_causal.analysis.declaration import column_unit
 from sublim_causal.analysis.estimates import MIN_SEEDS, Estimate, Result
 from sublim_causal.analysis.mixed import fit_mixed
@@ -170,16 +171,15 @@ def _in_full(material: Material, pair: _Pair) -> Iterator[Block]:
             "line they would be normal.",
             normal_quantiles(slopes.to_numpy(), f"slope's deviation ({unit} per 1)"),
         )
-    drawn = fit.bootstrap("x", n_boot=99)
     limits = fit.contrast("x", material.level).iloc[0]
-    left_out = pd.Series(drawn.jackknife, index=sorted(steps["seed"].unique()))
+    left_out = pd.Series(jackknife(fit.statistic("x")), index=sorted(steps["seed"].unique()))
     yield Picture(
         "mixed_influence",
         "The pooled slope without each seed, beside estimate and CR2 interval of all seeds; the "
         "three most influential seeds are named.",
         influence(
             left_out,
-            drawn.value,
+            float(limits["estimate"]),
             float(limits["low"]),
             float(limits["high"]),
             f"slope ({unit} per unit of cosine)",
