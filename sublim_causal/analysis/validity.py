@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,7 @@ class Truth:
     indirect: float
 
 
+@cache
 def true_values(world: World, n_seeds: int = 20_000) -> Truth:
     """Return the truth: effect and direct effect by construction, the total by a large draw."""
     table = simulate_world(world, n_seeds, np.random.default_rng(1))
