@@ -458,11 +458,11 @@ def guarded(command: Callable[[], Any]) -> int:
     except BrokenPipeError:
         return DONE
     except Exception as error:
-        if is_client_error(error):
-            print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-            return WRONG
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             print(f"error: {storage_error(Path(error.filename or '.'), error)}", file=sys.stderr)
+            return WRONG
+        if is_client_error(error):
+            print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
             return WRONG
         if not type(error).__module__.startswith("pyarrow"):
             raise

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sublim_causal.errors import RunError, StorageError
-from sublim_causal.store.location import put, remove
+from sublim_causal.store.location import put, read_files, remove
 
 RENEW_SECONDS = 10
 STALE_SECONDS = 60
@@ -107,10 +107,13 @@ def _keep(lock: Path, token: str, ending: threading.Event, lost: threading.Event
 
 
 def _read(lock: Path) -> Claim | None:
-    try:
-        return Claim(**json.loads(lock.read_bytes()))
-    except FileNotFoundError:
+    (content,) = read_files([lock])  # in one request: the holder may renew it between two
+    if isinstance(content, FileNotFoundError):
         return None
+    if isinstance(content, Exception):
+        raise content
+    try:
+        return Claim(**json.loads(content))
     except (ValueError, TypeError):
         return Claim("unknown", 0, "", "", 0.0)
 

@@ -26,8 +26,9 @@ from sublim_causal.study.executors.training import StepCounter, train
 from sublim_causal.study.plan import Block, cores
 from sublim_causal.study.work import DEVICES, Job, prepare
 
-QUIET = {
+SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default Ray's workers yield to everything else
     # Ray prints lost workers to standard output, where our tables go; the dispatcher tells of them.
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the new behaviour, without a word about the old
@@ -237,7 +238,7 @@ def open_ray(address: str | None) -> Iterator[RayExecutor]:
     RequestError
         If Ray is not installed, or cannot be used at this address.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
     try:
         import ray
     except ImportError as error:
