@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sublim_causal.experiment.alignment import (
-    Columns,
     LayerRecorder,
     Probe,
     Recorder,
     Trait,
-    derive,
     measure_trait,
 )
 from sublim_causal.experiment.attack import robust_accuracy
@@ -39,93 +34,10 @@ from sublim_causal.experiment.interventions.base import (
     StepContext,
 )
 from sublim_causal.experiment.lessons import Inputs, prepare_inputs
-from sublim_causal.experiment.networks import Batch, Network, outputs
+from sublim_causal.experiment.networks import Batch, Network
 from sublim_causal.experiment.streams import stream
+from sublim_causal.experiment.student import ArmResult, Evaluation, Student, classify, result
 from sublim_causal.experiment.training import make_optimizer
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """What one arm of a block recorded; the last axis is the replicate, R.
-
-    Attributes
-    ----------
-    steps : dict of str to ndarray of shape (T, R)
-        The float columns of the step table, and nothing after a replicate diverged (NaN).
-    evaluation_steps : ndarray of shape (E,)
-        Steps done before each evaluation.
-    evaluations : dict of str to ndarray of shape (E, R)
-    layers : dict of str to dict of str to ndarray of shape (T, R)
-        By layer; empty unless asked for.
-    final_trait_loss : ndarray of shape (R,)
-        NaN where alignment was not measured.
-    diverged_at : int64 ndarray of shape (R,)
-        First step whose losses were not finite; -1 where there is none.
-    reference_accuracy, teacher_accuracy : ndarray of shape (R,)
-    reference_robust_accuracy, teacher_robust_accuracy, robust_accuracy : ndarray of shape (R,)
-        Under the study's attack, the last the student's; NaN without an attack.
-    seconds : float
-        Training time of the arm, divided by R.
-    weights : dict of str to ndarray of shape (P, R)
-        Parameters of ``student``, ``teacher`` and ``reference``; empty unless asked for.
-    """
-
-    steps: Columns
-    evaluation_steps: NDArray[np.int64]
-    evaluations: Columns
-    layers: dict[str, Columns]
-    final_trait_loss: NDArray[np.float64]
-    diverged_at: NDArray[np.int64]
-    reference_accuracy: NDArray[np.float64]
-    teacher_accuracy: NDArray[np.float64]
-    reference_robust_accuracy: NDArray[np.float64]
-    teacher_robust_accuracy: NDArray[np.float64]
-    robust_accuracy: NDArray[np.float64]
-    seconds: float
-    weights: dict[str, NDArray[np.floating[Any]]]
-
-
-@dataclass
-class Student:
-    """One arm's students, ``(R, P)``: the only thing here that changes from step to step.
-
-    `before` is `theta` at the beginning of the step.
-    """
-
-    interventions: Sequence[Intervention]
-    theta: Tensor
-    before: Tensor
-    optimizer: torch.optim.Optimizer
-    states: list[Any]
-    lesson: str
-    recorder: Recorder
-    layers: LayerRecorder | None
-    measured: bool
-    update: Tensor | None = None
-    alignment: Tensor | None = None
-    seconds: float = 0.0
-    evaluations: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Test images with the teacher's answers to them."""
-
-    pixels: Tensor
-    labels: Tensor
-    teacher_answers: Tensor
-    classes: slice
-
-    def __call__(self, network: Network, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return test accuracy and agreement with the teacher, ``(R,)`` each."""
-        answers = classify(network, theta, self.pixels, self.classes)
-        right = (answers == self.labels).double().mean(dim=1)
-        return right, (answers == self.teacher_answers).double().mean(dim=1)
-
-
-def classify(network: Network, theta: Tensor, pixels: Tensor, classes: slice) -> Tensor:
-    """Return the class with the largest logit for every image, int64 ``(R, N)``."""
-    return outputs(network, theta, pixels, classes).transpose(1, 2).contiguous().argmax(dim=1)
 
 
 @torch.no_grad()
@@ -366,66 +278,3 @@ def finish_epoch(
         if last and student.update is not None:
             trait = measure_trait(inputs.network, student.theta, inputs.probe)
             student.recorder.at_point(step.number + 1, trait, student.update)
-
-
-def result(
-    student: Student, accuracies: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-) -> ArmResult:
-    """Collect what one arm recorded, and find out which replicates diverged.
-
-    `accuracies` ``(R,)`` are the fields of the result that go by these names; `weights` ``(R, P)``.
-    """
-    raw = student.recorder.columns()
-    measured = student.update is not None
-    diverged_at = first_divergence(raw["distill_loss"], raw["trait_loss"] if measured else None)
-    columns = derive(raw)
-    layers = student.layers.columns() if student.layers is not None else {}
-    for table in (columns, *layers.values()):
-        for values in table.values():
-            hide_after(values, diverged_at)
-    final = {name: values.cpu().numpy() for name, values in accuracies.items()}
-    final["robust_accuracy"][diverged_at >= 0] = np.nan
-    at, test_accuracy, agreement = zip(*student.evaluations, strict=True)
-    evaluations = {
-        "test_accuracy": torch.stack(test_accuracy).cpu().numpy(),
-        "teacher_agreement": torch.stack(agreement).cpu().numpy(),
-    }
-    for values in evaluations.values():
-        values[(np.array(at)[:, None] >= diverged_at) & (diverged_at >= 0)] = np.nan
-    return ArmResult(
-        steps=columns,
-        evaluation_steps=np.array(at, dtype=np.int64),
-        evaluations=evaluations,
-        layers=layers,
-        final_trait_loss=np.where(diverged_at < 0, raw["trait_loss"][-1], np.nan),
-        diverged_at=diverged_at,
-        seconds=student.seconds / len(diverged_at),
-        weights={role: theta.T.cpu().numpy() for role, theta in weights.items()},
-        **final,
-    )
-
-
-def first_divergence(
-    distill_loss: NDArray[np.float64], trait_loss: NDArray[np.float64] | None
-) -> NDArray[np.int64]:
-    """Return the first step of each replicate whose losses are not finite, or -1.
-
-    Parameters
-    ----------
-    distill_loss, trait_loss : ndarray of shape (T + 1, R)
-        The distillation loss has no value at T.
-    """
-    bad = ~np.isfinite(distill_loss)
-    bad[-1] = False
-    if trait_loss is not None:
-        bad |= ~np.isfinite(trait_loss)
-    return np.where(bad.any(axis=0), bad.argmax(axis=0), -1)
-
-
-def hide_after(values: NDArray[np.float64], diverged_at: NDArray[np.int64]) -> None:
-    """Set `values` ``(T, R)`` to NaN from the step before each divergence on.
-
-    That step's gain, and everything its update touched, is not finite or not meaningful.
-    """
-    step = np.arange(len(values))[:, None]
-    values[(step >= np.maximum(diverged_at - 1, 0)) & (diverged_at >= 0)] = np.nan

@@ -15,8 +15,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -33,12 +32,9 @@ from sublim_causal.store.location import (
     is_remote,
     matching,
     put,
-    read_files,
     remove,
-    size_of,
-    sizes,
 )
-from sublim_causal.store.schema import TABLES, arrow_schema, version_of
+from sublim_causal.store.schema import TABLES, arrow_schema
 
 COMMIT_TABLE = "replicates"
 DIGESTS = b"sublim_causal.digests"
@@ -57,7 +53,8 @@ ROW_GROUP = 2**15
 """Rows that are read or skipped together: 134 seeds of 245 steps."""
 
 
-def _file(run: Path, table: str, arm: str, block: str) -> Path:
+def file_of(run: Path, table: str, arm: str, block: str) -> Path:
+    """Return where a table, or `WEIGHTS`, of one arm of a block lies."""
     suffix = "safetensors" if table == WEIGHTS else "parquet"
     return run / table / f"arm={quote(arm, safe='')}" / f"{block}.{suffix}"
 
@@ -111,7 +108,8 @@ def _encode(table: str, frame: pd.DataFrame, digests: Mapping[str, str] | None =
     return buffer.getvalue().to_pybytes()
 
 
-def _digest(data: bytes) -> str:
+def digest_of(data: bytes) -> str:
+    """Return hash and size of a file's content as `DIGESTS` holds them."""
     return f"{hashlib.blake2b(data, digest_size=16).hexdigest()}:{len(data)}"
 
 
@@ -154,13 +152,13 @@ def write_block(
     content = {name: _encode(name, tables[name]) for name in tables if name != COMMIT_TABLE}
     if weights is not None:
         content[WEIGHTS] = weights
-    digests = {name: _digest(data) for name, data in content.items()} | dict(inherited or {})
+    digests = {name: digest_of(data) for name, data in content.items()} | dict(inherited or {})
     commit = _encode(COMMIT_TABLE, tables[COMMIT_TABLE], digests)
     _discard(run, arm, block)
     try:
         for name, data in content.items():
-            write_atomically(_file(run, name, arm, block), data)
-        write_atomically(_file(run, COMMIT_TABLE, arm, block), commit)
+            write_atomically(file_of(run, name, arm, block), data)
+        write_atomically(file_of(run, COMMIT_TABLE, arm, block), commit)
     except BaseException:
         _discard(run, arm, block)
         raise
@@ -168,7 +166,7 @@ def write_block(
 
 def _discard(run: Path, arm: str, block: str) -> None:
     remove_tables(run, arm, block)
-    remove(_file(run, WEIGHTS, arm, block))
+    remove(file_of(run, WEIGHTS, arm, block))
 
 
 def committed(run: Path) -> Iterator[tuple[str, str]]:
@@ -196,89 +194,6 @@ def _outermost(blocks: Iterable[str]) -> Iterator[str]:
         if last > reached or first < 0:
             reached = last
             yield block
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One arm of a committed block, all its files looked at.
-
-    Attributes
-    ----------
-    statuses : set of str
-        Of its replicates.
-    digests : dict of str to str
-        Hashes and sizes of its other files, by name, as `DIGESTS` says.
-    problems : dict of Path to str
-        What is wrong with the files that are not whole.
-    """
-
-    statuses: set[str]
-    digests: dict[str, str]
-    problems: dict[Path, str]
-
-
-def check_blocks(run: Path, pairs: Sequence[tuple[str, str]]) -> Iterator[Checked]:
-    """Look at every file of committed blocks, given by arm and name, and find those not whole.
-
-    A commit is read with its page checksums, the other files are compared with the hashes that
-    their commit holds, so that a flipped bit is found as surely as a truncated file. An object
-    store writes whole objects and guards them against bit errors itself; so there the other files
-    are not fetched, but must be there with the size that was written.
-    """
-    commits = read_files([_file(run, COMMIT_TABLE, *pair) for pair in pairs])
-    size = sizes(run).get if is_remote(run) else size_of
-    for (arm, block), commit in zip(pairs, commits, strict=True):
-        yield _checked(run, arm, block, commit, size)
-
-
-def _checked(
-    run: Path,
-    arm: str,
-    block: str,
-    commit: bytes | Exception,
-    size: Callable[[Path], int | None],
-) -> Checked:
-    try:
-        rows = _rows_of_commit(commit)
-        digests = json.loads((rows.schema.metadata or {}).get(DIGESTS, b"{}"))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        path = _file(run, COMMIT_TABLE, arm, block)
-        return Checked(set(), {}, {path: str(error).splitlines()[0]})
-    problems = {}
-    for name, digest in digests.items():
-        table, _, of = name.partition("/")
-        path = _file(run, table, arm, of or block)
-        there = size(path)
-        if there is None:
-            problems[path] = "it is missing"
-        elif not _as_written(path, there, *digest.split(":")):
-            problems[path] = "its content is not what was written"
-    return Checked(set(rows["status"].to_pylist()), digests, problems)
-
-
-def _rows_of_commit(commit: bytes | Exception) -> pa.Table:
-    if isinstance(commit, Exception):
-        raise commit
-    file = pq.ParquetFile(
-        pa.BufferReader(commit), page_checksum_verification=True, pre_buffer=False
-    )
-    rows = file.read(use_threads=False)  # threads cost more than they save on a file of one row
-    if not rows.schema.equals(arrow_schema(COMMIT_TABLE, version=version_of(rows.schema))):
-        raise ValueError(f"it does not have the columns of the table {COMMIT_TABLE!r}")
-    return rows
-
-
-def _as_written(path: Path, there: int, digest: str, size: str = "") -> bool:
-    if size and there != int(size):
-        return False
-    return is_remote(path) or _digest(path.read_bytes()).startswith(digest)
-
-
-def damaged(run: Path) -> dict[tuple[str, str], dict[Path, str]]:
-    """Check every committed block; return the problems of those that are not whole."""
-    pairs = list(committed(run))
-    checked = zip(pairs, check_blocks(run, pairs), strict=True)
-    return {pair: found.problems for pair, found in checked if found.problems}
 
 
 def block_of(path: Path) -> tuple[str, str]:
@@ -314,13 +229,13 @@ def _within(block: str, other: str) -> bool:
 def remove_tables(run: Path, arm: str, block: str) -> None:
     """Delete the tables of one arm of one block, its commit first."""
     for table in sorted(TABLES, key=lambda name: name != COMMIT_TABLE):
-        remove(_file(run, table, arm, block))
+        remove(file_of(run, table, arm, block))
 
 
 def remove_block(run: Path, arm: str, block: str) -> None:
     """Delete one arm of one block and the weights of its seeds, so that a rerun redoes it."""
     remove_tables(run, arm, block)
-    for path in matching(_file(run, WEIGHTS, arm, block).parent, "*.safetensors"):
+    for path in matching(file_of(run, WEIGHTS, arm, block).parent, "*.safetensors"):
         if _within(path.stem, block):
             remove(path)
 
@@ -328,7 +243,7 @@ def remove_block(run: Path, arm: str, block: str) -> None:
 def weights_of(run: Path, arm: str, seed: int) -> Path | None:
     """Return the file with the weights of a replicate, if a committed block has them."""
     own = f"{seed:07d}-{seed:07d}"
-    files = _file(run, WEIGHTS, arm, own).parent.glob("*.safetensors")
+    files = file_of(run, WEIGHTS, arm, own).parent.glob("*.safetensors")
     path = next((path for path in files if _within(own, path.stem)), None)
     pairs = committed(run) if path is not None else ()
     held = any(a == arm and _within(own, block) for a, block in pairs)
@@ -340,7 +255,7 @@ def _selected(
 ) -> list[tuple[str, str]]:
     if arms is not None and blocks is not None:  # listing thousands of files for one is slow
         pairs = [(arm, block) for arm in sorted(arms) for block in sorted(blocks)]
-        return [pair for pair in pairs if _file(run, COMMIT_TABLE, *pair).exists()]
+        return [pair for pair in pairs if file_of(run, COMMIT_TABLE, *pair).exists()]
     return [
         (arm, block)
         for arm, block in committed(run)
@@ -353,7 +268,7 @@ def _holding(run: Path, table: str, pairs: list[tuple[str, str]]) -> list[tuple[
     if table == COMMIT_TABLE:
         return pairs
     if len(pairs) <= FEW:
-        return [pair for pair in pairs if _file(run, table, *pair).exists()]
+        return [pair for pair in pairs if file_of(run, table, *pair).exists()]
     held = _blocks(run, table)
     return [pair for pair in pairs if pair in held]
 
@@ -387,7 +302,7 @@ def _wanted(
 
 
 def _dataset(run: Path, table: str, pairs: Sequence[tuple[str, str]]) -> ds.Dataset:
-    files, names = arrow_files([_file(run, table, *pair) for pair in pairs])
+    files, names = arrow_files([file_of(run, table, *pair) for pair in pairs])
     return ds.FileSystemDataset.from_paths(
         names,
         schema=arrow_schema(table, partitioned=False),

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from sublim_causal.errors import NO_ROOM, RequestError, SublimError, storage_error
 from sublim_causal.store.location import is_client_error, is_remote, locate
-
-DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes: all done; some replicates failed or diverged; the request is wrong; Ctrl-C."""
+from sublim_causal.study.console import (
+    DONE,
+    INCOMPLETE,
+    INTERRUPTED,
+    WRONG,
+    announce_user_code,
+    duration,
+    err,
+    finish,
+    mirror_report,
+    out,
+    progress_bar,
+    report_of_run,
+    show_plan,
+    tell_damage,
+)
 
 app = typer.Typer(
     name="sublim-causal",
@@ -26,11 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-TABLE_WIDTH = 110
-"""Columns of a table where the output is not a terminal."""
-out = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
-err = Console(stderr=True)
-
 RunArgument = Annotated[
     Path, typer.Argument(parser=locate, metavar="RUN", help="Run directory, or its s3:// address.")
 ]
@@ -150,82 +156,6 @@ def check_precision(name: str) -> Any:
     return name
 
 
-def announce_user_code(spec: Any) -> None:
-    """Say which code outside this package the study file names."""
-    arms = spec.arms.values()
-    names = [spec.model.class_, *(arm.intervention for arm in arms)]
-    names += [arm.channel.name for arm in arms]
-    for name in dict.fromkeys(name for name in names if ":" in name):
-        err.print(f"The study uses your own code: {name}")
-
-
-def show_plan(spec: Any, options: Any) -> None:
-    """Print what a run would do: blocks, steps, time and memory."""
-    from rich.table import Table
-
-    from sublim_causal.study.estimate import estimate_seconds
-    from sublim_causal.study.executors import open_executor
-    from sublim_causal.study.plan import finished
-    from sublim_causal.study.runner import plan_run
-
-    with open_executor(options.executor, options.address) as executor:
-        resources = executor.resources(options.device)
-        plan = plan_run(spec, options, resources, finished(options.run))
-    seconds = estimate_seconds(spec, plan, options.precision)
-    table = Table(title=f"Plan of {spec.name!r}", show_header=False)
-    rows = (
-        ("run directory", str(options.run)),
-        ("arms", ", ".join(spec.arms)),
-        ("replicates", f"{plan.total} ({spec.seeds} seeds x {len(spec.arms)} arms)"),
-        ("already there", str(plan.done)),
-        ("blocks to run", f"{len(plan.blocks)} of at most {plan.block_size} seeds"),
-        ("optimizer steps", f"{plan.steps:,}"),
-        ("device", f"{plan.device}, {plan.workers} workers, {options.precision}"),
-        ("memory", f"about {plan.workers * plan.worker_bytes / 2**30:.1f} GB and the libraries"),
-        ("time", f"about {duration(seconds)}" if seconds is not None else "not measured on a GPU"),
-    )
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
-
-
-def duration(seconds: float) -> str:
-    """Write a duration for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def finish(
-    target: Path, arms: list[str], *, interrupted: bool, after: Callable[[], None] | None = None
-) -> None:
-    """Print the arm table, do what comes `after`, say what to do next, exit with the run's code."""
-    from sublim_causal.store.tables import committed, read_table
-    from sublim_causal.study.tables import arm_table, attack_table
-
-    if not any(committed(target)):
-        err.print("No block was finished. The same command starts again.")
-        raise typer.Exit(INTERRUPTED)
-    out.print(arm_table(target, arms))
-    if (under_attack := attack_table(target, arms)) is not None:
-        out.print(under_attack)
-    status = read_table(target, "replicates", columns=["arm", "seed", "status", "reason"])
-    bad = status[status["status"] != "complete"]
-    for row in bad.itertuples():
-        err.print(f"[yellow]{row.arm}, seed {row.seed}: {row.status}[/] ({row.reason})")
-    if (bad["status"] == "failed").any():
-        err.print(f"Tracebacks: {target / 'errors'}; the same command tries them again.")
-    if interrupted:
-        err.print("Stopped. Finished blocks are kept; the same command goes on from there.")
-        raise typer.Exit(INTERRUPTED)
-    if after is not None:
-        after()
-    out.print(f"Tables: {target}")
-    if not is_remote(target):
-        out.print(f"Next:   sublim-causal ui {target}", highlight=False)
-    raise typer.Exit(INCOMPLETE if len(bad) else DONE)
-
-
 PlanOption = Annotated[str, typer.Option(help="Analysis plan: a name or a TOML file.")]
 
 
@@ -266,48 +196,6 @@ def report(
         else:
             page = write_report(run, plan, out=out_dir, progress=said)
     if out_dir is None and other is None:
-        mirror_report(run, tracking_uri)
-    out.print(f"Report: {page}", highlight=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar over the parts of `what`; yields the function that moves it."""
-    from rich.progress import Progress
-
-    with Progress(console=err, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total, name: progress.update(
-            task, completed=done, total=total, description=f"{what}: {name}" if name else what
-        )
-
-
-def mirror_report(run: Path, tracking_uri: str | None) -> None:
-    """Put the report of `run` into its MLflow mirror, where there is one; say why if it fails."""
-    from sublim_causal.store.connection import default_tracking_uri
-    from sublim_causal.store.tracking import open_mirror
-
-    beside = not is_remote(run) and (run.resolve().parent / "mlflow.db").exists()
-    if tracking_uri is None and not beside:
-        return
-    try:
-        open_mirror(run, tracking_uri or default_tracking_uri(run), replicates=False).finish()
-    except SublimError as error:
-        err.print(f"[yellow]The report is not in the MLflow mirror:[/] {error}")
-
-
-def report_of_run(run: Path, tracking_uri: str | None) -> None:
-    """Write the report at the end of `run`; whatever goes wrong is said and loses nothing."""
-    from sublim_causal.report import write_report
-
-    try:
-        with progress_bar("Reporting") as said:
-            page = write_report(run, progress=said)
-    except Exception as error:  # the record is safe, and a report can be made at any time
-        err.print(f"[yellow]No report:[/] {error}", highlight=False)
-        err.print(f"The tables are complete; try: sublim-causal report {run}", highlight=False)
-        return
-    if tracking_uri is not None:
         mirror_report(run, tracking_uri)
     out.print(f"Report: {page}", highlight=False, soft_wrap=True)
 
@@ -369,14 +257,6 @@ def status(
     tell_damage(found.damaged)
     out.print(f"Finished: {found.finished or 'not yet; run the same study again to go on'}")
     raise typer.Exit(INCOMPLETE if found.damaged else DONE)
-
-
-def tell_damage(damaged: Mapping[Path, str]) -> None:
-    """Name the files that are not whole, and say what to do."""
-    for path, problem in damaged.items():
-        err.print(f"[yellow]Damaged:[/] {path} ({problem})", highlight=False, soft_wrap=True)
-    if damaged:
-        err.print("Running the study again repairs it.")
 
 
 @app.command()

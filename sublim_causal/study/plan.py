@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data import SOURCES, division
 from sublim_causal.experiment.representation import validate_representations
+from sublim_causal.store.damage import damaged
 from sublim_causal.store.tables import (
     committed,
-    damaged,
     read_table,
     remove_block,
     remove_uncommitted,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sublim_causal.store.schema import REPLICATES, STEPS
 
 if TYPE_CHECKING:
-    from sublim_causal.experiment.distillation import ArmResult
+    from sublim_causal.experiment.student import ArmResult
 
 
 def tables(

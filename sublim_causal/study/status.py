@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest
-from sublim_causal.store.tables import committed, damaged, read_table
+from sublim_causal.store.tables import committed, read_table
 
 STATES = ("complete", "diverged", "failed")
 REFRESH_SECONDS = 2.0

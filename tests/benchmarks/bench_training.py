@@ -20,7 +20,9 @@ from pathlib import Path
 import torch
 
 from sublim_causal.experiment.losses import cross_entropy, kl_divergence, softmax
-from sublim_causal.experiment.networks import MLP, Batch, ModuleNetwork, Network
+from sublim_causal.experiment.mlp import MLP
+from sublim_causal.experiment.module_network import ModuleNetwork
+from sublim_causal.experiment.networks import Batch, Network
 from sublim_causal.experiment.products import outer_product, product_engine
 
 BESIDE = Path(__file__).parents[3] / "shared"

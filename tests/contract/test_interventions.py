@@ -21,7 +21,8 @@ from sublim_causal.experiment.interventions.base import (
     LogitSplit,
     StepContext,
 )
-from sublim_causal.experiment.networks import MLP, Batch
+from sublim_causal.experiment.mlp import MLP
+from sublim_causal.experiment.networks import Batch
 from sublim_causal.experiment.streams import stream
 
 NETWORK = MLP((6, 5, 9))

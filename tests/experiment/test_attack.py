@@ -14,8 +14,9 @@ from sublim_causal.experiment.attack import attacked, robust_accuracy
 from sublim_causal.experiment.config import AttackConfig, DataConfig, Experiment, TrainingConfig
 from sublim_causal.experiment.data import load_images, to_tensors
 from sublim_causal.experiment.losses import accuracy
+from sublim_causal.experiment.mlp import MLP
 from sublim_causal.experiment.models import build_network
-from sublim_causal.experiment.networks import MLP, Batch
+from sublim_causal.experiment.networks import Batch
 from sublim_causal.experiment.streams import stream
 from sublim_causal.experiment.training import train_teacher
 from tests.experiment.small import SHAPE, run_small, small_experiment, small_tensors

@@ -12,8 +12,10 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment import products
 from sublim_causal.experiment.config import ModelConfig
 from sublim_causal.experiment.losses import cross_entropy
+from sublim_causal.experiment.mlp import MLP
 from sublim_causal.experiment.models import build_network
-from sublim_causal.experiment.networks import MLP, Batch, ModuleNetwork, outputs
+from sublim_causal.experiment.module_network import ModuleNetwork
+from sublim_causal.experiment.networks import Batch, outputs
 
 
 class SameMLP(nn.Sequential):

@@ -17,6 +17,7 @@ from sublim_causal.errors import RunError
 from sublim_causal.store import compact as compacting
 from sublim_causal.store import tables
 from sublim_causal.store.compact import compact
+from sublim_causal.store.damage import damaged
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, version_of
 from tests.store.conftest import block
 
@@ -71,7 +72,7 @@ def test_all_rows_are_in_one_file_an_arm_and_table(tmp_path: Path) -> None:
     assert set(tables.committed(tmp_path)) == {
         (arm, "0000000-0000003") for arm in ("baseline", "a/b")
     }
-    assert tables.damaged(tmp_path) == {}
+    assert damaged(tmp_path) == {}
     assert_same(rows(tmp_path), before)
 
 
@@ -136,7 +137,7 @@ def test_damage_is_not_merged(tmp_path: Path) -> None:
     content[100] ^= 1
     victim.write_bytes(content)
     assert list(compact(tmp_path).damaged) == [victim]
-    assert list(tables.damaged(tmp_path)) == [("baseline", "0000002-0000002")]
+    assert list(damaged(tmp_path)) == [("baseline", "0000002-0000002")]
     tables.remove_block(tmp_path, "baseline", "0000002-0000002")
     assert set(rows(tmp_path)["steps"].query("arm == 'baseline'")["seed"]) == {0, 1, 3, 4}
 
@@ -147,9 +148,9 @@ def test_weights_stay_in_their_files_and_are_still_checked(tmp_path: Path) -> No
     weights = sorted((tmp_path / "weights" / "arm=baseline").iterdir())
     assert [path.stem for path in weights] == [f"{seed:07d}-{seed:07d}" for seed in range(4)]
     assert tables.remove_uncommitted(tmp_path) == 0
-    assert tables.damaged(tmp_path) == {}
+    assert damaged(tmp_path) == {}
     weights[2].write_bytes(b"other")
-    assert tables.damaged(tmp_path) == {
+    assert damaged(tmp_path) == {
         ("baseline", "0000000-0000003"): {weights[2]: "its content is not what was written"}
     }
     tables.remove_block(tmp_path, "baseline", "0000000-0000003")
@@ -198,7 +199,7 @@ def test_no_moment_of_a_kill_loses_or_repeats_a_row(
             break
         seen.add(tuple(files(run)))
         assert_same(rows(run), before)
-        assert tables.damaged(run) == {}
+        assert damaged(run) == {}
         compact(run)
         assert_same(rows(run), before)
         assert len(files(run)) == 3 + 3
@@ -218,7 +219,7 @@ def test_a_merged_block_is_of_the_current_version(tmp_path: Path) -> None:
     for table in TABLES:
         file = run / table / "arm=baseline" / "0000000-0000003.parquet"
         assert version_of(pq.read_schema(file)) == SCHEMA_VERSION
-    assert tables.damaged(run) == {}
+    assert damaged(run) == {}
     assert_same(rows(run), before)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from sublim_causal.errors import RequestError, RunError, StorageError
 from sublim_causal.store import tables
+from sublim_causal.store.damage import damaged
 from sublim_causal.store.location import is_remote, locate, put, remove
 from sublim_causal.store.manifest import read_manifest
 from tests.store.conftest import write_run
@@ -111,7 +112,7 @@ def test_damage_is_found_without_fetching_the_tables(
         for table in ("steps", "evaluations", "replicates")
     )
     requests.clear()
-    assert tables.damaged(run) == {}
+    assert damaged(run) == {}
     fetched = [key for method, key in requests if method == "get_object"]
     assert len(fetched) == 3
     assert all("/replicates/" in key for key in fetched)
@@ -119,7 +120,7 @@ def test_damage_is_found_without_fetching_the_tables(
     remove(steps[0])
     put(evaluations[1], evaluations[1].read_bytes()[:-1])
     put(replicates[2], replicates[2].read_bytes()[:-20])
-    found = tables.damaged(run)
+    found = damaged(run)
     problems = {path: problem for one in found.values() for path, problem in one.items()}
     assert set(problems) == {steps[0], evaluations[1], replicates[2]}
     assert problems[steps[0]] == "it is missing"

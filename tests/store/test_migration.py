@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sublim_causal.store import tables
+from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, arrow_schema, version_of
 from sublim_causal.study.spec import Study, arm_definition, definition, digest
@@ -38,7 +39,7 @@ def test_the_stored_files_are_of_version_1() -> None:
 
 
 def test_all_tables_are_read_and_only_newer_columns_are_empty() -> None:
-    assert tables.damaged(STORED) == {}
+    assert damaged(STORED) == {}
     for table, columns in TABLES.items():
         frame = tables.read_table(STORED, table)
         assert set(frame.columns) == {column.name for column in columns}
@@ -78,7 +79,7 @@ def test_a_run_goes_on_beside_the_old_blocks(old: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 of 6 replicates are there already" in done.stderr
     assert read_manifest(old)["schema_version"] == SCHEMA_VERSION
-    assert tables.damaged(old) == {}
+    assert damaged(old) == {}
     rows = tables.read_table(old, "replicates")
     assert sorted(zip(rows["arm"], rows["seed"], strict=True)) == [
         (arm, seed) for arm in ("baseline", "projection") for seed in range(3)
@@ -110,4 +111,4 @@ def test_a_file_that_does_not_tell_its_version_is_damaged(old: Path) -> None:
     (victim,) = (old / "replicates" / "arm=projection").glob("*.parquet")
     content = pq.read_table(victim, partitioning=None)
     pq.write_table(content.replace_schema_metadata({}), victim)
-    assert "version" in tables.damaged(old)[tables.block_of(victim)][victim]
+    assert "version" in damaged(old)[tables.block_of(victim)][victim]

@@ -1,0 +1,135 @@
+"""The fully connected network, with its backward pass written by hand: the fastest path."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sublim_causal.experiment.networks import Batch, Layout, scaled_normal
+from sublim_causal.experiment.products import batched_outer_product, transposed
+
+relu_backward = torch.ops.aten.threshold_backward.grad_input
+
+
+@dataclass(frozen=True)
+class MLP:
+    """Fully connected ReLU network with a hand-written backward pass.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Widths from the input to the logits: ``(784, 256, 256, 13)``.
+    """
+
+    sizes: tuple[int, ...]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Weights ``(out, in)`` and biases ``(out,)`` named as in ``nn.Sequential``."""
+        names, shapes = [], []
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(self.sizes)):
+            names += [f"{2 * i}.weight", f"{2 * i}.bias"]
+            shapes += [(n_out, n_in), (n_out,)]
+        return Layout(tuple(names), tuple(shapes))
+
+    @cached_property
+    def hidden_layers(self) -> tuple[str, ...]:
+        """All layers but the last; their activations are those after the ReLU."""
+        return tuple(self.layout.layers)[:-1]
+
+    def initialise(self, generator: torch.Generator) -> Tensor:
+        """Weights N(0, 1/fan_in), biases 0."""
+        return scaled_normal(self.layout, generator)
+
+    def forward(self, theta: Tensor, images: Batch) -> MLPForward:
+        """Run the hidden layers; logits are computed when asked for."""
+        parameters = self.layout.views(theta)
+        hidden = []
+        x = images.pixels
+        for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
+            x = batched_outer_product(x, weight).add_(bias[:, None]).relu_()
+            hidden.append(x)
+        return MLPForward(self.layout, images, parameters, hidden)
+
+
+@dataclass(frozen=True)
+class MLPForward:
+    """Hidden activations of one forward pass of `MLP`.
+
+    Attributes
+    ----------
+    layout : Layout
+    images : Batch
+    parameters : list of Tensor
+        Weight ``(R, out, in)`` and bias ``(R, out)`` of each layer, in turn.
+    hidden : list of Tensor
+        Activations ``(R, B, width)`` after each ReLU.
+    """
+
+    layout: Layout
+    images: Batch
+    parameters: list[Tensor]
+    hidden: list[Tensor]
+
+    def logits(self, columns: slice) -> Tensor:
+        """Return the logits of `columns`, shape ``(R, B, C)``."""
+        weight, bias = self.parameters[-2][:, columns], self.parameters[-1][:, columns]
+        last = self.hidden[-1] if self.hidden else self.images.pixels
+        return torch.baddbmm(bias[:, None], last, weight.transpose(1, 2))
+
+    @cached_property
+    def _hidden_transposed(self) -> list[Tensor]:
+        return [transposed(h) for h in self.hidden]
+
+    def activations(self, layer: str) -> Tensor:
+        """Return the activations ``(R, B, W)`` of a layer, after its ReLU."""
+        return self.hidden[self._number(layer)]
+
+    def _number(self, layer: str) -> int:
+        return list(self.layout.layers).index(layer)
+
+    def gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
+        """Backpropagate; what does not lead to `at` has gradient zero."""
+        flat = derivative.new_empty(derivative.shape[0], self.layout.size)
+        gradients = self.layout.views(flat)
+        inputs_t = [self.images.transposed, *self._hidden_transposed]
+        if isinstance(at, str):
+            for unused in gradients[2 * self._number(at) + 2 :]:
+                unused.zero_()
+        else:
+            delta_t = derivative.transpose(1, 2)
+            gradients[-2].zero_()[:, at] = torch.bmm(delta_t, inputs_t[-1].transpose(1, 2))
+            gradients[-1].zero_()[:, at] = delta_t.sum(dim=2)
+        for layer, delta_t in self._deltas(derivative, at):
+            gradients[2 * layer].copy_(batched_outer_product(delta_t, inputs_t[layer]))
+            torch.sum(delta_t, dim=2, out=gradients[2 * layer + 1])
+        return flat
+
+    def _deltas(self, derivative: Tensor, at: slice | str) -> Iterator[tuple[int, Tensor]]:
+        """Yield d loss / d (what enters the ReLU) ``(R, width, B)``, layer by layer downwards."""
+        if isinstance(at, str):
+            top = self._number(at)
+            delta_t = derivative.mT.clone(memory_format=torch.contiguous_format)
+        elif self.hidden:
+            top = len(self.hidden) - 1
+            delta_t = torch.bmm(self.parameters[-2][:, at].transpose(1, 2), derivative.mT)
+        else:
+            return
+        for layer in range(top, -1, -1):
+            relu_backward(delta_t, self._hidden_transposed[layer], 0, grad_input=delta_t)
+            yield layer, delta_t
+            if layer:
+                weight_t = transposed(self.parameters[2 * layer])
+                delta_t = batched_outer_product(weight_t, transposed(delta_t))
+
+    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+        """Backpropagate to the pixels."""
+        if not self.hidden:
+            return torch.bmm(derivative, self.parameters[-2][:, columns])
+        *_, (_, delta_t) = self._deltas(derivative, columns)
+        return batched_outer_product(transposed(delta_t), transposed(self.parameters[0]))
