@@ -1,7 +1,8 @@
 """Do two runs that share every random draw show the same? Equivalence, seed by seed.
 
 Runs in another precision or on another device differ in rounding alone. Training amplifies it, so
-single seeds move; whether a finding moves is judged against margins fixed here, before any data.
+single seeds move; whether a finding moves is judged against margins fixed here, before
+the runs are read.
 """
 
 from __future__ import annotations

@@ -95,8 +95,13 @@ def compare_reports(
         check_complete(sides[-1])
     said(2, 4, "comparison")
     with settings():
-        parts = (_answer, _studies, *([_agreement] if shares_draws(*sides) else []), _arms)
-        sections = [make(*sides) for make in (*parts, _curves, _estimates)]
+        agreed = _agreed(*sides) if shares_draws(*sides) else []
+        sections = [
+            Section("answer", "What differs", [*_sentences(agreed, *sides)]),
+            _studies(*sides),
+            *([_agreement(agreed, sides[0].reference)] if agreed else []),
+            *(make(*sides) for make in (_arms, _curves, _estimates)),
+        ]
         said(3, 4, "files")
         page = write_files(
             out or first / f"report-against-{second.resolve().name}",
@@ -125,15 +130,11 @@ def shares_draws(first: Material, second: Material) -> bool:
     return definition(first) is not None and definition(first) == definition(second)
 
 
-def _answer(first: Material, second: Material) -> Section:
-    return Section("answer", "What differs", [*_sentences(first, second)])
-
-
-def _sentences(first: Material, second: Material) -> Iterator[Sentence]:
+def _sentences(agreed: list[Result], first: Material, second: Material) -> Iterator[Sentence]:
     one, other = names(first, second)
     arms = _common_arms(first, second)
-    if arms and shares_draws(first, second):
-        yield _agrees(_agreed(first, second))
+    if agreed:
+        yield _agrees(agreed)
     for i, arm in enumerate(arms):
         found = difference(first, second, arm, "final_accuracy")
         question = "Do the arms reach the same accuracy?" if i == 0 else ""
@@ -168,10 +169,7 @@ def _agrees(found: list[Result]) -> Sentence:
     return Sentence(f"{text} (paired TOST); the others are not.", verdict, "agreement", AGREEMENT)
 
 
-def _agreement(first: Material, second: Material) -> Section:
-    found = _agreed(first, second)
-    if not found:
-        return Section("agreement", AGREEMENT, [Missing("The runs have no arm in common.")])
+def _agreement(found: list[Result], reference: str) -> Section:
     labels = [
         f"{one.estimand.name.removeprefix('agreement_').replace('_', ' ')}: "
         + ("equivalent" if equal(one) else "not shown")
@@ -182,7 +180,7 @@ def _agreement(first: Material, second: Material) -> Section:
     text = (
         "Both runs made every random draw alike, so each difference is rounding, amplified by "
         f"training. The margins stand in the program: {margins}. An effect is an arm's final "
-        f"accuracy minus that of {first.reference}."
+        f"accuracy minus that of {reference}."
     )
     caption = "First minus second; p is that of a difference of the margin or more."
     return Section(

@@ -10,12 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sublim_causal.store.location import (
-    is_remote,
-    read_files,
-    size_of,
-    sizes,
-)
+from sublim_causal.store.location import is_remote, read_files, size_of, sizes
 from sublim_causal.store.schema import arrow_schema, version_of
 from sublim_causal.store.tables import COMMIT_TABLE, DIGESTS, committed, digest_of, file_of
 
