@@ -15,6 +15,7 @@ from sublim_causal.experiment.config import AttackConfig
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.losses import accuracy, cross_entropy
 from sublim_causal.experiment.networks import Batch, Network
+from sublim_causal.experiment.streams import draw
 
 
 def attacked(
@@ -43,7 +44,8 @@ def attacked(
         One per replicate, for the start.
     """
     low, high = (pixels - config.epsilon).clamp_(min=-1), (pixels + config.epsilon).clamp_(max=1)
-    start = torch.stack([torch.rand(pixels.shape[1:], generator=g) for g in generators])
+    shape = pixels.shape[1:]
+    start = draw(lambda g: torch.rand(shape, generator=g), generators, pixels.device)
     x = pixels + start.to(pixels).mul_(2).sub_(1).mul_(config.epsilon)
     for _ in range(config.steps):
         x = x.clamp_(low, high).requires_grad_()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sublim_causal.experiment.streams import draw
+
 
 def gather(x: Tensor, index: Tensor) -> Tensor:
     """Take rows `index` ``(R, B)`` of `x`: ``(R, N, ...)``, or ``(N, ...)`` shared by all R."""
@@ -47,7 +49,7 @@ def steps(
     """Yield the steps of `epochs` passes in an order drawn per replicate and epoch."""
     number = 0
     for epoch in range(epochs):
-        order = torch.stack([torch.randperm(examples, generator=g) for g in generators]).to(device)
+        order = draw(lambda g: torch.randperm(examples, generator=g), generators, device)
         for start in range(0, examples, batch_size):
             stop = start + batch_size
             yield Step(number, epoch, order[:, start:stop], stop >= examples)

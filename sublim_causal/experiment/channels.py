@@ -18,6 +18,7 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.imports import build_named
 from sublim_causal.experiment.interventions.base import LogitSplit, Options
 from sublim_causal.experiment.representation import Representation
+from sublim_causal.experiment.streams import draw
 
 if TYPE_CHECKING:
     import torch
@@ -99,8 +100,9 @@ class Sampled(Logits):
         import torch
 
         below = torch.softmax(logits / self.temperature, dim=2).cumsum(dim=2)[:, :, :-1]
-        drawn = torch.stack([torch.rand(logits.shape[1], generator=g) for g in generators])
-        return certain((drawn.to(below)[:, :, None] > below).sum(dim=2), logits)
+        count = logits.shape[1]
+        drawn = draw(lambda g: torch.rand(count, generator=g), generators, below.device)
+        return certain((drawn[:, :, None] > below).sum(dim=2), logits)
 
 
 def certain(answers: Tensor, like: Tensor) -> Tensor:

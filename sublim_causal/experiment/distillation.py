@@ -6,7 +6,6 @@ probe. All tensors carry the replicate axis R first, and no operation mixes repl
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
@@ -23,6 +22,7 @@ from sublim_causal.experiment.alignment import (
 )
 from sublim_causal.experiment.attack import robust_accuracy
 from sublim_causal.experiment.batches import Step, gather, steps
+from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data import ImageTensors
 from sublim_causal.experiment.initialisation import initial_student, initialise
@@ -167,6 +167,7 @@ def new_student(
         recorder=Recorder(*shape),
         layers=LayerRecorder(layout.layers, *shape) if experiment.measure.layers else None,
         measured=experiment.measure.alignment or needed,
+        clock=Clock(theta.device),
     )
 
 
@@ -186,23 +187,22 @@ def distil(
         batches = {name: Batch(gather(x, step.index)) for name, x in inputs.images.items()}
         lessons = {key: lesson.at(step.index) for key, lesson in inputs.lessons.items()}
         for student in students.values():
-            started = time.perf_counter()
-            lesson = lessons[student.lesson]
-            forward = inputs.network.forward(student.theta, batches[lesson.images])
-            loss, g_distill = lesson.teach(forward)
-            student.recorder.loss(step.number, loss)
-            context = StepContext(
-                step.number,
-                per_epoch,
-                per_epoch * config.epochs,
-                inputs.split,
-                forward,
-                reference_logits=partial(inputs.reference_rows, lesson.images, step.index),
-                alignment_of=partial(alignment_of, students),
-                trait_gradient=partial(trait_gradient, inputs.network, student),
-            )
-            take_step(student, g_distill, context, inputs)
-            student.seconds += time.perf_counter() - started
+            with student.clock.running():
+                lesson = lessons[student.lesson]
+                forward = inputs.network.forward(student.theta, batches[lesson.images])
+                loss, g_distill = lesson.teach(forward)
+                student.recorder.loss(step.number, loss)
+                context = StepContext(
+                    step.number,
+                    per_epoch,
+                    per_epoch * config.epochs,
+                    inputs.split,
+                    forward,
+                    reference_logits=partial(inputs.reference_rows, lesson.images, step.index),
+                    alignment_of=partial(alignment_of, students),
+                    trait_gradient=partial(trait_gradient, inputs.network, student),
+                )
+                take_step(student, g_distill, context, inputs)
             after_step()
         if step.ends_epoch:
             finish_epoch(step, students, inputs, evaluate, experiment)

@@ -22,6 +22,7 @@ from sublim_causal.experiment.interventions.base import LogitSplit
 from sublim_causal.experiment.losses import Loss, kl_divergence, squared_distance
 from sublim_causal.experiment.networks import Batch, Forward, Network, outputs
 from sublim_causal.experiment.representation import Representation
+from sublim_causal.experiment.streams import draw
 from sublim_causal.experiment.training import train_teacher
 
 RIVAL = -1
@@ -189,7 +190,7 @@ def prepare_inputs(
 
     count = experiment.distillation.examples
     images: dict[str, Tensor] = {
-        name: torch.stack([INPUTS[name](count, data, g) for g in streams("noise")])
+        name: draw(partial(INPUTS[name], count, data), streams("noise"), like.device)
         for name in dict.fromkeys(experiment.inputs_of(arm) for arm in arms)
     }
 
@@ -243,8 +244,9 @@ def jittered(images: Tensor, size: float, generators: Sequence[torch.Generator])
     """Return `images` ``(R, N, D)`` plus normal noise of standard deviation `size`."""
     if size == 0:
         return images
-    noise = torch.stack([torch.randn(images.shape[1:], generator=g) for g in generators])
-    return images + size * noise.to(images)
+    shape = images.shape[1:]
+    noise = draw(lambda g: torch.randn(shape, generator=g), generators, images.device)
+    return noise.to(images).mul_(size).add_(images)
 
 
 def chosen(
@@ -257,18 +259,18 @@ def chosen(
         return differs
     if which == "agreeing":
         return ~differs
-    orders = [torch.randperm(differs.shape[1], generator=g) for g in generators]
-    return differs.gather(1, torch.stack(orders).to(differs.device))
+    count = differs.shape[1]
+    order = draw(lambda g: torch.randperm(count, generator=g), generators, differs.device)
+    return differs.gather(1, order)
 
 
 def draw_probe(
     size: int, data: ImageTensors, split: LogitSplit, generators: Sequence[torch.Generator]
 ) -> Probe:
     """Draw the probe of each replicate from the held-out images, without repetition."""
-    held_out = len(data.held_out_y)
-    index = torch.stack([torch.randperm(held_out, generator=g)[:size] for g in generators])
-    halves = [
-        (Batch(gather(data.held_out_x, half)), data.held_out_y[half])
-        for half in index.to(data.held_out_x.device).split(size // 2, dim=1)
-    ]
+    images, labels = data.held_out_x, data.held_out_y
+    index = draw(
+        lambda g: torch.randperm(len(labels), generator=g)[:size], generators, images.device
+    )
+    halves = [(Batch(gather(images, half)), labels[half]) for half in index.split(size // 2, dim=1)]
     return Probe((halves[0], halves[1]), split.columns("class"))

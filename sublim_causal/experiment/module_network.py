@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sublim_causal.experiment.networks import Batch, Layout, scaled_normal
-from sublim_causal.experiment.products import FastLinear
+from sublim_causal.experiment.products import FastLinear, gpu_rounding
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ModuleNetwork:
     def _run(self, leaves: Sequence[Tensor], images: Tensor, layer: str = "") -> Tensor:
         """Return the logits, or what the part `layer` returns, flattened: ``(R, B, W)``."""
         call = partial(self._call, layer=layer)
-        with torch.enable_grad():
+        with torch.enable_grad(), gpu_rounding(images):
             pixels = images.view(*images.shape[:2], *self.image_shape)
             if len(images) > 1:
                 return torch.vmap(call, randomness="error")(dict(self._named(leaves)), pixels)
@@ -79,7 +79,7 @@ class ModuleNetwork:
 
     def _call(self, parameters: Mapping[str, Tensor], pixels: Tensor, layer: str) -> Tensor:
         if not layer:
-            return torch.func.functional_call(self.module, dict(parameters), (pixels,))
+            return torch.func.functional_call(self.module, dict(parameters), (pixels,)).to(pixels)
         returned: list[Tensor] = []
         part = self.module.get_submodule(layer)
         hook = part.register_forward_hook(lambda _, __, output: returned.append(output))
@@ -87,7 +87,7 @@ class ModuleNetwork:
             torch.func.functional_call(self.module, dict(parameters), (pixels,))
         finally:
             hook.remove()
-        return returned[-1].flatten(1)
+        return returned[-1].flatten(1).to(pixels)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ factors with the summed axis last and contiguous, so callers keep transposed cop
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 
@@ -42,29 +44,42 @@ def multiplies_bfloat16() -> bool:
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def _is_ours(a: Tensor) -> bool:
-    """Whether a product with `a` is more than a plain ``torch.mm``."""
-    reduced = torch.get_float32_matmul_precision() == "medium"
-    return a.dtype == torch.float32 and a.device.type == "cpu" and (reduced or prefers_onednn())
+def rounds_factors(a: Tensor) -> bool:
+    """Whether products with `a` round their factors to bfloat16: precision "medium" of torch.
+
+    Torch itself does so on some CPUs only; on a GPU it would round them to TF32.
+    """
+    return a.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
+
+
+def _goes_to_onednn(a: Tensor) -> bool:
+    return a.dtype == torch.float32 and a.device.type == "cpu" and prefers_onednn()
 
 
 def outer_product(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a @ b.T`` for `a` of shape ``(M, K)`` and `b` of shape ``(N, K)``.
 
-    At torch's matmul precision "medium" a CPU rounds the factors and the result to bfloat16.
+    Where `rounds_factors`, a CPU rounds the result to bfloat16 too; a GPU does not.
     """
-    if not _is_ours(a):
-        return torch.mm(a, b.t())
-    if torch.get_float32_matmul_precision() == "medium":
-        return torch.mm(a.bfloat16(), b.bfloat16().t()).float()
-    return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+    if rounds_factors(a):
+        return _rounded(torch.mm, a, b)
+    if _goes_to_onednn(a):
+        return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+    return torch.mm(a, b.t())
 
 
 def batched_outer_product(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a @ b^T`` per replicate, for `a` ``(R, M, K)`` and `b` ``(R, N, K)``."""
     if a.shape[0] == 1:
         return outer_product(a[0], b[0])[None]
+    if rounds_factors(a):
+        return _rounded(torch.bmm, a, b)
     return torch.bmm(a, b.transpose(1, 2))
+
+
+def _rounded(product: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+    a, b = a.bfloat16(), b.bfloat16().mT
+    return product(a, b).float() if a.device.type == "cpu" else product(a, b, torch.float32)
 
 
 def transposed(a: Tensor) -> Tensor:
@@ -72,6 +87,16 @@ def transposed(a: Tensor) -> Tensor:
     if a.shape[0] == 1:
         return a[0].t().contiguous()[None]
     return a.transpose(1, 2).contiguous()
+
+
+def gpu_rounding(a: Tensor) -> AbstractContextManager[object]:
+    """Within this context a module's products round as `rounds_factors` says, if `a` is on a GPU.
+
+    By torch's autocast, which rounds the results too, and takes in convolutions.
+    """
+    if a.device.type == "cuda" and rounds_factors(a):
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
 
 
 class _Linear(torch.autograd.Function):
@@ -95,7 +120,8 @@ class FastLinear(torch.overrides.TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
-        if func is torch.nn.functional.linear and args[0].dim() == 2 and _is_ours(args[0]):
+        ours = func is torch.nn.functional.linear and args[0].dim() == 2
+        if ours and (rounds_factors(args[0]) or _goes_to_onednn(args[0])):
             x, weight, bias = (*args, *kwargs.values(), None)[:3]
             z = _Linear.apply(x, weight)
             return z if bias is None else z + bias

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 def stream_seed(study: str, seed: int, purpose: str) -> int:
@@ -33,3 +36,35 @@ def stream(study: str, seed: int, purpose: str) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(stream_seed(study, seed, purpose))
+
+
+def draw(
+    function: Callable[[torch.Generator], Tensor],
+    generators: Sequence[torch.Generator],
+    device: torch.device,
+) -> Tensor:
+    """Return ``(R, ...)`` on `device`: what `function` draws from each replicate's generator.
+
+    Replicates are drawn in threads, since a block of a GPU has hundreds of them; every generator is
+    used by one thread only, so the numbers are the same in any order.
+
+    Parameters
+    ----------
+    function : callable
+        Returns a tensor of the same shape for every generator; draws from nothing else.
+    """
+    import torch
+
+    first = function(generators[0])
+    if len(generators) == 1:
+        return first.to(device)[None]
+    drawn = torch.empty((len(generators), *first.shape), dtype=first.dtype, device=device)
+    drawn[0] = first
+
+    def fill(replicate: int) -> None:
+        drawn[replicate] = function(generators[replicate])
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(fill, range(1, len(generators))):
+            continue
+    return drawn

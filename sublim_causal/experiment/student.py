@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sublim_causal.experiment.alignment import Columns, LayerRecorder, Recorder, derive
+from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.interventions.base import Intervention
 from sublim_causal.experiment.networks import Network, outputs
 
@@ -73,9 +74,9 @@ class Student:
     recorder: Recorder
     layers: LayerRecorder | None
     measured: bool
+    clock: Clock
     update: Tensor | None = None
     alignment: Tensor | None = None
-    seconds: float = 0.0
     evaluations: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
 
 
@@ -131,7 +132,7 @@ def result(
         layers=layers,
         final_trait_loss=np.where(diverged_at < 0, raw["trait_loss"][-1], np.nan),
         diverged_at=diverged_at,
-        seconds=student.seconds / len(diverged_at),
+        seconds=student.clock.seconds() / len(diverged_at),
         weights={role: theta.T.cpu().numpy() for role, theta in weights.items()},
         **final,
     )

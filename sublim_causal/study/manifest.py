@@ -31,6 +31,8 @@ PACKAGES = (
     "scikit-learn",
     "statsmodels",
 )
+MAKERS = ("device", "product_engine", "git_revision", "python", "platform", "host")
+"""Fields of a manifest that say what made the numbers, beside the packages."""
 
 
 def now() -> str:
@@ -130,6 +132,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for key in sorted({*a, *b})
         if a.get(key) != b.get(key)
     ]
+
+
+def note_makers(run: Path, manifest: Mapping[str, Any]) -> None:
+    """Note what makes the blocks to come, beside what made earlier ones: ``"cpu, cuda"``."""
+    old = read_manifest(run)
+
+    def both(name: str, before: Mapping[str, str], now: Mapping[str, str]) -> str:
+        values = [*before.get(name, "").split(", "), now[name]]
+        return ", ".join(dict.fromkeys(filter(None, values)))
+
+    made = {name: both(name, old, manifest) for name in MAKERS}
+    made["packages"] = {
+        name: both(name, old["packages"], manifest["packages"]) for name in PACKAGES
+    }
+    write_manifest(run, {**old, **made})
 
 
 def close_run(run: Path) -> None:

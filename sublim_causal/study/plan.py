@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,12 @@ class Block:
     def name(self) -> str:
         """File name of the block's tables, without suffix."""
         return f"{self.seeds[0]:07d}-{self.seeds[-1]:07d}"
+
+    def halves(self) -> list[Block]:
+        """Return two blocks of half the seeds; none if there is only one seed."""
+        middle = len(self.seeds) // 2
+        parts = (self.seeds[:middle], self.seeds[middle:])
+        return [replace(self, seeds=part) for part in parts] if middle else []
 
 
 def finished(run: Path) -> dict[str, set[int]]:

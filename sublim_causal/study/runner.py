@@ -24,7 +24,7 @@ from sublim_causal.study.display import Display
 from sublim_causal.study.executors import Executor, Finished, Progress, Resources, open_executor
 from sublim_causal.study.executors.dispatch import Dispatcher, Notice
 from sublim_causal.study.lock import locked
-from sublim_causal.study.manifest import close_run, describe, open_run
+from sublim_causal.study.manifest import close_run, describe, note_makers, open_run
 from sublim_causal.study.mirroring import BackgroundMirror
 from sublim_causal.study.plan import (
     Block,
@@ -212,7 +212,8 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
     )
     existed = is_remote(options.run) or options.run.exists()
     with removed_if_refused(options.run, existed), locked(options.run):
-        manifest = open_run(options.run, describe(study, device, options.precision, engine))
+        described = describe(study, device, options.precision, engine)
+        manifest = open_run(options.run, described)
         write_study(options.run, manifest["study"])
         for path, problem in remove_unusable(options.run).items():
             told = f"Damaged, and run again: {path} ({problem})"
@@ -220,6 +221,8 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
         plan = plan_run(study, options, resources, finished(options.run))
         if plan.done:
             console.print(f"{plan.done} of {plan.total} replicates are there already.")
+        if plan.blocks:
+            note_makers(options.run, described)
         job = Job(study, options.run.absolute(), images, device, options.precision, options.path)
         executor.load(job, plan.worker_bytes)
         outcome = train(Dispatcher(executor, job, plan.workers), plan, options, console)

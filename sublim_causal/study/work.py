@@ -106,6 +106,8 @@ def configure_torch(precision: Precision, device: str = "cpu") -> torch.dtype:
     # One thread a process: threads that share one small product mostly wait for each other.
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(MATMUL_PRECISION[precision])
+    # Convolutions on a GPU have a setting of their own, and round to TF32 unless told otherwise.
+    torch.backends.cudnn.allow_tf32 = precision in ("tf32", "bf16")
     return torch.float64 if precision == "fp64" else torch.float32
 
 
@@ -113,7 +115,7 @@ def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
     """Load data and network once; return the function that runs and writes a block.
 
     The function takes a block and a callback for every optimizer step, and returns the block's
-    replicate rows.
+    replicate rows. A block that does not fit a GPU's memory is halved.
     """
     import torch
 
@@ -129,7 +131,7 @@ def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
     student = job.study.distillation
     per_epoch = student.steps_per_epoch(student.examples)
 
-    def run(block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
+    def write(block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
         results = run_block(
             job.study,
             block.seeds,
@@ -146,5 +148,16 @@ def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
             write_block(job.run, block.name, arm, frames, weights=weights or None)
             rows.append(frames["replicates"].assign(arm=arm))
         return pd.concat(rows, ignore_index=True)
+
+    def run(block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
+        halves = block.halves()
+        try:
+            return write(block, after_step)
+        except torch.OutOfMemoryError:
+            if not halves:
+                raise
+        # Outside of the handler, which holds on to the tensors of the failed attempt.
+        torch.cuda.empty_cache()
+        return pd.concat([run(half, after_step) for half in halves], ignore_index=True)
 
     return run

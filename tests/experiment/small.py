@@ -17,6 +17,7 @@ from sublim_causal.experiment.student import ArmResult
 
 SHAPE = (1, 8, 8)
 CLASSES = 10
+CPU = torch.device("cpu")
 
 
 def small_experiment(
@@ -49,13 +50,16 @@ def small_images() -> ImageData:
     return ImageData(part(150), part(80), part(60), 255.0)
 
 
-def small_tensors(dtype: torch.dtype = torch.float64) -> ImageTensors:
-    """`small_images` as tensors on the CPU."""
-    return to_tensors(small_images(), torch.device("cpu"), dtype)
+def small_tensors(dtype: torch.dtype = torch.float64, device: torch.device = CPU) -> ImageTensors:
+    """`small_images` as tensors."""
+    return to_tensors(small_images(), device, dtype)
 
 
 def run_small(
-    experiment: Experiment, seeds: list[int], dtype: torch.dtype = torch.float64
+    experiment: Experiment,
+    seeds: list[int],
+    dtype: torch.dtype = torch.float64,
+    device: torch.device = CPU,
 ) -> dict[str, ArmResult]:
     """Run all arms of `seeds` as one block."""
     arms = {
@@ -67,7 +71,7 @@ def run_small(
         seeds,
         arms,
         build_network(experiment.model, SHAPE, CLASSES),
-        small_tensors(dtype),
+        small_tensors(dtype, device),
         LogitSplit(CLASSES, experiment.model.auxiliary),
         after_step=lambda: None,
     )

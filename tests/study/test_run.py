@@ -13,9 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, VERSION
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.lock import locked
+from sublim_causal.study.manifest import describe, note_makers
+from sublim_causal.study.spec import load_study
 from tests.study.commands import TINY, command, environment, same_tables, sublim
 
 SEEDS = 3
@@ -115,8 +118,8 @@ def test_a_changed_study_is_refused_with_the_difference(finished: Path) -> None:
     assert "distillation.learning_rate: 0.001 -> 0.5" in refused.stderr
     assert "measure.layers: True -> False" in refused.stderr
     assert "--out" in refused.stderr
-    refused = sublim("run", *TINY, "--precision", "bf16", cwd=cwd)
-    assert "precision: 'fp32' -> 'bf16'" in refused.stderr
+    refused = sublim("run", *TINY, "--precision", "fp64", cwd=cwd)
+    assert "precision: 'fp32' -> 'fp64'" in refused.stderr
     assert (finished / "manifest.json").read_bytes() == before
 
 
@@ -132,6 +135,22 @@ def test_seeds_and_arms_can_be_added(tmp_path: Path) -> None:
     same_tables(tmp_path / "runs" / "quickstart", tmp_path / "whole")
     status = sublim("status", "runs/quickstart", cwd=tmp_path)
     assert "2 seeds" in status.stdout
+
+
+def test_a_run_tells_all_that_made_its_numbers(tmp_path: Path) -> None:
+    here = describe(load_study("quickstart"), "cpu", "fp32", "mkl")
+    elsewhere = {"device": "cuda", "git_revision": "", "packages": {"torch": "2.9.0"}}
+    write_manifest(tmp_path, {**here, **elsewhere})
+    for _ in range(2):
+        note_makers(tmp_path, here)
+    found = read_manifest(tmp_path)
+    assert found["device"] == "cuda, cpu"
+    assert found["product_engine"] == "mkl"
+    assert found["git_revision"] == here["git_revision"]
+    assert found["packages"] == {
+        **here["packages"],
+        "torch": f"2.9.0, {here['packages']['torch']}",
+    }
 
 
 def start(cwd: Path) -> subprocess.Popen[str]:

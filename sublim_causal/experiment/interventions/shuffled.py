@@ -10,6 +10,7 @@ from pydantic import Field
 
 from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
 from sublim_causal.experiment.interventions.projection import coefficient
+from sublim_causal.experiment.streams import draw
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,7 @@ class Shuffled(Options):
         """Return the direction ``(R, P)``, as long as `g_trait`."""
         sizes = block.layout.sizes
         if self.shuffle == "coordinates":
-            return g_trait.gather(1, permutations(sizes, generators).to(g_trait.device))
+            return g_trait.gather(1, permutations(sizes, generators, g_trait.device))
         if self.shuffle == "random":
             return random_like(g_trait, sizes, generators)
         other = self._trait_gradient(generators, block, context)
@@ -107,18 +108,20 @@ class Draws:
         return [torch.Generator().manual_seed(seed + step) for seed in self.seeds]
 
 
-def permutations(sizes: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+def permutations(
+    sizes: Sequence[int], generators: Sequence[torch.Generator], device: torch.device
+) -> Tensor:
     """Draw permutations within each parameter of `sizes` entries, int64 ``(R, P)``."""
     import torch
 
-    rows = []
-    for generator in generators:
+    def permutation(generator: torch.Generator) -> Tensor:
         start, parts = 0, []
         for size in sizes:
             parts.append(torch.randperm(size, generator=generator).add_(start))
             start += size
-        rows.append(torch.cat(parts))
-    return torch.stack(rows)
+        return torch.cat(parts)
+
+    return draw(permutation, generators, device)
 
 
 def random_like(
@@ -127,7 +130,8 @@ def random_like(
     """Draw normal directions ``(R, P)`` with the norm of `vector` in each parameter."""
     import torch
 
-    drawn = torch.stack([torch.randn(vector.shape[1], generator=g) for g in generators])
+    size = vector.shape[1]
+    drawn = draw(lambda g: torch.randn(size, generator=g), generators, vector.device)
     pairs = zip(drawn.to(vector).split(sizes, dim=1), vector.split(sizes, dim=1), strict=True)
     return torch.cat([d * (v.norm(dim=1) / d.norm(dim=1))[:, None] for d, v in pairs], dim=1)
 
@@ -138,8 +142,11 @@ def permuted_labels(probe: Probe, generators: Sequence[torch.Generator]) -> Prob
 
     from sublim_causal.experiment.alignment import Probe
 
-    halves = []
-    for images, labels in probe.halves:
-        order = torch.stack([torch.randperm(labels.shape[1], generator=g) for g in generators])
-        halves.append((images, labels.gather(1, order.to(labels.device))))
-    return Probe((halves[0], halves[1]), probe.classes)
+    def permuted(labels: Tensor) -> Tensor:
+        count = labels.shape[1]
+        order = draw(lambda g: torch.randperm(count, generator=g), generators, labels.device)
+        return labels.gather(1, order)
+
+    (first, its_labels), (second, other_labels) = probe.halves
+    halves = ((first, permuted(its_labels)), (second, permuted(other_labels)))
+    return Probe(halves, probe.classes)

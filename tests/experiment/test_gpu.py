@@ -1,0 +1,161 @@
+"""The experiment on a GPU: one that is not there, and a real one with ``-m gpu``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sublim_causal.experiment.clock import Clock
+from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.interventions import INTERVENTIONS
+from sublim_causal.experiment.mlp import MLP
+from sublim_causal.experiment.networks import Batch
+from sublim_causal.experiment.student import ArmResult
+from sublim_causal.experiment.training import OPTIMIZERS
+from tests.contract.test_interventions import EXAMPLES
+from tests.experiment.absent_gpu import DEVICE, absent_gpu
+from tests.experiment.small import run_small, small_experiment
+
+SEEDS = [0, 1]
+BASELINE = {"intervention": "baseline"}
+OWN: dict[str, list[dict[str, Any]]] = {
+    "interventions": [
+        {"intervention": name, **options}
+        for name in INTERVENTIONS
+        for options in EXAMPLES[name]
+        if options.get("target") != "other"
+    ],
+    "students": [
+        {**BASELINE, "student": own}
+        for own in (
+            *({"optimizer": name} for name in OPTIMIZERS),
+            {"initialisation": "other"},
+            {"initialisation": "perturbed", "noise": 0.1},
+        )
+    ],
+    "lessons": [
+        *({**BASELINE, "lesson": {"images": it}} for it in ("divergent", "agreeing", "random")),
+        {**BASELINE, "lesson": {"teachers": 2}},
+        {**BASELINE, "lesson": {"jitter": 0.1}},
+        {**BASELINE, "channel": {"name": "hard"}},
+        {**BASELINE, "channel": {"name": "sampled"}},
+        {**BASELINE, "channel": {"temperature": 2.0, "logits": "class"}},
+        {**BASELINE, "channel": {"name": "representation", "layer": "0"}},
+        *({**BASELINE, "inputs": name} for name in ("gaussian", "pink", "training")),
+    ],
+}
+SECTIONS: dict[str, dict[str, Any]] = {
+    "attack": {"attack": {"steps": 2, "images": 20}},
+    "everything measured": {"measure": {"layers": True, "weights": True}},
+    "convolutions": {"model": {"class": "cnn", "options": {}}},
+}
+EXPERIMENTS = {
+    name: small_experiment(
+        {"baseline": BASELINE, **{f"arm {i}": arm for i, arm in enumerate(arms)}}
+    )
+    for name, arms in OWN.items()
+} | {name: small_experiment(**sections) for name, sections in SECTIONS.items()}
+"""All that an arm or a study can ask of the device."""
+
+
+def assert_same(one: dict[str, ArmResult], other: dict[str, ArmResult], rtol: float) -> None:
+    """Assert that two blocks recorded the same."""
+    for arm, result in one.items():
+        for name, values in result.steps.items():
+            np.testing.assert_allclose(values, other[arm].steps[name], rtol, atol=rtol)
+        for name, values in result.evaluations.items():
+            np.testing.assert_allclose(values, other[arm].evaluations[name], rtol)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_nothing_is_left_on_the_cpu_and_the_numbers_are_the_same(experiment: Experiment) -> None:
+    with absent_gpu():
+        found = run_small(experiment, SEEDS, device=DEVICE)
+    assert_same(found, run_small(experiment, SEEDS), rtol=0)
+
+
+def test_the_program_runs_ahead_of_the_gpu() -> None:
+    arms = {name: {"intervention": name} for name in ("projection", "liminal", "shuffled", "yoked")}
+    waits = []
+    for epochs in (1, 4):
+        experiment = small_experiment(
+            {"baseline": BASELINE, **arms}, distillation={"epochs": epochs}
+        )
+        with absent_gpu() as gpu:
+            run_small(experiment, SEEDS, device=DEVICE)
+        waits.append(gpu.waits)
+    assert waits[0] == waits[1] > 0
+
+
+def test_the_absent_gpu_refuses_what_a_gpu_refuses() -> None:
+    with absent_gpu():
+        there, here = torch.ones(3, device=DEVICE), torch.ones(3)
+        with pytest.raises(RuntimeError, match="same device"):
+            there + here
+        with pytest.raises(RuntimeError, match="generator"):
+            torch.rand(3, generator=torch.Generator(), device=DEVICE)
+        with pytest.raises(RuntimeError, match="numpy"):
+            there.numpy()
+
+
+def test_bf16_on_a_gpu_rounds_the_factors_of_the_hidden_products_only() -> None:
+    network = MLP((12, 8, 8, 5))
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.randn(2, network.layout.size, generator=generator)
+    pixels = torch.randn(2, 6, 12, generator=generator)
+    rounded = theta.clone()
+    for weight in network.layout.views(rounded)[:-2:2]:
+        weight.copy_(weight.bfloat16())
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with absent_gpu():
+            batch = Batch(pixels.to(DEVICE))
+            found = network.forward(theta.to(DEVICE), batch).hidden[0].cpu()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    exact = network.forward(rounded, Batch(pixels.bfloat16().float())).hidden[0]
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-6)
+    assert not torch.equal(found, network.forward(theta, Batch(pixels)).hidden[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_a_gpu_gives_the_numbers_of_the_cpu(experiment: Experiment) -> None:
+    found = run_small(experiment, SEEDS, device=torch.device("cuda"))
+    assert_same(found, run_small(experiment, SEEDS), rtol=1e-6)
+    assert all(result.seconds > 0 for result in found.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_products_on_a_gpu_round_as_the_precision_says(precision: str) -> None:
+    from sublim_causal.experiment.products import batched_outer_product
+
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(4, 256, 512, generator=generator) for _ in range(2))
+    exact = a.double() @ b.double().mT
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        found = batched_outer_product(a.cuda(), b.cuda()).cpu()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    error = float((found - exact).std() / exact.std())
+    # Rounding of a factor: 2^-24, 2^-11 (TF32) and 2^-9 (bfloat16), at most.
+    low, high = {"highest": (0, 1e-5), "high": (1e-5, 6e-4), "medium": (8e-4, 4e-3)}[precision]
+    assert low <= error < high
+
+
+@pytest.mark.gpu
+def test_the_clock_counts_the_time_of_the_gpu() -> None:
+    clock, a = Clock(torch.device("cuda")), torch.randn(4096, 4096, device="cuda")
+    for _ in range(2):
+        with clock.running():
+            for _ in range(20):
+                a @ a
+    # 40 products of 137 GFLOP take over 5 ms on any GPU.
+    assert clock.seconds() > 0.005
