@@ -143,10 +143,8 @@ def note_makers(run: Path, manifest: Mapping[str, Any]) -> None:
         return ", ".join(dict.fromkeys(filter(None, values)))
 
     made = {name: both(name, old, manifest) for name in MAKERS}
-    made["packages"] = {
-        name: both(name, old["packages"], manifest["packages"]) for name in PACKAGES
-    }
-    write_manifest(run, {**old, **made})
+    packages = {name: both(name, old["packages"], manifest["packages"]) for name in PACKAGES}
+    write_manifest(run, {**old, **made, "packages": packages})
 
 
 def close_run(run: Path) -> None:

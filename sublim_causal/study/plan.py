@@ -130,6 +130,7 @@ def study_bytes(study: Study, parameters: int, block_size: int, activations: int
     pixels = source.shape[0] * source.shape[1] * source.shape[2]
     logits = source.classes + study.model.auxiliary
     inputs = len({study.inputs_of(arm) for arm in study.arms})
+    inputs += any(arm.lesson.jitter for arm in study.arms.values())
     lessons = len({study.lesson_key(arm) for arm in study.arms})
     targets = 2 * lessons * logits + activations
     seen = student.examples * (inputs * (pixels + logits) + targets) * block_size
