@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from sublim_causal.store.schema import SCHEMA_VERSION
 from sublim_causal.store.tables import write_atomically
 
 FILE = "manifest.json"
-REQUIRED = ("schema_version", "run_id", "name", "study", "created")
+REQUIRED = ("schema_version", "run_id", "name", "digest", "study", "created", "finished")
 
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
@@ -20,7 +20,7 @@ def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
 
     Raises
     ------
-    OSError
+    StorageError
         If the file cannot be written; the old one is kept.
     """
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
@@ -40,14 +40,15 @@ def renew_version(run: Path) -> None:
         write_manifest(run, {**manifest, "schema_version": SCHEMA_VERSION})
 
 
-def read_manifest(run: Path) -> dict[str, Any]:
+def read_manifest(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     """Read the manifest of the directory `run`.
 
     Returns
     -------
     dict
-        At least ``schema_version``, ``run_id`` (hex), ``name``, ``study`` (the whole
-        specification, nested dictionaries) and ``created`` (ISO 8601).
+        At least ``schema_version``, ``run_id`` (hex), ``name``, ``digest`` (hex), ``study`` (the
+        whole specification, nested dictionaries), ``created`` and ``finished`` (ISO 8601; None
+        while it is not), and the fields that are `needed`.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
         raise _damaged(path, str(error)) from None
     if not isinstance(manifest, dict):
         raise _damaged(path, f"it holds a {type(manifest).__name__} instead of an object")
-    missing = [name for name in REQUIRED if name not in manifest]
+    missing = [name for name in (*REQUIRED, *needed) if name not in manifest]
     if missing:
         raise _damaged(path, f"it lacks {', '.join(missing)}")
     _check_version(path, manifest["schema_version"])

@@ -345,6 +345,23 @@ def open_mirror(run: Path, tracking_uri: str, *, replicates: bool = True) -> Mir
     return mirror
 
 
+def is_mirrored(run: Path, tracking_uri: str) -> bool:
+    """Return whether the store holds a mirror of a run directory.
+
+    Raises
+    ------
+    RunError
+        If `run` is no run directory.
+    TrackingError
+        If the store cannot be reached.
+    """
+    manifest = read_manifest(run)
+    with reaching(tracking_uri):
+        client = connect(tracking_uri)
+        found = client.get_experiment_by_name(manifest["name"])
+        return bool(found and find_runs(client, found.experiment_id, manifest["run_id"]))
+
+
 def sync(
     run: Path,
     tracking_uri: str,

@@ -161,12 +161,12 @@ PlanOption = Annotated[str, typer.Option(help="Analysis plan: a name or a TOML f
 
 @app.command()
 def analyse(run: RunArgument, plan: PlanOption = "primary") -> None:
-    """Estimate what a plan declares from RUN; prints the table, writes report/results.json."""
+    """Estimate what a plan declares from RUN; prints the table, writes report/results-PLAN.json."""
     from sublim_causal.analysis.estimation import analyse as analyse_run
 
     with progress_bar("Estimating") as said:
         results = analyse_run(run, plan, said)
-    path = results.write(run / "report" / "results.json")
+    path = results.write(run / "report" / f"results-{results.plan}.json")
     print(results.table())
     out.print(f"Results: {path}", highlight=False, soft_wrap=True)
 

@@ -113,13 +113,15 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
 def mirror_report(run: Path, tracking_uri: str | None) -> None:
     """Put the report of `run` into its MLflow mirror, where there is one; say why if it fails."""
     from sublim_causal.store.connection import default_tracking_uri
-    from sublim_causal.store.tracking import open_mirror
+    from sublim_causal.store.tracking import is_mirrored, open_mirror
 
     beside = not is_remote(run) and (run.resolve().parent / "mlflow.db").exists()
     if tracking_uri is None and not beside:
         return
     try:
-        open_mirror(run, tracking_uri or default_tracking_uri(run), replicates=False).finish()
+        uri = tracking_uri or default_tracking_uri(run)
+        if tracking_uri is not None or is_mirrored(run, uri):
+            open_mirror(run, uri, replicates=False).finish()
     except SublimError as error:
         err.print(f"[yellow]The report is not in the MLflow mirror:[/] {error}")
 

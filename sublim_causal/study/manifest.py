@@ -98,7 +98,7 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
             )
         write_manifest(run, manifest)
         return dict(manifest)
-    old = read_manifest(run)
+    old = read_manifest(run, needed=("definition", "arms", "precision", "packages"))
     changes = differences(old, manifest)
     if changes:
         raise RunError(
@@ -119,7 +119,11 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List what defines the two experiments differently, one line a field."""
+    """List what defines the two experiments differently, one line a field.
+
+    An option that a study file gives an arm stands in its definition twice, also as ``0.<option>``
+    with all the defaults; whether it was written out makes no difference.
+    """
     pairs = [("", old["definition"], new["definition"])]
     pairs += [
         (f"arms.{arm}.", old["arms"][arm], new["arms"][arm])
@@ -130,7 +134,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         f"{prefix}{key}: {a.get(key)!r} -> {b.get(key)!r}"
         for prefix, a, b in pairs
         for key in sorted({*a, *b})
-        if a.get(key) != b.get(key)
+        if a.get(key) != b.get(key) and not (f"0.{key}" in a and f"0.{key}" in b)
     ]
 
 

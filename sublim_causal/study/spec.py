@@ -174,7 +174,11 @@ def definition(study: Study, precision: str) -> dict[str, Any]:
 
 
 def arm_definition(study: Study, arm: str) -> dict[str, Any]:
-    """The arm's intervention with its options, flat; defaults are filled in."""
+    """The arm's intervention with its options, flat.
+
+    The options of its i-th part stand under ``i.<option>`` with all defaults filled in, and what
+    the study file says of the arm as it is written there.
+    """
     built = study.interventions()[arm]
     options = {
         str(i): one.model_dump(mode="json")

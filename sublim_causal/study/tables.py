@@ -34,13 +34,17 @@ def arm_table(run: Path, arms: list[str]) -> Table:
             table.add_row(arm, "0", "none complete", "", "", "", "")
             continue
         means = rows[["mean_cos_gradient", "share_positive", "mean_cos_update"]].mean()
+        texts = (
+            f"{means['mean_cos_gradient']:.4f}",
+            f"{100 * means['share_positive']:.1f} %",
+            f"{means['mean_cos_update']:.4f}",
+        )
+        not_measured = ("not measured", "", "")
         table.add_row(
             arm,
             str(len(rows)),
             *accuracy_texts(replicates, "final_accuracy", arm, arms),
-            f"{means['mean_cos_gradient']:.4f}",
-            f"{100 * means['share_positive']:.1f} %",
-            f"{means['mean_cos_update']:.4f}",
+            *(not_measured if means.isna().all() else texts),
         )
     return table
 

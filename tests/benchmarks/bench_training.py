@@ -23,7 +23,11 @@ from sublim_causal.experiment.losses import cross_entropy, kl_divergence, softma
 from sublim_causal.experiment.mlp import MLP
 from sublim_causal.experiment.module_network import ModuleNetwork
 from sublim_causal.experiment.networks import Batch, Network
-from sublim_causal.experiment.products import outer_product, product_engine
+from sublim_causal.experiment.products import (
+    multiplies_bfloat16,
+    outer_product,
+    product_engine,
+)
 
 BESIDE = Path(__file__).parents[3] / "shared"
 FORWARD = 2 * (784 * 256 + 256 * 256)
@@ -33,11 +37,19 @@ STUDENT_FLOP = 1024 * sum(
 """Floating-point operations a student step needs: both losses, no input gradient of layer one."""
 
 
-def seconds(command: list[str], cwd: Path, data: Path) -> float:
-    """Wall time of a command."""
+def seconds(cwd: Path, data: Path, *commands: list[str]) -> float:
+    """Wall time of commands that run side by side."""
     environment = {**os.environ, "SUBLIM_DATA": str(data)}
     start = time.perf_counter()
-    subprocess.run(command, cwd=cwd, env=environment, check=True, capture_output=True)
+    running = [
+        subprocess.Popen(
+            command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for command in commands
+    ]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        raise RuntimeError(f"exit codes {codes} of {commands}")
     return time.perf_counter() - start
 
 
@@ -47,34 +59,38 @@ def whole_study(seeds: int, data: Path, peers: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)
         run = [python, "-m", "sublim_causal.study", "run", "paper", "--seeds", str(seeds)]
-        ours = {"all recorded": seconds(run, cwd, data)}
+        ours = {"all recorded": seconds(cwd, data, run)}
         bare = ("--tracking-uri", "none", "--out", "bare")
-        ours["no MLflow"] = seconds([*run, *bare], cwd, data)
-        reduced = ("--precision", "bf16", "--out", "bf16")
-        ours["bf16 products"] = seconds([*run, *reduced], cwd, data)
+        ours["no MLflow"] = seconds(cwd, data, [*run, *bare])
+        if multiplies_bfloat16():
+            reduced = ("--precision", "bf16", "--out", "bf16")
+            ours["bf16 products"] = seconds(cwd, data, [*run, *reduced])
         module = ("--set", f"model.class={Path(__file__).stem}:SameMLP", "--out", "module")
         study = cwd / "as_module.toml"
         text = Path(__file__).parents[2].joinpath("studies", "paper.toml").read_text()
         study.write_text(text.replace("options.hidden = [256, 256]", ""))
         (cwd / f"{Path(__file__).stem}.py").write_text(SAME_MLP)
         run[4] = str(study)
-        ours["as an nn.Module"] = seconds([*run, *module], cwd, data)
+        ours["as an nn.Module"] = seconds(cwd, data, [*run, *module])
     for name, time_ in ours.items():
         print(f"ours, {name}: {time_:.1f} s ({time_ / ours['all recorded']:.2f} x all recorded)")
     if not (peers / "fast.py").exists():
         print(f"no peers in {peers}: comparing with the tests' reference loop is left to pytest")
         return
+    fast, plain = ([python, str(peers / name)] for name in ("fast.py", "plain_loop.py"))
+    half = seeds // 2
     theirs = {
-        "fast.py, two processes": ["fast.py", "--procs", "2"],
-        "plain_loop.py, two threads": ["plain_loop.py", "--threads", "2"],
+        "fast.py, two processes": [[*fast, "--reps", str(seeds), "--procs", "2"]],
+        "plain_loop.py, two threads": [[*plain, "--reps", str(seeds), "--threads", "2"]],
+        "plain_loop.py, two processes": [
+            [*plain, "--first", str(first), "--reps", str(count), "--threads", "1"]
+            for first, count in ((0, half), (half, seeds - half))
+        ],
     }
-    for name, (script, *options) in theirs.items():
-        command = [python, str(peers / script), "--reps", str(seeds), *options]
-        time_ = seconds(command, peers, data)
-        print(
-            f"{name}: {time_:.1f} s = {time_ / ours['all recorded']:.2f} x ours, "
-            f"{time_ / ours['bf16 products']:.2f} x ours with bf16 products"
-        )
+    for name, commands in theirs.items():
+        time_ = seconds(peers, data, *commands)
+        ratios = ", ".join(f"{time_ / own:.2f} x ours, {what}" for what, own in ours.items())
+        print(f"{name}: {time_:.1f} s = {ratios}", flush=True)
 
 
 SAME_MLP = '''

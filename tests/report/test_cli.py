@@ -44,7 +44,7 @@ def test_analyse_prints_the_table_and_writes_the_results(copy: Path, plan: str) 
     shown = CliRunner().invoke(app, ["analyse", str(copy), "--plan", plan])
     assert shown.exit_code == 0, shown.output
     assert "final_accuracy_projection" in shown.output
-    assert json.loads((copy / "report" / "results.json").read_text())["plan"] == "small"
+    assert json.loads((copy / "report" / "results-small.json").read_text())["plan"] == "small"
 
 
 def test_report_of_two_runs_compares_them(copy: Path, plan: str, tmp_path: Path) -> None:

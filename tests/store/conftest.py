@@ -64,6 +64,7 @@ def write_run(
         "run_id": name.encode().hex(),
         "name": name,
         "title": "A demonstration",
+        "digest": "0" * 16,
         "study": STUDY,
         "device": "cpu",
         "precision": "float32",

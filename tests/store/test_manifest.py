@@ -12,14 +12,22 @@ MANIFEST = {
     "schema_version": 1,
     "run_id": "ab12",
     "name": "démo",
+    "digest": "cd34",
     "study": {"arms": {}},
     "created": "2030-01-02T03:04:05+00:00",
+    "finished": None,
 }
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     write_manifest(tmp_path, MANIFEST)
     assert read_manifest(tmp_path) == MANIFEST
+
+
+def test_a_field_that_a_command_needs_is_asked_for(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    with pytest.raises(RunError, match="lacks definition"):
+        read_manifest(tmp_path, needed=("name", "definition"))
 
 
 def test_a_directory_without_manifest_is_no_run(tmp_path: Path) -> None:
@@ -34,7 +42,10 @@ def test_a_directory_without_manifest_is_no_run(tmp_path: Path) -> None:
         ('{"schema_version": 1, ', "damaged"),
         ("[1, 2]", "list instead of an object"),
         (json.dumps({**MANIFEST, "schema_version": "1"}), "instead of a whole number"),
-        (json.dumps({"schema_version": 1, "name": "demo"}), "lacks run_id, study, created"),
+        (
+            json.dumps({"schema_version": 1, "name": "demo"}),
+            "lacks run_id, digest, study, created, finished",
+        ),
         (json.dumps({**MANIFEST, "schema_version": 99}), "upgrade sublim_causal"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.analysis.simulation import Truth, simulate, write_run
+from sublim_causal.store.tracking import is_mirrored
 from tests.study.commands import TINY, environment, sublim
 
 HEAVY = ("torch", "torchvision", "mlflow", "statsmodels", "pandas", "sklearn")
@@ -145,3 +146,14 @@ def test_a_users_own_intervention_runs_and_may_diverge(
     wrong = sublim("run", tmp_path / "study.toml", "--set", "arms.damped.size=1", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "size" in wrong.stderr
+
+
+def test_a_report_makes_no_mirror_that_was_declined(tmp_path: Path) -> None:
+    truth = simulate(Truth(n_seeds=4, n_steps=20), rng=0)
+    for name in ("mirrored", "declined"):
+        write_run(tmp_path / "runs" / name, truth)
+    assert sublim("sync", "runs/mirrored", cwd=tmp_path).returncode == 0
+    assert sublim("report", "runs/declined", cwd=tmp_path).returncode == 0
+    store = f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
+    assert not is_mirrored(tmp_path / "runs" / "declined", store)
+    assert is_mirrored(tmp_path / "runs" / "mirrored", store)

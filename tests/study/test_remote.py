@@ -76,8 +76,8 @@ def test_every_verb_reads_it(bucket: str, tmp_path: Path) -> None:
     report = sublim("report", place, other, "--plan", "plan.toml", cwd=tmp_path)
     for done in (power, analysed, report):
         assert done.returncode == 0, done.stderr
-    assert f"{place}/report/results.json" in analysed.stdout
-    assert (locate(place) / "report" / "results.json").exists()
+    assert f"{place}/report/results-one.json" in analysed.stdout
+    assert (locate(place) / "report" / "results-one.json").exists()
     assert (locate(place) / "report-against-second" / "index.html").exists()
     refused = sublim("sync", place, cwd=tmp_path)
     assert refused.returncode == 2
@@ -85,4 +85,4 @@ def test_every_verb_reads_it(bucket: str, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     mirrored = sublim("sync", place, "--tracking-uri", store, cwd=tmp_path)
     assert mirrored.returncode == 0, mirrored.stderr
-    assert any((tmp_path / "mlartifacts").rglob("results.json"))
+    assert any((tmp_path / "mlartifacts").rglob("results-one.json"))

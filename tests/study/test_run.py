@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, VERSION
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.lock import locked
-from sublim_causal.study.manifest import describe, note_makers
+from sublim_causal.study.manifest import describe, differences, note_makers
 from sublim_causal.study.spec import load_study
 from tests.study.commands import TINY, command, environment, same_tables, sublim
 
@@ -121,6 +122,25 @@ def test_a_changed_study_is_refused_with_the_difference(finished: Path) -> None:
     refused = sublim("run", *TINY, "--precision", "fp64", cwd=cwd)
     assert "precision: 'fp32' -> 'fp64'" in refused.stderr
     assert (finished / "manifest.json").read_bytes() == before
+
+
+def test_a_default_written_out_changes_nothing() -> None:
+    def manifest(**options: object) -> dict[str, Any]:
+        settings = [f"arms.projection.{name}={value}" for name, value in options.items()]
+        return describe(load_study("quickstart", settings=settings), "cpu", "fp32", "mkl")
+
+    assert differences(manifest(), manifest(strength=1.0)) == []
+    (changed,) = differences(manifest(strength=1.0), manifest(strength=0.5))
+    assert changed == "arms.projection.0.strength: 1.0 -> 0.5"
+
+
+def test_a_study_without_alignment_is_run_and_shown(tmp_path: Path) -> None:
+    options = (*TINY, "--seeds", "2", "--tracking-uri", "none")
+    arms = ("--arms", "baseline,liminal", "--set", "measure.alignment=false")
+    done = sublim("run", *options, *arms, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("not measured") == 2
+    assert "nan" not in done.stdout
 
 
 def test_seeds_and_arms_can_be_added(tmp_path: Path) -> None:
