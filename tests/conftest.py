@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,29 @@ def mnist() -> Path:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """Address of an S3 server on this machine."""
+    serve = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+    with serving(serve) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[str]:
+    """Address of a server of Google Cloud Storage's protocol on this machine."""
+    options = "host='127.0.0.1', port={port}, in_memory=True, default_bucket='bucket'"
+    serve = f"from gcp_storage_emulator.server import create_server; create_server({options}).run()"
+    with serving(serve) as address:
+        yield address
+
+
+@contextmanager
+def serving(code: str) -> Iterator[str]:
+    """Run `code`, a server on `port`, in a process of its own; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    serve = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
     server = subprocess.Popen(
-        [sys.executable, "-c", serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code.format(port=port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         for _ in range(300):
@@ -64,3 +83,12 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def gs_bucket(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of a new prefix on that server; the environment holds what reaches it."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server)
+    # Else gcsfs asks the real service of which type the bucket is.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    return f"gs://bucket/{uuid.uuid4().hex[:12]}"

@@ -1,10 +1,12 @@
-"""A study whose run lies in an object store: an S3 server on this machine."""
+"""A study whose run lies in an object store: servers of S3 and Google's on this machine."""
 
 from __future__ import annotations
 
 import subprocess
 import time
 from pathlib import Path
+
+import pytest
 
 from sublim_causal.analysis.simulation import Truth, simulate, write_run
 from sublim_causal.store.location import locate
@@ -26,8 +28,11 @@ contrast = "projection - baseline"
 """
 
 
-def test_killed_in_the_middle_and_resumed_equals_a_local_run(bucket: str, tmp_path: Path) -> None:
-    place = f"{bucket}/some/run"
+@pytest.mark.parametrize("store", ["bucket", "gs_bucket"])
+def test_killed_in_the_middle_and_resumed_equals_a_local_run(
+    store: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    place = f"{request.getfixturevalue(store)}/some/run"
     run = locate(place)
     with subprocess.Popen(
         command("run", *OPTIONS, "--out", place),
