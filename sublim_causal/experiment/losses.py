@@ -106,7 +106,10 @@ def squared_distance(
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """Share of the batch whose largest logit is the label's, shape ``(R,)``; NaN counts as wrong.
 
-    A tie with the largest logit counts as right.
+    Of k logits that are largest together each has a share of 1/k, so a network that says nothing
+    is as right as chance.
     """
     z = transposed(logits)
-    return (z.gather(1, labels[:, None, :])[:, 0] >= z.amax(dim=1)).double().mean(dim=1)
+    largest = z >= z.amax(dim=1, keepdim=True)
+    right = largest.gather(1, labels[:, None, :])[:, 0]
+    return (right.double() / largest.sum(dim=1).clamp(min=1)).mean(dim=1)

@@ -33,7 +33,8 @@ class ArmResult:
     final_trait_loss : ndarray of shape (R,)
         NaN where alignment was not measured.
     diverged_at : int64 ndarray of shape (R,)
-        First step whose losses were not finite; -1 where there is none.
+        First step at which a loss, or the update that led there, was not finite; -1 where there is
+        none.
     reference_accuracy, teacher_accuracy : ndarray of shape (R,)
     reference_robust_accuracy, teacher_robust_accuracy, robust_accuracy : ndarray of shape (R,)
         Under the study's attack, the last the student's; NaN without an attack.
@@ -110,7 +111,7 @@ def result(
     """
     raw = student.recorder.columns()
     measured = student.update is not None
-    diverged_at = first_divergence(raw["distill_loss"], raw["trait_loss"] if measured else None)
+    diverged_at = first_divergence(raw, measured=measured)
     columns = derive(raw)
     layers = student.layers.columns() if student.layers is not None else {}
     for table in (columns, *layers.values()):
@@ -138,20 +139,29 @@ def result(
     )
 
 
-def first_divergence(
-    distill_loss: NDArray[np.float64], trait_loss: NDArray[np.float64] | None
-) -> NDArray[np.int64]:
-    """Return the first step of each replicate whose losses are not finite, or -1.
+def first_divergence(raw: Columns, *, measured: bool) -> NDArray[np.int64]:
+    """Return the first step of each replicate that its losses or update show to be no more finite.
+
+    The squared norm of an update may overflow while the losses stay finite: in a network that the
+    update killed, all logits are equal.
 
     Parameters
     ----------
-    distill_loss, trait_loss : ndarray of shape (T + 1, R)
-        The distillation loss has no value at T.
+    raw : dict of str to ndarray of shape (T + 1, R)
+        What a `Recorder` recorded; of the step that would be the T-th there is no value.
+    measured : bool
+        Whether the trait and the updates were recorded.
+
+    Returns
+    -------
+    ndarray of shape (R,)
+        -1 where there is none.
     """
-    bad = ~np.isfinite(distill_loss)
+    bad = ~np.isfinite(raw["distill_loss"])
     bad[-1] = False
-    if trait_loss is not None:
-        bad |= ~np.isfinite(trait_loss)
+    if measured:
+        bad |= ~np.isfinite(raw["trait_loss"])
+        bad[1:] |= ~np.isfinite(raw["uu"][:-1])
     return np.where(bad.any(axis=0), bad.argmax(axis=0), -1)
 
 

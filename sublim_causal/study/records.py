@@ -91,7 +91,7 @@ def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
             "seed": list(seeds),
             "status": np.where(diverged, "diverged", "complete"),
             "reason": [
-                f"the loss was not finite at step {at}" if at >= 0 else ""
+                f"loss or update no more finite at step {at}" if at >= 0 else ""
                 for at in result.diverged_at
             ],
             "reference_accuracy": result.reference_accuracy,

@@ -38,5 +38,13 @@ def test_softmax_and_accuracy() -> None:
     torch.testing.assert_close(accuracy(Z, LABELS), expected)
 
 
+def test_a_network_that_says_nothing_is_as_right_as_chance() -> None:
+    z = torch.zeros_like(Z)
+    torch.testing.assert_close(accuracy(z, LABELS), torch.full_like(z[:, 0, 0], 1 / z.shape[2]))
+    z[:, :, :2] = 1
+    expected = (LABELS < 2).double().mean(dim=1) / 2
+    torch.testing.assert_close(accuracy(z, LABELS), expected)
+
+
 def test_nan_logits_are_never_right() -> None:
     assert accuracy(torch.full_like(Z, torch.nan), LABELS).tolist() == [0, 0]
