@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,6 @@ from sublim_causal.store.location import is_client_error, is_remote, locate
 from sublim_causal.study.console import (
     DONE,
     INCOMPLETE,
-    INTERRUPTED,
     WRONG,
     announce_user_code,
     duration,
@@ -27,6 +27,7 @@ from sublim_causal.study.console import (
     report_of_run,
     show_plan,
     tell_damage,
+    warn,
 )
 
 app = typer.Typer(
@@ -133,8 +134,9 @@ def run(
         err.print("No MLflow mirror: an object store cannot hold one; --tracking-uri names one.")
     outcome = run_study(spec, options, err)
     if outcome.mirror_error:
-        err.print(f"[yellow]The MLflow mirror is not up to date:[/] {outcome.mirror_error}")
-        err.print(f"The tables are complete; repair it with: sublim-causal sync {target}")
+        warn("The MLflow mirror is not up to date:", outcome.mirror_error)
+        repair = f"sublim-causal sync {shlex.quote(str(target))}"
+        err.print(f"The tables are complete; repair it with: {repair}", soft_wrap=True)
     after = None if no_report else partial(report_of_run, target, options.tracking_uri)
     finish(target, list(spec.arms), interrupted=outcome.interrupted, after=after)
 
@@ -168,7 +170,7 @@ def analyse(run: RunArgument, plan: PlanOption = "primary") -> None:
         results = analyse_run(run, plan, said)
     path = results.write(run / "report" / f"results-{results.plan}.json")
     print(results.table())
-    out.print(f"Results: {path}", highlight=False, soft_wrap=True)
+    out.print(f"Results: {path}", soft_wrap=True)
 
 
 @app.command()
@@ -197,7 +199,7 @@ def report(
             page = write_report(run, plan, out=out_dir, progress=said)
     if out_dir is None and other is None:
         mirror_report(run, tracking_uri)
-    out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    out.print(f"Report: {page}", soft_wrap=True)
 
 
 @app.command()
@@ -234,12 +236,13 @@ def power(
 def studies() -> None:
     """List the built-in studies."""
     from rich.table import Table
+    from rich.text import Text
 
     from sublim_causal.study.spec import built_in_studies
 
     table = Table(show_header=False, box=None)
     for name, title in built_in_studies().items():
-        table.add_row(f"[bold]{name}[/]", title)
+        table.add_row(Text(name, "bold"), title)
     out.print(table)
 
 
@@ -276,8 +279,7 @@ def compact(run: RunArgument) -> None:
     out.print(
         f"Compacted in {duration(time.monotonic() - started)}: "
         f"{done.before.files:,} files, {done.before.bytes / 1e6:,.1f} MB -> "
-        f"{done.after.files:,} files, {done.after.bytes / 1e6:,.1f} MB",
-        highlight=False,
+        f"{done.after.files:,} files, {done.after.bytes / 1e6:,.1f} MB"
     )
     tell_damage(done.damaged)
     if done.failed:
@@ -294,18 +296,15 @@ def sync(
     ] = None,
 ) -> None:
     """Rebuild the MLflow mirror of RUN from its tables."""
-    from rich.progress import Progress
-
     from sublim_causal.store.connection import default_tracking_uri
     from sublim_causal.store.tracking import sync as sync_run
 
-    with Progress(console=err, transient=True) as progress:
-        task = progress.add_task("Mirroring", total=None)
+    with progress_bar("Mirroring") as said:
         result = sync_run(
             run,
             tracking_uri or default_tracking_uri(run),
             replicates=mirror_replicates,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda done, total: said(done, total, ""),
         )
     out.print(
         f"Mirrored: {result.written} replicates written, {result.unchanged} were there, "
@@ -332,9 +331,10 @@ def guarded(command: Callable[[], Any]) -> int:
     except SublimError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
-    except KeyboardInterrupt:
-        print("Stopped at once. Finished blocks are kept.", file=sys.stderr)
-        return INTERRUPTED
+    except SystemExit as end:  # typer makes one of Ctrl-C, and says nothing
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            print("Stopped at once. What was finished is kept.", file=sys.stderr)
+        raise
     except BrokenPipeError:
         return DONE
     except Exception as error:

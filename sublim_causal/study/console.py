@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from sublim_causal.errors import SublimError
 from sublim_causal.store.location import is_remote
@@ -18,8 +21,16 @@ DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all done; some replicates failed or diverged; the request is wrong; Ctrl-C."""
 TABLE_WIDTH = 110
 """Columns of a table where the output is not a terminal."""
-out = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
-err = Console(stderr=True)
+LINE_SECONDS = 30.0
+"""Without a terminal, one line at most this often."""
+# Names and paths are shown as they are, whatever brackets they hold.
+out = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH, markup=False, highlight=False)
+err = Console(stderr=True, markup=False, highlight=False)
+
+
+def warn(what: str, text: object) -> None:
+    """Print `what`, in colour, and `text` to standard error."""
+    err.print(Text.assemble((what, "yellow"), f" {text}"), soft_wrap=True)
 
 
 def announce_user_code(spec: Any) -> None:
@@ -42,7 +53,7 @@ def show_plan(spec: Any, options: Any) -> None:
 
     with open_executor(options.executor, options.address) as executor:
         resources = executor.resources(options.device)
-        plan = plan_run(spec, options, resources, finished(options.run))
+        plan = plan_run(spec, options, resources, finished(options.run, spec.arms))
     seconds = estimate_seconds(spec, plan, options.precision)
     table = Table(title=f"Plan of {spec.name!r}", show_header=False)
     rows = (
@@ -75,39 +86,71 @@ def finish(
     from sublim_causal.store.tables import committed, read_table
     from sublim_causal.study.tables import arm_table, attack_table
 
-    if not any(committed(target)):
+    if not any(arm in arms for arm, _ in committed(target)):
         err.print("No block was finished. The same command starts again.")
         raise typer.Exit(INTERRUPTED)
     out.print(arm_table(target, arms))
     if (under_attack := attack_table(target, arms)) is not None:
         out.print(under_attack)
-    status = read_table(target, "replicates", columns=["arm", "seed", "status", "reason"])
+    columns = ["arm", "seed", "status", "reason"]
+    status = read_table(target, "replicates", columns=columns, arms=arms)
     bad = status[status["status"] != "complete"]
     for row in bad.itertuples():
-        err.print(f"[yellow]{row.arm}, seed {row.seed}: {row.status}[/] ({row.reason})")
+        warn(f"{row.arm}, seed {row.seed}: {row.status}", f"({row.reason})")
     if (bad["status"] == "failed").any():
-        err.print(f"Tracebacks: {target / 'errors'}; the same command tries them again.")
+        told = f"Tracebacks: {target / 'errors'}; the same command tries them again."
+        err.print(told, soft_wrap=True)
     if interrupted:
         err.print("Stopped. Finished blocks are kept; the same command goes on from there.")
         raise typer.Exit(INTERRUPTED)
     if after is not None:
         after()
-    out.print(f"Tables: {target}")
+    out.print(f"Tables: {target}", soft_wrap=True)
     if not is_remote(target):
-        out.print(f"Next:   sublim-causal ui {target}", highlight=False)
+        out.print(f"Next:   sublim-causal ui {shlex.quote(str(target))}", soft_wrap=True)
     raise typer.Exit(INCOMPLETE if len(bad) else DONE)
 
 
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar over the parts of `what`; yields the function that moves it."""
-    from rich.progress import Progress
+    """Show progress over the parts of `what`: a bar on a terminal, a line now and then elsewhere.
 
-    with Progress(console=err, transient=True) as progress:
+    Yields the function that tells parts done, parts in all, and the name of the part in hand.
+    """
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    if not err.is_terminal:
+        yield _lines(what)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total, name: progress.update(
             task, completed=done, total=total, description=f"{what}: {name}" if name else what
         )
+
+
+def _lines(what: str) -> Callable[[int, int, str], None]:
+    told = time.monotonic()
+
+    def tell(done: int, total: int, name: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= LINE_SECONDS:
+            told = time.monotonic()
+            err.print(f"{what}: {done} of {total}{name and f', {name}'}", soft_wrap=True)
+
+    return tell
 
 
 def mirror_report(run: Path, tracking_uri: str | None) -> None:
@@ -123,7 +166,7 @@ def mirror_report(run: Path, tracking_uri: str | None) -> None:
         if tracking_uri is not None or is_mirrored(run, uri):
             open_mirror(run, uri, replicates=False).finish()
     except SublimError as error:
-        err.print(f"[yellow]The report is not in the MLflow mirror:[/] {error}")
+        warn("The report is not in the MLflow mirror:", error)
 
 
 def report_of_run(run: Path, tracking_uri: str | None) -> None:
@@ -134,17 +177,18 @@ def report_of_run(run: Path, tracking_uri: str | None) -> None:
         with progress_bar("Reporting") as said:
             page = write_report(run, progress=said)
     except Exception as error:  # the record is safe, and a report can be made at any time
-        err.print(f"[yellow]No report:[/] {error}", highlight=False)
-        err.print(f"The tables are complete; try: sublim-causal report {run}", highlight=False)
+        warn("No report:", error)
+        again = f"sublim-causal report {shlex.quote(str(run))}"
+        err.print(f"The tables are complete; try: {again}", soft_wrap=True)
         return
     if tracking_uri is not None:
         mirror_report(run, tracking_uri)
-    out.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    out.print(f"Report: {page}", soft_wrap=True)
 
 
 def tell_damage(damaged: Mapping[Path, str]) -> None:
     """Name the files that are not whole, and say what to do."""
     for path, problem in damaged.items():
-        err.print(f"[yellow]Damaged:[/] {path} ({problem})", highlight=False, soft_wrap=True)
+        warn("Damaged:", f"{path} ({problem})")
     if damaged:
         err.print("Running the study again repairs it.")

@@ -19,8 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-LINE_SECONDS = 30.0
-"""Without a terminal, one line at most this often."""
+from sublim_causal.study.console import LINE_SECONDS
 
 
 @dataclass
@@ -69,7 +68,7 @@ class Display:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
         )
         with Progress(*columns, console=self.console, expand=True) as self._bar:
             self._bar.add_task(self.text(), total=self.total_steps)

@@ -90,12 +90,8 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     RunError
         If `run` holds another study; the message shows every difference.
     """
+    validate_place(run)
     if not (run / FILE).exists():
-        if run.exists() and (not run.is_dir() or any(p.name != ".lock" for p in run.iterdir())):
-            raise RunError(
-                f"{run}: not a run directory, and not empty\n"
-                "remedy: choose another with --out, or empty it"
-            )
         write_manifest(run, manifest)
         return dict(manifest)
     old = read_manifest(run, needed=("definition", "arms", "precision", "packages"))
@@ -116,6 +112,23 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     merged["digest"] = digest(Study.model_validate(merged["study"]), merged["precision"])
     write_manifest(run, merged)
     return merged
+
+
+def validate_place(run: Path) -> None:
+    """Check that a run may be made in `run`, or is there.
+
+    Raises
+    ------
+    RunError
+        If something else is there.
+    """
+    if (run / FILE).exists() or not run.exists():
+        return
+    if not run.is_dir() or any(p.name != ".lock" for p in run.iterdir()):
+        raise RunError(
+            f"{run}: not a run directory, and not empty\n"
+            "remedy: choose another with --out, or empty it"
+        )
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

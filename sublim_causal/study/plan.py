@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sublim_causal.errors import RequestError
+import pandas as pd
+
+from sublim_causal.errors import RequestError, RunError
 from sublim_causal.experiment.data import SOURCES, division
 from sublim_causal.experiment.representation import validate_representations
 from sublim_causal.store.damage import damaged
@@ -49,34 +51,50 @@ class Block:
         return [replace(self, seeds=part) for part in parts] if middle else []
 
 
-def finished(run: Path) -> dict[str, set[int]]:
-    """Return the seeds that need no rerun, by arm: those that are complete or diverged.
+def finished(run: Path, arms: Collection[str]) -> dict[str, set[int]]:
+    """Return the seeds of `arms` that need no rerun: those that are complete or diverged.
 
     A failed replicate says nothing about the experiment, so its block is run again.
     """
-    if not any(committed(run)):
-        return {}
-    replicates = read_table(run, "replicates", columns=["seed", "arm", "status"])
+    replicates = _statuses(run, arms)
     kept = replicates[replicates["status"] != "failed"]
     return {str(arm): set(part["seed"]) for arm, part in kept.groupby("arm")}
 
 
-def remove_unusable(run: Path) -> dict[Path, str]:
-    """Delete what has to be run again; return the damaged files among it, with what was wrong.
+def is_whole(run: Path, study: Study) -> bool:
+    """Return whether every replicate of `study` has a row, be it of one that failed."""
+    try:
+        rows = _statuses(run, study.arms)
+    except RunError:  # a file is damaged
+        return False
+    there = {*rows[["arm", "seed"]].itertuples(index=False, name=None)}
+    return all((arm, seed) in there for arm in study.arms for seed in range(study.seeds))
+
+
+def _statuses(run: Path, arms: Collection[str]) -> pd.DataFrame:
+    """Read seed, arm and status of the replicates of `arms`."""
+    columns = ["seed", "arm", "status"]
+    there = {arm for arm, _ in committed(run)} & set(arms)
+    if not there:
+        return pd.DataFrame(columns=columns)
+    return read_table(run, "replicates", columns=columns, arms=there)
+
+
+def remove_unusable(run: Path, arms: Collection[str]) -> dict[Path, str]:
+    """Delete what has to be run again of `arms`; return the damaged files, with what was wrong.
 
     That is what a killed run left uncommitted, blocks with a damaged file, and failed blocks.
     """
     remove_uncommitted(run)
-    broken = damaged(run)
+    broken = {pair: found for pair, found in damaged(run).items() if pair[0] in arms}
     for pair in broken:
         remove_block(run, *pair)
-    if any(committed(run)):
-        replicates = read_table(run, "replicates", columns=["arm", "status"])
-        failed = set(replicates.loc[replicates["status"] == "failed", "arm"])
-        for arm, block in [pair for pair in committed(run) if pair[0] in failed]:
-            part = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=[block])
-            if (part["status"] == "failed").any():
-                remove_block(run, arm, block)
+    replicates = _statuses(run, arms)
+    failed = set(replicates.loc[replicates["status"] == "failed", "arm"])
+    for arm, block in [pair for pair in committed(run) if pair[0] in failed]:
+        part = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=[block])
+        if (part["status"] == "failed").any():
+            remove_block(run, arm, block)
     return {path: problem for found in broken.values() for path, problem in found.items()}
 
 
@@ -186,7 +204,7 @@ def workers_for(memory: int, worker_bytes: int, limit: int) -> int:
         raise RequestError(
             "--memory",
             f"{memory / 2**30:.2f}G",
-            f"at least {worker_bytes / 2**30:.2f}G, what one seed of this study needs",
-            "raise --memory, or lower distillation.examples",
+            f"at least {worker_bytes / 2**30:.2f}G, what one block of this study needs",
+            "raise --memory, or lower --block-size or distillation.examples",
         )
     return min(limit, fit)

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,20 @@ from sublim_causal.study.display import Display
 from sublim_causal.study.executors import Executor, Finished, Progress, Resources, open_executor
 from sublim_causal.study.executors.dispatch import Dispatcher, Notice
 from sublim_causal.study.lock import locked
-from sublim_causal.study.manifest import close_run, describe, note_makers, open_run
+from sublim_causal.study.manifest import (
+    close_run,
+    describe,
+    note_makers,
+    open_run,
+    validate_place,
+)
 from sublim_causal.study.mirroring import BackgroundMirror
 from sublim_causal.study.plan import (
     Block,
     activations_taught,
     block_steps,
     finished,
+    is_whole,
     missing_blocks,
     remove_unusable,
     study_bytes,
@@ -151,9 +159,8 @@ def plan_run(
     parameters = network.layout.size
     validate_layers(study.interventions(), network.layout.layers)
     activations = activations_taught(study, network)
-    block_size = options.block_size or (
-        1 if device == "cpu" else gpu_block(study, parameters, activations, resources.gpu_memory)
-    )
+    fitting = 1 if device == "cpu" else gpu_block(study, parameters, activations, resources)
+    block_size = min(options.block_size or fitting, study.seeds)
     kept = sum(len(done.get(arm, set()) & set(range(study.seeds))) for arm in study.arms)
     blocks = missing_blocks(study, done, block_size)
     worker_bytes = study_bytes(study, parameters, block_size, activations)
@@ -163,7 +170,7 @@ def plan_run(
         blocks,
         kept,
         study.seeds * len(study.arms),
-        sum(block_steps(study, block.arms) for block in blocks),
+        sum(n * block_steps(study, arms) for arms, n in Counter(b.arms for b in blocks).items()),
         workers_for(memory, worker_bytes, limit) if device == "cpu" else limit,
         block_size,
         worker_bytes,
@@ -171,11 +178,11 @@ def plan_run(
     )
 
 
-def gpu_block(study: Study, parameters: int, activations: int, free: int) -> int:
-    """Return how many seeds fit into four fifths of a GPU's `free` bytes, at least one."""
+def gpu_block(study: Study, parameters: int, activations: int, resources: Resources) -> int:
+    """Return how many seeds fit into four fifths of a GPU's free memory, at least one."""
     fixed = study_bytes(study, parameters, 0, activations)
     each = study_bytes(study, parameters, 1, activations) - fixed
-    return max(1, min(study.seeds, int(0.8 * free - fixed) // each))
+    return max(1, int(0.8 * resources.gpu_memory - fixed) // each)
 
 
 def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
@@ -211,14 +218,15 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
         download=options.download,
     )
     existed = is_remote(options.run) or options.run.exists()
-    with removed_if_refused(options.run, existed), locked(options.run):
+    validate_place(options.run)
+    with locked(options.run), removed_if_refused(options.run, existed):
         described = describe(study, device, options.precision, engine)
         manifest = open_run(options.run, described)
         write_study(options.run, manifest["study"])
-        for path, problem in remove_unusable(options.run).items():
+        for path, problem in remove_unusable(options.run, study.arms).items():
             told = f"Damaged, and run again: {path} ({problem})"
-            console.print(told, highlight=False, soft_wrap=True)
-        plan = plan_run(study, options, resources, finished(options.run))
+            console.print(told, soft_wrap=True)
+        plan = plan_run(study, options, resources, finished(options.run, study.arms))
         if plan.done:
             console.print(f"{plan.done} of {plan.total} replicates are there already.")
         if plan.blocks:
@@ -226,7 +234,9 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
         job = Job(study, options.run.absolute(), images, device, options.precision, options.path)
         executor.load(job, plan.worker_bytes)
         outcome = train(Dispatcher(executor, job, plan.workers), plan, options, console)
-        if not outcome.interrupted:
+        if not outcome.interrupted and is_whole(
+            options.run, Study.model_validate(manifest["study"])
+        ):
             close_run(options.run)
     return outcome
 
@@ -274,7 +284,7 @@ def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: C
                 display.add(event.replicates)
                 mirror.update()
             elif isinstance(event, Notice):
-                console.print(event.text, highlight=False)
+                console.print(event.text, soft_wrap=True)
             else:
                 display.refresh()
     return Outcome(interrupted=bool(presses), mirror_error=mirror.error)

@@ -15,6 +15,7 @@ from rich.table import Table
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import committed, read_table
+from sublim_causal.study.console import LINE_SECONDS
 
 STATES = ("complete", "diverged", "failed")
 REFRESH_SECONDS = 2.0
@@ -87,14 +88,28 @@ def status_table(status: Status) -> Table:
 def watch(run: Path, console: Console) -> Status:
     """Show the state of `run` until it is finished; Ctrl-C ends the watch only.
 
-    At most half of the time is spent on reading.
+    Without a terminal a line is printed now and then instead, and the table at the end. At most
+    half of the time is spent on reading.
     """
+    if not console.is_terminal:
+        return _watch_in_lines(run, console)
     status, took = _timed(run)
     with Live(status_table(status), console=console) as live:
         while status.finished is None:
             time.sleep(max(REFRESH_SECONDS, took))
             status, took = _timed(run)
             live.update(status_table(status))
+    return status
+
+
+def _watch_in_lines(run: Path, console: Console) -> Status:
+    status, took = _timed(run)
+    while status.finished is None:
+        counts = (f"{arm} {count.total()}" for arm, count in status.counts.items())
+        console.print(f"of {status.seeds} seeds: {', '.join(counts)}", soft_wrap=True)
+        time.sleep(max(LINE_SECONDS, took))
+        status, took = _timed(run)
+    console.print(status_table(status))
     return status
 
 

@@ -21,9 +21,9 @@ def arm_table(run: Path, arms: list[str]) -> Table:
 
     Intervals are 95 % t intervals over seeds; the difference is paired by seed.
     """
-    replicates = read_table(run, "replicates", columns=[*COLUMNS, "mean_cos_update"])
+    replicates = read_table(run, "replicates", columns=[*COLUMNS, "mean_cos_update"], arms=arms)
     arms = [arm for arm in arms if (replicates["arm"] == arm).any()]
-    table = Table(title="Means over seeds, with 95 % intervals", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="Means over seeds, with 95 % t intervals", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("arm", "seeds", "final test accuracy", f"minus {REFERENCE} (paired)"):
         table.add_column(heading, no_wrap=True)
     for heading in ("cos gradient", "> 0", "cos update"):
@@ -55,7 +55,9 @@ def attack_table(run: Path, arms: list[str]) -> Table | None:
     Intervals are as in `arm_table`.
     """
     columns = ["reference_robust_accuracy", "teacher_robust_accuracy", "robust_accuracy"]
-    replicates = read_table(run, "replicates", columns=["seed", "arm", "status", *columns])
+    replicates = read_table(
+        run, "replicates", columns=["seed", "arm", "status", *columns], arms=arms
+    )
     replicates = replicates[replicates["status"] == "complete"].dropna(subset=columns)
     arms = [arm for arm in arms if (replicates["arm"] == arm).any()]
     if not arms:

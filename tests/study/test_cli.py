@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from sublim_causal.analysis.simulation import Truth, simulate, write_run
 from sublim_causal.store.tracking import is_mirrored
+from sublim_causal.study.cli import guarded
 from tests.study.commands import TINY, environment, sublim
 
 HEAVY = ("torch", "torchvision", "mlflow", "statsmodels", "pandas", "sklearn")
@@ -146,6 +148,55 @@ def test_a_users_own_intervention_runs_and_may_diverge(
     wrong = sublim("run", tmp_path / "study.toml", "--set", "arms.damped.size=1", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "size" in wrong.stderr
+
+
+BRACKETS = """
+class Broken:
+    space = "gradient"
+    uses_trait = False
+
+    def init(self, context):
+        return None
+
+    def apply(self, vector, g_trait, state, context):
+        raise ValueError("bad shape [/x] of [red]")
+"""
+
+
+def test_brackets_in_names_paths_and_errors_are_shown_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BRACKETS)
+    (tmp_path / "study.toml").write_text(
+        'name = "b"\nseeds = 1\n[data]\nname = "digits"\n[distillation]\nexamples = 256\n'
+        "epochs = 1\nbatch_size = 128\n[teacher]\nepochs = 1\n[probe]\nsize = 64\n"
+        '[arms."[red]"]\nintervention = "baseline"\n'
+        '[arms.broken]\nintervention = "broken:Broken"\n'
+    )
+    place = "runs [v2]/p[/b]q"
+    options = ("--tracking-uri", "none", "--no-report", "--out", place)
+    done = sublim("run", tmp_path / "study.toml", *options, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "broken, seed 0: failed (ValueError: bad shape [/x] of [red])" in done.stderr
+    assert f"Tables: {place}\n" in done.stdout
+    assert f"sublim-causal ui '{place}'" in done.stdout
+    shown = sublim("status", place, cwd=tmp_path)
+    assert " [red] " in done.stdout
+    assert " [red] " in shown.stdout
+
+
+def test_ctrl_c_outside_of_training_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["sublim-causal"])
+    with pytest.raises(SystemExit) as end:
+        guarded(app)
+    assert end.value.code == 130
+    assert "Stopped at once" in capsys.readouterr().err
 
 
 def test_a_report_makes_no_mirror_that_was_declined(tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from sublim_causal.errors import RunError
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, VERSION
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.lock import locked
 from sublim_causal.study.manifest import describe, differences, note_makers
+from sublim_causal.study.runner import removed_if_refused
 from sublim_causal.study.spec import load_study
 from tests.study.commands import TINY, command, environment, same_tables, sublim
 
@@ -155,6 +157,42 @@ def test_seeds_and_arms_can_be_added(tmp_path: Path) -> None:
     same_tables(tmp_path / "runs" / "quickstart", tmp_path / "whole")
     status = sublim("status", "runs/quickstart", cwd=tmp_path)
     assert "2 seeds" in status.stdout
+
+
+def test_what_was_not_asked_for_is_neither_removed_nor_called_finished(tmp_path: Path) -> None:
+    options = (*TINY, "--tracking-uri", "none")
+    run = tmp_path / "runs" / "quickstart"
+    assert sublim("run", *options, "--seeds", "2", cwd=tmp_path).returncode == 0
+    (victim,) = run.glob("steps/arm=shuffled/0000001*.parquet")
+    victim.write_bytes(b"")
+    kept = sublim("run", *options, "--seeds", "2", "--arms", "baseline", cwd=tmp_path)
+    assert kept.returncode == 0, kept.stderr
+    assert "Damaged" not in kept.stderr
+    assert ("shuffled", "0000001-0000001") in committed(run)
+    (run / "replicates" / "arm=shuffled" / "0000001-0000001.parquet").unlink()
+    assert sublim("run", *options, "--seeds", "1", cwd=tmp_path).returncode == 0
+    assert read_manifest(run)["finished"] is None
+    assert sublim("run", *options, "--seeds", "2", cwd=tmp_path).returncode == 0
+    assert read_manifest(run)["finished"] is not None
+
+
+def test_a_foreign_directory_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "x").touch()
+    refused = sublim("run", *TINY, "--out", "foreign", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["x"]
+
+
+def test_a_refused_second_runner_leaves_the_first_its_lock(tmp_path: Path) -> None:
+    run = tmp_path / "new"
+    with locked(run):
+        with pytest.raises(RunError, match="in use"), locked(run), removed_if_refused(run, False):
+            raise AssertionError
+        assert (run / ".lock").exists()
+    with locked(run), removed_if_refused(run, False):
+        assert (run / ".lock").exists()
+    assert not run.exists()
 
 
 def test_a_run_tells_all_that_made_its_numbers(tmp_path: Path) -> None:
