@@ -172,6 +172,19 @@ class Material:
         resolved = self.manifest.get("arms", {})
         return {"intervention": arm, **study.get(arm, {}), **resolved.get(arm, {})}
 
+    def stages(self, arm: str) -> list[dict[str, Any]]:
+        """Return the options of each intervention that `arm` ran in turn, defaults filled in.
+
+        They stand in the manifest as ``0.strength``, ``1.target``; a run that resolved nothing has
+        none.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for name, value in self.manifest.get("arms", {}).get(arm, {}).items():
+            stage, _, option = name.partition(".")
+            if stage.isdigit():
+                found.setdefault(stage, {}).update({option: value} if option else {})
+        return [*found.values()]
+
     def main_projections(self) -> tuple[str, ...]:
         """Return, for each space of projection, the arm that is nearest the paper's.
 
@@ -187,8 +200,12 @@ class Material:
 
     def is_comparable(self, arm: str) -> bool:
         """Return whether `arm` differs from the reference in its intervention alone."""
-        one, other = self.options(arm), self.options(self.reference)
-        return all(one.get(name) == other.get(name) for name in SETTING)
+        return self.same_setting(arm, self.reference)
+
+    def same_setting(self, arm: str, other: str) -> bool:
+        """Return whether two arms have one student, channel, lesson and inputs."""
+        one, two = self.options(arm), self.options(other)
+        return all(one.get(name) == two.get(name) for name in SETTING)
 
     def _off(self, arm: str) -> tuple[bool, bool, float]:
         """How far from the paper's projection `arm` is, as something to sort by."""

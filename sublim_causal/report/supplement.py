@@ -157,34 +157,36 @@ def mediations(material: Material) -> tuple[Mediation, ...]:
 
 def cross_worlds(material: Material) -> tuple[CrossWorld, ...]:
     """Split the effect of each arm whose procedure ran at the reference's alignment."""
-    reference = material.reference
-    yokes = {arm: material.options(arm) for arm in material.interventions("yoked")}
+    reference, yokes = material.reference, material.interventions("yoked")
+    if reference not in material.shown_arms:
+        return ()
+    return tuple(
+        cross_world(
+            material.complete,
+            arm=arm,
+            yoked=yoked,
+            baseline=reference,
+            reverse=_yoke(material, reference, arm),
+            level=material.level,
+        )
+        for arm in material.shown_arms
+        if arm not in (reference, *yokes) and (yoked := _yoke(material, arm, reference)) is not None
+    )
 
-    def run_by(kind: str, target: str) -> str | None:
-        """Return the arm that ran procedure `kind` at the alignment of `target`."""
-        for arm, options in yokes.items():
-            procedure = options.get("procedure", {"intervention": "projection"})
-            if procedure["intervention"] == kind and options.get("target", reference) == target:
-                return arm
-        return None
 
-    found = []
-    for arm in material.shown_arms:
-        kind = str(material.options(arm)["intervention"])
-        yoked = run_by(kind, reference)
-        if reference in material.shown_arms and yoked and arm not in (reference, *yokes):
-            reverse = run_by(str(material.options(reference)["intervention"]), arm)
-            found.append(
-                cross_world(
-                    material.complete,
-                    arm=arm,
-                    yoked=yoked,
-                    baseline=reference,
-                    reverse=reverse,
-                    level=material.level,
-                )
-            )
-    return tuple(found)
+def _yoke(material: Material, arm: str, target: str) -> str | None:
+    """Return the arm that ran the procedure of `arm`, all its options, at `target`'s alignment."""
+    for yoke in material.interventions("yoked"):
+        *procedure, clamp = material.stages(yoke) or [{}]
+        kind = material.options(yoke).get("procedure", {"intervention": "projection"})
+        if (
+            clamp.get("target") == target
+            and kind["intervention"] == material.options(arm)["intervention"]
+            and procedure == material.stages(arm)
+            and material.same_setting(yoke, arm)
+        ):
+            return yoke
+    return None
 
 
 def doses(material: Material) -> dict[str, dict[str, float]]:

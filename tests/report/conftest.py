@@ -16,6 +16,7 @@ from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sentences import answer
+from sublim_causal.study.spec import Study, arm_definition
 
 MakeRun = Callable[..., Path]
 EVIL = "<script>document.title = 'run'</script>"
@@ -37,6 +38,12 @@ def change_manifest(run: Path, **fields: object) -> None:
     """Overwrite fields of the manifest of `run`."""
     path = run / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def declare(run: Path, study: Study) -> None:
+    """Make `study` the one that the manifest of `run` says was run."""
+    arms = {arm: arm_definition(study, arm) for arm in study.arms}
+    change_manifest(run, study=study.model_dump(mode="json", by_alias=True), arms=arms)
 
 
 def material_of(run: Path) -> Material:

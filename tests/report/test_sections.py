@@ -15,10 +15,12 @@ from sublim_causal.report.material import Curve, Material, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sentences import answer
 from sublim_causal.report.supplement import doses
+from sublim_causal.study.spec import load_study
 from tests.report.conftest import (
     ARMS,
     answer_of,
     change_manifest,
+    declare,
     make_run,
     material_of,
     section_of,
@@ -105,11 +107,23 @@ def test_yoked_runs_are_split(tmp_path: Path) -> None:
         "procedure": {"intervention": "projection"},
     }
     study = {name: {"intervention": name} for name in ARMS} | {"clamped": yoked}
-    change_manifest(run, study={"name": "yoked", "arms": study})
+    strength = {"0.strength": 1.0}
+    resolved = {"projection": strength, "clamped": {**strength, "1.target": "baseline"}}
+    change_manifest(run, study={"name": "yoked", "arms": study}, arms=resolved)
     assert "By experiment: of the effect of projection" in answer_of(material_of(run))
     (world,) = material_of(run).cross_worlds
     # The truth: the procedure at the baseline's alignment lowers accuracy by 0.05.
     assert abs(world.direct_0.value + 0.05) < 4 * world.direct_0.se  # type: ignore[union-attr]
+
+
+def test_a_yoked_run_splits_the_effect_of_its_own_procedure_alone(tmp_path: Path) -> None:
+    other = "arms.slow={intervention='projection', student={learning_rate=1e-5}}"
+    study = load_study("causal", settings=[other])
+    run = make_run(tmp_path / "run", n_seeds=3, arms=dict.fromkeys(study.arms, ArmTruth()))
+    declare(run, study)
+    (world,) = material_of(run).cross_worlds
+    assert (world.arm, world.yoked) == ("projection", "yoked")
+    assert world.indirect_0.estimand.contrast == "reverse - baseline"
 
 
 def test_the_paper_stands_beside_its_replication(tmp_path: Path) -> None:
