@@ -40,13 +40,13 @@ from sublim_causal.report.figures.style import looks, settings
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import decimals, estimate, interval, number, scale_of
+from sublim_causal.report.wording import decimals, estimate, interval, listed, number, scale_of
 from sublim_causal.store.location import locate
 
 COMPARED = tuple(MARGINS)
 """Columns of ``replicates`` whose difference between the runs is estimated."""
-FREE = ("precision", "device")
-"""Runs that differ in these alone share every random draw, seed by seed."""
+FREE = "precision"
+"""Runs whose definitions differ in this alone share every random draw, seed by seed."""
 AGREEMENT = "Do the figures agree?"
 
 
@@ -125,7 +125,7 @@ def shares_draws(first: Material, second: Material) -> bool:
 
     def definition(material: Material) -> Mapping[str, Any] | None:
         found = material.manifest.get("definition")
-        return found and {key: value for key, value in found.items() if key not in FREE}
+        return found and {key: value for key, value in found.items() if key != FREE}
 
     return definition(first) is not None and definition(first) == definition(second)
 
@@ -155,7 +155,7 @@ def _sentences(agreed: list[Result], first: Material, second: Material) -> Itera
 
 
 def _agreed(first: Material, second: Material) -> list[Result]:
-    arms = _common_arms(first, second)
+    arms = tuple(arm for arm in _common_arms(first, second) if _is_one(arm, first, second))
     return agreement(first.complete, second.complete, names(first, second), arms, first.reference)
 
 
@@ -178,9 +178,9 @@ def _agreement(found: list[Result], reference: str) -> Section:
     ]
     margins = ", ".join(f"{margin:g} for {column}" for column, margin in MARGINS.items())
     text = (
-        "Both runs made every random draw alike, so each difference is rounding, amplified by "
-        f"training. The margins stand in the program: {margins}. An effect is an arm's final "
-        f"accuracy minus that of {reference}."
+        "Both runs made every random draw alike and define these arms alike, so each difference is "
+        f"rounding, amplified by training. The margins stand in the program: {margins}. An effect "
+        f"is an arm's final accuracy minus that of {reference}."
     )
     caption = "First minus second; p is that of a difference of the margin or more."
     return Section(
@@ -211,11 +211,30 @@ def _studies(first: Material, second: Material) -> Section:
         else "The studies differ in more than precision or device, so their seeds are independent."
     )
     blocks: list[Block] = [Table("study", "What was run.", frame, frame), Text(paired)]
+    arms = _common_arms(first, second)
+    if others := [arm for arm in arms if not _is_one(arm, first, second)]:
+        blocks.append(
+            Text(
+                f"Called the same in both runs but defined differently: {listed(others)}. A "
+                "difference there is that of two interventions, not rounding."
+            )
+        )
     return Section("study", "The two runs", blocks)
 
 
 def _common_arms(first: Material, second: Material) -> tuple[str, ...]:
     return tuple(arm for arm in first.shown_arms if arm in second.shown_arms)
+
+
+def _is_one(arm: str, first: Material, second: Material) -> bool:
+    """Return whether both runs define `arm`, and the arms that it follows, alike."""
+
+    def definition(material: Material) -> list[Any]:
+        arms = material.manifest.get("arms", {})
+        followed = [one["target"] for one in material.stages(arm) if "target" in one]
+        return [arms.get(name) for name in (arm, *followed)]
+
+    return definition(first) == definition(second)
 
 
 def difference(first: Material, second: Material, arm: str, column: str) -> Result:

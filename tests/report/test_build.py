@@ -189,6 +189,18 @@ def test_runs_of_one_definition_are_paired(tmp_path: Path, quick: Plan) -> None:
     assert "not shown" not in section(page, "agreement")
 
 
+def test_an_arm_that_is_another_intervention_is_no_rounding(tmp_path: Path, quick: Plan) -> None:
+    runs = [make_run(tmp_path / name, n_seeds=4) for name in ("one", "half")]
+    for run, strength in zip(runs, (1.0, 0.5), strict=True):
+        arms = {"baseline": {"0": {}}, "projection": {"0.strength": strength}}
+        change_manifest(run, definition={"name": "x"}, arms=arms)
+    page = compare_reports(*runs, quick)
+    assert "defined differently: projection." in section(page, "study")
+    names = set(pd.read_csv(page.parent / "tables" / "agreement.csv")["name"])
+    assert "agreement_effect_shuffled - baseline" in names
+    assert not any("projection" in name for name in names)
+
+
 def test_other_studies_are_compared_by_welch(demo: Path, tmp_path: Path, quick: Plan) -> None:
     other = make_run(tmp_path / "other", n_seeds=5, accuracy=0.6)
     page = compare_reports(demo, other, quick, out=tmp_path / "page")
