@@ -226,10 +226,20 @@ class Material:
             Values the declaration must have: ``outcome="gain"``.
         """
         for result in self.declared(method, **fields):
-            name = result.estimand.name
-            if not ending or name.endswith(f"_{ending}") or _about(result, ending):
+            if not ending or self._is_of(result, ending):
                 return result
         return None
+
+    def _is_of(self, result: Result, ending: str) -> bool:
+        """Whether `result` is that of arm or level `ending`, an arm against the reference.
+
+        What could not be estimated for any arm names none, and is that of each.
+        """
+        contrast, declared = result.estimand.contrast, self.declaration(result)
+        if contrast in ("", f"arm {ending}", f"{ending} - {self.reference}"):
+            return True
+        named = declared is not None and result.estimand.name == f"{declared.name}_{ending}"
+        return named and " - " not in contrast
 
     def declared(self, method: str, **fields: Any) -> tuple[Result, ...]:
         """Return the results of every estimand declared with `method` and `fields`."""
@@ -322,11 +332,6 @@ CURVES = (
     "gain",
 )
 """Columns of ``steps`` that pictures draw."""
-
-
-def _about(result: Result, ending: str) -> bool:
-    contrast = result.estimand.contrast
-    return contrast == f"arm {ending}" or contrast.startswith(f"{ending} - ")
 
 
 def curve(rows: pd.DataFrame, column: str, level: float) -> Curve:

@@ -158,6 +158,15 @@ def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_pa
     assert re.search("removed (stops|lowers) .*final test accuracy differs from plain by", text)
 
 
+def test_a_contrast_is_that_of_the_arm_asked_for(tmp_path: Path) -> None:
+    arms = {"baseline": ArmTruth(), "half_projection": ArmTruth(), "projection": ArmTruth()}
+    found = material_of(make_run(tmp_path / "run", n_seeds=3, arms=arms)).find(
+        "paired_contrast", "projection", outcome="final_accuracy"
+    )
+    assert found is not None
+    assert found.estimand.contrast == "projection - baseline"
+
+
 def test_the_reference_is_the_arm_without_intervention_then_the_first(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", n_seeds=3, arms={"first": ArmTruth(), "plain": ArmTruth()})
     assert material_of(run).reference == "first"
