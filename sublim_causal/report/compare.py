@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,10 @@ from sublim_causal.report.blocks import (
     Verdict,
 )
 from sublim_causal.report.build import Progress, check_complete, write_files
-from sublim_causal.report.figures.curves import pairs
+from sublim_causal.report.figures.curves import measured, pairs
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import looks, settings
-from sublim_causal.report.material import Material, read_material
+from sublim_causal.report.material import Curve, Material, read_material
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
 from sublim_causal.report.wording import decimals, estimate, interval, listed, number, scale_of
@@ -328,9 +328,14 @@ def _curves(first: Material, second: Material) -> Section:
             ),
         )
         for column, (label, scale) in shown.items()
-        if arms
+        if any(measured(_of(side.curves[column], arms)) for side in (first, second))
     ]
-    return Section("curves", "Through training", blocks or [Missing("No arm in common.")])
+    missing = Missing("Alignment was not measured in any arm that the runs have in common.")
+    return Section("curves", "Through training", blocks or [missing])
+
+
+def _of(curves: Mapping[str, Curve], arms: Sequence[str]) -> dict[str, Curve]:
+    return {arm: curves[arm] for arm in arms}
 
 
 def _estimates(first: Material, second: Material) -> Section:

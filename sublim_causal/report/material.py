@@ -55,8 +55,13 @@ class Curve:
 
     @cached_property
     def mean(self) -> Floats:
-        """Mean over seeds, shape (T,)."""
-        return np.asarray(np.nanmean(self.seeds, axis=0))
+        """Mean over seeds, shape (T,); NaN where no seed has a value."""
+        return _means(np.nansum(self.seeds, axis=0), np.isfinite(self.seeds).sum(axis=0))
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether any seed has a value at any step."""
+        return bool(np.isfinite(self.seeds).any())
 
     @cached_property
     def half_width(self) -> Floats:
@@ -89,12 +94,17 @@ class Curve:
         return Curve(self.steps, factor * self.seeds, self.level)
 
     def binned(self, width: int) -> Curve:
-        """Average over bins of `width` steps; a step is that of the bin's middle."""
+        """Average what is there over bins of `width` steps; a step is that of the bin's middle."""
         starts = np.arange(0, len(self.steps), width)
-        counts = np.diff([*starts, len(self.steps)])
-        sums = np.add.reduceat(self.seeds, starts, axis=1)
-        middles = np.add.reduceat(self.steps, starts) // counts
-        return Curve(middles, sums / counts, self.level)
+        sums = np.add.reduceat(np.nan_to_num(self.seeds), starts, axis=1)
+        counts = np.add.reduceat(np.isfinite(self.seeds).astype(int), starts, axis=1)
+        middles = np.add.reduceat(self.steps, starts) // np.diff([*starts, len(self.steps)])
+        return Curve(middles, _means(sums, counts), self.level)
+
+
+def _means(sums: Floats, counts: NDArray[np.integer[Any]]) -> Floats:
+    """Divide; NaN where there is nothing to divide by."""
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
 @dataclass(frozen=True)

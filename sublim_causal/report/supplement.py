@@ -88,8 +88,9 @@ def _total(material: Material, arm: str) -> Result:
         contrast=f"arm {arm}",
         assumptions=("seeds are independent draws", UNDECLARED),
     )
-    gains = rows["sum_gain"].to_numpy()
-    return mean_interval(gains, material.level, estimand=estimand)
+    gains = rows["sum_gain"].dropna().to_numpy()
+    n_dropped = len(rows) - len(gains)
+    return mean_interval(gains, material.level, estimand=estimand, n_dropped=n_dropped)
 
 
 def removed_share(material: Material, arm: str) -> Result:
@@ -146,11 +147,11 @@ def mean_alignment(material: Material, arm: str, column: str = "mean_cos_update"
 
 
 def mediations(material: Material) -> tuple[Mediation, ...]:
-    """Split each arm's effect at run level; empty without reference, another arm, or cosines."""
+    """Split each arm's effect at run level; empty unless reference and another have cosines."""
     reference = material.reference
-    others = [arm for arm in material.shown_arms if arm != reference]
-    measured = np.isfinite(material.complete["mean_cos_update"]).any()
-    if reference not in material.shown_arms or not others or not measured:
+    measured = set(material.complete.dropna(subset=["mean_cos_update"])["arm"])
+    others = [arm for arm in material.shown_arms if arm in measured - {reference}]
+    if reference not in measured or not others:
         return ()
     return mediate(material.complete, baseline=reference, arms=others, level=material.level)
 

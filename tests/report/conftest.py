@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sublim_causal.analysis.estimation import analyse
@@ -18,7 +19,7 @@ from sublim_causal.report.sections import BODY
 from sublim_causal.report.sentences import answer
 from sublim_causal.study.spec import Study, arm_definition
 
-MakeRun = Callable[..., Path]
+Tables = Mapping[str, pd.DataFrame]
 EVIL = "<script>document.title = 'run'</script>"
 ARMS = {
     "baseline": ArmTruth(),
@@ -27,11 +28,23 @@ ARMS = {
 }
 
 
-def make_run(folder: Path, *, n_seeds: int = 8, n_steps: int = 30, **truth: object) -> Path:
-    """Write a simulated run whose projection arm truly stops the transfer."""
+def make_run(
+    folder: Path,
+    *,
+    n_seeds: int = 8,
+    n_steps: int = 30,
+    spoil: Callable[[Tables], None] = lambda tables: None,
+    **truth: object,
+) -> Path:
+    """Write a simulated run whose projection arm truly stops the transfer.
+
+    `spoil` changes the tables in place before they are written.
+    """
     chosen = {"arms": ARMS, "accuracy_sd": 0.01, **truth}
     simulated = Truth(n_seeds=n_seeds, n_steps=n_steps, steps_per_epoch=10, **chosen)  # type: ignore[arg-type]
-    return write_run(folder, simulate(simulated, rng=1))
+    drawn = simulate(simulated, rng=1)
+    spoil(drawn.tables)
+    return write_run(folder, drawn)
 
 
 def change_manifest(run: Path, **fields: object) -> None:

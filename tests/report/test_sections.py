@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from sublim_causal.report.supplement import doses
 from sublim_causal.study.spec import load_study
 from tests.report.conftest import (
     ARMS,
+    Tables,
     answer_of,
     change_manifest,
     declare,
@@ -54,6 +57,38 @@ def few(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_few_seeds_give_sections_without_nan(few: Material, anchor: str) -> None:
     text = section_of(few, anchor)
     assert not re.search(r"\bnan\b|\bNaT\b|\binf\b|<tbody>\s*</tbody>", text)
+
+
+def lose_alignment(tables: Tables, *, arms: Sequence[str] = tuple(ARMS)) -> None:
+    """Leave out what ``measure.alignment = false`` does not record in `arms`."""
+    measured = {
+        "steps": "trait_|cos_|norm_|drive|gain|remainder|accuracy_gain",
+        "replicates": "final_trait|sum_|mean_cos|share_positive",
+    }
+    for name, pattern in measured.items():
+        lost = tables[name].columns[tables[name].columns.str.match(pattern)]
+        tables[name].loc[tables[name]["arm"].isin(arms), lost] = np.nan
+
+
+def lose_a_step(tables: Tables) -> None:
+    """Leave out the cosines of one step."""
+    tables["steps"].loc[7, ["cos_gradient", "cos_applied", "cos_update"]] = np.nan
+
+
+@pytest.mark.parametrize("anchor", BODY)
+@pytest.mark.parametrize(
+    "spoil", [lose_alignment, partial(lose_alignment, arms=["baseline"]), lose_a_step]
+)
+def test_what_was_not_measured_is_said_and_the_rest_is_shown(
+    spoil: Callable[[Tables], None], anchor: str, tmp_path: Path
+) -> None:
+    material = material_of(make_run(tmp_path / "run", n_seeds=4, spoil=spoil))
+    text = section_of(material, anchor)
+    assert not re.search(r"\bnan\b|\bNaT\b", text + answer_of(material))
+    if spoil is lose_alignment and anchor in ("alignment", "ledger"):
+        assert "Alignment was not measured" in text
+    if spoil is not lose_alignment and anchor == "alignment":
+        assert "figure-share_positive_cos_update" in text
 
 
 def test_one_arm_is_enough(tmp_path: Path) -> None:

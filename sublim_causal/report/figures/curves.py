@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +23,11 @@ from sublim_causal.report.figures.style import (
 from sublim_causal.report.material import Curve
 
 STEP = "optimizer step"
+
+
+def measured(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Return the curves that have a value; a study may measure none, or some arms alone."""
+    return {name: curve for name, curve in curves.items() if curve.is_measured}
 
 
 def band(
@@ -63,18 +69,19 @@ def overlay(
     zero: bool = False,
     points: Mapping[str, Curve] | None = None,
 ) -> Figure:
-    """Draw mean and band of every arm in one picture; `points` adds means with bars."""
+    """Draw mean and band of every measured arm in one picture; `points` adds means with bars."""
     figure = new_figure(height=HEIGHT + 0.15 * (len(curves) > 4))
     ax = figure.subplots()
     if zero:
         zero_line(ax)
     styles = looks(list(curves))
     shade = 0.1 if is_wide(len(curves)) else 0.2
-    handles = [
-        band(ax, curve, styles[arm], label=arm, shade=shade) for arm, curve in curves.items()
-    ]
+    handles: dict[str, Any] = {
+        arm: band(ax, curve, styles[arm], label=arm, shade=shade)
+        for arm, curve in measured(curves).items()
+    }
     for arm, curve in (points or {}).items():
-        ax.errorbar(
+        bars = ax.errorbar(
             curve.steps,
             curve.mean,
             curve.half_width,
@@ -83,19 +90,19 @@ def overlay(
             markersize=4,
             linewidth=1,
             zorder=4,
+            label=arm,
         )
-        if len(curve.steps) > 1:
-            handles[list(curves).index(arm)].set_marker("")
+        handles.setdefault(arm, bars)
     ax.set(xlabel=STEP, ylabel=label)
     ax.margins(x=0.01)
-    legend_above(figure, handles)
+    legend_above(figure, [*handles.values()])
     return figure
 
 
 def panels(curves: Mapping[str, Curve], label: str, *, zero: bool = True) -> Figure:
-    """Draw an arm a panel: single seeds faint, mean and band over them."""
+    """Draw a measured arm a panel: single seeds faint, mean and band over them."""
+    styles, curves = looks(list(curves)), measured(curves)
     figure, axes = grid(len(curves))
-    styles = looks(list(curves))
     for ax, (arm, curve) in zip(axes, curves.items(), strict=True):
         if zero:
             zero_line(ax)
@@ -119,8 +126,9 @@ def shares(curves: Mapping[str, Curve], label: str, *, bins: int = 25) -> Figure
     ax = figure.subplots()
     zero_line(ax, at=50)
     handles = []
-    for arm, curve in curves.items():
-        positive = Curve(curve.steps, 100.0 * (curve.seeds > 0), curve.level)
+    for arm, curve in measured(curves).items():
+        is_positive = np.where(np.isfinite(curve.seeds), 100.0 * (curve.seeds > 0), np.nan)
+        positive = Curve(curve.steps, is_positive, curve.level)
         binned = positive.binned(max(1, len(curve.steps) // bins))
         handles.append(band(ax, binned, styles[arm], label=arm))
     ax.set(xlabel=STEP, ylabel=label, ylim=(-3, 103))
@@ -130,13 +138,13 @@ def shares(curves: Mapping[str, Curve], label: str, *, bins: int = 25) -> Figure
 
 
 def ledger_panels(entries: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """Draw cumulative gain, drive and remainder: an arm a panel, bands over seeds."""
+    """Draw cumulative gain, drive and remainder: a measured arm a panel, bands over seeds."""
     drawn = {
         "gain": Look("#000000", "-", "o"),
         "drive": Look("#0072B2", (0, (5, 1.5)), "s"),
         "remainder": Look("#D55E00", (0, (1.2, 1.2)), "^"),
     }
-    arms = list(next(iter(entries.values())))
+    arms = list(measured(entries["gain"]))
     figure, axes = grid(len(arms), share=False)
     handles: Sequence[Line2D] = ()
     for ax, arm in zip(axes, arms, strict=True):
@@ -153,9 +161,9 @@ def ledger_panels(entries: Mapping[str, Mapping[str, Curve]]) -> Figure:
 
 
 def pairs(runs: Mapping[str, Mapping[str, Curve]], label: str) -> Figure:
-    """Draw the curves of two runs over each other, an arm a panel, with bands over seeds."""
+    """Draw the measured curves of two runs over each other, an arm a panel, with bands."""
     styles = looks(list(runs))
-    arms = list(next(iter(runs.values())))
+    arms = list(dict.fromkeys(arm for curves in runs.values() for arm in measured(curves)))
     figure, axes = grid(len(arms))
     handles: Sequence[Line2D] = ()
     for ax, arm in zip(axes, arms, strict=True):

@@ -8,6 +8,7 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates import Estimate, Result
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
+from sublim_causal.report.commands import aligned_command
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.style import is_wide
 from sublim_causal.report.material import DRAWN_SEEDS, Material
@@ -32,6 +33,18 @@ def _blocks(material: Material) -> Iterator[Block]:
         "trains on. The optimizer decides how much of the alignment of gradients reaches the "
         "update, so all three cosines are shown."
     )
+    if draw.measured(material.curves["cos_update"]):
+        yield from _pictures(material)
+    else:
+        yield Missing(
+            "Alignment was not measured (measure.alignment = false), so there is no cosine to "
+            "draw.",
+            aligned_command(material.run),
+        )
+    yield from _early_and_late(material)
+
+
+def _pictures(material: Material) -> Iterator[Picture]:
     level = f"{100 * material.level:g} %"
     drawn = min(material.n_seeds, DRAWN_SEEDS)
     for column, meaning in COSINES.items():
@@ -42,7 +55,7 @@ def _blocks(material: Material) -> Iterator[Block]:
             f"t interval; faint: {drawn} single seeds (their most extreme 0.4 % of steps may lie "
             "outside the frame).",
             draw.panels(curves, f"{column} (1)"),
-            wide=is_wide(len(curves)),
+            wide=is_wide(len(draw.measured(curves))),
         )
         yield Picture(
             column,
@@ -57,7 +70,6 @@ def _blocks(material: Material) -> Iterator[Block]:
             "over seeds. The line at 50 % is what no alignment would give.",
             draw.shares(material.curves[column], f"steps with {column} > 0 (%)"),
         )
-    yield from _early_and_late(material)
 
 
 def _early_and_late(material: Material) -> Iterator[Block]:

@@ -11,7 +11,8 @@ from sublim_causal.analysis.ledger import layer_shares
 from sublim_causal.analysis.record import complete_steps
 from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
-from sublim_causal.report.figures.curves import ledger_panels
+from sublim_causal.report.commands import aligned_command
+from sublim_causal.report.figures.curves import ledger_panels, measured
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import is_wide, looks
 from sublim_causal.report.material import Curve, Material
@@ -37,13 +38,20 @@ def _blocks(material: Material) -> Iterator[Block]:
         "update's component against the trait gradient) plus a remainder (curvature and beyond). "
         "This is bookkeeping, exact in every run; it assumes nothing and proves no cause."
     )
+    if not (arms := measured(material.curves["gain"])):
+        yield Missing(
+            "Alignment was not measured (measure.alignment = false), and with it neither gain nor "
+            "drive, so there is no ledger.",
+            aligned_command(material.run),
+        )
+        return
     yield Picture(
         "ledger",
         f"Gain, drive and remainder summed from the start, an arm a panel: means over seeds with "
         f"pointwise {level} bands; a seed ends at a step that is missing. Below 0 the trait loss "
         "has risen. Panels have their own scales.",
         ledger_panels(_cumulative(material)),
-        wide=is_wide(len(material.shown_arms)),
+        wide=is_wide(len(arms)),
     )
     totals = [one for one in material.ledgers.totals if isinstance(one, Estimate)]
     if totals:

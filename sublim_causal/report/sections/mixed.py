@@ -17,6 +17,7 @@ from sublim_causal.analysis.mixed import fit_mixed
 from sublim_causal.analysis.mixed_fit import MixedFit
 from sublim_causal.analysis.mundlak import mundlak
 from sublim_causal.analysis.slopes import SlopeModel, slope_model
+from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text
 from sublim_causal.report.figures.mixed import influence, normal_quantiles, residuals
 from sublim_causal.report.figures.runs import Bar, forest
@@ -77,9 +78,21 @@ def _blocks(material: Material) -> Iterator[Block]:
         yield from _slope_picture(material, pair, rows)
     for pair, rows in by_pair.items():
         yield _slope_table(material, pair, rows)
-    yield from _levels(material, pairs)
-    chosen = next((pair for pair in pairs if (pair.outcome, pair.predictor) == EXAMPLE), pairs[0])
-    yield from _in_full(material, chosen)
+    known = [pair for pair in pairs if any(isinstance(one, Estimate) for one in by_pair[pair])]
+    if not known:
+        yield Missing("No slope can be estimated, for the reasons below the tables.")
+        return
+    chosen = next((pair for pair in known if (pair.outcome, pair.predictor) == EXAMPLE), known[0])
+    yield from _or_why(_levels(material, known))
+    yield from _or_why(_in_full(material, chosen))
+
+
+def _or_why(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Yield `blocks`; where the data cannot say, the reason instead."""
+    try:
+        yield from blocks
+    except DataError as error:
+        yield Missing(str(error))
 
 
 def _pair(material: Material, result: Result) -> _Pair:
