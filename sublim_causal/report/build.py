@@ -107,7 +107,12 @@ def check_complete(material: Material) -> None:
 def _answer(material: Material) -> Section:
     from sublim_causal.report.sentences import answer
 
-    return Section("answer", "The answer", [*answer(material)])
+    added = [
+        one
+        for each in material.headlines.values()
+        for one in (each.removed, each.residue, each.alignment)
+    ]
+    return Section("answer", "The answer", [*answer(material)], added)
 
 
 def _subtitle(material: Material) -> str:

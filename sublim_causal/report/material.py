@@ -24,7 +24,7 @@ from sublim_causal.analysis.plan import Plan
 from sublim_causal.analysis.record import complete_steps
 from sublim_causal.analysis.results import Results
 from sublim_causal.report import supplement
-from sublim_causal.report.supplement import Ledgers
+from sublim_causal.report.supplement import Headline, Ledgers
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import read_table
 
@@ -198,11 +198,13 @@ class Material:
     def main_projections(self) -> tuple[str, ...]:
         """Return, for each space of projection, the arm that is nearest the paper's.
 
-        That is a projection in all layers, of positive alignment, with a strength near 1; arms
-        whose student, channel, lesson or inputs are not the reference's are left out.
+        That is a projection in all layers, of positive alignment, with a strength near 1; the
+        reference, and arms whose student, channel, lesson or inputs are not its, are left out.
         """
         found: dict[str, str] = {}
         for arm in filter(self.is_comparable, self.interventions("projection")):
+            if arm == self.reference:
+                continue
             space = str(self.options(arm).get("space", "gradient"))
             if space not in found or self._off(arm) < self._off(found[space]):
                 found[space] = arm
@@ -318,17 +320,10 @@ class Material:
         """What yoked arms show; empty where there are none."""
         return supplement.cross_worlds(self)
 
-    def removed_share(self, arm: str) -> Result:
-        """Return the share of what the reference acquires that `arm` prevents."""
-        return supplement.removed_share(self, arm)
-
-    def residue(self, arm: str) -> Result:
-        """Return the accuracy that `arm` acquires in training."""
-        return supplement.residue(self, arm)
-
-    def mean_alignment(self, arm: str) -> Result:
-        """Return the mean alignment of the update under `arm`."""
-        return supplement.mean_alignment(self, arm)
+    @cached_property
+    def headlines(self) -> Mapping[str, Headline]:
+        """What the answer says of each arm that removes or trains away alignment."""
+        return supplement.headlines(self)
 
 
 CURVES = (

@@ -161,8 +161,8 @@ def _stopped(material: Material, arm: str) -> Sentence:
             "unsettled",
             "acquisition",
         )
-    share = values(material.removed_share(arm))
-    left = values(material.residue(arm))
+    headline = material.headlines[arm]
+    share, left = values(headline.removed), values(headline.residue)
     verdict: Verdict = {"below": "partly", "above": "no", "across": "unsettled"}[_sides(found)]  # type: ignore[assignment]
     if verdict == "partly" and share is not None and share.low >= STOPPED:
         verdict = "yes"
@@ -188,7 +188,7 @@ def _p_text(found: Estimate) -> str:
 
 
 def _reversed(material: Material, arm: str) -> Sentence | None:
-    mean = values(material.mean_alignment(arm))
+    mean = values(material.headlines[arm].alignment)
     if mean is None or _sides(mean) == "across":
         return None
     if _sides(mean) == "above":
@@ -207,7 +207,7 @@ def _reversed(material: Material, arm: str) -> Sentence | None:
 
 
 def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
-    share = values(material.removed_share(arm))
+    share = values(material.headlines[arm].removed)
     side = _sides(found)
     words = {"below": "lowers", "above": "raises", "across": "is not shown to change"}[side]
     tail = f", a loss of {estimate(share)} of what {material.reference} acquires" if share else ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from sublim_causal.analysis.crossworld import CrossWorld, cross_world
 from sublim_causal.analysis.dose_methods import Space, strengths
-from sublim_causal.analysis.estimates import Estimand, Result
+from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result
 from sublim_causal.analysis.intervals import mean_interval
 from sublim_causal.analysis.ledger import Term, explained_shares
 from sublim_causal.analysis.ledger_differences import LedgerSplit, split_difference
@@ -93,15 +93,41 @@ def _total(material: Material, arm: str) -> Result:
     return mean_interval(gains, material.level, estimand=estimand, n_dropped=n_dropped)
 
 
+@dataclass(frozen=True)
+class Headline:
+    """What the answer says of one arm beside the plan's contrast.
+
+    Attributes
+    ----------
+    removed : Estimate or NotEstimable
+        Share of what the reference acquires that the arm prevents.
+    residue : Estimate or NotEstimable
+        Accuracy that the arm acquires in training.
+    alignment : Estimate or NotEstimable
+        Mean alignment of its updates.
+    """
+
+    removed: Result
+    residue: Result
+    alignment: Result
+
+
+def headlines(material: Material) -> dict[str, Headline]:
+    """Return what the answer says of each arm that removes or trains away alignment, by arm."""
+    return {
+        arm: Headline(
+            removed_share(material, arm), residue(material, arm), mean_alignment(material, arm)
+        )
+        for arm in (*material.main_projections(), *material.interventions("liminal"))
+    }
+
+
 def removed_share(material: Material, arm: str) -> Result:
     """Return the share of what the reference acquires that `arm` does not, a ratio of sums.
 
     ``sum_s (Y_s(reference) - Y_s(arm)) / sum_s (Y_s(reference) - Y_s(untrained))``.
     """
     reference, columns = material.reference, ["final_accuracy", "reference_accuracy"]
-    panel = paired_panel(material.complete, columns, [reference, arm])
-    start = panel.column("reference_accuracy", reference)
-    acquired = panel.column("final_accuracy", reference)
     estimand = Estimand(
         name=f"removed_share_{arm}",
         sentence=f"Share of the accuracy that {reference} acquires which {arm} prevents.",
@@ -109,6 +135,11 @@ def removed_share(material: Material, arm: str) -> Result:
         contrast=f"({reference} minus {arm}) / ({reference} minus untrained)",
         assumptions=("seeds are independent draws", UNDECLARED),
     )
+    if reference not in material.shown_arms:
+        return NotEstimable(estimand, f"{reference} has no complete seed")
+    panel = paired_panel(material.complete, columns, [reference, arm])
+    start = panel.column("reference_accuracy", reference)
+    acquired = panel.column("final_accuracy", reference)
     return ratio_of_sums(
         estimand,
         acquired - panel.column("final_accuracy", arm),
@@ -132,18 +163,19 @@ def residue(material: Material, arm: str) -> Result:
     return mean_interval(difference.to_numpy(), material.level, estimand=estimand)
 
 
-def mean_alignment(material: Material, arm: str, column: str = "mean_cos_update") -> Result:
+def mean_alignment(material: Material, arm: str) -> Result:
     """Return the mean over seeds of a run's mean alignment under `arm`."""
     rows = material.complete[material.complete["arm"] == arm]
     estimand = Estimand(
-        name=f"{column}_{arm}",
+        name=f"mean_cos_update_{arm}",
         sentence=f"Mean over steps and seeds of the alignment under {arm}.",
-        outcome=f"{column} (1)",
+        outcome="mean_cos_update (1)",
         contrast=f"arm {arm}",
         assumptions=("seeds are independent draws", UNDECLARED),
     )
-    found = rows[column].dropna().to_numpy()
-    return mean_interval(found, material.level, estimand=estimand)
+    found = rows["mean_cos_update"].dropna().to_numpy()
+    n_dropped = len(rows) - len(found)
+    return mean_interval(found, material.level, estimand=estimand, n_dropped=n_dropped)
 
 
 def mediations(material: Material) -> tuple[Mediation, ...]:

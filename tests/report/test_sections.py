@@ -6,17 +6,21 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sublim_causal.analysis.estimation import analyse
 from sublim_causal.analysis.methods import METHODS
 from sublim_causal.analysis.plan import parse_plan
 from sublim_causal.analysis.simulation import ArmTruth
+from sublim_causal.report.figures.curves import shares
+from sublim_causal.report.figures.style import settings
 from sublim_causal.report.formulas import FORMULAS, SHARED
 from sublim_causal.report.material import Curve, Material, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sentences import answer
 from sublim_causal.report.supplement import doses
+from sublim_causal.store.tables import read_table
 from sublim_causal.study.spec import load_study
 from tests.report.conftest import (
     ARMS,
@@ -173,6 +177,23 @@ def test_layers_say_how_to_get_them(demo_material: Material) -> None:
     assert "measure.layers=true" in section_of(demo_material, "ledger")
 
 
+def test_shares_of_layers_are_among_what_the_report_adds(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", n_seeds=3)
+    for arm in ARMS:
+        steps = read_table(run, "steps", arms=[arm])
+        layers = [
+            steps[["seed", "arm", "step"]].assign(layer=name, drive=steps["drive"] / 2)
+            for name in ("0", "2")
+        ]
+        folder = run / "layers" / f"arm={arm}"
+        folder.mkdir(parents=True)
+        pd.concat(layers).to_parquet(folder / "0000000-0000002.parquet", index=False)
+    with settings():
+        found = BODY["ledger"](material_of(run)).estimates
+    expected = {f"share_drive_{arm}_{layer}" for arm in ARMS for layer in ("0", "2")}
+    assert expected <= {one.estimand.name for one in found}
+
+
 def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_path: Path) -> None:
     arms = {"removed": ArmTruth(alignment=-0.1, accuracy=-0.35), "plain": ArmTruth()}
     run = make_run(tmp_path / "run", arms=arms)
@@ -216,6 +237,13 @@ def test_every_method_of_a_plan_has_its_formula() -> None:
 
 def test_the_rules_of_wording_are_told(demo_material: Material) -> None:
     assert "lies above 90 %" in section_of(demo_material, "methods")
+
+
+def test_a_missing_cosine_is_neither_positive_nor_not() -> None:
+    seeds = np.array([[1.0, 1.0, np.nan, np.nan], [1.0, np.nan, 1.0, np.nan]])
+    figure = shares({"baseline": Curve(np.arange(4), seeds, 0.95)}, "share", bins=2)
+    drawn = figure.axes[0].lines[-1].get_ydata()
+    np.testing.assert_array_equal(np.asarray(drawn), [100.0, 100.0])
 
 
 def test_one_seed_has_a_mean_and_no_band() -> None:

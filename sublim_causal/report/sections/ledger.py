@@ -11,7 +11,7 @@ from sublim_causal.analysis.ledger import layer_shares
 from sublim_causal.analysis.record import complete_steps
 from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
-from sublim_causal.report.commands import aligned_command
+from sublim_causal.report.commands import aligned_command, run_command
 from sublim_causal.report.figures.curves import ledger_panels, measured
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import is_wide, looks
@@ -28,7 +28,9 @@ METHODS = ("explained_share", "ledger_difference", "drive_factors")
 
 def ledger(material: Material) -> Section:
     """Return the section ``ledger``."""
-    return Section("ledger", TITLE, [*_blocks(material)], material.ledgers.results())
+    layers = _layers(material)
+    estimates = [*material.ledgers.results(), *layers.estimates]
+    return Section("ledger", TITLE, [*_blocks(material), *layers.blocks], estimates)
 
 
 def _blocks(material: Material) -> Iterator[Block]:
@@ -69,7 +71,6 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield from declared_table(material, "ledger_declared", METHODS)
     yield _shares(material)
     yield from _splits(material)
-    yield from _layers(material)
 
 
 def _cumulative(material: Material) -> Mapping[str, Mapping[str, Curve]]:
@@ -121,14 +122,13 @@ def _splits(material: Material) -> Iterator[Block]:
     )
 
 
-def _layers(material: Material) -> Iterator[Block]:
+def _layers(material: Material) -> Section:
     if not any((material.run / "layers").glob("arm=*/*.parquet")):
-        yield Missing(
+        missing = Missing(
             "Layers were not recorded, so drive is not split over them.",
-            f"sublim-causal run {material.run / 'study.toml'} --set measure.layers=true "
-            f"--out {material.run}-layers",
+            run_command(material.run, "--set", "measure.layers=true", ending="-layers"),
         )
-        return
+        return Section("ledger", TITLE, [missing])
     columns = ["seed", "arm", "step", "layer", "drive"]
     layers = complete_steps(
         material.replicates, read_table(material.run, "layers", columns=columns)
@@ -137,13 +137,13 @@ def _layers(material: Material) -> Iterator[Block]:
     try:
         found = layer_shares(layers, steps, level=material.level)
     except DataError as error:
-        yield Missing(str(error))
-        return
+        return Section("ledger", TITLE, [Missing(str(error))])
     estimated = [undeclared(one) for one in found]
-    yield estimates_table(
+    table = estimates_table(
         "ledger_layers",
         "Share of the summed gain that each layer's drive adds up to; an arm's layers add up to "
         "its share above. Added by the report.",
         estimated,
         labels=[f"{arm}, layer {layer}" for (arm, layer), _ in layers.groupby(["arm", "layer"])],
     )
+    return Section("ledger", TITLE, [table], estimated)
