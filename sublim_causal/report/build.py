@@ -61,11 +61,12 @@ def write_report(
     from sublim_causal.report.figures.style import settings
     from sublim_causal.report.sections import BODY
 
-    run, plan = locate(run), plan if isinstance(plan, Plan) else load_plan(plan)
+    run, asked = locate(run), "" if isinstance(plan, Plan) else str(plan)
+    plan = plan if isinstance(plan, Plan) else load_plan(plan)
     out = out or run / FOLDER
     said, total = progress or (lambda done, total, name: None), len(BODY) + 3
     said(0, total, "estimates")
-    material = read_material(run, plan, analyse(run, plan))
+    material = read_material(run, plan, analyse(run, plan), asked)
     check_complete(material)
     sections: dict[str, Section] = {}
     with settings():

@@ -123,6 +123,8 @@ class Material:
         As stored with the run.
     replicates : DataFrame
         One row a seed and arm, also of those that are not complete.
+    asked : str
+        Path or built-in name by which the plan was asked for; empty where it was given itself.
     """
 
     run: Path
@@ -130,6 +132,7 @@ class Material:
     results: Results
     manifest: Mapping[str, Any]
     replicates: pd.DataFrame
+    asked: str = ""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -291,6 +294,11 @@ class Material:
                 found[name][arm] = curve(rows, name, self.level)
         return found
 
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """Arms whose alignment was not measured (``measure.alignment = false``)."""
+        return tuple(arm for arm, one in self.curves["cos_update"].items() if not one.is_measured)
+
     @cached_property
     def evaluations(self) -> Mapping[str, Curve]:
         """Test accuracy over steps, by arm."""
@@ -348,8 +356,8 @@ def curve(rows: pd.DataFrame, column: str, level: float) -> Curve:
     return Curve(steps.astype(np.int64), values, level)
 
 
-def read_material(run: Path, plan: Plan, results: Results) -> Material:
-    """Collect what the sections read.
+def read_material(run: Path, plan: Plan, results: Results, asked: str = "") -> Material:
+    """Collect what the sections read; `asked` is the path or name that stands for `plan`.
 
     Raises
     ------
@@ -362,6 +370,7 @@ def read_material(run: Path, plan: Plan, results: Results) -> Material:
         results=results,
         manifest=read_manifest(run),
         replicates=read_table(run, "replicates").sort_values(["seed", "arm"], ignore_index=True),
+        asked=asked,
     )
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -72,6 +75,20 @@ def test_report_writes_a_page_by_the_plan_and_the_mirror_gets_it(
     client = MlflowClient(uri)
     found = {one.path for one in client.list_artifacts(mirrored.study_run_id, "report")}
     assert {"report/index.html", "report/results.json", "report/figures"} <= found
+
+
+def test_the_command_that_a_report_prints_makes_it_again(demo: Path, tmp_path: Path) -> None:
+    run, plan = tmp_path / "my run", tmp_path / "my plan.toml"
+    shutil.copytree(demo, run, ignore=shutil.ignore_patterns("report"))
+    plan.write_text(SMALL)
+    CliRunner().invoke(app, ["report", str(run), "--plan", str(plan)])
+    page = run / "report" / "index.html"
+    printed = [line for line in page.read_text().splitlines() if "sublim-causal report" in line]
+    command = html.unescape(re.sub("<.*?>", "", printed[-1]))
+    page.unlink()
+    again = CliRunner().invoke(app, shlex.split(command)[1:])
+    assert again.exit_code == 0, again.output
+    assert page.exists()
 
 
 def test_wrong_requests_are_errors(copy: Path, tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ from tests.report.conftest import (
 )
 
 
+def runs_told(material: Material, anchor: str) -> list[str]:
+    """Return the commands with which a section says to run a study."""
+    return re.findall("<code>(sublim-causal run .*?)</code>", section_of(material, anchor))
+
+
 def test_answer_follows_the_truth(demo_material: Material) -> None:
     text = answer_of(demo_material)
     assert "the optimizer's update stays aligned" in text
@@ -93,6 +98,25 @@ def test_what_was_not_measured_is_said_and_the_rest_is_shown(
         assert "Alignment was not measured" in text
     if spoil is not lose_alignment and anchor == "alignment":
         assert "figure-share_positive_cos_update" in text
+
+
+@pytest.mark.parametrize("anchor", ["alignment", "ledger", "mediation"])
+def test_alignment_that_was_not_measured_takes_another_run(anchor: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", n_seeds=3, spoil=lose_alignment)
+    command = f"sublim-causal run {run}/study.toml --set measure.alignment=true --out {run}-aligned"
+    assert command in runs_told(material_of(run), anchor)
+
+
+def test_seeds_are_added_in_place(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", n_seeds=2)
+    told = runs_told(material_of(run), "mixed")
+    assert told == [f"sublim-causal run {run}/study.toml --seeds 8 --out {run}"]
+
+
+@pytest.mark.parametrize("anchor", ["acquisition", "control"])
+def test_no_command_is_told_where_only_another_study_helps(anchor: str, tmp_path: Path) -> None:
+    material = material_of(make_run(tmp_path / "run", arms={"baseline": ArmTruth()}))
+    assert not runs_told(material, anchor)
 
 
 def test_one_arm_is_enough(tmp_path: Path) -> None:

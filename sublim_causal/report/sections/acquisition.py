@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sublim_causal.analysis.estimates import Estimate, Result
 from sublim_causal.report.blocks import Block, Missing, Picture, Section
+from sublim_causal.report.commands import report_command
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.runs import Bar, every_seed, forest
 from sublim_causal.report.figures.style import is_wide, looks
@@ -54,15 +55,14 @@ def _contrasts(material: Material) -> Iterator[Block]:
     if len(material.shown_arms) < 2:
         yield Missing(
             f"Only one arm has complete runs, so there is nothing to compare it with. A contrast "
-            f"needs the arm {material.reference} and another one.",
-            f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
+            f"needs the arm {material.reference} and another one."
         )
         return
     found = material.declared("paired_contrast")
     if not found:
         yield Missing(
             "The plan declares no paired contrast, so the arms are not compared seed by seed.",
-            f"sublim-causal report {material.run} --plan primary",
+            report_command(material.run),
         )
         return
     of_accuracy = [one for one in found if one.estimand.outcome.startswith("final_accuracy")]

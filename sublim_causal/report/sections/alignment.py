@@ -8,11 +8,11 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates import Estimate, Result
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
-from sublim_causal.report.commands import aligned_command
+from sublim_causal.report.commands import aligned_command, report_command
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.style import is_wide
 from sublim_causal.report.material import DRAWN_SEEDS, Material
-from sublim_causal.report.wording import estimate, p_value
+from sublim_causal.report.wording import estimate, listed, p_value
 
 TITLE = "Alignment through training"
 COSINES = {
@@ -33,14 +33,14 @@ def _blocks(material: Material) -> Iterator[Block]:
         "trains on. The optimizer decides how much of the alignment of gradients reaches the "
         "update, so all three cosines are shown."
     )
-    if draw.measured(material.curves["cos_update"]):
-        yield from _pictures(material)
-    else:
+    if lost := material.unmeasured:
         yield Missing(
-            "Alignment was not measured (measure.alignment = false), so there is no cosine to "
-            "draw.",
+            f"Alignment was not measured under {listed(lost)} (measure.alignment = false), so "
+            "there are no cosines to draw.",
             aligned_command(material.run),
         )
+    if len(lost) < len(material.shown_arms):
+        yield from _pictures(material)
     yield from _early_and_late(material)
 
 
@@ -78,7 +78,7 @@ def _early_and_late(material: Material) -> Iterator[Block]:
         yield Missing(
             "The plan declares no summary of alignment by seed (method seed_summary), so early "
             "and late training are not compared.",
-            f"sublim-causal report {material.run} --plan primary",
+            report_command(material.run),
         )
         return
     yield Text(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sublim_causal.analysis.estimates import Estimate
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
+from sublim_causal.report.commands import report_command
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import estimates_table
@@ -25,7 +26,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         yield Missing(
             "The plan declares no equivalence (method equivalence), so the control has no margin "
             "to be judged by.",
-            f"sublim-causal report {material.run} --plan primary",
+            report_command(material.run),
         )
         return
     yield Text(
@@ -45,10 +46,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     for one in estimated:
         yield Text(verdict(one))
     if len(estimated) < len(found):
-        yield Missing(
-            "A control arm is missing or has too few complete seeds.",
-            f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
-        )
+        yield Missing("A control arm is missing or has too few complete seeds.")
 
 
 def verdict(one: Estimate) -> str:

@@ -12,6 +12,7 @@ from sublim_causal.analysis.estimates import Estimate, Result
 from sublim_causal.analysis.intervals import mean_interval
 from sublim_causal.report import paper
 from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
+from sublim_causal.report.commands import run_command
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import decimals, interval, number, percent
 
@@ -176,14 +177,8 @@ def _incomplete(material: Material) -> Iterator[Block]:
     )
     if missing := declared - len(material.replicates):
         yield Missing(
-            f"{missing} of {declared} replicates have not been run yet.", rerun_command(material)
+            f"{missing} of {declared} replicates have not been run yet.", run_command(material.run)
         )
-
-
-def rerun_command(material: Material) -> str:
-    """Return the command that runs or completes this study."""
-    study = material.manifest["name"]
-    return f"sublim-causal run {material.run / 'study.toml'} --out {material.run}" * bool(study)
 
 
 def _beside_the_paper(material: Material) -> Block:

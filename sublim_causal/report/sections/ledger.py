@@ -12,13 +12,13 @@ from sublim_causal.analysis.record import complete_steps
 from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import aligned_command, run_command
-from sublim_causal.report.figures.curves import ledger_panels, measured
+from sublim_causal.report.figures.curves import ledger_panels
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import is_wide, looks
 from sublim_causal.report.material import Curve, Material
 from sublim_causal.report.supplement import undeclared
 from sublim_causal.report.tables import declared_table, estimates_table
-from sublim_causal.report.wording import MINUS
+from sublim_causal.report.wording import MINUS, listed
 from sublim_causal.store.tables import read_table
 
 TITLE = "The ledger"
@@ -40,12 +40,13 @@ def _blocks(material: Material) -> Iterator[Block]:
         "update's component against the trait gradient) plus a remainder (curvature and beyond). "
         "This is bookkeeping, exact in every run; it assumes nothing and proves no cause."
     )
-    if not (arms := measured(material.curves["gain"])):
+    if lost := material.unmeasured:
         yield Missing(
-            "Alignment was not measured (measure.alignment = false), and with it neither gain nor "
-            "drive, so there is no ledger.",
+            f"Alignment was not measured under {listed(lost)} (measure.alignment = false), and "
+            "with it neither gain nor drive, so there is no ledger.",
             aligned_command(material.run),
         )
+    if len(lost) == len(material.shown_arms):
         return
     yield Picture(
         "ledger",
@@ -53,7 +54,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         f"pointwise {level} bands; a seed ends at a step that is missing. Below 0 the trait loss "
         "has risen. Panels have their own scales.",
         ledger_panels(_cumulative(material)),
-        wide=is_wide(len(arms)),
+        wide=is_wide(len(material.shown_arms) - len(lost)),
     )
     totals = [one for one in material.ledgers.totals if isinstance(one, Estimate)]
     if totals:
@@ -103,10 +104,7 @@ def _shares(material: Material) -> Block:
 def _splits(material: Material) -> Iterator[Block]:
     splits = material.ledgers.splits
     if not splits:
-        yield Missing(
-            f"Arm differences need the arm {material.reference} and another one.",
-            f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
-        )
+        yield Missing(f"Arm differences need the arm {material.reference} and another one.")
         return
     parts = [one for split in splits for one in (split.gain, split.drive, split.remainder)]
     yield estimates_table(

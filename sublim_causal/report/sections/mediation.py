@@ -25,6 +25,7 @@ from sublim_causal.analysis.mediation import Mediation
 from sublim_causal.analysis.sensitivity import Sensitivity, sensitivity
 from sublim_causal.errors import SublimError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
+from sublim_causal.report.commands import aligned_command, study_command
 from sublim_causal.report.figures.paths import (
     dose_response,
     path_diagram,
@@ -77,7 +78,7 @@ def _yoked(material: Material) -> Section:
         missing = Missing(
             "By experiment: no arm was yoked (run by one arm's procedure at the alignment that "
             "another arm had), so the effect through alignment was not run.",
-            f"sublim-causal run yoked --out {material.run.parent / 'yoked'}",
+            study_command("yoked", material.run),
         )
         return _part([missing])
     found = [one for world in worlds for one in cross_world_results(world)]
@@ -100,10 +101,11 @@ def cross_world_results(world: CrossWorld) -> tuple[Result, ...]:
 def _run_level(material: Material) -> Section:
     splits = material.mediations
     if not splits:
+        both = material.reference in material.shown_arms and len(material.shown_arms) > 1
         missing = Missing(
             f"By model: mediation compares arms with {material.reference}; it needs that arm, "
             "another one, and alignment that was measured (measure.alignment = true).",
-            f"sublim-causal run {material.run / 'study.toml'} --out {material.run}",
+            aligned_command(material.run) if both else "",
         )
         return _part([missing])
     found = [undeclared(one) for split in splits for one in split.results()]
@@ -193,7 +195,7 @@ def _doses(material: Material) -> Section:
             "Instruments: alignment was not dosed (projection in fewer than two strengths besides "
             "0), so there is no dose-response, and an instrument could not be checked by "
             "over-identification.",
-            f"sublim-causal run dose --out {material.run.parent / 'dose'}",
+            study_command("dose", material.run),
         )
         return _part([missing])
     parts = [_dose(material, space, strengths) for space, strengths in spaces.items()]

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from sublim_causal.report.blocks import Block, Code, Section, Table, Text
+from sublim_causal.report.commands import report_command, run_command
 from sublim_causal.report.formulas import FORMULAS, SHARED, SYMBOLS
 from sublim_causal.report.material import Material
-from sublim_causal.report.sections.glance import rerun_command
 from sublim_causal.report.sentences import RULES
 from sublim_causal.report.tables import estimates_table
 
@@ -131,5 +131,8 @@ def _commands(material: Material) -> Iterator[str]:
     made = material.manifest.get("command")
     if made:
         yield f"{shlex.join(map(str, made))}    # as it was run"
-    yield rerun_command(material)
-    yield f"sublim-causal report {material.run} --plan {material.plan.name}"
+    yield run_command(material.run)
+    if material.asked:
+        yield report_command(material.run, material.asked)
+    else:
+        yield "# the report: write_report in Python, with the plan as it was given there"

@@ -19,6 +19,7 @@ from sublim_causal.analysis.mundlak import mundlak
 from sublim_causal.analysis.slopes import SlopeModel, slope_model
 from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text
+from sublim_causal.report.commands import aligned_command, report_command, run_command
 from sublim_causal.report.figures.mixed import influence, normal_quantiles, residuals
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
@@ -57,13 +58,13 @@ def _blocks(material: Material) -> Iterator[Block]:
     if not found:
         yield Missing(
             "The plan declares no per-step slope (method step_slope).",
-            f"sublim-causal report {material.run} --plan primary",
+            report_command(material.run),
         )
         return
     if material.n_seeds < MIN_SEEDS:
         yield Missing(
             f"{material.n_seeds} complete seeds; a mixed model needs at least {MIN_SEEDS}.",
-            f"sublim-causal run {material.run / 'study.toml'} --seeds 8 --out {material.run}-8",
+            run_command(material.run, "--seeds", "8"),
         )
         return
     yield Text(
@@ -80,7 +81,10 @@ def _blocks(material: Material) -> Iterator[Block]:
         yield _slope_table(material, pair, rows)
     known = [pair for pair in pairs if any(isinstance(one, Estimate) for one in by_pair[pair])]
     if not known:
-        yield Missing("No slope can be estimated, for the reasons below the tables.")
+        yield Missing(
+            "No slope can be estimated, for the reasons below the tables.",
+            aligned_command(material.run) if material.unmeasured else "",
+        )
         return
     chosen = next((pair for pair in known if (pair.outcome, pair.predictor) == EXAMPLE), known[0])
     yield from _or_why(_levels(material, known))
