@@ -45,7 +45,7 @@ differences between arms are paired by seed; drive_t = |g_t| |u_t| cos_t, and a 
     products is divided over its factors by their Shapley values""",
     "retained_share": """\
 share = sum_s (Y_s(arm) - Y_s(untrained)) / sum_s (Y_s(reference) - Y_s(untrained)); interval as
-    for the ledger's shares""",
+    for the ledger's shares;  what an arm prevents: 1 - share""",
     "mediation": """\
 M_sa = m_s + alpha_a + e_sa;  Y_sa = c_s + tau_a + beta M_sa + e'_sa
 NIE = alpha beta,  NDE = tau,  TE = NIE + NDE;  NIE: quantiles of a product of t draws

@@ -328,6 +328,11 @@ class Material:
         """What yoked arms show; empty where there are none."""
         return supplement.cross_worlds(self)
 
+    @property
+    def doses(self) -> Mapping[str, Mapping[str, float]]:
+        """Strengths by arm for each space in which projection was dosed; empty where none was."""
+        return supplement.doses(self)
+
     @cached_property
     def headlines(self) -> Mapping[str, Headline]:
         """What the answer says of each arm that removes or trains away alignment."""

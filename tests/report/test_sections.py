@@ -19,7 +19,6 @@ from sublim_causal.report.formulas import FORMULAS, SHARED
 from sublim_causal.report.material import Curve, Material, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sentences import answer
-from sublim_causal.report.supplement import doses
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.spec import load_study
 from tests.report.conftest import (
@@ -259,6 +258,15 @@ def test_every_method_of_a_plan_has_its_formula() -> None:
     assert {SHARED.get(name, name) for name in METHODS} == FORMULAS.keys()
 
 
+def test_formulas_are_those_of_what_is_shown(demo_material: Material, tmp_path: Path) -> None:
+    assert "Sargan" not in section_of(demo_material, "methods")
+    study = load_study("causal")
+    run = make_run(tmp_path / "run", n_seeds=3, arms=dict.fromkeys(study.arms, ArmTruth()))
+    declare(run, study)
+    text = section_of(material_of(run), "methods")
+    assert all(word in text for word in ("Sargan", "Page&#39;s L", "NDE(0) = mean_s"))
+
+
 def test_the_rules_of_wording_are_told(demo_material: Material) -> None:
     assert "lies above 90 %" in section_of(demo_material, "methods")
 
@@ -294,7 +302,7 @@ def test_the_projection_of_the_answer_is_the_one_nearest_the_papers(tmp_path: Pa
     change_manifest(run, study={"arms": study})
     material = material_of(run)
     assert material.main_projections() == ("whole",)
-    assert doses(material) == {"gradient": {"baseline": 0.0, "whole": 1.0, "half": 0.5}}
+    assert material.doses == {"gradient": {"baseline": 0.0, "whole": 1.0, "half": 0.5}}
     text = section_of(material, "study")
     assert "projection, layers" in text
     assert "projection, student.optimizer sgd" in text

@@ -33,7 +33,7 @@ from sublim_causal.report.figures.paths import (
     wald_plot,
 )
 from sublim_causal.report.material import Material
-from sublim_causal.report.supplement import doses, undeclared
+from sublim_causal.report.supplement import undeclared
 from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import decimals, interval, number, p_value, slug
 
@@ -189,8 +189,7 @@ def _sensitivity(material: Material, splits: Sequence[Mediation]) -> Iterator[Bl
 
 
 def _doses(material: Material) -> Section:
-    spaces = doses(material)
-    if not spaces:
+    if not material.doses:
         missing = Missing(
             "Instruments: alignment was not dosed (projection in fewer than two strengths besides "
             "0), so there is no dose-response, and an instrument could not be checked by "
@@ -198,7 +197,7 @@ def _doses(material: Material) -> Section:
             study_command("dose", material.run),
         )
         return _part([missing])
-    parts = [_dose(material, space, strengths) for space, strengths in spaces.items()]
+    parts = [_dose(material, space, strengths) for space, strengths in material.doses.items()]
     return _part(
         [block for part in parts for block in part.blocks],
         [one for part in parts for one in part.estimates],

@@ -40,7 +40,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     )
     if material.results.verdicts:
         yield _rules(material)
-    used = {SHARED.get(one.method, one.method) for one in plan.estimands} | _ALWAYS
+    used = {SHARED.get(one.method, one.method) for one in plan.estimands} | _added(material)
     text = "\n\n".join(f"{name}\n{formula}" for name, formula in FORMULAS.items() if name in used)
     yield Code(f"{SYMBOLS}\n\n{text}", "Formulas.")
     yield Text(f"How the answer is worded: {RULES}")
@@ -48,8 +48,16 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield Code("\n".join(_commands(material)), "How to get this report again.")
 
 
-_ALWAYS = {"ledger", "mediation", "instruments"}
-"""Headings of what the report adds whatever the plan declares."""
+def _added(material: Material) -> set[str]:
+    """Return the headings of what the report adds to the plan's estimates."""
+    there = {
+        "retained_share": material.headlines,
+        "mediation": material.mediations,
+        "cross_world": material.cross_worlds,
+        "dose_trend": material.doses,
+        "instruments": material.doses,
+    }
+    return {"ledger", *(heading for heading, found in there.items() if found)}
 
 
 def _plan_table(material: Material) -> Table:
