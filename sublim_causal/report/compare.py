@@ -191,7 +191,7 @@ def _agreement(found: list[Result], reference: str) -> Section:
 
 
 def _studies(first: Material, second: Material) -> Section:
-    sides = [dict(study_facts(side.manifest, side)) for side in (first, second)]
+    sides = [dict(study_facts(side)) for side in (first, second)]
     for side, facts in zip((first, second), sides, strict=True):
         facts |= {name: str(side.manifest.get(name, "")) for name in ("precision", "device")}
         facts["arms"] = ", ".join(side.shown_arms)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
-import numpy as np
-
 from sublim_causal.analysis.crossworld import CrossWorld, cross_world
 from sublim_causal.analysis.dose_methods import Space, strengths
 from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result
@@ -237,10 +235,3 @@ def doses(material: Material) -> dict[str, dict[str, float]]:
         if len({0.0, *dosed.values()}) >= 3:
             found[space] = dosed
     return found
-
-
-def gaussian_positions(count: int) -> np.ndarray:
-    """Return the normal quantiles of `count` ordered values, Blom's positions."""
-    from scipy import stats
-
-    return np.asarray(stats.norm.ppf((np.arange(1, count + 1) - 0.375) / (count + 0.25)))

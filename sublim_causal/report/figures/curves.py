@@ -99,13 +99,12 @@ def overlay(
     return figure
 
 
-def panels(curves: Mapping[str, Curve], label: str, *, zero: bool = True) -> Figure:
+def panels(curves: Mapping[str, Curve], label: str) -> Figure:
     """Draw a measured arm a panel: single seeds faint, mean and band over them."""
     styles, curves = looks(list(curves)), measured(curves)
     figure, axes = grid(len(curves))
     for ax, (arm, curve) in zip(axes, curves.items(), strict=True):
-        if zero:
-            zero_line(ax)
+        zero_line(ax)
         faint_seeds(ax, curve)
         band(ax, curve, styles[arm])
         ax.set_title(arm, loc="left")

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy import stats
 
 from sublim_causal.report.figures.style import INK, new_figure, zero_line
-from sublim_causal.report.supplement import gaussian_positions
 
 Floats = NDArray[np.float64]
 LABELLED = 3
@@ -37,13 +37,18 @@ def normal_quantiles(effects: Floats, label: str) -> Figure:
     """Draw the sorted predicted effects of the seeds against normal quantiles."""
     figure = new_figure()
     ax = figure.subplots()
-    places = gaussian_positions(len(effects))
+    places = _gaussian_positions(len(effects))
     ordered = np.sort(effects)
     ax.plot(places, ordered, "o", color=INK, markersize=4)
     spread = ordered.std(ddof=1) / places.std(ddof=1)
     ax.axline((0, float(ordered.mean())), slope=spread, color="#D55E00", linestyle="--")
     ax.set(xlabel="normal quantile (1)", ylabel=label)
     return figure
+
+
+def _gaussian_positions(count: int) -> Floats:
+    """Normal quantiles of `count` ordered values, Blom's positions."""
+    return np.asarray(stats.norm.ppf((np.arange(1, count + 1) - 0.375) / (count + 0.25)))
 
 
 def influence(left_out: pd.Series, value: float, low: float, high: float, label: str) -> Figure:

@@ -37,7 +37,7 @@ class Bar:
 
 
 def every_seed(
-    replicates: pd.DataFrame, arms: Sequence[str], means: Mapping[str, Estimate], label: str
+    replicates: pd.DataFrame, arms: Sequence[str], means: Mapping[str, Estimate]
 ) -> Figure:
     """Draw final accuracy in percent: a point a seed, pairs joined, mean and interval beside."""
     wide = 100 * replicates.pivot(index="seed", columns="arm", values="final_accuracy")[list(arms)]
@@ -76,25 +76,22 @@ def every_seed(
     ax.set_xticks(places, arms, rotation=35 if slanted else 0, ha="right" if slanted else "center")
     ax.set_xlim(-0.4, len(arms) - 0.4)
     ax.grid(visible=False, axis="x")
-    ax.set_ylabel(label)
+    ax.set_ylabel("final test accuracy (%)")
     return figure
 
 
-def forest(
-    bars: Sequence[Bar], label: str, *, margin: float | None = None, zero: bool = True
-) -> Figure:
+def forest(bars: Sequence[Bar], label: str, *, margin: float | None = None) -> Figure:
     """Draw an estimate a row with its interval; `margin` shades what would not matter."""
     figure = new_figure(WIDTH, 0.75 + 0.27 * len(bars) + 0.25 * (margin is not None))
     ax = figure.subplots()
     places = np.arange(len(bars))[::-1]
-    if zero:
-        zero_line(ax, vertical=True)
+    zero_line(ax, vertical=True)
     if margin is not None:
         ax.axvspan(-margin, margin, color="#56B4E9", alpha=0.18, linewidth=0)
         for side in (-margin, margin):
             ax.axvline(side, color="#0072B2", linewidth=0.9, linestyle="--")
     finite = [end for bar in bars for end in (bar.low, bar.value, bar.high) if np.isfinite(end)]
-    reach = [*finite, *([0.0] if zero else []), *([-margin, margin] if margin else [])]
+    reach = [*finite, 0.0, *([-margin, margin] if margin else [])]
     pad = 0.06 * ((max(reach) - min(reach)) or 1.0)
     ends = (min(reach) - pad, max(reach) + pad)
     for place, bar in zip(places, bars, strict=True):

@@ -44,7 +44,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         "final_accuracy",
         "Final test accuracy: a point a seed, thin lines join the arms of one seed; beside them "
         f"the mean with its {level} interval.",
-        every_seed(material.complete, material.shown_arms, means, "final test accuracy (%)"),
+        every_seed(material.complete, material.shown_arms, means),
         wide=is_wide(len(material.shown_arms)),
     )
     yield from _contrasts(material)

@@ -51,14 +51,14 @@ def _blocks(material: Material) -> Iterator[Block]:
 
 
 def _facts(material: Material) -> Table:
-    rows = [(label, text) for label, text in study_facts(material.manifest, material) if text]
+    rows = [(label, text) for label, text in study_facts(material) if text]
     frame = pd.DataFrame(rows, columns=["", "value"])
     return Table("study", "What was run.", frame, frame)
 
 
-def study_facts(manifest: Mapping[str, Any], material: Material) -> Iterator[tuple[str, str]]:
+def study_facts(material: Material) -> Iterator[tuple[str, str]]:
     """Yield label and text of what defines a study; the text is empty where it is not known."""
-    study = manifest["study"]
+    manifest, study = material.manifest, material.manifest["study"]
     model, data = study.get("model", {}), study.get("data", {})
     teacher, distillation = study.get("teacher", {}), study.get("distillation", {})
     evaluated = material.complete["teacher_accuracy"].dropna()
