@@ -328,7 +328,7 @@ class Material:
         """What yoked arms show; empty where there are none."""
         return supplement.cross_worlds(self)
 
-    @property
+    @cached_property
     def doses(self) -> Mapping[str, Mapping[str, float]]:
         """Strengths by arm for each space in which projection was dosed; empty where none was."""
         return supplement.doses(self)

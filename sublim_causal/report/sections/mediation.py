@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from sublim_causal.analysis.crossworld import CrossWorld
 from sublim_causal.analysis.dose import (
@@ -13,8 +14,9 @@ from sublim_causal.analysis.dose import (
     linear_curve,
     monotone_trend,
 )
-from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.estimates import Estimate, NotEstimable, Result, TestResult
 from sublim_causal.analysis.instruments import (
+    WaldRatio,
     anderson_rubin,
     direct_dose_effect,
     dose_effect,
@@ -204,74 +206,106 @@ def _doses(material: Material) -> Section:
     )
 
 
+@dataclass(frozen=True)
+class _Dosed:
+    """What the doses of one space show.
+
+    Attributes
+    ----------
+    linear, isotonic : DoseCurve or NotEstimable
+        The two dose-response curves.
+    ratios : tuple of WaldRatio
+        One a dose.
+    effect : Estimate or NotEstimable
+        Effect of alignment by a linear dose.
+    rows : mapping of str to (Estimate or NotEstimable)
+        All estimates, by what the table calls them.
+    tests : mapping of str to TestResult
+        By what they test.
+    """
+
+    linear: DoseCurve | NotEstimable
+    isotonic: DoseCurve | NotEstimable
+    ratios: tuple[WaldRatio, ...]
+    effect: Result
+    rows: Mapping[str, Result]
+    tests: Mapping[str, TestResult]
+
+
 def _dose(material: Material, space: str, strengths: Mapping[str, float]) -> Section:
-    runs, level = material.complete, material.level
     try:
-        curves = (
-            linear_curve(runs, strengths, level=level),
-            isotonic_curve(runs, strengths, level=level),
-        )
-        ratios = wald_by_dose(runs, strengths, level=level)
-        fit = two_stage(runs, strengths, level=level)
-        effect = dose_effect(runs, strengths, level=level)
-        named = {
-            "change of accuracy per unit of strength": dose_slope(runs, strengths, level=level),
-            "effect of alignment, linear dose (Fieller)": effect,
-            "effect of alignment, all doses (2SLS)": fit.effect,
-            "effect of alignment, all doses (Anderson-Rubin)": anderson_rubin(
-                runs, strengths, level=level
-            ),
-            "direct effect of a dose (intercept)": direct_dose_effect(runs, strengths, level=level),
-            **{
-                f"from {one.estimand.contrast.replace(' - ', ' after ')}": one
-                for one in adjacent_changes(runs, strengths, level=level)
-            },
-            **{f"Wald ratio at strength {one.dose:g}": one.ratio for one in ratios},
-        }
-        trend = monotone_trend(runs, strengths)
+        dosed = _estimate_doses(material, strengths)
     except SublimError as error:
         return _part([Missing(f"Doses in {space} space could not be analysed: {error}")])
-    found = [undeclared(one) for one in named.values()]
-    blocks: list[Block] = [Text(f"Doses of projection in {space} space.")]
-    if isinstance(curves[0], DoseCurve) and isinstance(curves[1], DoseCurve):
-        blocks.append(
-            Picture(
-                slug("dose", space),
-                f"Final accuracy over the strength of projection in {space} space: means over "
-                f"seeds, a falling curve and a line; the {100 * level:g} % band holds for all "
-                "doses at once.",
-                dose_response(curves[0], curves[1]),
-            )
-        )
-    if isinstance(effect, Estimate):
-        blocks.append(
-            Picture(
-                slug("wald", space),
-                "Change of accuracy against change of the update's mean cosine, by strength, with "
-                f"{100 * level:g} % ellipses. If alignment were the only way, all would lie on one "
-                "line through the origin (dashed: the linear-dose estimate).",
-                wald_plot(ratios, effect.value, level),
-            )
-        )
-    blocks.append(
-        estimates_table(
-            slug("dose", space),
-            f"Dose-response and instruments, {space} space: effects are in accuracy (fraction) per "
-            "unit of cosine. Added by the report.",
-            found,
-            labels=[*named],
-        )
+    found = [*dosed.rows.values()]
+    table = estimates_table(
+        slug("dose", space),
+        f"Dose-response and instruments, {space} space: effects are in accuracy (fraction) per "
+        "unit of cosine. Added by the report.",
+        found,
+        labels=[*dosed.rows],
     )
-    tests = {
-        "the dose moves alignment (first stage)": fit.first_stage,
-        "all doses agree on one effect (Sargan)": fit.overidentification,
-        "accuracy falls with strength (Page)": trend,
+    heading = Text(f"Doses of projection in {space} space.")
+    pictures = _dose_pictures(dosed, space, material.level)
+    return _part([heading, *pictures, table, _dose_tests(dosed.tests)], found)
+
+
+def _estimate_doses(material: Material, strengths: Mapping[str, float]) -> _Dosed:
+    runs, level = material.complete, material.level
+    ratios = wald_by_dose(runs, strengths, level=level)
+    fit = two_stage(runs, strengths, level=level)
+    effect = dose_effect(runs, strengths, level=level)
+    robust = anderson_rubin(runs, strengths, level=level)
+    rows = {
+        "change of accuracy per unit of strength": dose_slope(runs, strengths, level=level),
+        "effect of alignment, linear dose (Fieller)": effect,
+        "effect of alignment, all doses (2SLS)": fit.effect,
+        "effect of alignment, all doses (Anderson-Rubin)": robust,
+        "direct effect of a dose (intercept)": direct_dose_effect(runs, strengths, level=level),
+        **{
+            f"from {one.estimand.contrast.replace(' - ', ' after ')}": one
+            for one in adjacent_changes(runs, strengths, level=level)
+        },
+        **{f"Wald ratio at strength {one.dose:g}": one.ratio for one in ratios},
     }
-    rows = [
+    return _Dosed(
+        linear=linear_curve(runs, strengths, level=level),
+        isotonic=isotonic_curve(runs, strengths, level=level),
+        ratios=ratios,
+        effect=effect,
+        rows={name: undeclared(one) for name, one in rows.items()},
+        tests={
+            "the dose moves alignment (first stage)": fit.first_stage,
+            "all doses agree on one effect (Sargan)": fit.overidentification,
+            "accuracy falls with strength (Page)": monotone_trend(runs, strengths),
+        },
+    )
+
+
+def _dose_pictures(dosed: _Dosed, space: str, level: float) -> Iterator[Picture]:
+    if isinstance(dosed.linear, DoseCurve) and isinstance(dosed.isotonic, DoseCurve):
+        yield Picture(
+            slug("dose", space),
+            f"Final accuracy over the strength of projection in {space} space: means over "
+            f"seeds, a falling curve and a line; the {100 * level:g} % band holds for all "
+            "doses at once.",
+            dose_response(dosed.linear, dosed.isotonic),
+        )
+    if isinstance(dosed.effect, Estimate):
+        yield Picture(
+            slug("wald", space),
+            "Change of accuracy against change of the update's mean cosine, by strength, with "
+            f"{100 * level:g} % ellipses. If alignment were the only way, all would lie on one "
+            "line through the origin (dashed: the linear-dose estimate).",
+            wald_plot(dosed.ratios, dosed.effect.value, level),
+        )
+
+
+def _dose_tests(tests: Mapping[str, TestResult]) -> Text:
+    said = [
         f"{name}: {test.distribution} {test.statistic:.4g}, p {p_value(test.p_value)}"
         if test.statistic is not None and test.p_value is not None
         else f"{name}: not run ({test.reason})"
         for name, test in tests.items()
     ]
-    blocks.append(Text("; ".join(rows) + "."))
-    return _part(blocks, found)
+    return Text("; ".join(said) + ".")
