@@ -330,7 +330,7 @@ def _curves(first: Material, second: Material) -> Section:
         for column, (label, scale) in shown.items()
         if any(measured(_of(side.curves[column], arms)) for side in (first, second))
     ]
-    missing = Missing("Alignment was not measured in any arm that the runs have in common.")
+    missing = Missing("The runs have no arm in common whose curves were measured.")
     return Section("curves", "Through training", blocks or [missing])
 
 

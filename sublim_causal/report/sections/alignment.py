@@ -36,7 +36,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     if lost := material.unmeasured:
         yield Missing(
             f"Alignment was not measured under {listed(lost)} (measure.alignment = false), so "
-            "there are no cosines to draw.",
+            "they have no cosines to draw.",
             aligned_command(material.run),
         )
     if len(lost) < len(material.shown_arms):

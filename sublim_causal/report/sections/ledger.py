@@ -43,7 +43,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     if lost := material.unmeasured:
         yield Missing(
             f"Alignment was not measured under {listed(lost)} (measure.alignment = false), and "
-            "with it neither gain nor drive, so there is no ledger.",
+            "with it neither gain nor drive, so they have no ledger.",
             aligned_command(material.run),
         )
     if len(lost) == len(material.shown_arms):
