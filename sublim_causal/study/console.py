@@ -48,11 +48,13 @@ def show_plan(spec: Any, options: Any) -> None:
 
     from sublim_causal.study.estimate import estimate_seconds
     from sublim_causal.study.executors import open_executor
+    from sublim_causal.study.manifest import describe, validate_run
     from sublim_causal.study.plan import finished
     from sublim_causal.study.runner import plan_run
 
     with open_executor(options.executor, options.address) as executor:
         resources = executor.resources(options.device)
+        validate_run(options.run, describe(spec, resources.device, options.precision, engine=""))
         plan = plan_run(spec, options, resources, finished(options.run, spec.arms))
     seconds = estimate_seconds(spec, plan, options.precision)
     table = Table(title=f"Plan of {spec.name!r}", show_header=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sublim_causal.experiment.data import SOURCES, division
@@ -31,11 +32,14 @@ def estimate_seconds(study: Study, plan: RunPlan, precision: Precision) -> float
     measured = study.measure.alignment
     one_student = pass_seconds(study, student.batch_size, precision)
     one_student += pass_seconds(study, study.probe.size, precision) if measured else 0
-    work = 0.0
+    seeds: Counter[tuple[str, ...]] = Counter()
     for block in plan.blocks:
-        arms = study.with_followed(block.arms)
+        seeds[block.arms] += len(block.seeds)
+    work = 0.0
+    for missing, count in seeds.items():
+        arms = study.with_followed(missing)
         teachers = study.teachers_of(arms) * teacher_steps * one_teacher * teacher_passes(study)
-        work += len(block.seeds) * (teachers + len(arms) * student_steps * one_student)
+        work += count * (teachers + len(arms) * student_steps * one_student)
     return START_SECONDS + 1.1 * work / plan.workers if work else 0.0
 
 

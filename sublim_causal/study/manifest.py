@@ -90,18 +90,10 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     RunError
         If `run` holds another study; the message shows every difference.
     """
-    validate_place(run)
-    if not (run / FILE).exists():
+    old = validate_run(run, manifest)
+    if old is None:
         write_manifest(run, manifest)
         return dict(manifest)
-    old = read_manifest(run, needed=("definition", "arms", "precision", "packages"))
-    changes = differences(old, manifest)
-    if changes:
-        raise RunError(
-            f"{run}: holds another study; recorded -> asked for:\n"
-            + "\n".join(f"  {line}" for line in changes)
-            + "\nremedy: choose another directory with --out, or go back to the recorded values"
-        )
     # Blocks of an older version stay as they are; new ones stand beside them in this version.
     merged = {**old, "finished": None, "schema_version": SCHEMA_VERSION}
     merged["arms"] = {**old["arms"], **manifest["arms"]}
@@ -114,21 +106,30 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def validate_place(run: Path) -> None:
-    """Check that a run may be made in `run`, or is there.
+def validate_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Check that a run may begin or go on in `run`; return the manifest there, None for a new one.
 
     Raises
     ------
     RunError
-        If something else is there.
+        If `run` holds another study, or something else; the message shows every difference.
     """
-    if (run / FILE).exists() or not run.exists():
-        return
-    if not run.is_dir() or any(p.name != ".lock" for p in run.iterdir()):
+    if not (run / FILE).exists():
+        if run.exists() and (not run.is_dir() or any(p.name != ".lock" for p in run.iterdir())):
+            raise RunError(
+                f"{run}: not a run directory, and not empty\n"
+                "remedy: choose another with --out, or empty it"
+            )
+        return None
+    old = read_manifest(run, needed=("definition", "arms", "precision", "packages"))
+    changes = differences(old, manifest)
+    if changes:
         raise RunError(
-            f"{run}: not a run directory, and not empty\n"
-            "remedy: choose another with --out, or empty it"
+            f"{run}: holds another study; recorded -> asked for:\n"
+            + "\n".join(f"  {line}" for line in changes)
+            + "\nremedy: choose another directory with --out, or go back to the recorded values"
         )
+    return old
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

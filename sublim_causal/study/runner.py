@@ -30,7 +30,7 @@ from sublim_causal.study.manifest import (
     describe,
     note_makers,
     open_run,
-    validate_place,
+    validate_run,
 )
 from sublim_causal.study.mirroring import BackgroundMirror
 from sublim_causal.study.plan import (
@@ -218,9 +218,9 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
         download=options.download,
     )
     existed = is_remote(options.run) or options.run.exists()
-    validate_place(options.run)
+    described = describe(study, device, options.precision, engine)
+    validate_run(options.run, described)
     with locked(options.run), removed_if_refused(options.run, existed):
-        described = describe(study, device, options.precision, engine)
         manifest = open_run(options.run, described)
         write_study(options.run, manifest["study"])
         for path, problem in remove_unusable(options.run, study.arms).items():

@@ -121,6 +121,9 @@ def test_a_changed_study_is_refused_with_the_difference(finished: Path) -> None:
     assert "distillation.learning_rate: 0.001 -> 0.5" in refused.stderr
     assert "measure.layers: True -> False" in refused.stderr
     assert "--out" in refused.stderr
+    planned = sublim("run", *TINY, "--set", "distillation.learning_rate=0.5", "--dry-run", cwd=cwd)
+    assert planned.returncode == 2
+    assert planned.stderr == refused.stderr
     refused = sublim("run", *TINY, "--precision", "fp64", cwd=cwd)
     assert "precision: 'fp32' -> 'fp64'" in refused.stderr
     assert (finished / "manifest.json").read_bytes() == before
