@@ -79,8 +79,13 @@ def pilots(
     Raises
     ------
     RequestError
-        If the column or the reference is unknown.
+        If the column or the reference is unknown, or the column holds no measured numbers.
     """
+    measured = [name for name, kind in replicates.dtypes.items() if kind == np.float64]
+    if outcome in replicates and outcome not in measured:
+        raise RequestError(
+            "--outcome", outcome, f"a measured column: {', '.join(map(str, measured))}"
+        )
     found = []
     for arm in sorted(set(replicates["arm"]) - {reference}):
         with contextlib.suppress(DataError):
@@ -178,6 +183,7 @@ def power_table(
     pilots: Iterable[Pilot],
     *,
     wanted: float | None = None,
+    margin: float | None = None,
     power: float = 0.8,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -189,6 +195,8 @@ def power_table(
         The contrasts.
     wanted : float, optional
         Half-width in the outcome's unit; default: half of what each pilot has.
+    margin : float, optional
+        Where given, also the seeds with which arms that do not differ are shown to be equivalent.
     power, level : float
         Wanted power and confidence level.
 
@@ -197,7 +205,8 @@ def power_table(
     DataFrame
         One row a pilot and sd ("pilot", "cautious": its upper 80 % limit): outcome, contrast,
         n_pilot, difference, sd, sd_value, half_width (at n_pilot seeds), wanted,
-        seeds_half_width, seeds_power; seeds are <NA> beyond 100,000.
+        seeds_half_width, seeds_power, seeds_equivalence; seeds are <NA> beyond 100,000, and for
+        equivalence without a margin.
     """
     rows = []
     for one in pilots:
@@ -215,9 +224,13 @@ def power_table(
                     "wanted": aim,
                     "seeds_half_width": _or_na(seeds_for_half_width, sd, aim, level),
                     "seeds_power": _or_na(seeds_for_power, sd, one.mean, power, level),
+                    "seeds_equivalence": pd.NA
+                    if margin is None
+                    else _or_na(seeds_for_equivalence, sd, margin, power),
                 }
             )
-    return pd.DataFrame(rows).astype({"seeds_half_width": "Int64", "seeds_power": "Int64"})
+    counts = ("seeds_half_width", "seeds_power", "seeds_equivalence")
+    return pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64"))
 
 
 def _or_na(seeds_for: Callable[..., int], *arguments: float) -> Any:

@@ -208,6 +208,10 @@ def power(
     wanted: Annotated[
         float | None, typer.Option(min=0, help="Wanted half-width; default: half of RUN's.")
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(min=0, help="Also tell the seeds that show equivalence within this margin."),
+    ] = None,
     outcome: Annotated[
         str, typer.Option(help="Column of the replicates table.")
     ] = "final_accuracy",
@@ -218,16 +222,19 @@ def power(
     """Tell how many seeds a precision or power needs, with RUN as the pilot."""
     from sublim_causal.analysis.power import pilots, power_curve, power_table
     from sublim_causal.errors import DataError
+    from sublim_causal.store.manifest import read_manifest
     from sublim_causal.store.tables import read_table
     from sublim_causal.study.tables import curve_table, seeds_table
 
+    read_manifest(run)
     found = pilots(read_table(run, "replicates"), outcome)
     if not found:
         raise DataError(
             f"{run}: no arm has 3 seeds in common with baseline whose differences vary\n"
             "remedy: run more seeds, or another --outcome"
         )
-    out.print(seeds_table(power_table(found, wanted=wanted, power=power_), power_))
+    needed = power_table(found, wanted=wanted, margin=margin, power=power_)
+    out.print(seeds_table(needed, power_, margin))
     for one in found:
         out.print(curve_table(one.contrast, power_curve(one)))
 

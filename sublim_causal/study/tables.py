@@ -96,15 +96,24 @@ def interval(result: Result, *, sign: bool = False, fallback: float | None = Non
     return f"{fallback:{form}} (too few seeds)" if fallback is not None else "too few seeds"
 
 
-def seeds_table(needed: pd.DataFrame, power: float) -> Table:
+def seeds_table(needed: pd.DataFrame, power: float, margin: float | None) -> Table:
     """Return how many seeds each contrast needs, by the pilot's spread and by a cautious one."""
-    table = Table(title="Seeds needed", box=SIMPLE_HEAD, pad_edge=False)
-    headings = ("difference", "spread", "sd", "± now", "± wanted", "seeds", f"for power {power:g}")
+    caption = (
+        "seeds: for the wanted half-width; "
+        f"power {power:g}: to find the pilot's difference; "
+        "cautious: with the upper 80 % confidence limit of the standard deviation (sd)"
+    )
+    table = Table(title="Seeds needed", caption=caption, box=SIMPLE_HEAD, pad_edge=False)
+    headings = ["difference", "spread", "sd", "± now", "± wanted", "seeds", f"power {power:g}"]
+    if margin is not None:
+        headings.append(f"equal ±{margin:g}")
     table.add_column("contrast", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in needed.to_dict("records"):
-        seeds = (row["seeds_half_width"], row["seeds_power"])
+        seeds = [row["seeds_half_width"], row["seeds_power"]]
+        if margin is not None:
+            seeds.append(row["seeds_equivalence"])
         table.add_row(
             row["contrast"],
             f"{row['difference']:+.4f}",

@@ -81,6 +81,21 @@ def test_every_usable_arm_is_a_pilot(replicates):
     assert found[0] == power.pilot(replicates, "y", "projection")
 
 
+def test_seeds_for_equivalence_stand_in_the_table_if_a_margin_is_given(replicates):
+    one = power.pilot(replicates, "y", "projection")
+    table = power.power_table([one], margin=1.0)
+    assert list(table["seeds_equivalence"]) == [
+        power.seeds_for_equivalence(sd, 1.0) for sd in (one.sd, one.sd_upper)
+    ]
+    assert power.power_table([one])["seeds_equivalence"].isna().all()
+
+
+def test_an_outcome_must_be_measured(replicates):
+    for column in ("seed", "arm"):
+        with pytest.raises(RequestError, match="a measured column: y"):
+            power.pilots(replicates, column)
+
+
 def test_what_no_number_of_seeds_reaches_is_empty_in_the_table(replicates):
     one = power.pilot(replicates, "y", "projection")
     table = power.power_table([one], wanted=1e-6)

@@ -76,7 +76,10 @@ def test_power_tells_seeds_from_a_pilot(tmp_path: Path) -> None:
     done = sublim("power", "pilot", "--wanted", "0.01", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "projection - baseline" in done.stdout
-    assert "for power 0.8" in done.stdout
+    assert "power 0.8" in done.stdout
+    assert "upper 80 % confidence limit" in done.stdout
+    control = sublim("power", "pilot", "--margin", "0.05", cwd=tmp_path)
+    assert "equal ±0.05" in control.stdout
     wrong = sublim("power", "pilot", "--outcome", "final_acuracy", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "final_accuracy" in wrong.stderr
