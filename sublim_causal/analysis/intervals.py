@@ -42,6 +42,8 @@ SKEW_LIMIT = 1.0
 _SKEW_SEEDS = 16
 WIDEST = 20.0
 """A bootstrap-t interval this many times as wide as the t interval is not quoted."""
+_JUDGED_LEVEL = 0.95
+"""Level at which that is judged, so that all intervals of one figure go by the same method."""
 
 MEAN = Estimand("mean", "The mean over seeds.")
 
@@ -72,11 +74,15 @@ def seed_warnings(n_seeds: int, skewed: bool = False, stable: bool = True) -> tu
     """
     said = []
     if n_seeds < FEW_SEEDS:
-        said.append(f"only {n_seeds} seeds: the interval rests on normality of per-seed values")
+        said.append(f"only {n_seeds} seeds: the t interval rests on normality of per-seed values")
     if skewed:
         skew = f"per-seed values are skewed (|skewness| > {SKEW_LIMIT:g})"
         quote = ": bootstrap-t is the interval to quote"
-        said.append(skew + (quote if stable else ", but too few of them differ for bootstrap-t"))
+        if n_seeds < FEW_SEEDS:
+            quote = f", but there are fewer than {FEW_SEEDS} of them for bootstrap-t"
+        elif not stable:
+            quote = ", but too few of them differ for bootstrap-t"
+        said.append(skew + quote)
     if skewed and n_seeds < _SKEW_SEEDS:
         said.append("with so few skewed values no interval covers 95 % (about 92 to 93.6 %)")
     return tuple(said)
@@ -86,7 +92,7 @@ def is_stable(boot: Bounds, plain: Bounds) -> bool:
     """Whether a bootstrap-t interval can be quoted: bounded, and not far wider than the t interval.
 
     With few seeds whose values nearly coincide some replicates have almost no spread, and the
-    limits are then an accident of the draws.
+    limits are then an accident of the draws. Both are intervals at the same level.
     """
     width = boot.high - boot.low
     return bool(np.isfinite(width) and width <= WIDEST * (plain.high - plain.low))
@@ -97,6 +103,9 @@ def headline_is_bootstrap(
 ) -> bool:
     """Apply `rule`: ``auto`` takes bootstrap-t where values are skewed and `is_stable` holds.
 
+    Below `FEW_SEEDS` values it does not: there the t interval, with its warning, is far narrower
+    and covers no worse.
+
     Raises
     ------
     RequestError
@@ -104,7 +113,7 @@ def headline_is_bootstrap(
     """
     if rule not in INTERVAL_RULES:
         raise RequestError("interval", rule, ", ".join(INTERVAL_RULES))
-    usable = is_skewed(per_seed) and is_stable(boot, plain)
+    usable = len(per_seed) >= FEW_SEEDS and is_skewed(per_seed) and is_stable(boot, plain)
     return rule == "bootstrap-t" or (rule == "auto" and usable)
 
 
@@ -183,8 +192,13 @@ def beside_bootstrap(
     RequestError
         If `rule` is unknown.
     """
-    boot, own = drawn.interval(plain.level), Bounds(plain.low, plain.high)
-    leads = headline_is_bootstrap(rule, per_seed, boot, own)
+    boot = drawn.interval(plain.level)
+    assert plain.df is not None
+    judged = (
+        drawn.interval(_JUDGED_LEVEL),
+        t_bounds(plain.value, plain.se, plain.df, _JUDGED_LEVEL),
+    )
+    leads = headline_is_bootstrap(rule, per_seed, *judged)
     studentised = replace(
         plain,
         method="bootstrap-t",
@@ -195,7 +209,7 @@ def beside_bootstrap(
     )
     head, other = (studentised, plain) if leads else (plain, studentised)
     also = {name: getattr(other, name) for name in ("method", "low", "high", "p_value")}
-    said = seed_warnings(plain.n_seeds, is_skewed(per_seed), is_stable(boot, own))
+    said = seed_warnings(plain.n_seeds, is_skewed(per_seed), is_stable(*judged))
     return replace(
         head,
         warnings=(*said, *plain.warnings),

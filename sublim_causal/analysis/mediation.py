@@ -188,7 +188,14 @@ def mediate(
         models = fit_models(runs, interaction)
     except DataError as error:
         return tuple(_none(asked, arm, str(error)) for arm in chosen)
-    return tuple(_effects(asked, models, k, stream) for k in range(1, len(chosen) + 1))
+
+    def of_arm(k: int) -> Mediation:
+        refusal = too_few(Estimand("mediation", ""), runs.n_paired(k))
+        if refusal:
+            return _none(asked, chosen[k - 1], f"under it and {baseline}: {refusal.reason}")
+        return _effects(asked, models, k, stream)
+
+    return tuple(of_arm(k) for k in range(1, len(chosen) + 1))
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,8 @@ class MixedFit:
         """Wald F test that all `contrasts` are 0, with Satterthwaite's denominator df.
 
         F = (Cb)'(C V C')^-1 (Cb) / q; the denominator pools the df of the q uncorrelated
-        directions (Fai and Cornelius, 1996, doi:10.1080/00949659608811740).
+        directions (Fai and Cornelius, 1996, doi:10.1080/00949659608811740), and is 2 where one of
+        them has no more, as lmerTest has it.
         """
         names, rows = contrast_matrix(contrasts, self.params.index)
         null = " = ".join([*names, "0"])
@@ -206,13 +207,7 @@ class MixedFit:
         q = len(directions)
         statistic = float(((directions @ self.params.to_numpy()) ** 2 / values).mean())
         df = np.array([self._df(row) for row in directions])
-        pooled = (df[df > 2] / (df[df > 2] - 2)).sum()
-        if q == 1:
-            denominator = float(df[0])
-        elif pooled > q:
-            denominator = float(2 * pooled / (pooled - q))
-        else:
-            return TestResult(null, statistic, None, reason="too few degrees of freedom")
+        denominator = pooled_df(df)
         p = float(stats.f.sf(statistic, q, denominator))
         return TestResult(null, statistic, p, (float(q), denominator), "F")
 
@@ -272,6 +267,16 @@ class MixedFit:
 
     def _df(self, row: Floats) -> float:
         return self._inference.df(self._scaled(row))
+
+
+def pooled_df(df: Floats) -> float:
+    """Denominator df of an F test on uncorrelated directions of `df` ``(Q,)`` each."""
+    if np.ptp(df) < 1e-8:
+        return float(df.mean())
+    if (df <= 2).any():
+        return 2.0
+    expected = (df / (df - 2)).sum()
+    return float(2 * expected / (expected - len(df)))
 
 
 def standard_errors(vcov: Floats, rows: Floats) -> Floats:

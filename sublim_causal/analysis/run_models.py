@@ -46,6 +46,11 @@ class Runs:
         """Number of seeds, R."""
         return int(self.seeds.max(initial=-1)) + 1
 
+    def n_paired(self, arm: int) -> int:
+        """Number of seeds with a run under `arm` and one under the baseline."""
+        ours, theirs = (self.seeds[self.codes == code] for code in (arm, 0))
+        return len(np.intersect1d(ours, theirs))
+
 
 @dataclass(frozen=True)
 class RunModels:

@@ -141,21 +141,26 @@ def slope_estimates(
     Returns
     -------
     dict of str to Estimate or NotEstimable
-        By the keys of `estimands`. Not estimable below 3 seeds, and where the predictor is
-        constant where the slope would have to come from.
+        By the keys of `estimands`. Not estimable below 3 seeds, of the arm for an arm's own slope,
+        and where the predictor is constant where the slope would have to come from.
 
     Raises
     ------
     DataError
         If the model cannot be told from the data.
     """
-    n_seeds = model.data["seed"].nunique()
-    refusals = {name: too_few(estimand, n_seeds) for name, estimand in estimands.items()}
-    if any(refusals.values()):
-        return {name: refusal for name, refusal in refusals.items() if refusal}
+    n_seeds, of_arm = model.data["seed"].nunique(), model.data.groupby("arm")["seed"].nunique()
+    found: dict[str, Result] = {
+        name: refusal
+        for name, estimand in estimands.items()
+        if (refusal := too_few(estimand, of_arm.get(name, n_seeds)))
+    }
+    if len(found) == len(estimands):
+        return found
     fit = fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
-    found: dict[str, Result] = {}
     for name, estimand in estimands.items():
+        if name in found:
+            continue
         if model.coefficients[name] in fit.params.index:
             found[name] = contrast_estimate(
                 fit,

@@ -113,3 +113,20 @@ def test_a_wild_bootstrap_t_interval_does_not_lead() -> None:
     assert headline_is_bootstrap("auto", skewed, Bounds(-1.0, 3.0), plain)
     assert not headline_is_bootstrap("auto", skewed, Bounds(-1.0, 48.0), plain)
     assert headline_is_bootstrap("bootstrap-t", skewed, Bounds(-1.0, 48.0), plain)
+
+
+def test_few_skewed_values_keep_the_t_interval_and_say_why() -> None:
+    few = np.array([0.084, 0.09, 0.09, 0.21])
+    found = mean_interval(few)
+    assert found.method == "t"
+    assert any("fewer than 8 of them for bootstrap-t" in text for text in found.warnings)
+    assert found.diagnostics["also"]["method"] == "bootstrap-t"
+    assert mean_interval(few, interval="bootstrap-t").method == "bootstrap-t"
+
+
+def test_all_levels_of_one_figure_go_by_one_method() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        values = rng.exponential(size=8) ** 2
+        methods = {mean_interval(values, level).method for level in (0.8, 0.9, 0.95, 0.99)}
+        assert len(methods) == 1

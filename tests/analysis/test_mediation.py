@@ -174,6 +174,16 @@ def test_an_arm_that_misses_seeds_is_still_compared() -> None:
     assert total.n_seeds == 30
 
 
+def test_an_arm_of_two_seeds_is_not_split_and_the_others_are() -> None:
+    data = table("runs_nointer")
+    first = data["seed"].isin(sorted(data["seed"].unique())[:2])
+    few = data[(data["arm"] != "projection") | first]
+    by_arm = {split.arm: split for split in mediate(few, **COLUMNS)}
+    assert all(isinstance(part, NotEstimable) for part in by_arm["projection"].results())
+    assert "2 complete seeds" in by_arm["projection"].total.reason
+    assert isinstance(by_arm["liminal"].total, Estimate)
+
+
 def test_without_variation_of_alignment_nothing_is_split() -> None:
     data = table("runs_nointer").assign(alignment=0.5)
     split = mediate(data, **COLUMNS)[0]

@@ -16,7 +16,7 @@ from sublim_causal.analysis.design import build_design
 from sublim_causal.analysis.formula import parse_formula
 from sublim_causal.analysis.inference import group_products
 from sublim_causal.analysis.mixed import fit_mixed
-from sublim_causal.analysis.mixed_fit import MixedFit
+from sublim_causal.analysis.mixed_fit import MixedFit, pooled_df
 from sublim_causal.analysis.problem import Problem
 from sublim_causal.analysis.reml import evaluate
 from sublim_causal.errors import DataError, RequestError
@@ -462,3 +462,11 @@ def test_arms_that_do_the_same_differ_by_zero_without_a_test(data: pd.DataFrame)
     assert np.isnan(fit.p_values["arm[T.twin]"])
     assert np.isnan(row["p_value"])
     assert fit.params["arm[T.twin]"] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_denominator_of_a_joint_test_pools_its_directions_as_lmertest_does() -> None:
+    assert pooled_df(np.array([7.0])) == 7
+    assert pooled_df(np.array([5.0, 5.0])) == 5
+    assert pooled_df(np.array([4.0, 1.5])) == 2
+    # 6 / 4 + 12 / 10 = 2.7: 5.4 / 0.7.
+    assert pooled_df(np.array([6.0, 12.0])) == pytest.approx(5.4 / 0.7)

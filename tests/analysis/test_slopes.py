@@ -124,6 +124,16 @@ def test_two_seeds_are_not_estimable(steps):
     assert "2 complete seeds" in found.reason
 
 
+def test_an_arm_of_two_seeds_has_no_slope_of_its_own(steps):
+    arms = sorted(steps["arm"].unique())
+    few = steps[(steps["arm"] != arms[0]) | (steps["seed"] < 2)]
+    model = slope_model(few, "gain", "cos_update", "by_arm", arms=arms)
+    found = slope_estimates(model, named(model), interval="t")
+    assert isinstance(found[arms[0]], NotEstimable)
+    assert "2 complete seeds" in found[arms[0]].reason
+    assert all(isinstance(found[arm], Estimate) for arm in arms[1:])
+
+
 def test_few_seeds_are_warned_of(steps):
     model = slope_model(steps[steps["seed"] < 5], "gain", "cos_gradient")
     assert "only 5 seeds" in slope_estimates(model, named(model))[""].warnings[0]
