@@ -90,6 +90,11 @@ class Estimate:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     draws: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def width(self) -> float:
+        """Width of the interval."""
+        return self.high - self.low
+
     def tidy(self) -> dict[str, Any]:
         """One flat row with fixed snake_case columns, without the draws."""
         return {

@@ -35,6 +35,8 @@ class Record:
         recorded.
     interventions : mapping of str to mapping
         Options of each arm, as the study declared them.
+    data : str
+        Name of the data set; empty if it is not known.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Record:
     steps: pd.DataFrame
     layers: pd.DataFrame
     interventions: Mapping[str, Mapping[str, Any]]
+    data: str = ""
 
     @property
     def n_seeds(self) -> int:
@@ -92,6 +95,7 @@ def read_record(run: Path, step_columns: Collection[str] = (), layers: bool = Fa
         steps=steps,
         layers=_layers(run, replicates) if layers else pd.DataFrame(),
         interventions=interventions,
+        data=str(manifest["study"].get("data", {}).get("name", "")),
     )
 
 

@@ -28,7 +28,14 @@ from sublim_causal.analysis.declaration import (
     column_unit,
     with_unit,
 )
-from sublim_causal.analysis.estimates import Estimand, Estimate, Result, too_few, validate_level
+from sublim_causal.analysis.estimates import (
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+    too_few,
+    validate_level,
+)
 from sublim_causal.analysis.intervals import is_skewed, mean_interval, t_estimate
 from sublim_causal.analysis.method import Method, absent, parts
 from sublim_causal.analysis.panel import paired_panel
@@ -46,6 +53,8 @@ class Published(Declared):
     """Where the figure is a difference: the arm that is subtracted."""
     published: float = Field(allow_inf_nan=False)
     """The figure, in the outcome's unit."""
+    data: str = ""
+    """The data set that the figure is of; a run of another one is not held against it."""
 
     def endings(self) -> tuple[str, ...]:
         """The mean, and one more run."""
@@ -105,6 +114,8 @@ def _published(record: Record, declared: Published, settings: Settings) -> Seque
     whole = declared.estimand(with_unit("replicates", declared.outcome), " - ".join(arms))
     if missing := absent(record, whole, *arms):
         return [missing]
+    if declared.data and record.data not in ("", declared.data):
+        return [NotEstimable(whole, f"the figure is of {declared.data}, the run of {record.data}")]
     panel = paired_panel(record.replicates, [declared.outcome], arms)
     values = panel.column(declared.outcome, declared.arm)
     if declared.reference:

@@ -30,7 +30,7 @@ Standing = Literal["supported", "partly supported", "not supported", "undetermin
 
 P_VALUES = ("p_value", "p_adjusted", "j_p")
 """Of an estimate: its p, its adjusted p, and the p of its over-identification test."""
-FIELDS = ("value", "low", "high", *P_VALUES)
+FIELDS = ("value", "low", "high", "width", *P_VALUES)
 """What a rule can compare."""
 _SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _TERM = re.compile(r"(\w+) *(>=|<=|>|<) *([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)")

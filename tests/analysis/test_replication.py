@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from sublim_causal.analysis.declaration import Settings
 from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.methods import METHODS
-from sublim_causal.analysis.plan import parse_plan
+from sublim_causal.analysis.plan import load_plan, parse_plan
 from sublim_causal.analysis.replication import prediction_interval
+from sublim_causal.analysis.verdicts import judge
 from tests.analysis.small import make_record
 
 ESTIMAND = Estimand("x", "A value.")
@@ -102,3 +104,28 @@ def test_an_arm_that_was_not_run_is_named() -> None:
     (missing,) = held(arm="liminal", published=0.5).values()
     assert isinstance(missing, NotEstimable)
     assert "no arm 'liminal'" in missing.reason
+
+
+def test_a_figure_is_not_held_against_a_run_of_other_data() -> None:
+    record = replace(make_record(["baseline", "half"]), data="digits")
+    plan = load_plan("paper")
+    found = {
+        one.estimand.name: one
+        for declared in plan.estimands
+        if declared.method == "published"
+        for one in METHODS["published"].estimate(
+            record, declared, Settings(0.95, np.random.default_rng(0), 199)
+        )
+    }
+    assert found["baseline_accuracy"].reason == "the figure is of mnist, the run of digits"  # type: ignore[union-attr]
+    verdicts = {one.name: one for one in judge(plan.claims, [*found.values()], plan.estimands)}
+    assert verdicts["accuracies_reproduce"].verdict == "undetermined"
+
+
+def test_an_interval_that_takes_in_everything_reproduces_nothing() -> None:
+    (claim,) = (one for one in load_plan("paper").claims if one.name == "accuracies_reproduce")
+    accuracy = prediction_interval(
+        [0.3, 0.5, 0.7], estimand=Estimand("baseline_accuracy_new_run", "A value.")
+    )
+    (finding, *_) = judge([claim], [accuracy], ())[0].findings
+    assert finding.outcome == "open"
