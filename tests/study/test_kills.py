@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from sublim_causal.store.tables import committed, read_table
 from tests.study.commands import command, environment, same_tables, sublim
 
 KILLS = 25
+EARLY = 5
+"""Every so many kills one comes while the study is still starting."""
 SEEDS = 60
 MORE = 10
 """Seeds that are added whenever the study was finished before its killer came."""
 OPTIONS = ("--no-report", "--set", "distillation.epochs=3")
-LATEST = 10
-"""Seconds until a kill: about five go by before the first step is trained."""
+LATEST = 5
+"""Seconds until a kill, from the start or from the first block that this start has finished."""
 
 
 @pytest.mark.slow
@@ -26,10 +29,11 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(tmp_path: Path) -> None
     moments = random.Random(0)
     run = tmp_path / "runs" / "quickstart"
     done, seeds = [0], SEEDS
-    for _ in range(KILLS):
-        while not killed(moments.uniform(4, LATEST), seeds, tmp_path):
+    for kill in range(KILLS):
+        early, wait = kill % EARLY == 0, moments.uniform(0, LATEST)
+        while not killed(run, seeds, wait=wait, early=early):
             seeds += MORE
-        done.append(sum(1 for _ in committed(run)))
+        done.append(blocks(run))
     print(f"{KILLS} kills, {seeds} seeds; blocks after each: {done[1:]}")
     assert done == sorted(done)
     options = (*OPTIONS, "--seeds", str(seeds))
@@ -47,17 +51,25 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(tmp_path: Path) -> None
     assert f"0 replicates written, {4 * seeds} were there" in mirrored.stdout, mirrored.stderr
 
 
-def killed(seconds: float, seeds: int, cwd: Path) -> bool:
-    """Start the study and kill it after `seconds`; return False if it had ended by itself."""
+def blocks(run: Path) -> int:
+    """Number of committed blocks of all arms."""
+    return sum(1 for _ in committed(run))
+
+
+def killed(run: Path, seeds: int, *, wait: float, early: bool) -> bool:
+    """Start the study and kill it; return False if it had ended by itself."""
+    before = blocks(run)
     process = subprocess.Popen(
         command("run", *OPTIONS, "--seeds", str(seeds)),
-        cwd=cwd,
+        cwd=run.parent.parent,
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    while not early and process.poll() is None and blocks(run) == before:
+        time.sleep(0.05)
     try:
-        assert process.wait(timeout=seconds) == 0
+        assert process.wait(timeout=wait) == 0
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
