@@ -27,7 +27,7 @@ from sublim_causal.analysis.method import (
     parts,
     studies_with,
 )
-from sublim_causal.analysis.record import Record
+from sublim_causal.analysis.record import SETTING, Record, same_setting
 from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT, two_stage, validate_doses
 
 Space = Literal["update", "gradient"]
@@ -84,10 +84,22 @@ class DoseTrend(Dosed):
 def doses(record: Record, space: Space, undosed: str = "baseline") -> dict[str, float]:
     """Return the strength of every arm that projects in `space`, and 0 for `undosed`.
 
-    See `strengths` for which arms count.
+    See `strengths` for which arms count. Of these only the ones in the setting of `undosed`
+    (student, channel, lesson, inputs) do: another setting moves the outcome past the dose. Empty
+    without the arm `undosed`.
     """
-    found = {undosed: 0.0} if undosed in record.arms else {}
-    return found | strengths({arm: record.interventions.get(arm, {}) for arm in record.arms}, space)
+    return _doses(_options(record), space, undosed)
+
+
+def _doses(arms: Interventions, space: Space, undosed: str) -> dict[str, float]:
+    if undosed not in arms:
+        return {}
+    alike = {arm: one for arm, one in arms.items() if same_setting(one, arms[undosed])}
+    return {undosed: 0.0} | strengths(alike, space)
+
+
+def _options(record: Record) -> Interventions:
+    return {arm: record.interventions.get(arm, {}) for arm in record.arms}
 
 
 def strengths(arms: Interventions, space: Space) -> dict[str, float]:
@@ -113,17 +125,25 @@ def _dosed(
     if missing := absent(record, whole, declared.undosed):
         return [missing]
     found = doses(record, declared.space, declared.undosed)
-    n = len(set(found.values()) - {0.0})
-    if n < least:
-        where = studies_with(
-            lambda arms: len(set(strengths(arms, declared.space).values()) - {0.0}) >= least
-        )
-        reason = (
-            f"strengths of projection in {declared.space} space: {n} in the run, "
-            f"at least {least} needed"
-        )
-        return [NotEstimable(whole, reason + where)]
-    return estimate(found)
+    if _dosage(found) >= least:
+        return estimate(found)
+    others = strengths(_options(record), declared.space).keys() - found.keys()
+    reason = (
+        f"strengths of projection in {declared.space} space: {_dosage(found)} in the run, "
+        f"at least {least} needed"
+    )
+    if others:
+        setting = f"{', '.join(SETTING)} are not those of {declared.undosed!r}"
+        reason += f"; {', '.join(sorted(others))} not counted: {setting}"
+    where = studies_with(
+        lambda arms: _dosage(_doses(arms, declared.space, declared.undosed)) >= least
+    )
+    return [NotEstimable(whole, reason + where)]
+
+
+def _dosage(found: Doses) -> int:
+    """How many strengths above 0 there are."""
+    return len(set(found.values()) - {0.0})
 
 
 def _effect(

@@ -15,6 +15,9 @@ from sublim_causal.errors import RunError
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import read_table
 
+SETTING = ("student", "channel", "lesson", "inputs")
+"""Options of an arm beside its intervention."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -57,6 +60,11 @@ class Record:
         """Replicates by status, and by reason where they are not complete."""
         rows = zip(self.replicates["status"], self.replicates["reason"], strict=True)
         return dict(sorted(Counter(f"{s}: {r}" if r else str(s) for s, r in rows).items()))
+
+
+def same_setting(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two arms, given by their options, differ in their intervention alone."""
+    return all(one.get(name) == other.get(name) for name in SETTING)
 
 
 def read_record(run: Path, step_columns: Collection[str] = (), layers: bool = False) -> Record:

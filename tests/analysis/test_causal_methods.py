@@ -51,6 +51,18 @@ def test_doses_are_read_from_the_arms_of_the_study(record: Record) -> None:
     assert doses(record, "gradient") == {"baseline": 0.0, "projection": 1.0}
 
 
+def test_arms_in_another_setting_are_no_doses() -> None:
+    """As in the built-in studies `representation`, `optimizers`, `channels` and `inputs`."""
+    record = make_record(["baseline", "half", "whole", "double"])
+    settings = {"half": {"student": {"optimizer": "sgd"}}, "whole": {"inputs": "training"}}
+    apart = {arm: {**options, **settings.get(arm, {})} for arm, options in STUDY.items()}
+    mixed = replace(record, interventions=apart)
+    assert doses(mixed, "update") == {"baseline": 0.0, "double": 2.0}
+    lacking = estimated(mixed, method="direct_dose_effect")["x"]
+    assert isinstance(lacking, NotEstimable)
+    assert "half, whole not counted: student, channel, lesson, inputs are not" in lacking.reason
+
+
 def test_dose_effects_are_those_of_the_estimators(record: Record) -> None:
     found = doses(record, "update")
     own = number(estimated(record, method="dose_effect", space="update")["x"])
