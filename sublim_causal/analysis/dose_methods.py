@@ -29,6 +29,7 @@ from sublim_causal.analysis.method import (
 )
 from sublim_causal.analysis.record import SETTING, Record, same_setting
 from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT, two_stage, validate_doses
+from sublim_causal.errors import DataError
 
 Space = Literal["update", "gradient"]
 Doses = Mapping[str, float]
@@ -120,7 +121,7 @@ def strengths(arms: Interventions, space: Space) -> dict[str, float]:
 def _dosed(
     record: Record, declared: Dosed, least: int, estimate: Callable[[Doses], Sequence[Result]]
 ) -> Sequence[Result]:
-    """Estimate where the run has `least` strengths above 0 in the space; else say what lacks."""
+    """Estimate where the run has `least` strengths beside `undosed`; else say what lacks."""
     whole = declared.estimand(declared.outcome, f"strength in {declared.space} space")
     if missing := absent(record, whole, declared.undosed):
         return [missing]
@@ -142,8 +143,8 @@ def _dosed(
 
 
 def _dosage(found: Doses) -> int:
-    """How many strengths above 0 there are."""
-    return len(set(found.values()) - {0.0})
+    """How many strengths there are beside the undosed arm's."""
+    return len(set(found.values())) - 1
 
 
 def _effect(
@@ -208,6 +209,9 @@ def _wald_by_dose(record: Record, declared: WaldByDose, settings: Settings) -> S
 
 def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequence[Result]:
     def estimate(found: Doses) -> Sequence[Result]:
+        if len(set(found.values())) < len(found):
+            shown = ", ".join(f"{arm} {strength:g}" for arm, strength in found.items())
+            raise DataError(f"a shape needs one arm for each strength; the run has {shown}")
         if declared.shape == "slope":
             return [as_declared(declared, _slope(record, declared, found, settings))]
         if declared.shape == "changes":

@@ -59,7 +59,7 @@ class WaldRatio:
     ratio : Estimate or NotEstimable
         outcome change / treatment change, with Fieller's set.
     covariance : float
-        Covariance of the two mean changes, for the error ellipse.
+        Covariance of the two mean changes, for the error ellipse; NaN below two seeds.
     """
 
     arm: str
@@ -198,7 +198,7 @@ def wald_by_dose(
                 n_dropped=panel.n_dropped,
                 null=0.0,
             ),
-            covariance=float(np.cov(dm, dy)[0, 1] / len(dm)),
+            covariance=float(np.cov(dm, dy)[0, 1] / len(dm)) if len(dm) > 1 else np.nan,
         )
 
     return tuple(ratio(arm) for arm in arms[1:])

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal
 
 from sublim_causal.analysis.declaration import Contrasted, OfArm, Settings
-from sublim_causal.analysis.estimates import NotEstimable, Result
+from sublim_causal.analysis.estimates import NotEstimable, Result, too_few
 from sublim_causal.analysis.ledger import Term, explained_shares, layer_shares
 from sublim_causal.analysis.ledger_differences import (
     DriveFactors,
@@ -72,6 +72,8 @@ def _explained_share(
     if missing := absent(record, whole, *arms):
         return [missing]
     steps = record.steps[record.steps["arm"].isin(arms)]
+    if refusal := too_few(whole, steps["seed"].nunique()):
+        return [refusal]
     if declared.by == "layer":
         layers = record.layers[record.layers["arm"].isin(arms)] if len(record.layers) else None
         if layers is None:

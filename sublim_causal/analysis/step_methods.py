@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.declaration import Declared, OfArm, Settings, StepColumn, with_unit
-from sublim_causal.analysis.estimates import Estimand, Estimate, Result, too_few
+from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result, too_few
 from sublim_causal.analysis.intervals import mean_interval
 from sublim_causal.analysis.measurement import HALVES, corrected_slopes, reliability
 from sublim_causal.analysis.method import Method, absent
@@ -25,7 +25,11 @@ from sublim_causal.analysis.slopes import (
     slope_estimates,
     slope_model,
 )
+from sublim_causal.errors import RequestError
 from sublim_causal.store.schema import TABLES
+
+_OF_THE_RUN = ("contrast", "formula: C(")
+"""Fields of a mixed model in which a run without an arm makes a right value wrong."""
 
 
 class SeedSummary(OfArm):
@@ -251,24 +255,29 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
     estimand = declared.estimand(declared.formula, declared.contrast)
     if refusal := too_few(estimand, data["seed"].nunique()):
         return [refusal]
-    fit = fit_mixed(
-        data,
-        declared.formula,
-        residual=declared.residual,
-        arm_variances=declared.arm_variances,
-        vcov="CR2",
-        df="cr2",
-    )
-    found = contrast_estimate(
-        fit,
-        declared.contrast,
-        estimand,
-        level=settings.level,
-        interval=declared.interval,
-        n_dropped=record.n_seeds - fit.n_groups,
-        n_boot=settings.n_boot,
-        rng=settings.rng,
-    )
+    try:
+        fit = fit_mixed(
+            data,
+            declared.formula,
+            residual=declared.residual,
+            arm_variances=declared.arm_variances,
+            vcov="CR2",
+            df="cr2",
+        )
+        found = contrast_estimate(
+            fit,
+            declared.contrast,
+            estimand,
+            level=settings.level,
+            interval=declared.interval,
+            n_dropped=record.n_seeds - fit.n_groups,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        )
+    except RequestError as error:
+        if not error.field.startswith(_OF_THE_RUN):
+            raise
+        return [NotEstimable(estimand, str(error))]
     return [found]
 
 

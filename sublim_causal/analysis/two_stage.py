@@ -144,11 +144,13 @@ def two_stage(
         f"2sls_{instruments}", treatment, outcome, label.get(instruments, "arms as instruments")
     )
     rows, seeds = pd.factorize(runs["seed"], sort=True)
+    if refusal := too_few(estimand, len(seeds)):
+        return _not_run(refusal)
     m, y, z = (
         demean(np.asarray(values, dtype=float), rows)
         for values in (runs[treatment], runs[outcome], columns)
     )
-    if refusal := too_few(estimand, len(seeds)) or unmoved(estimand, treatment, m):
+    if refusal := unmoved(estimand, treatment, m):
         return _not_run(refusal)
     fit = _two_stage_arrays(m, y, z, rows)
     f, sargan = _first_stage_test(fit), _sargan_test(fit)

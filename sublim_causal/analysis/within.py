@@ -118,7 +118,8 @@ def fit_within(y: Vector, x: Matrix, seeds: NDArray[np.intp]) -> WithinFit:
     Raises
     ------
     DataError
-        If a regressor does not vary within seeds or is collinear with the others.
+        If a regressor does not vary within seeds or is collinear with the others, or the fit
+        leaves no degrees of freedom.
     """
     y_within, x_within = demean(y, seeds), demean(x, seeds)
     n_seeds = int(seeds.max()) + 1
@@ -133,6 +134,11 @@ def fit_within(y: Vector, x: Matrix, seeds: NDArray[np.intp]) -> WithinFit:
     params = np.linalg.solve(r, q.T @ y_within)
     residuals = y_within - x_within @ params
     df = len(y) - n_seeds - x.shape[1]
+    if df < 1:
+        raise DataError(
+            f"{len(y)} runs of {n_seeds} seeds for {x.shape[1]} effects: nothing is left to "
+            "judge their errors by"
+        )
     sigma2 = float(residuals @ residuals) / df
     r_inverse = np.linalg.inv(r)
     xx = np.zeros((n_seeds, x.shape[1], x.shape[1]))

@@ -1,6 +1,7 @@
 """A plan on a run gives every declared estimand a result, the same one each time."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,12 +9,13 @@ import pytest
 from scipy import stats
 
 from sublim_causal.analysis.estimates import Estimate, NotEstimable
-from sublim_causal.analysis.estimation import analyse
+from sublim_causal.analysis.estimation import _estimate, analyse
 from sublim_causal.analysis.plan import load_plan, parse_plan
 from sublim_causal.analysis.record import read_record
 from sublim_causal.analysis.simulation import ArmTruth, Truth, simulate, write_run
 from sublim_causal.analysis.step_methods import per_seed_summary
 from sublim_causal.errors import RequestError, RunError
+from tests.analysis.small import make_record
 
 TRUTH = Truth(n_seeds=10, n_steps=40, steps_per_epoch=10, reliability=0.6, diverged_runs=0.05)
 
@@ -127,6 +129,22 @@ def test_a_wrong_formula_names_its_estimand(run):
     with pytest.raises(RequestError, match="'nothing' is not allowed") as error:
         analyse(run, parse_plan({"name": "own", "estimand": [entry]}))
     assert error.value.field == "estimand wrong: formula"
+
+
+def test_an_arm_that_was_not_run_costs_one_estimand(run):
+    """A coefficient or a reference level of that arm is right in another run of the study."""
+    entry = {"method": "mixed_model", "sentence": "A contrast of a model's coefficients."}
+    formula = "gain ~ arm + cos_update + (1 | seed)"
+    relative = "gain ~ C(arm, 'yoked') + cos_update + (1 | seed)"
+    entries = [
+        {**entry, "name": "absent", "formula": formula, "contrast": "arm[T.yoked]"},
+        {**entry, "name": "relative", "formula": relative, "contrast": "cos_update"},
+        {**entry, "name": "present", "formula": formula, "contrast": "arm[T.liminal]"},
+    ]
+    found = analyse(run, parse_plan({"name": "own", "estimand": entries}))
+    assert "'arm[T.yoked]' is not allowed" in found["absent"].reason
+    assert "'yoked' is not allowed" in found["relative"].reason
+    assert isinstance(found["present"], Estimate)
 
 
 def test_the_primary_plan_says_something_of_everything(run):
@@ -262,3 +280,30 @@ def test_windows_are_the_first_epoch_and_the_rest():
     assert per_seed_summary(steps, "x", "mean", "late").to_dict() == {0: 4.0}
     assert per_seed_summary(steps, "x", "mean", "early - late").to_dict() == {0: -4.0}
     assert per_seed_summary(steps, "x", "share_positive", "all").to_dict() == {0: 0.75, 1: 1.0}
+
+
+@pytest.mark.parametrize("name", ["primary", "causal", "paper"])
+@pytest.mark.parametrize("spoil", ["a step", "all runs", "two arms of one strength"])
+def test_no_data_stop_the_other_estimands(name, spoil):
+    plan, record = load_plan(name), make_record(layers=True)
+    needed = {column for one in plan.estimands for column in one.step_columns()}
+    steps = record.steps.assign(**dict.fromkeys(needed - set(record.steps), 0.1))
+    if spoil == "a step":
+        holes = {c: steps[c].mask(steps.index == 5) for c in needed - {"epoch"}}
+        record = replace(record, steps=steps.assign(**holes))
+    elif spoil == "all runs":
+        lost = record.replicates.assign(status="diverged")
+        record = replace(record, replicates=lost, steps=steps[:0], layers=record.layers[:0])
+    else:
+        again = {**record.interventions, "whole": record.interventions["half"]}
+        record = replace(record, steps=steps, interventions=again)
+    found = [(one, _estimate(record, one, plan)) for one in plan.estimands]
+    assert all(results for _, results in found)
+    reasons = [r.reason for _, results in found for r in results if isinstance(r, NotEstimable)]
+    expected = {
+        "a step": "missing or infinite",
+        "all runs": "0 complete seeds",
+        "two arms of one strength": "one arm for each strength; the run has baseline 0, half 0.5",
+    }[spoil]
+    if name == "causal":
+        assert any(expected in reason for reason in reasons)
