@@ -262,7 +262,6 @@ def _clamp_error(record: Record, declared: ClampGap, settings: Settings) -> Sequ
         settings.level,
         estimand=estimand,
         interval=declared.interval,
-        n_dropped=record.n_seeds - len(gaps),
         diagnostics={"max_abs": whole.max_abs, "n_steps": whole.n_steps},
         n_boot=settings.n_boot,
         rng=settings.rng,
@@ -279,7 +278,6 @@ def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Seq
         outcome=declared.outcome,
         predictor=declared.predictor,
         level=settings.level,
-        n_dropped=record.n_seeds - record.steps["seed"].nunique(),
     )
     test = found.equality
     said = f"not compared: {test.reason}"

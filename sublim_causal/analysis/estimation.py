@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -87,12 +88,23 @@ def analyse(
 def _estimate(record: Record, declared: Declared, plan: Plan) -> Sequence[Result]:
     settings = Settings(plan.level, _stream(plan, declared.name), plan.n_boot)
     try:
-        return METHODS[declared.method].estimate(record, declared, settings)
+        found = METHODS[declared.method].estimate(record, declared, settings)
     except DataError as error:
         return [NotEstimable(declared.estimand(""), str(error))]
     except RequestError as error:
         where = f"estimand {declared.name}: {error.field}"
         raise RequestError(where, error.value, error.allowed, error.remedy) from error
+    return [_with_dropped(record, one) for one in found]
+
+
+def _with_dropped(record: Record, found: Result) -> Result:
+    """Count as left out every seed of the run that did not enter.
+
+    What an estimator is given need not hold them all: `Record.steps` is without diverged runs.
+    """
+    if isinstance(found, NotEstimable):
+        return found
+    return replace(found, n_dropped=record.n_seeds - found.n_seeds)
 
 
 def _stream(plan: Plan, name: str) -> np.random.Generator:

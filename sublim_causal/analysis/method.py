@@ -24,7 +24,8 @@ class Method:
     declaration : type
         Fields that a plan gives for this method.
     estimate : callable
-        From the record, the declaration and the plan's settings to results.
+        From the record, the declaration and the plan's settings to results. Their `n_dropped` is
+        counted afterwards, for all methods alike.
     """
 
     declaration: type[Declared]

@@ -124,10 +124,7 @@ def _for_arms(
     for arm in declared.chosen(record.arms):
         estimand = declared.estimand(outcome, f"arm {arm}", arm if declared.each else "")
         missing = absent(record, estimand, arm)
-        found = missing or estimate(estimand, record.steps[record.steps["arm"] == arm])
-        if isinstance(found, Estimate):
-            found = replace(found, n_dropped=record.n_seeds - found.n_seeds)
-        results.append(found)
+        results.append(missing or estimate(estimand, record.steps[record.steps["arm"] == arm]))
     return results
 
 
@@ -242,7 +239,6 @@ def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequ
         estimands,
         level=settings.level,
         interval=declared.interval,
-        n_dropped=record.n_seeds - record.steps["seed"].nunique(),
         n_boot=settings.n_boot,
         rng=settings.rng,
     )
@@ -270,7 +266,6 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
             estimand,
             level=settings.level,
             interval=declared.interval,
-            n_dropped=record.n_seeds - fit.n_groups,
             n_boot=settings.n_boot,
             rng=settings.rng,
         )

@@ -192,6 +192,21 @@ def test_diverged_replicates_are_counted_and_left_out(results):
     assert all(reason.endswith("diverged") for reason in dropped)
 
 
+def test_every_method_counts_diverged_seeds_as_dropped(run):
+    record = read_record(run)
+    status = record.replicates.pivot(index="seed", columns="arm", values="status")
+    lost = status.ne("complete")
+    found = analyse(run, "causal")
+    estimates = [one for one in found.results if isinstance(one, Estimate)]
+    assert {one.n_seeds + one.n_dropped for one in estimates} == {10}
+    for arm in TRUTH.arms:
+        assert found[f"explained_{arm}"].n_dropped == lost[arm].sum()
+    pairs = (lost["baseline"] | lost["projection"]).sum()
+    assert pairs > 0
+    for name in ("final_accuracy", "ledger_gain", "factors_cosine"):
+        assert found[f"{name}_projection"].n_dropped == pairs
+
+
 def test_a_family_is_adjusted_and_the_rest_is_not(results):
     for arm in ("projection", "liminal", "shuffled"):
         kept = results[f"effect_{arm}"].diagnostics
