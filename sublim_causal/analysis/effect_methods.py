@@ -20,7 +20,15 @@ from sublim_causal.analysis.declaration import (
 from sublim_causal.analysis.estimates import Estimand, Estimate, Result
 from sublim_causal.analysis.intervals import mean_interval, seed_warnings
 from sublim_causal.analysis.mediation import LABEL, REASON, mediate
-from sublim_causal.analysis.method import Method, absent, as_declared, contrast_pairs, parts
+from sublim_causal.analysis.method import (
+    Method,
+    Pair,
+    absent,
+    as_declared,
+    by_pair,
+    contrast_pairs,
+    parts,
+)
 from sublim_causal.analysis.mundlak import mundlak
 from sublim_causal.analysis.panel import paired_panel
 from sublim_causal.analysis.ratios import ratio_of_sums
@@ -148,12 +156,7 @@ def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequen
 def _mediation_sensitivity(
     record: Record, declared: MediationSensitivity, settings: Settings
 ) -> Sequence[Result]:
-    results, pairs = contrast_pairs(
-        record,
-        declared,
-        f"correlation of the errors of {declared.mediator} and {declared.outcome} (1)",
-    )
-    for pair in pairs:
+    def estimate(pair: Pair) -> list[Result]:
         found = sensitivity(
             record.replicates,
             pair.arm,
@@ -162,8 +165,10 @@ def _mediation_sensitivity(
             outcome=declared.outcome,
             level=settings.level,
         )
-        results.append(_rho_zero(pair.estimand, found))
-    return results
+        return [_rho_zero(pair.estimand, found)]
+
+    about = f"correlation of the errors of {declared.mediator} and {declared.outcome} (1)"
+    return by_pair(record, declared, about, estimate)
 
 
 def _rho_zero(estimand: Estimand, found: Sensitivity) -> Estimate:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal
 
 from sublim_causal.analysis.declaration import Contrasted, OfArm, Settings
-from sublim_causal.analysis.estimates import NotEstimable, Result, too_few
+from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result, too_few
 from sublim_causal.analysis.ledger import Term, explained_shares, layer_shares
 from sublim_causal.analysis.ledger_differences import (
     DriveFactors,
@@ -15,7 +15,7 @@ from sublim_causal.analysis.ledger_differences import (
     drive_factors,
     split_difference,
 )
-from sublim_causal.analysis.method import Method, absent, as_declared, contrast_pairs
+from sublim_causal.analysis.method import Method, Pair, absent, as_declared, by_pair
 from sublim_causal.analysis.record import Record
 
 _ENTRIES = ("drive", "drive_end", "gain")
@@ -68,7 +68,7 @@ def _explained_share(
     record: Record, declared: ExplainedShare, settings: Settings
 ) -> Sequence[Result]:
     arms = declared.chosen(record.arms)
-    whole = declared.estimand("share of summed gain (1)", f"sum({declared.term}) / sum(gain)")
+    whole = _share(declared)
     if missing := absent(record, whole, *arms):
         return [missing]
     steps = record.steps[record.steps["arm"].isin(arms)]
@@ -92,19 +92,26 @@ def _explained_share(
     labels = [one.estimand.name.removeprefix(prefix) for one in found]
     if declared.endings() == ("",):
         return [as_declared(declared, found[0])]
-    return [as_declared(declared, one, label) for one, label in zip(found, labels, strict=True)]
+    shares = [as_declared(declared, one, label) for one, label in zip(found, labels, strict=True)]
+    lost = [arm for arm in arms if arm not in set(steps["arm"])]
+    return [*shares, *(NotEstimable(_share(declared, arm), "no complete seeds") for arm in lost)]
 
 
-def _by_pair(
+def _share(declared: ExplainedShare, ending: str = "") -> Estimand:
+    contrast = f"sum({declared.term}) / sum(gain)"
+    return declared.estimand("share of summed gain (1)", contrast, ending)
+
+
+def _split(
     record: Record,
     declared: LedgerDifference | FactoredDrive,
     settings: Settings,
     split: Callable[..., LedgerSplit | DriveFactors],
 ) -> list[Result]:
-    """Split every contrast by an estimator of `ledger`."""
-    missing, pairs = contrast_pairs(record, declared, "nats")
-    found = {
-        pair.arm: split(
+    """Split every contrast by an estimator of `ledger_differences`."""
+
+    def estimate(pair: Pair) -> list[Result]:
+        found = split(
             record.steps,
             pair.arm,
             reference=pair.reference,
@@ -112,26 +119,22 @@ def _by_pair(
             interval=declared.interval,
             rng=settings.rng,
         )
-        for pair in pairs
-    }
-    return [
-        *missing,
-        *(
-            as_declared(declared, one, declared.ending(arm, part))
-            for arm, parts in found.items()
-            for part, one in vars(parts).items()
-        ),
-    ]
+        return [
+            as_declared(declared, one, declared.ending(pair.arm, part))
+            for part, one in vars(found).items()
+        ]
+
+    return by_pair(record, declared, "nats", estimate)
 
 
 def _ledger_difference(
     record: Record, declared: LedgerDifference, settings: Settings
 ) -> Sequence[Result]:
-    return _by_pair(record, declared, settings, partial(split_difference, mid=declared.mid))
+    return _split(record, declared, settings, partial(split_difference, mid=declared.mid))
 
 
 def _drive_factors(record: Record, declared: FactoredDrive, settings: Settings) -> Sequence[Result]:
-    return _by_pair(record, declared, settings, drive_factors)
+    return _split(record, declared, settings, drive_factors)
 
 
 LEDGER_METHODS: Mapping[str, Method] = {

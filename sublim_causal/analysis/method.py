@@ -10,6 +10,7 @@ from sublim_causal.analysis.declaration import Contrasted, Declared, Settings
 from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result
 from sublim_causal.analysis.record import Record
 from sublim_causal.declared import list_declared, read_toml
+from sublim_causal.errors import DataError
 
 Interventions = Mapping[str, Mapping[str, Any]]
 """Options of each arm, as the study declares them."""
@@ -55,6 +56,22 @@ def contrast_pairs(
         else:
             there.append(Pair(estimand, arm, reference))
     return missing, there
+
+
+def by_pair(
+    record: Record,
+    declared: Contrasted,
+    outcome: str,
+    estimate: Callable[[Pair], Sequence[Result]],
+) -> list[Result]:
+    """Estimate each contrast; one that the data cannot give leaves the others."""
+    results, pairs = contrast_pairs(record, declared, outcome)
+    for pair in pairs:
+        try:
+            results += estimate(pair)
+        except DataError as error:
+            results.append(NotEstimable(pair.estimand, str(error)))
+    return results
 
 
 def absent(record: Record, estimand: Estimand, *arms: str) -> NotEstimable | None:

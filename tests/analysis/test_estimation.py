@@ -207,6 +207,28 @@ def test_every_method_counts_diverged_seeds_as_dropped(run):
         assert found[f"{name}_projection"].n_dropped == pairs
 
 
+@pytest.mark.parametrize(
+    ("method", "kept", "lost"),
+    [
+        ("ledger_difference", "x_gain_half", "x_whole"),
+        ("drive_factors", "x_drive_half", "x_whole"),
+        ("mediation_sensitivity", "x_half", "x_whole"),
+        ("explained_share", "x_half", "x_whole"),
+    ],
+)
+def test_an_arm_that_always_diverged_leaves_the_others(method, kept, lost):
+    record = make_record(["baseline", "half", "whole"])
+    status = record.replicates["status"].mask(record.replicates["arm"] == "whole", "diverged")
+    steps = record.steps[record.steps["arm"] != "whole"]
+    record = replace(record, replicates=record.replicates.assign(status=status), steps=steps)
+    entry = {"name": "x", "sentence": "Some quantity, in one sentence.", "method": method}
+    contrast = {} if method == "explained_share" else {"contrast": "each - baseline"}
+    plan = parse_plan({"name": "own", "estimand": [{**entry, **contrast}]})
+    found = {one.estimand.name: one for one in _estimate(record, plan.estimands[0], plan)}
+    assert isinstance(found[kept], Estimate)
+    assert isinstance(found[lost], NotEstimable)
+
+
 def test_a_family_is_adjusted_and_the_rest_is_not(results):
     for arm in ("projection", "liminal", "shuffled"):
         kept = results[f"effect_{arm}"].diagnostics
