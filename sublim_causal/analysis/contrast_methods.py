@@ -7,14 +7,20 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from sublim_causal.analysis.contrasts import paired_contrast
-from sublim_causal.analysis.declaration import Contrasted, ReplicateColumn, Settings, with_unit
+from sublim_causal.analysis.declaration import (
+    Contrasted,
+    ReplicateColumn,
+    Settings,
+    WithInterval,
+    with_unit,
+)
 from sublim_causal.analysis.equivalence import tost
 from sublim_causal.analysis.estimates import Result
 from sublim_causal.analysis.method import Method, contrast_pairs
 from sublim_causal.analysis.record import Record
 
 
-class PairedContrast(Contrasted):
+class PairedContrast(Contrasted, WithInterval):
     """Mean paired difference of a run-level outcome between arms."""
 
     outcome: ReplicateColumn

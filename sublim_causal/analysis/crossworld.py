@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.bootstrap import N_BOOT
 from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.intervals import IntervalRule, mean_interval
 from sublim_causal.analysis.panel import Panel, paired_panel, validate_arms, validate_columns
@@ -98,6 +99,7 @@ def cross_world(
     mediator: str = TREATMENT,
     level: float = 0.95,
     interval: IntervalRule = "auto",
+    n_boot: int = N_BOOT,
     rng: np.random.Generator | int = 0,
 ) -> CrossWorld:
     """Split the total effect of `arm` by the yoked runs.
@@ -114,7 +116,7 @@ def cross_world(
         Columns of outcome and alignment.
     level : float
         Confidence level in (0, 1).
-    interval, rng
+    interval, n_boot, rng
         As in `mean_interval`.
 
     Returns
@@ -148,6 +150,7 @@ def cross_world(
             estimand=estimand,
             interval=interval,
             n_dropped=panel.n_dropped,
+            n_boot=n_boot,
             rng=rng,
         )
         return found if name == "total" else _with_notes(found, notes)
@@ -181,6 +184,7 @@ def cross_world(
                 panel.difference(outcome, arm, baseline),
                 level=level,
                 n_dropped=panel.n_dropped,
+                n_boot=n_boot,
                 rng=rng,
             ),
             notes,
@@ -198,6 +202,7 @@ def controlled_direct(
     mediator: str = TREATMENT,
     level: float = 0.95,
     interval: IntervalRule = "auto",
+    n_boot: int = N_BOOT,
     rng: np.random.Generator | int = 0,
 ) -> Result:
     """CDE(m): the arm's procedure against the baseline's, both clamped to one trajectory.
@@ -212,7 +217,7 @@ def controlled_direct(
         Columns of outcome and alignment.
     level : float
         Confidence level in (0, 1).
-    interval, rng
+    interval, n_boot, rng
         As in `mean_interval`.
 
     Returns
@@ -240,6 +245,7 @@ def controlled_direct(
         interval=interval,
         n_dropped=panel.n_dropped,
         diagnostics=alignment,
+        n_boot=n_boot,
         rng=rng,
     )
 

@@ -68,8 +68,6 @@ class Declared(Frozen):
     """What must hold for the number to mean what the sentence says."""
     family: str = ""
     """Family of the multiplicity adjustment; empty: none."""
-    interval: IntervalRule = "auto"
-    """`auto` follows the skewness rule."""
 
     def step_columns(self) -> tuple[str, ...]:
         """Columns of ``steps`` that the estimate needs."""
@@ -93,6 +91,13 @@ class Declared(Frozen):
             assumptions=self.assumptions,
             family=self.family,
         )
+
+
+class WithInterval(Declared):
+    """A quantity whose interval the plan can choose; the others have one kind of interval."""
+
+    interval: IntervalRule = "auto"
+    """`auto` follows the skewness rule."""
 
 
 class Contrasted(Declared):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, optimize, stats
 
+from sublim_causal.analysis.bootstrap import N_BOOT
 from sublim_causal.analysis.estimates import (
     MIN_SEEDS,
     Estimand,
@@ -81,6 +82,7 @@ def dose_slope(
     outcome: str = OUTCOME,
     level: float = 0.95,
     interval: IntervalRule = "auto",
+    n_boot: int = N_BOOT,
     rng: np.random.Generator | int = 0,
 ) -> Result:
     """Mean over seeds of the within-seed linear slope of the outcome on the dose.
@@ -95,7 +97,7 @@ def dose_slope(
         Column of the outcome.
     level : float
         Confidence level in (0, 1).
-    interval, rng
+    interval, n_boot, rng
         As in `mean_interval`.
 
     Returns
@@ -117,6 +119,7 @@ def dose_slope(
         ),
         interval=interval,
         n_dropped=panel.n_dropped,
+        n_boot=n_boot,
         rng=rng,
     )
 
@@ -128,6 +131,7 @@ def adjacent_changes(
     outcome: str = OUTCOME,
     level: float = 0.95,
     interval: IntervalRule = "auto",
+    n_boot: int = N_BOOT,
     rng: np.random.Generator | int = 0,
 ) -> tuple[Result, ...]:
     """Paired change of the outcome from each dose to the next higher one.
@@ -150,6 +154,7 @@ def adjacent_changes(
             ),
             interval=interval,
             n_dropped=panel.n_dropped,
+            n_boot=n_boot,
             rng=rng,
         )
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from pydantic import ValidationInfo, field_validator
+
 from sublim_causal.analysis.anderson_rubin import anderson_rubin
-from sublim_causal.analysis.declaration import Declared, ReplicateColumn, Settings
+from sublim_causal.analysis.declaration import Declared, ReplicateColumn, Settings, WithInterval
 from sublim_causal.analysis.dose import (
     Direction,
     DoseCurve,
@@ -69,13 +71,20 @@ class WaldByDose(Instrumented):
         """One by arm."""
 
 
-class DoseTrend(Dosed):
+class DoseTrend(Dosed, WithInterval):
     """The shape of the dose-response."""
 
     shape: Literal["slope", "changes", "linear", "isotonic"] = "slope"
     """Within-seed slope; changes from dose to dose; or a curve with a simultaneous band."""
     direction: Direction = "falling"
     """Direction of the monotone trend."""
+
+    @field_validator("shape")
+    @classmethod
+    def _no_interval_of_a_curve(cls, shape: str, info: ValidationInfo) -> str:
+        if shape in ("linear", "isotonic") and info.data.get("interval", "auto") != "auto":
+            raise ValueError("slope or changes, where an interval is chosen: a curve has a band")
+        return shape
 
     def endings(self) -> tuple[str, ...] | None:
         """None for the slope, otherwise by arm."""
@@ -221,6 +230,7 @@ def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequ
                 outcome=declared.outcome,
                 level=settings.level,
                 interval=declared.interval,
+                n_boot=settings.n_boot,
                 rng=settings.rng,
             )
             arms = validate_doses(found)[1:]
@@ -237,6 +247,7 @@ def _slope(record: Record, declared: DoseTrend, found: Doses, settings: Settings
         outcome=declared.outcome,
         level=settings.level,
         interval=declared.interval,
+        n_boot=settings.n_boot,
         rng=settings.rng,
     )
     trend = monotone_trend(

@@ -11,10 +11,10 @@ from scipy import stats
 from sublim_causal.analysis.crossworld import clamp_error, controlled_direct, cross_world
 from sublim_causal.analysis.declaration import (
     Contrasted,
-    Declared,
     ReplicateColumn,
     Settings,
     StepColumn,
+    WithInterval,
     with_unit,
 )
 from sublim_causal.analysis.estimates import Estimand, Estimate, Result
@@ -64,8 +64,12 @@ class MediationSensitivity(Contrasted):
     """Column of ``replicates``."""
 
 
-class CrossWorldEffects(Declared):
-    """Total effect of an arm, split by yoked runs."""
+class CrossWorldEffects(WithInterval):
+    """Total effect of an arm, split by yoked runs.
+
+    `interval` is that of the effects. Proportion and leak are ratios and have Fieller's set, the
+    proportion bootstrap-t where seeds are skewed.
+    """
 
     arm: str = "projection"
     """The arm."""
@@ -85,7 +89,7 @@ class CrossWorldEffects(Declared):
         return ("total", *_EFFECTS, "leak")
 
 
-class ControlledDirect(Contrasted):
+class ControlledDirect(Contrasted, WithInterval):
     """Effect of a procedure at an alignment that is held: both arms run at one trajectory."""
 
     outcome: ReplicateColumn = OUTCOME
@@ -94,7 +98,7 @@ class ControlledDirect(Contrasted):
     """Column of ``replicates``."""
 
 
-class ClampGap(Declared):
+class ClampGap(WithInterval):
     """Mean distance, over steps, of a yoked arm's alignment from its target's."""
 
     yoked: str = "yoked"
@@ -109,7 +113,7 @@ class ClampGap(Declared):
         return (self.alignment,)
 
 
-class MundlakSlopes(Declared):
+class MundlakSlopes(WithInterval):
     """Slopes within runs, between arms and between seeds, and whether they are one."""
 
     outcome: StepColumn = "gain"
@@ -222,6 +226,7 @@ def _cross_world(
         mediator=declared.mediator,
         level=settings.level,
         interval=declared.interval,
+        n_boot=settings.n_boot,
         rng=settings.rng,
     )
     return parts(declared, {name: getattr(found, name) for name in declared.endings()})
@@ -240,6 +245,7 @@ def _controlled_direct(
             mediator=declared.mediator,
             level=settings.level,
             interval=declared.interval,
+            n_boot=settings.n_boot,
             rng=settings.rng,
         )
         results.append(as_declared(declared, found, declared.ending(pair.arm)))

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.bootstrap import N_BOOT
 from sublim_causal.analysis.estimates import Estimand, Result
 from sublim_causal.analysis.panel import validate_arms, validate_columns
 from sublim_causal.analysis.ratios import ratio_of_sums
@@ -102,6 +103,7 @@ def explained_shares(
     arms: Sequence[str] | None = None,
     epochs: bool = False,
     level: float = 0.95,
+    n_boot: int = N_BOOT,
     rng: np.random.Generator | int = 0,
 ) -> tuple[Result, ...]:
     r"""Share of the trait-loss drop that `term` explains, ``sum_s term / sum_s gain``.
@@ -119,8 +121,8 @@ def explained_shares(
         One estimate an epoch and arm instead of one an arm.
     level : float
         Confidence level in (0, 1).
-    rng : Generator or int
-        Randomness of the bootstrap, used when the per-seed residuals are skewed.
+    n_boot, rng
+        Replicates and randomness of the bootstrap, used when the per-seed residuals are skewed.
 
     Returns
     -------
@@ -133,7 +135,7 @@ def explained_shares(
         validate_arms(sums, arms)
         sums = sums.loc[sums["arm"].isin(arms)]
     return tuple(
-        _share(_label(key), rows, term, level, rng)
+        _share(_label(key), rows, term, level=level, n_boot=n_boot, rng=rng)
         for key, rows in sums.groupby(list(by[1:]), observed=True, sort=True)
     )
 
@@ -143,6 +145,7 @@ def layer_shares(
     steps: pd.DataFrame,
     *,
     level: float = 0.95,
+    n_boot: int = N_BOOT,
     rng: np.random.Generator | int = 0,
 ) -> tuple[Result, ...]:
     """Share of the trait-loss drop that each layer's drive explains, by arm.
@@ -156,7 +159,7 @@ def layer_shares(
         Table ``layers``: seed, arm, step, layer, drive (nats).
     steps : DataFrame
         Table ``steps`` of the same runs and steps.
-    level, rng
+    level, n_boot, rng
         As in `explained_shares`.
 
     Raises
@@ -178,7 +181,7 @@ def layer_shares(
         )
     joined = sums.merge(runs[["seed", "arm", "gain"]], on=["seed", "arm"])
     return tuple(
-        _share(_label(key), rows, "drive", level, rng)
+        _share(_label(key), rows, "drive", level=level, n_boot=n_boot, rng=rng)
         for key, rows in joined.groupby(["arm", "layer"], observed=True, sort=True)
     )
 
@@ -189,7 +192,13 @@ def _label(key: object) -> str:
 
 
 def _share(
-    label: str, rows: pd.DataFrame, term: str, level: float, rng: np.random.Generator | int
+    label: str,
+    rows: pd.DataFrame,
+    term: str,
+    *,
+    level: float,
+    n_boot: int,
+    rng: np.random.Generator | int,
 ) -> Result:
     whole = rows.loc[np.isfinite(rows[[term, "gain"]].to_numpy(float)).all(axis=1)]
     estimand = Estimand(
@@ -206,5 +215,6 @@ def _share(
         level=level,
         n_dropped=len(rows) - len(whole),
         diagnostics={"sum_gain_mean": float(whole["gain"].mean())},
+        n_boot=n_boot,
         rng=rng,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.bootstrap import N_BOOT
 from sublim_causal.analysis.estimates import Estimand, Result
 from sublim_causal.analysis.intervals import IntervalRule, mean_interval
 from sublim_causal.analysis.ledger import ledger
@@ -60,6 +61,7 @@ def split_difference(
     mid: bool = False,
     level: float = 0.95,
     interval: IntervalRule = "auto",
+    n_boot: int = N_BOOT,
     rng: np.random.Generator | int = 0,
 ) -> LedgerSplit:
     """Split the arm difference in total gain exactly into drive and remainder.
@@ -76,7 +78,7 @@ def split_difference(
         Use the trapezoid drive, ``drive_mid``, instead of ``drive``.
     level : float
         Confidence level in (0, 1).
-    interval, rng
+    interval, n_boot, rng
         As in `mean_interval`.
 
     Returns
@@ -100,6 +102,7 @@ def split_difference(
             ),
             interval=interval,
             n_dropped=panel.n_dropped,
+            n_boot=n_boot,
             rng=rng,
         )
 
@@ -113,6 +116,7 @@ def drive_factors(
     reference: str = "baseline",
     level: float = 0.95,
     interval: IntervalRule = "auto",
+    n_boot: int = N_BOOT,
     rng: np.random.Generator | int = 0,
 ) -> DriveFactors:
     r"""Split the arm difference in drive over cosine, gradient norm and update norm.
@@ -129,7 +133,7 @@ def drive_factors(
         The contrast is `arm` minus `reference`, paired by seed and step.
     level : float
         Confidence level in (0, 1).
-    interval, rng
+    interval, n_boot, rng
         As in `mean_interval`.
 
     Notes
@@ -169,6 +173,7 @@ def drive_factors(
             ),
             interval=interval,
             n_dropped=n_seeds - len(whole),
+            n_boot=n_boot,
             rng=rng,
         )
 

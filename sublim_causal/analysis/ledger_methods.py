@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-from sublim_causal.analysis.declaration import Contrasted, OfArm, Settings
+from sublim_causal.analysis.declaration import Contrasted, OfArm, Settings, WithInterval
 from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result, too_few
 from sublim_causal.analysis.ledger import Term, explained_shares, layer_shares
 from sublim_causal.analysis.ledger_differences import (
@@ -42,7 +42,7 @@ class ExplainedShare(OfArm):
         return super().endings() if self.by == "run" else None
 
 
-class LedgerDifference(Contrasted):
+class LedgerDifference(Contrasted, WithInterval):
     """Arm difference in total gain, split exactly into drive and remainder."""
 
     parts = ("gain", "drive", "remainder")
@@ -54,7 +54,7 @@ class LedgerDifference(Contrasted):
         return _ENTRIES
 
 
-class FactoredDrive(Contrasted):
+class FactoredDrive(Contrasted, WithInterval):
     """Arm difference in total drive, split exactly over cosine and both lengths."""
 
     parts = ("drive", "cosine", "norm_trait", "norm_update")
@@ -79,13 +79,16 @@ def _explained_share(
         if layers is None:
             reason = "the run recorded no layers; set layers = true under [measure] in the study"
             return [NotEstimable(whole, reason)]
-        found = layer_shares(layers, steps, level=settings.level, rng=settings.rng)
+        found = layer_shares(
+            layers, steps, level=settings.level, n_boot=settings.n_boot, rng=settings.rng
+        )
     else:
         found = explained_shares(
             steps,
             term=declared.term,
             epochs=declared.by == "epoch",
             level=settings.level,
+            n_boot=settings.n_boot,
             rng=settings.rng,
         )
     prefix = f"share_{declared.term}_"
@@ -117,6 +120,7 @@ def _split(
             reference=pair.reference,
             level=settings.level,
             interval=declared.interval,
+            n_boot=settings.n_boot,
             rng=settings.rng,
         )
         return [

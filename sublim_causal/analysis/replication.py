@@ -22,9 +22,9 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from sublim_causal.analysis.declaration import (
-    Declared,
     ReplicateColumn,
     Settings,
+    WithInterval,
     column_unit,
     with_unit,
 )
@@ -42,7 +42,7 @@ from sublim_causal.analysis.panel import paired_panel
 from sublim_causal.analysis.record import Record
 
 
-class Published(Declared):
+class Published(WithInterval):
     """A published figure, held against the mean over seeds and against one more run."""
 
     outcome: ReplicateColumn

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.declaration import Declared, OfArm, Settings, StepColumn, with_unit
+from sublim_causal.analysis.declaration import OfArm, Settings, StepColumn, WithInterval, with_unit
 from sublim_causal.analysis.estimates import Estimand, Estimate, NotEstimable, Result, too_few
 from sublim_causal.analysis.intervals import mean_interval
 from sublim_causal.analysis.measurement import HALVES, corrected_slopes, reliability
@@ -32,7 +32,7 @@ _OF_THE_RUN = ("contrast", "formula: C(")
 """Fields of a mixed model in which a run without an arm makes a right value wrong."""
 
 
-class SeedSummary(OfArm):
+class SeedSummary(OfArm, WithInterval):
     """Mean over seeds of a summary of each run's steps.
 
     The null of a share is one half, that of a mean or a difference 0.
@@ -50,7 +50,7 @@ class SeedSummary(OfArm):
         return (self.outcome, "epoch")
 
 
-class StepSlope(Declared):
+class StepSlope(WithInterval):
     """Per-step slope of an outcome on alignment, from a mixed model."""
 
     outcome: StepColumn
@@ -69,7 +69,7 @@ class StepSlope(Declared):
         return {"pooled": ("",), "by_arm": None, "levels": LEVELS}[self.split]
 
 
-class MixedModel(Declared):
+class MixedModel(WithInterval):
     """A contrast of the coefficients of a mixed model, given by its formula."""
 
     table: Literal["steps", "replicates"] = "steps"
@@ -91,7 +91,7 @@ class MixedModel(Declared):
         return tuple(c.name for c in TABLES["steps"] if c.name in words - {"seed", "arm"})
 
 
-class Reliability(OfArm):
+class Reliability(OfArm, WithInterval):
     """Reliability within runs of the alignment, from the two halves of the probe."""
 
     def step_columns(self) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ class Reliability(OfArm):
         return HALVES
 
 
-class CorrectedSlope(Declared):
+class CorrectedSlope(WithInterval):
     """Per-step slope within runs on the gradient alignment, plain and freed of its error."""
 
     outcome: StepColumn

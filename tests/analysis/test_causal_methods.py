@@ -255,3 +255,31 @@ def test_every_built_in_estimand_says_something_about_any_run(record: Record) ->
             settings = Settings(0.95, np.random.default_rng(0), 199)
             found = METHODS[declared.method].estimate(few, declared, settings)
             assert found or "each" in str(declared)
+
+
+def test_a_plan_draws_as_many_replicates_as_it_says(record: Record) -> None:
+    """One seed stands out, so that every interval of a ratio is a bootstrap's too."""
+    last = N_SEEDS - 1
+    tall = 1 + 5 * (record.steps["seed"] == last)
+    outcome = record.replicates["final_accuracy"] - 0.3 * (
+        (record.replicates["seed"] == last) & (record.replicates["arm"] == "projection")
+    )
+    skewed = replace(
+        record,
+        steps=record.steps.assign(drive=record.steps["drive"] * tall),
+        replicates=record.replicates.assign(final_accuracy=outcome),
+    )
+    for entry in (
+        {"method": "explained_share", "arm": "baseline"},
+        {"method": "ledger_difference", "contrast": "projection - baseline"},
+        {"method": "drive_factors", "contrast": "projection - baseline"},
+        {"method": "cross_world"},
+        {"method": "controlled_direct", "contrast": "yoked - baseline"},
+        {"method": "dose_trend"},
+        {"method": "dose_trend", "shape": "changes"},
+        {"method": "retained_share", "contrast": "projection - baseline"},
+    ):
+        found = estimated(skewed, **entry)
+        draws = [n.draws for n in found.values() if isinstance(n, Estimate)]
+        drawn = {len(one) for one in draws if one is not None}
+        assert drawn == {199}, entry

@@ -148,3 +148,22 @@ def test_the_examples_of_the_documentation_are_valid(block):
     blocks = [tomllib.loads(one) for one in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
     causal = tomllib.loads((Path(__file__).parents[2] / "analysis" / "causal.toml").read_text())
     assert parse_plan({**causal, **blocks[block]} if block else blocks[block])
+
+
+def test_an_interval_is_refused_where_no_method_would_obey_it():
+    share = {"method": "retained_share", "contrast": "projection - baseline", "interval": "t"}
+    entry = {"name": "x", "sentence": CONTRAST["sentence"]}
+    error = refused({"name": "mine", "estimand": [{**entry, **share}]})
+    assert (error.field, error.value) == ("estimand[0].interval", "t")
+    assert "no such field; known: name" in error.allowed
+    curve = {"method": "dose_trend", "shape": "linear", "interval": "t"}
+    error = refused({"name": "mine", "estimand": [{**entry, **curve}]})
+    assert error.field == "estimand[0].shape"
+    assert "a curve has a band" in error.allowed
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_documentation_says_where_an_interval_can_be_chosen(method):
+    text = (Path(__file__).parents[2] / "docs" / "plans.md").read_text()
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| `{method}` |")]
+    assert ("`interval`" in row) == ("interval" in METHODS[method].declaration.model_fields)
