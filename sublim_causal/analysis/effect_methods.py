@@ -289,6 +289,9 @@ def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Seq
         outcome=declared.outcome,
         predictor=declared.predictor,
         level=settings.level,
+        interval=declared.interval,
+        n_boot=settings.n_boot,
+        rng=settings.rng,
     )
     test = found.equality
     said = f"not compared: {test.reason}"

@@ -10,23 +10,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.bootstrap import N_BOOT
 from sublim_causal.analysis.estimates import (
     MIN_SEEDS,
     Estimand,
-    NotEstimable,
     Result,
     TestResult,
     validate_level,
 )
-from sublim_causal.analysis.intervals import t_estimate
-from sublim_causal.analysis.slopes import LEVELS, slope_model
-
-if TYPE_CHECKING:
-    from sublim_causal.analysis.mixed_fit import MixedFit
+from sublim_causal.analysis.intervals import IntervalRule
+from sublim_causal.analysis.mixed_fit import MixedFit
+from sublim_causal.analysis.slopes import LEVELS, fit_slopes, slope_estimates, slope_model
 
 NULL = "the slopes within runs, between arms and between seeds are equal"
 _ASSUMPTIONS = ("linearity", "seeds are independent", "alignment is measured without error")
@@ -56,7 +54,9 @@ def mundlak(
     outcome: str = "gain",
     predictor: str = "cos_update",
     level: float = 0.95,
-    n_dropped: int = 0,
+    interval: IntervalRule = "auto",
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
 ) -> Mundlak:
     """Estimate the slope at each level and test that the three are equal.
 
@@ -66,16 +66,14 @@ def mundlak(
         Table ``steps`` of complete replicates: seed, arm, `outcome`, `predictor`.
     outcome, predictor : str
         Columns.
-    level : float
-        Confidence level in (0, 1).
-    n_dropped : int
-        Seeds left out before, for the record.
+    level, interval, n_boot, rng
+        As in `slope_estimates`.
 
     Returns
     -------
     Mundlak
-        A mixed model fitted by REML with CR2 errors and Satterthwaite df. A level at which
-        alignment does not vary is not estimable, and the test then compares the others.
+        The slopes of `slope_estimates`. A level at which alignment does not vary is not
+        estimable, and the test then compares the others.
 
     Raises
     ------
@@ -93,43 +91,24 @@ def mundlak(
     ----------
     Mundlak (1978), On the pooling of time series and cross section data. Econometrica 46, 69-85.
     """
-    from sublim_causal.analysis.mixed import fit_mixed
-
-    validate_level(level)
-    n_seeds = int(steps["seed"].nunique())
-    estimands = {name: _estimand(name, outcome, predictor) for name in LEVELS}
-    if n_seeds < MIN_SEEDS:
-        reason = f"{n_seeds} seeds; at least {MIN_SEEDS} are needed"
-        none = {name: NotEstimable(estimands[name], reason) for name in LEVELS}
-        return Mundlak(**none, equality=TestResult(NULL, None, None, reason=reason))
     model = slope_model(steps, outcome, predictor, "levels")
-    fit = fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
-    usable = [name for name in LEVELS if name in fit.params.index]
-
-    def slope(name: str) -> Result:
-        if name not in usable:
-            return NotEstimable(estimands[name], f"{predictor} does not vary {_PLACES[name]}")
-        return t_estimate(
-            estimands[name],
-            float(fit.params[name]),
-            float(fit.se[name]),
-            float(fit.df[name]),
-            level=level,
-            method="mixed model, CR2 t",
-            n_seeds=n_seeds,
-            n_dropped=n_dropped,
-            diagnostics={"singular": bool(fit.singular), "converged": bool(fit.converged)},
-        )
-
-    return Mundlak(
-        within_run=slope("within_run"),
-        between_arms=slope("between_arms"),
-        between_seeds=slope("between_seeds"),
-        equality=_equality(fit, usable),
+    fit = fit_slopes(model) if steps["seed"].nunique() >= MIN_SEEDS else None
+    found = slope_estimates(
+        model,
+        {name: _estimand(name, outcome, predictor) for name in LEVELS},
+        fit=fit,
+        level=validate_level(level),
+        interval=interval,
+        n_boot=n_boot,
+        rng=rng,
     )
+    return Mundlak(**found, equality=_equality(fit))
 
 
-def _equality(fit: MixedFit, usable: list[str]) -> TestResult:
+def _equality(fit: MixedFit | None) -> TestResult:
+    if fit is None:
+        return TestResult(NULL, None, None, reason=f"fewer than {MIN_SEEDS} seeds")
+    usable = [name for name in LEVELS if name in fit.params.index]
     if len(usable) < 2:
         return TestResult(NULL, None, None, reason="one slope: nothing to compare")
     test = fit.test([f"{one} - {other}" for one, other in pairwise(usable)])

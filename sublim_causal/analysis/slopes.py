@@ -117,10 +117,22 @@ def _levels(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
     )
 
 
+def fit_slopes(model: SlopeModel) -> MixedFit:
+    """Fit `model` by REML with CR2 errors and Satterthwaite df.
+
+    Raises
+    ------
+    DataError
+        If the model cannot be told from the data.
+    """
+    return fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
+
+
 def slope_estimates(
     model: SlopeModel,
     estimands: Mapping[str, Estimand],
     *,
+    fit: MixedFit | None = None,
     level: float = 0.95,
     interval: IntervalRule = "auto",
     n_dropped: int = 0,
@@ -135,6 +147,8 @@ def slope_estimates(
         What `slope_model` returned.
     estimands : mapping of str to Estimand
         What each slope estimates, by the keys of ``model.coefficients``.
+    fit : MixedFit, optional
+        What `fit_slopes` returned, where it is needed for more; default: fitted here.
     level, interval, n_dropped, n_boot, rng
         As in `mean_interval`.
 
@@ -157,7 +171,7 @@ def slope_estimates(
     }
     if len(found) == len(estimands):
         return found
-    fit = fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
+    fit = fit_slopes(model) if fit is None else fit
     for name, estimand in estimands.items():
         if name in found:
             continue
