@@ -84,7 +84,9 @@ def seed_warnings(n_seeds: int, skewed: bool = False, stable: bool = True) -> tu
             quote = ", but too few of them differ for bootstrap-t"
         said.append(skew + quote)
     if skewed and n_seeds < _SKEW_SEEDS:
-        said.append("with so few skewed values no interval covers 95 % (about 92 to 93.6 %)")
+        said.append(
+            "with so few skewed values no interval covers its level (at 95 %: about 92 to 93.6 %)"
+        )
     return tuple(said)
 
 

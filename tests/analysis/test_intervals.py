@@ -45,6 +45,11 @@ def test_a_declared_interval_overrules_the_skewness_rule_but_the_warning_stays()
     assert "skewed" in ours.warnings[0]
 
 
+def test_the_note_on_coverage_holds_at_any_level():
+    note = mean_interval(SKEWED, 0.9).warnings[1]
+    assert "covers its level (at 95 %: about 92 to 93.6 %)" in note
+
+
 def test_an_unbounded_bootstrap_never_leads_unasked():
     nearly_equal = np.r_[np.zeros(11), 1.0]  # a third of the draws has no spread at all
     ours = mean_interval(nearly_equal)
