@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.anderson_rubin import anderson_rubin, anderson_rubin_curve
+from sublim_causal.analysis.anderson_rubin import anderson_rubin as anderson_rubin  # for the report
 from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result, too_few, validate_level
 from sublim_causal.analysis.intervals import IntervalRule, mean_interval, t_estimate, t_p_value
 from sublim_causal.analysis.panel import Matrix, paired_panel
@@ -22,26 +22,13 @@ from sublim_causal.analysis.ratios import ratio_of_sums
 from sublim_causal.analysis.two_stage import (
     OUTCOME,
     TREATMENT,
-    TwoStageFit,
     effect_estimand,
     overidentification,
-    two_stage,
     unmoved,
     validate_doses,
     verdict,
 )
-
-__all__ = [
-    "TwoStageFit",
-    "WaldRatio",
-    "anderson_rubin",
-    "anderson_rubin_curve",
-    "direct_dose_effect",
-    "dose_effect",
-    "two_stage",
-    "validate_doses",
-    "wald_by_dose",
-]
+from sublim_causal.analysis.two_stage import two_stage as two_stage  # for the report
 
 
 @dataclass(frozen=True)

@@ -22,16 +22,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.anderson_rubin import anderson_rubin
 from sublim_causal.analysis.crossworld import cross_world
 from sublim_causal.analysis.estimates import Estimate, Result
-from sublim_causal.analysis.instruments import (
-    anderson_rubin,
-    direct_dose_effect,
-    dose_effect,
-    two_stage,
-)
+from sublim_causal.analysis.instruments import direct_dose_effect, dose_effect
 from sublim_causal.analysis.mediation import mediate
-from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT
+from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT, two_stage
 
 DOSES = {"baseline": 0.0, "p025": 0.25, "p050": 0.5, "p075": 0.75, "projection": 1.0, "p150": 1.5}
 N_SEEDS = 16

@@ -10,16 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sublim_causal.analysis.anderson_rubin import anderson_rubin, anderson_rubin_curve
 from sublim_causal.analysis.estimates import Estimate, NotEstimable
-from sublim_causal.analysis.instruments import (
-    anderson_rubin,
-    anderson_rubin_curve,
-    direct_dose_effect,
-    dose_effect,
-    two_stage,
-    validate_doses,
-    wald_by_dose,
-)
+from sublim_causal.analysis.instruments import direct_dose_effect, dose_effect, wald_by_dose
+from sublim_causal.analysis.two_stage import two_stage, validate_doses
 from sublim_causal.analysis.within import demean
 from sublim_causal.errors import DataError, RequestError
 
