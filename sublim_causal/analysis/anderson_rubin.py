@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -217,17 +217,3 @@ def _overidentification(pivot: _Pivot, best: float) -> TestResult:
     f = pivot.t2(best) * (n - k + 1) / ((n - 1) * (k - 1))
     df = (float(k - 1), float(n - k + 1))
     return TestResult(null, f, float(stats.f.sf(f, *df)), df, "F")
-
-
-def anderson_rubin_curve(
-    frame: pd.DataFrame,
-    doses: Mapping[str, float],
-    effects: Sequence[float],
-    *,
-    treatment: str = TREATMENT,
-    outcome: str = OUTCOME,
-) -> pd.DataFrame:
-    """Return effect and p_value of the Anderson-Rubin test at each of `effects`, for a plot."""
-    panel = paired_panel(frame, [treatment, outcome], validate_doses(doses))
-    pivot = _pivot(panel, treatment, outcome)
-    return pd.DataFrame({"effect": effects, "p_value": [pivot.p_value(b) for b in effects]})

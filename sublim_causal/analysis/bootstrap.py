@@ -7,13 +7,11 @@ statistic with one multiplicity at 0, so one function serves every interval.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -121,45 +119,8 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class OfFrame:
-    """A statistic that can only be computed from rows: slow, but anything goes.
-
-    A cluster drawn twice enters as two clusters: the cluster column is renumbered.
-
-    Attributes
-    ----------
-    data : DataFrame
-        Rows of all clusters.
-    function : callable
-        From a frame to ``(value, se)``.
-    cluster : str
-        Column that names the cluster.
-    """
-
-    data: pd.DataFrame
-    function: Callable[[pd.DataFrame], tuple[float, float]]
-    cluster: str = "seed"
-
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters."""
-        return int(self.data[self.cluster].nunique())
-
-    def __call__(self, weights: Floats) -> Replicated:
-        """Return the statistic of the frame that each row of multiplicities makes."""
-        parts = [part for _, part in self.data.groupby(self.cluster, sort=True)]
-        rows = np.array([self.function(self._frame(parts, row)) for row in weights], dtype=float)
-        return Replicated(rows[:, 0], rows[:, 1])
-
-    def _frame(self, parts: list[pd.DataFrame], multiplicities: Floats) -> pd.DataFrame:
-        drawn = np.repeat(np.arange(len(parts)), multiplicities.astype(int))
-        numbered = [parts[k].assign(**{self.cluster: i}) for i, k in enumerate(drawn)]
-        return pd.concat(numbered, ignore_index=True)
-
-
-@dataclass(frozen=True)
 class Distribution:
-    """A resampling distribution, kept so that it can be inspected and extended.
+    """A resampling distribution, kept so that it can be inspected.
 
     Attributes
     ----------
@@ -176,7 +137,6 @@ class Distribution:
     values: Floats = field(repr=False)
     ses: Floats = field(repr=False)
     jackknife: Floats = field(repr=False)
-    _rng: np.random.Generator = field(repr=False, compare=False)
 
     @property
     def n_clusters(self) -> int:
@@ -242,7 +202,7 @@ def cluster_bootstrap(
     Parameters
     ----------
     statistic : ClusterStatistic
-        `Mean`, `Ratio`, `OfFrame`, or any function of multiplicities.
+        `Mean`, `Ratio`, or any function of multiplicities.
     n_boot : int
         Replicates, at least 1. One that is singular counts in `Distribution.n_failed`.
     batch : int, optional
@@ -258,45 +218,15 @@ def cluster_bootstrap(
     """
     n = statistic.n_clusters
     point = statistic(np.ones((1, n)))
-    generator = np.random.default_rng(rng)
-    values, ses = _draw(statistic, n_boot, batch, generator)
+    values, ses = _draw(statistic, n_boot, batch, np.random.default_rng(rng))
     return Distribution(
-        float(point.values[0]),
-        float(point.ses[0]),
-        values,
-        ses,
-        jackknife(statistic),
-        copy.deepcopy(generator),
+        float(point.values[0]), float(point.ses[0]), values, ses, jackknife(statistic)
     )
 
 
 def jackknife(statistic: ClusterStatistic) -> Floats:
     """Return the statistic without each cluster, shape ``(R,)``; NaN where it is singular."""
     return _evaluate(statistic, 1.0 - np.eye(statistic.n_clusters)).values
-
-
-def extend(
-    distribution: Distribution,
-    statistic: ClusterStatistic,
-    n_more: int,
-    *,
-    batch: int | None = None,
-) -> Distribution:
-    """Return `distribution` with `n_more` replicates, as if they had been drawn at once.
-
-    Raises
-    ------
-    RequestError
-        If `n_more` or `batch` is below 1.
-    """
-    generator = copy.deepcopy(distribution._rng)
-    values, ses = _draw(statistic, n_more, batch, generator)
-    return replace(
-        distribution,
-        values=np.concatenate([distribution.values, values]),
-        ses=np.concatenate([distribution.ses, ses]),
-        _rng=generator,
-    )
 
 
 def _draw(

@@ -69,11 +69,6 @@ class DoseCurve:
     misfit: TestResult
     warnings: tuple[str, ...]
 
-    def frame(self) -> pd.DataFrame:
-        """One row a dose: dose, mean, fitted, low, high."""
-        names = ("doses", "mean", "fitted", "low", "high")
-        return pd.DataFrame({name: getattr(self, name) for name in names})
-
 
 def dose_slope(
     frame: pd.DataFrame,

@@ -72,7 +72,7 @@ class Estimate:
     diagnostics : mapping
         Named extra quantities, JSON-able (skewness, reliability, p_adjusted, ...).
     draws : ndarray of shape (B,) or None
-        Resampling distribution, kept so that it can be inspected and extended.
+        Resampling distribution, kept so that it can be inspected.
     """
 
     estimand: Estimand

@@ -17,7 +17,7 @@ import pandas as pd
 
 from sublim_causal.analysis.bootstrap import N_BOOT
 from sublim_causal.analysis.estimates import Estimand, Result
-from sublim_causal.analysis.panel import validate_arms, validate_columns
+from sublim_causal.analysis.panel import validate_columns
 from sublim_causal.analysis.ratios import ratio_of_sums
 from sublim_causal.errors import DataError
 
@@ -84,23 +84,10 @@ def ledger(steps: pd.DataFrame, by: Sequence[str] = ("seed", "arm")) -> pd.DataF
     return sums.reset_index()
 
 
-def cumulative_ledger(steps: pd.DataFrame) -> pd.DataFrame:
-    """Return the entries summed from the start of the run through each step, in nats.
-
-    From the first missing value of a run on its sums are NaN.
-    """
-    entries = step_entries(steps)
-    names, run = list(ENTRIES), ["seed", "arm"]
-    sums = entries.groupby(run, observed=True)[names].cumsum()
-    broken = entries[names].isna().groupby([entries[key] for key in run], observed=True).cummax()
-    return entries.assign(**sums.mask(broken))
-
-
 def explained_shares(
     steps: pd.DataFrame,
     *,
     term: Term = "drive",
-    arms: Sequence[str] | None = None,
     epochs: bool = False,
     level: float = 0.95,
     n_boot: int = N_BOOT,
@@ -114,11 +101,9 @@ def explained_shares(
         Table ``steps``.
     term : {"drive", "drive_mid", "remainder", "remainder_mid"}
         Numerator; ``drive_mid`` is the trapezoid rule.
-    arms : sequence of str, optional
-        Arms, one estimate each (default: all). An arm whose loss does not drop (the sum of
-        gains is near 0) gets an unbounded set, and says so.
     epochs : bool
-        One estimate an epoch and arm instead of one an arm.
+        One estimate an epoch and arm instead of one an arm. An arm whose loss does not drop (the
+        sum of gains is near 0) gets an unbounded set, and says so.
     level : float
         Confidence level in (0, 1).
     n_boot, rng
@@ -131,9 +116,6 @@ def explained_shares(
     """
     by = ("seed", "arm", "epoch") if epochs else ("seed", "arm")
     sums = ledger(steps, by)
-    if arms is not None:
-        validate_arms(sums, arms)
-        sums = sums.loc[sums["arm"].isin(arms)]
     return tuple(
         _share(_label(key), rows, term, level=level, n_boot=n_boot, rng=rng)
         for key, rows in sums.groupby(list(by[1:]), observed=True, sort=True)

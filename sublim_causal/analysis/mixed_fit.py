@@ -225,7 +225,7 @@ class MixedFit:
         Returns
         -------
         ClusterStatistic
-            For `bootstrap.cluster_bootstrap` and `bootstrap.extend`; its standard errors are CR0.
+            For `bootstrap.cluster_bootstrap`; its standard errors are CR0.
         """
         given = contrast if isinstance(contrast, str) else np.atleast_2d(contrast)
         _, rows = contrast_matrix(given, self.params.index)

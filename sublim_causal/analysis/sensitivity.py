@@ -22,7 +22,7 @@ import pandas as pd
 from scipy import stats
 
 from sublim_causal.analysis.estimates import MIN_SEEDS, validate_level
-from sublim_causal.analysis.panel import Matrix, Vector, paired_panel
+from sublim_causal.analysis.panel import Vector, paired_panel
 from sublim_causal.analysis.two_stage import OUTCOME, TREATMENT
 from sublim_causal.errors import DataError, RequestError
 
@@ -79,40 +79,6 @@ class Sensitivity:
     n_seeds: int
     n_dropped: int
     level: float
-
-    def summary(self) -> str:
-        """One deterministic line: where the indirect effect vanishes."""
-        return (
-            f"sensitivity of the indirect effect of {self.arm}: vanishes at rho = "
-            f"{self.rho_zero:.3f} (R2*_M R2*_Y = {self.r2_product:.3f}; of total variances "
-            f"{self.r2_product_total:.2g}; {self.n_seeds} seeds)"
-        )
-
-    def at(self, rho: Vector) -> Vector:
-        """Return NIE(rho) at any correlations in (-1, 1)."""
-        rt = self.rho_zero
-        return self.alpha * self.scale * (rt - rho * np.sqrt((1 - rt**2) / (1 - rho**2)))
-
-
-@dataclass(frozen=True)
-class Contours:
-    """The indirect effect over how much of each variance a confounder explains.
-
-    Attributes
-    ----------
-    r2_mediator, r2_outcome : ndarray of shape (K,)
-        Shares of the variances that arm and seed leave, in [0, 1).
-    indirect : ndarray of shape (K, K)
-        NIE, rows by `r2_mediator`; the confounder moves both the same way or, with `sign` -1,
-        in opposite ways.
-    sign : int
-        1 or -1.
-    """
-
-    r2_mediator: Vector
-    r2_outcome: Vector
-    indirect: Matrix
-    sign: int
 
 
 def sensitivity(
@@ -192,18 +158,3 @@ def sensitivity(
         n_dropped=panel.n_dropped,
         level=level,
     )
-
-
-def contours(result: Sensitivity, *, sign: int = 1, points: int = 50) -> Contours:
-    """Return NIE over a grid of ``R2*_M`` and ``R2*_Y``, with ``rho = sign sqrt(R2*_M R2*_Y)``.
-
-    Raises
-    ------
-    RequestError
-        If `sign` is neither 1 nor -1.
-    """
-    if sign not in (1, -1):
-        raise RequestError("sign", sign, "1 or -1")
-    shares = np.linspace(0.0, 0.98, points)
-    rho = sign * np.sqrt(np.outer(shares, shares))
-    return Contours(shares, shares, result.at(rho), sign)

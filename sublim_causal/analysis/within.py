@@ -34,16 +34,6 @@ class WithinFit:
     ----------
     params : ndarray of shape (P,)
         Coefficients.
-    vcov : ndarray of shape (P, P)
-        Classical covariance, ``sigma2 (X'X)^-1``.
-    sigma2 : float
-        Residual variance on ``df`` degrees of freedom.
-    df : int
-        Rows minus seeds minus P.
-    residuals : ndarray of shape (n,)
-        Residuals.
-    n_seeds : int
-        Number of seeds, R.
     xx : ndarray of shape (R, P, P)
         Cross products of the demeaned regressors, by seed.
     scores : ndarray of shape (R, P)
@@ -51,11 +41,6 @@ class WithinFit:
     """
 
     params: Vector
-    vcov: Matrix
-    sigma2: float
-    df: int
-    residuals: Vector
-    n_seeds: int
     xx: NDArray[np.float64]
     scores: Matrix
 
@@ -113,7 +98,7 @@ def fit_within(y: Vector, x: Matrix, seeds: NDArray[np.intp]) -> WithinFit:
     Returns
     -------
     WithinFit
-        Identical in coefficients and errors to least squares with a dummy for every seed.
+        Identical in coefficients to least squares with a dummy for every seed.
 
     Raises
     ------
@@ -131,20 +116,15 @@ def fit_within(y: Vector, x: Matrix, seeds: NDArray[np.intp]) -> WithinFit:
             "a regressor is constant within every seed, or a combination of the others: "
             "its effect cannot be told from theirs"
         )
-    params = np.linalg.solve(r, q.T @ y_within)
-    residuals = y_within - x_within @ params
-    df = len(y) - n_seeds - x.shape[1]
-    if df < 1:
+    if len(y) - n_seeds - x.shape[1] < 1:
         raise DataError(
             f"{len(y)} runs of {n_seeds} seeds for {x.shape[1]} effects: nothing is left to "
             "judge their errors by"
         )
-    sigma2 = float(residuals @ residuals) / df
-    r_inverse = np.linalg.inv(r)
+    params = np.linalg.solve(r, q.T @ y_within)
+    residuals = y_within - x_within @ params
     xx = np.zeros((n_seeds, x.shape[1], x.shape[1]))
     np.add.at(xx, seeds, x_within[:, :, None] * x_within[:, None, :])
     scores = np.zeros((n_seeds, x.shape[1]))
     np.add.at(scores, seeds, x_within * residuals[:, None])
-    return WithinFit(
-        params, sigma2 * r_inverse @ r_inverse.T, sigma2, df, residuals, n_seeds, xx, scores
-    )
+    return WithinFit(params, xx, scores)

@@ -1,15 +1,12 @@
 """The cluster bootstrap against R's boot, and against what must not change it."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from sublim_causal.analysis.bootstrap import (
     Mean,
-    OfFrame,
     Ratio,
     cluster_bootstrap,
-    extend,
     jackknife_acceleration,
     multiplicities,
 )
@@ -50,14 +47,6 @@ def test_batch_changes_memory_and_not_one_number(batch):
     np.testing.assert_allclose(parts.ses, whole.ses, rtol=1e-12)
 
 
-def test_extended_equals_drawn_at_once():
-    statistic = Mean(np.random.default_rng(0).normal(size=12))
-    grown = extend(cluster_bootstrap(statistic, n_boot=400, rng=3), statistic, 101)
-    np.testing.assert_allclose(
-        grown.values, cluster_bootstrap(statistic, n_boot=501, rng=3).values, rtol=1e-13
-    )
-
-
 def test_a_generator_moves_on():
     rng = np.random.default_rng(1)
     statistic = Mean(np.arange(9.0))
@@ -91,19 +80,6 @@ def test_ratio_with_constant_denominators_is_the_mean():
     weights = multiplicities(np.random.default_rng(0), 50, 10)
     np.testing.assert_allclose(ratio(weights).values, mean(weights).values, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(ratio(weights).ses, mean(weights).ses, rtol=1e-10)
-
-
-def test_rows_of_a_cluster_stay_together():
-    frame = pd.DataFrame({"seed": np.repeat(np.arange(6), 4), "y": np.arange(24.0)})
-
-    def mean_of_seeds(data):
-        means = data.groupby("seed")["y"].mean()
-        return means.mean(), means.std() / np.sqrt(len(means))
-
-    rows = cluster_bootstrap(OfFrame(frame, mean_of_seeds), n_boot=60, rng=4)
-    means = cluster_bootstrap(Mean(frame.groupby("seed")["y"].mean().to_numpy()), n_boot=60, rng=4)
-    np.testing.assert_allclose(rows.values, means.values, rtol=1e-12)
-    np.testing.assert_allclose(rows.ses, means.ses, rtol=1e-10)
 
 
 def test_p_is_never_zero_and_one_at_the_estimate():

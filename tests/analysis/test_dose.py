@@ -157,7 +157,3 @@ def test_two_arms_of_one_strength_are_refused() -> None:
 def test_an_unknown_direction_is_refused() -> None:
     with pytest.raises(RequestError, match="direction"):
         monotone_trend(study(line), DOSES, direction="sideways")  # type: ignore[arg-type]
-
-
-def test_the_frame_has_one_row_a_dose() -> None:
-    assert linear_curve(study(line), DOSES).frame()["doses"].tolist() == STRENGTH.tolist()

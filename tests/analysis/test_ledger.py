@@ -10,7 +10,6 @@ import pytest
 
 from sublim_causal.analysis.estimates import Estimate, NotEstimable
 from sublim_causal.analysis.ledger import (
-    cumulative_ledger,
     explained_shares,
     layer_shares,
     ledger,
@@ -116,7 +115,7 @@ def test_epoch_shares_average_to_the_share_of_the_run() -> None:
 def test_an_arm_without_drop_gets_an_unbounded_set() -> None:
     steps = steps_table()
     steps["gain"] = np.random.default_rng(1).standard_normal(len(steps))
-    share = explained_shares(steps, arms=["baseline"])[0]
+    share = explained_shares(steps)[0]
     assert np.isinf(share.low) or np.isinf(share.high)
     assert any("unbounded" in warning for warning in share.warnings)
 
@@ -139,24 +138,8 @@ def test_a_diverged_run_is_dropped_and_counted_not_summed_short() -> None:
     steps = steps_table()
     steps.loc[3, "gain"] = np.nan
     assert ledger(steps)["gain"].isna().sum() == 1
-    share = explained_shares(steps, arms=["baseline"])[0]
+    share = explained_shares(steps)[0]
     assert (share.n_seeds, share.n_dropped) == (9, 1)
-
-
-def test_cumulative_ends_at_the_total() -> None:
-    steps = steps_table()
-    last = cumulative_ledger(steps).groupby(["seed", "arm"])["gain"].last()
-    np.testing.assert_allclose(last.to_numpy(), ledger(steps)["gain"].to_numpy(), rtol=1e-12)
-
-
-def test_cumulative_sums_end_at_a_missing_step() -> None:
-    steps = steps_table().sort_values(["seed", "arm", "step"], ignore_index=True)
-    steps.loc[2, "gain"] = np.nan
-    sums = cumulative_ledger(steps)
-    run = sums[(sums["seed"] == steps["seed"][0]) & (sums["arm"] == steps["arm"][0])]
-    assert run["gain"].notna().sum() == 2
-    assert run["drive"].notna().all()
-    assert sums["gain"].isna().sum() == len(run) - 2
 
 
 @pytest.mark.parametrize("mid", [False, True])

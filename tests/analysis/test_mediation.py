@@ -13,8 +13,7 @@ from scipy import stats
 
 from sublim_causal.analysis.estimates import Estimate, NotEstimable
 from sublim_causal.analysis.mediation import Mediation, mediate
-from sublim_causal.analysis.sensitivity import contours, sensitivity
-from sublim_causal.analysis.within import fit_within
+from sublim_causal.analysis.sensitivity import sensitivity
 from sublim_causal.errors import DataError, RequestError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -108,20 +107,6 @@ def test_the_total_has_the_cr2_error_and_df_of_clubsandwich(name: str, position:
     expected = json.loads((GOLDEN / f"{name}.json").read_text())["fe_arm_cr2"]
     assert total.se == pytest.approx(expected["se"][position], rel=REL)
     assert total.df == pytest.approx(expected["df"][position], rel=REL)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_within_least_squares_has_the_classical_error_of_lm(name: str) -> None:
-    data = table(name)
-    dummies = np.stack([data["arm"] == arm for arm in ARMS], axis=1).astype(float)
-    fit = fit_within(
-        data["gain"].to_numpy(),
-        np.column_stack([dummies, data["alignment"]]),
-        data["seed"].to_numpy(),
-    )
-    assert np.sqrt(fit.vcov[3, 3]) == pytest.approx(
-        reference(name, "projection")["se_beta"], rel=REL
-    )
 
 
 @pytest.mark.parametrize("interaction", [False, True])
@@ -242,30 +227,10 @@ def test_the_r2_thresholds_are_those_of_medsens_at_its_grid_point(arm: str) -> N
     assert result.r2_product_total / result.r2_product == pytest.approx(ratio, rel=REL)
 
 
-def test_the_effect_vanishes_at_rho_zero() -> None:
-    result = sensitivity(table("runs_nointer"), "liminal", **COLUMNS)
-    assert result.at(np.array([result.rho_zero])) == pytest.approx(0.0, abs=1e-12)
-    assert "vanishes at rho" in result.summary()
-
-
-def test_contours_follow_the_curve() -> None:
-    result = sensitivity(table("runs_nointer"), "liminal", **COLUMNS)
-    plane = contours(result, sign=-1, points=5)
-    i, j = 2, 3
-    rho = -np.sqrt(plane.r2_mediator[i] * plane.r2_outcome[j])
-    assert plane.indirect[i, j] == pytest.approx(result.at(rho))
-    assert plane.indirect[0, 0] == pytest.approx(result.at(np.array(0.0)))
-
-
 @pytest.mark.parametrize("rho", [[-1.0], [0.0, 1.0]])
 def test_correlations_must_be_inside_the_unit_interval(rho: list[float]) -> None:
     with pytest.raises(RequestError, match="rho"):
         sensitivity(table("runs_nointer"), "liminal", **COLUMNS, rho=rho)
-
-
-def test_a_contour_has_a_sign() -> None:
-    with pytest.raises(RequestError, match="sign"):
-        contours(sensitivity(table("runs_nointer"), "liminal", **COLUMNS), sign=0)
 
 
 def test_sensitivity_needs_residuals() -> None:

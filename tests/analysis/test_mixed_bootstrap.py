@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.bootstrap import extend, multiplicities
+from sublim_causal.analysis.bootstrap import multiplicities
 from sublim_causal.analysis.mixed import fit_mixed
 from sublim_causal.analysis.mixed_fit import MixedFit
 from tests.analysis.test_mixed import SLOPE, simulate
@@ -79,13 +79,6 @@ def test_batch_changes_nothing(fit: MixedFit, refit: bool) -> None:
     # The order of a sum may change with the shape of an array: rounding only.
     np.testing.assert_allclose(pieces.values, whole.values, rtol=1e-9)
     np.testing.assert_allclose(pieces.ses, whole.ses, rtol=1e-7)
-
-
-def test_draws_can_be_extended(fit: MixedFit) -> None:
-    first = fit.bootstrap("alignment", n_boot=30, rng=3)
-    more = extend(first, fit.statistic("alignment"), 20)
-    at_once = fit.bootstrap("alignment", n_boot=50, rng=3)
-    np.testing.assert_allclose(more.values, at_once.values, rtol=1e-12)
 
 
 def test_interval_holds_the_slope(fit: MixedFit) -> None:
