@@ -173,4 +173,5 @@ def _read(
         dataset = tables.dataset(run, table, arms=arms, blocks=blocks)
     except RunError:  # a replicate that failed early has no steps, and is mirrored all the same
         return arrow_schema(table).empty_table().select(columns).to_pandas()
-    return dataset.to_table(columns=columns, filter=rows).to_pandas()
+    with tables.reading(run, table):
+        return dataset.to_table(columns=columns, filter=rows).to_pandas()

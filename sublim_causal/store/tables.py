@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -51,6 +52,10 @@ FILES = 1024
 """Files opened together; a data set keeps 0.1 MB for each that was read."""
 ROW_GROUP = 2**15
 """Rows that are read or skipped together: 134 seeds of 245 steps."""
+CHECKED = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+"""How tables are opened: a page whose checksum is wrong is not read."""
 
 
 def file_of(run: Path, table: str, arm: str, block: str) -> Path:
@@ -306,7 +311,7 @@ def _dataset(run: Path, table: str, pairs: Sequence[tuple[str, str]]) -> ds.Data
     return ds.FileSystemDataset.from_paths(
         names,
         schema=arrow_schema(table, partitioned=False),
-        format=ds.ParquetFileFormat(),
+        format=CHECKED,
         filesystem=files,
         partitions=[ds.field("arm") == arm for arm, _ in pairs],
     )
@@ -331,9 +336,21 @@ def read_table(
     """
     pairs = _wanted(run, table, arms, blocks)
     parts = [pairs[start : start + FILES] for start in range(0, len(pairs), FILES)]
-    try:
+    with reading(run, table):
         read = [_dataset(run, table, part).to_table(columns=columns) for part in parts]
         return pa.concat_tables(read).to_pandas()
+
+
+@contextmanager
+def reading(run: Path, table: str) -> Iterator[None]:
+    """Say of what Arrow raises which table is damaged, and what repairs it.
+
+    Raises
+    ------
+    RunError
+    """
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         raise RunError(
             f"{run}: a file of the table {table!r} is damaged ({error})\n"

@@ -390,7 +390,8 @@ def sync(
     """
     read_manifest(run)
     if replicates is None:
-        rows = tables.dataset(run, "replicates").count_rows()
+        with tables.reading(run, "replicates"):
+            rows = tables.dataset(run, "replicates").count_rows()
         replicates = rows <= REPLICATE_LIMIT
     mirror = open_mirror(run, tracking_uri, replicates=replicates)
     mirror.mirror_new(progress)

@@ -9,6 +9,7 @@ import pytest
 
 from sublim_causal.errors import RunError, StorageError
 from sublim_causal.store import tables
+from sublim_causal.store.curves import CURVES, block_curves
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 
 ODD_ARMS = ["plain", "a/b", "a=b", "50 % of ü", "..", "-x?&#"]
@@ -155,6 +156,22 @@ def test_columns_arms_and_blocks_restrict_what_is_read(tmp_path: Path) -> None:
         ("baseline", 0),
         ("projection", 0),
     }
+
+
+def test_a_flipped_bit_in_any_column_is_damage_and_no_other_number(tmp_path: Path) -> None:
+    tables.write_block(tmp_path, "0000000-0000000", "baseline", block_of(0))
+    file = tmp_path / "steps" / "arm=baseline" / "0000000-0000000.parquet"
+    sound, group = file.read_bytes(), pq.read_metadata(file).row_group(0)
+    for chunk in map(group.column, range(group.num_columns)):
+        content = bytearray(sound)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        content[start + chunk.total_compressed_size - 1] ^= 4  # the end of the column's last page
+        file.write_bytes(content)
+        with pytest.raises(RunError, match=r"'steps' is damaged[\s\S]*running the study again"):
+            tables.read_table(tmp_path, "steps")
+        if chunk.path_in_schema in CURVES["steps"]:
+            with pytest.raises(RunError, match="'steps' is damaged"):
+                block_curves(tmp_path, "baseline", "0000000-0000000")
 
 
 def test_every_file_tells_units_meanings_and_version(tmp_path: Path) -> None:
