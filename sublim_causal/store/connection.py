@@ -28,6 +28,9 @@ ENVIRONMENT = {
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CONNECT_SECONDS = 5
 
+SECRETS = "password|passwd|pwd|token|secret"
+"""What the names of secret options end in; those of an address may also hold pass or key."""
+
 STUDY = ("study", "", "")
 
 Key = tuple[str, str, str]
@@ -71,9 +74,14 @@ def default_tracking_uri(run: Path) -> str:
 
 
 def redact(text: str) -> str:
-    """Return `text` with user names, passwords and tokens of the addresses in it blotted out."""
-    text = re.sub(r"(?<=://)[^/\s]*@", "***@", text)
-    return re.sub(r"(?i)\b(password|passwd|pwd|token|secret)=[^&\s]*", r"\1=***", text)
+    """Return `text` with user names, passwords and tokens of the addresses in it blotted out.
+
+    A password may hold any character, so it reaches to the last ``@``: text that may hold one and
+    does not belong to the address is redacted by itself. A second time changes nothing.
+    """
+    text = re.sub(r"(?s)(?<=://)(?!/|\*\*\*@).*@", "***@", text)
+    text = re.sub(rf"(?i)([?&][^=&\s]*(?:{SECRETS}|pass|key)[^=&\s]*)=[^&\s]*", r"\1=***", text)
+    return re.sub(rf"(?i)({SECRETS})=[^&\s]*", r"\1=***", text)
 
 
 @contextmanager
@@ -93,11 +101,9 @@ def reaching(tracking_uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
         reason = str(error).strip() or type(error).__name__
         raise TrackingError(
-            redact(
-                f"the MLflow store {tracking_uri} cannot be used: {reason}\n"
-                "remedy: start it or correct its address, then mirror the run with `sync`; "
-                "the tables of the run are complete without it"
-            )
+            f"the MLflow store {redact(tracking_uri)} cannot be used: {redact(reason)}\n"
+            "remedy: start it or correct its address, then mirror the run with `sync`; "
+            "the tables of the run are complete without it"
         ) from None  # the cause may spell out the password
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -8,11 +8,11 @@ do differently stands here.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 from sublim_causal.errors import RequestError, RunError, StorageError
 
@@ -35,6 +35,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """Without listings kept in memory, a reader sees what other processes have written meanwhile."""
 CLIENTS = {"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs"}
 """Packages whose exceptions say that a store is out of reach or refuses."""
+PASSWORD = re.compile(r"://[^/@]*:(?!\d+/)[^@]*@")
+"""A password in an address, which may hold a slash as secret keys do; no port with a path."""
 EXTRA = "pip install 'sublim-causal[remote]'"
 
 
@@ -171,11 +173,7 @@ def arrow_files(paths: Sequence[Path]) -> tuple[pyarrow.fs.FileSystem, list[str]
 
 def _address(place: str) -> Any:
     scheme = place.partition("://")[0]
-    try:
-        password = urlsplit(place).password
-    except ValueError:
-        password = None
-    if password:
+    if PASSWORD.search(place):
         raise RequestError(
             "address",
             f"{scheme}://***@...",

@@ -111,7 +111,7 @@ def _require_database(uri: str, runs: Sequence[Path]) -> None:
         run = runs[0] if runs else "RUN"
         raise RequestError(
             "--tracking-uri",
-            uri,
+            redact(uri),
             "a store that exists",
             f"make it from the tables: sublim-causal sync {run}",
         )
@@ -218,8 +218,9 @@ def _await(server: subprocess.Popen[bytes], address: str, log: IO[bytes]) -> Non
             return
         time.sleep(0.2)
     log.seek(0)
-    tail = "\n".join(log.read().decode(errors="replace").strip().splitlines()[-8:])
-    raise TrackingError(redact(f"MLflow's server did not start:\n{tail}"))
+    lines = log.read().decode(errors="replace").strip().splitlines()[-8:]
+    tail = "\n".join(map(redact, lines))
+    raise TrackingError(f"MLflow's server did not start:\n{tail}")
 
 
 def _experiment_address(address: str, name: str) -> str:

@@ -175,6 +175,7 @@ def test_a_prefix_that_is_no_run_is_told(bucket: str) -> None:
     [
         ("nosuch://a/b", "nosuch"),
         ("s3://key:hunter2@bucket/x", "environment"),
+        ("s3://key:a/hunter2@bucket/x", "environment"),
         ("s3://[bad/x", "not allowed"),
     ],
 )

@@ -428,10 +428,23 @@ def test_a_store_that_fails_on_the_way_is_repaired_by_sync(
         ("API request to https://me@host/api failed", "API request to https://***@host/api failed"),
         ("mssql://host/db?password=abc&x=1", "mssql://host/db?password=***&x=1"),
         ("sqlite:////data/runs/mlflow.db", "sqlite:////data/runs/mlflow.db"),
+        ("sqlite:////home/me@lab/mlflow.db", "sqlite:////home/me@lab/mlflow.db"),
+        ("postgresql://u:se/kret@127.0.0.1:1/d", "postgresql://***@127.0.0.1:1/d"),
+        ("postgresql://u:pa ss@h/d", "postgresql://***@h/d"),
+        ("--tracking-uri=mysql://u:a@b/c d@h/d", "--tracking-uri=mysql://***@h/d"),
+        ("sqlite+pysqlcipher://:sekret@/x.db", "sqlite+pysqlcipher://***@/x.db"),
+        ("http://h/?api_token=abc", "http://h/?api_token=***"),
+        ("http://h/?a=1&access_token=abc&b=2", "http://h/?a=1&access_token=***&b=2"),
+        ("http://h/?api_key=abc&Token=def", "http://h/?api_key=***&Token=***"),
+        ("postgresql://h/d?sslpassword=abc", "postgresql://h/d?sslpassword=***"),
+        ("connection failed: db_password=abc host=h", "connection failed: db_password=*** host=h"),
+        ("mysql://***@h/d: no access for 'me'@'h'", "mysql://***@h/d: no access for 'me'@'h'"),
+        ("model.options.keys=3", "model.options.keys=3"),
     ],
 )
 def test_credentials_are_blotted_out(text: str, shown: str) -> None:
     assert redact(text) == shown
+    assert redact(shown) == shown
 
 
 def test_the_default_store_lies_beside_the_run(tmp_path: Path) -> None:

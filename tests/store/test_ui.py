@@ -177,6 +177,12 @@ def test_a_missing_store_names_sync(make_run: MakeRun) -> None:
     assert not (run.parent / "mlflow.db").exists()
 
 
+def test_a_missing_store_does_not_tell_its_password() -> None:
+    with pytest.raises(RequestError, match="a store that exists") as refused:
+        serve_ui([], "sqlite+pysqlcipher://:sekret@/nosuch.db")
+    assert "sekret" not in str(refused.value)
+
+
 def test_runs_of_two_stores_are_refused(make_run: MakeRun, shared_runs: MakeRun) -> None:
     with pytest.raises(RequestError, match="--tracking-uri"):
         serve_ui([make_run(seeds=[]), shared_runs(seeds=[], name="elsewhere")])
