@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sublim_causal.store.location import is_remote, read_files, size_of, sizes
-from sublim_causal.store.schema import arrow_schema, version_of
-from sublim_causal.store.tables import COMMIT_TABLE, DIGESTS, committed, digest_of, file_of
+from sublim_causal.store.schema import TABLES, arrow_schema, version_of
+from sublim_causal.store.tables import (
+    COMMIT_TABLE,
+    DIGESTS,
+    WEIGHTS,
+    committed,
+    digest_of,
+    file_of,
+)
+
+FILE = re.compile(rf"({'|'.join([*TABLES, WEIGHTS])})(/[0-9]+-[0-9]+)?")
+"""A name in `DIGESTS`."""
+DIGEST = re.compile(r"[0-9a-f]{32}(:[0-9]+)?")
+"""What `DIGESTS` holds under a name."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +70,10 @@ def _checked(
 ) -> Checked:
     try:
         rows = _rows_of_commit(commit)
-        digests = json.loads((rows.schema.metadata or {}).get(DIGESTS, b"{}"))
+        digests = _digests_of(rows.schema)
     except (pa.ArrowException, OSError, ValueError) as error:
         path = file_of(run, COMMIT_TABLE, arm, block)
-        return Checked(set(), {}, {path: str(error).splitlines()[0]})
+        return Checked(set(), {}, {path: (str(error) or repr(error)).splitlines()[0]})
     problems = {}
     for name, digest in digests.items():
         table, _, of = name.partition("/")
@@ -83,6 +96,24 @@ def _rows_of_commit(commit: bytes | Exception) -> pa.Table:
     if not rows.schema.equals(arrow_schema(COMMIT_TABLE, version=version_of(rows.schema))):
         raise ValueError(f"it does not have the columns of the table {COMMIT_TABLE!r}")
     return rows
+
+
+def _digests_of(schema: pa.Schema) -> dict[str, str]:
+    """Return what a commit holds under `DIGESTS`.
+
+    Raises
+    ------
+    ValueError
+        If it is not as it was written.
+    """
+    digests = json.loads((schema.metadata or {}).get(DIGESTS, b"{}"))
+    if not isinstance(digests, dict) or not all(map(_is_digest, digests, digests.values())):
+        raise ValueError("the hashes of the block's other files are not what was written")
+    return digests
+
+
+def _is_digest(name: str, digest: object) -> bool:
+    return bool(FILE.fullmatch(name) and isinstance(digest, str) and DIGEST.fullmatch(digest))
 
 
 def _as_written(path: Path, there: int, digest: str, size: str = "") -> bool:
