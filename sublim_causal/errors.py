@@ -56,6 +56,12 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Return the error that says that `path` cannot be written, why, and how much room there is."""
+    if (other := _in_the_way(path)) is not None:
+        return StorageError(
+            f"{path}: cannot be written: {other} is a {'directory' if other.is_dir() else 'file'}\n"
+            "remedy: move it out of the run directory; what is finished is kept, and the same "
+            "command goes on from there"
+        )
     place = next((folder for folder in path.absolute().parents if folder.exists()), Path("/"))
     free = shutil.disk_usage(place).free / 2**20
     return StorageError(
@@ -63,6 +69,13 @@ def storage_error(path: Path, error: OSError) -> StorageError:
         "remedy: make room, or choose another directory; what is finished is kept, and the same "
         "command goes on from there"
     )
+
+
+def _in_the_way(path: Path) -> Path | None:
+    """Return the directory at a file's place, or the file at the place of one of its folders."""
+    if path.is_dir():
+        return path
+    return next((one for one in path.parents if one.exists() and not one.is_dir()), None)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from sublim_causal.store.tables import (
     WEIGHTS,
     committed,
     dataset,
+    files_of,
     read_table,
     remove_tables,
     remove_uncommitted,
@@ -75,8 +76,7 @@ class Piece:
     @property
     def mergeable(self) -> bool:
         """Whether the block is whole and stays; a block with a failed replicate is run again."""
-        sound = not self.checked.problems and "failed" not in self.checked.statuses
-        return sound and span(self.block)[0] >= 0
+        return not self.checked.problems and "failed" not in self.checked.statuses
 
     @property
     def tables(self) -> list[str]:
@@ -153,7 +153,7 @@ def size(run: Path) -> Size:
     if is_remote(run):
         found = [n for p, n in sizes(run).items() if p.suffix == ".parquet"]
     else:
-        files = chain.from_iterable((run / table).glob("arm=*/*.parquet") for table in TABLES)
+        files = chain.from_iterable(files_of(run, table) for table in TABLES)
         found = [path.stat().st_size for path in files]
     return Size(len(found), sum(found))
 

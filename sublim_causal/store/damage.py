@@ -81,6 +81,8 @@ def _checked(
         there = size(path)
         if there is None:
             problems[path] = "it is missing"
+        elif not is_remote(path) and path.is_dir():
+            problems[path] = "it is a directory"
         elif not _as_written(path, there, *digest.split(":")):
             problems[path] = "its content is not what was written"
     return Checked(set(rows["status"].to_pylist()), digests, problems)

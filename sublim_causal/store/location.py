@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sublim_causal.errors import RequestError, RunError, StorageError
+from sublim_causal.errors import RequestError, RunError, StorageError, storage_error
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -90,7 +90,7 @@ def remove(path: Path) -> None:
 
     Raises
     ------
-    OSError, StorageError
+    StorageError
         If that is not allowed, or the store is out of reach.
     """
     if is_remote(path):
@@ -98,7 +98,10 @@ def remove(path: Path) -> None:
         with _writing(path), contextlib.suppress(FileNotFoundError):
             remote.fs.rm_file(remote.path)
     else:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(path, error) from error
 
 
 @contextlib.contextmanager
@@ -135,7 +138,7 @@ def size_of(path: Path) -> int | None:
     """Return the size of a file or an object in bytes; None if it is not there."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -5,7 +5,7 @@ written under a temporary name and renamed. A block's ``replicates`` file is wri
 commits it: readers see the files of committed blocks only. A block is named by its first and last
 seed; one that lies within another committed block of its arm has been compacted into it, and is
 not seen any more. ``weights/arm=<arm>/<block>.safetensors`` stays as it was written, also when its
-block is compacted.
+block is compacted. Anything that is named otherwise is somebody else's and left alone.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ A file is called by its table, or by table and block if it was written for anoth
 has been compacted into this one: ``"steps"``, ``"weights/0000003-0000003"``.
 """
 WEIGHTS = "weights"
+NO_SPAN = (-1, -1)
+TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9a-f]+\.tmp")
+"""Name of a file while it is written."""
 FEW = 4
 """Up to so many files are asked for one by one, more by a listing of all."""
 FILES = 1024
@@ -60,8 +63,16 @@ CHECKED = ds.ParquetFileFormat(
 
 def file_of(run: Path, table: str, arm: str, block: str) -> Path:
     """Return where a table, or `WEIGHTS`, of one arm of a block lies."""
-    suffix = "safetensors" if table == WEIGHTS else "parquet"
-    return run / table / f"arm={quote(arm, safe='')}" / f"{block}.{suffix}"
+    return run / table / folder_of(arm) / f"{block}.{_suffix(table)}"
+
+
+def folder_of(arm: str) -> str:
+    """Return the name of the directory of `arm` in a table."""
+    return f"arm={quote(arm, safe='', errors='replace')}"
+
+
+def _suffix(table: str) -> str:
+    return "safetensors" if table == WEIGHTS else "parquet"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -136,7 +147,7 @@ def write_block(
     run : Path
         Run directory.
     block : str
-        Name of the block, a file name without suffix.
+        Name of the block, ``"<first seed>-<last seed>"``; files of other names are not seen.
     arm : str
         Name of the arm.
     tables : mapping of str to DataFrame
@@ -183,20 +194,31 @@ def committed(run: Path) -> Iterator[tuple[str, str]]:
 
 def _blocks(run: Path, table: str) -> set[tuple[str, str]]:
     """Return all blocks that have a file of `table`."""
-    return {block_of(path) for path in matching(run / table, "arm=*/*.parquet")}
+    return set(files_of(run, table).values())
+
+
+def files_of(run: Path, table: str) -> dict[Path, tuple[str, str]]:
+    """Return what has the name of a file of a table, or of `WEIGHTS`, each with arm and block."""
+    found = matching(run / table, f"arm=*/*.{_suffix(table)}")
+    return {path: block_of(path) for path in found if _is_ours(path) and span(path.stem) != NO_SPAN}
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether `path` lies in a directory that is named as an arm's is, so not in a copy."""
+    return path.parent.name == folder_of(block_of(path)[0])
 
 
 def span(block: str) -> tuple[int, int]:
-    """Return first and last seed of a block by its name; (-1, -1) if the name does not tell."""
+    """Return first and last seed of a block by its name; `NO_SPAN` if it is not a block's."""
     seeds = re.fullmatch(r"([0-9]+)-([0-9]+)", block)
-    return (int(seeds[1]), int(seeds[2])) if seeds else (-1, -1)
+    return (int(seeds[1]), int(seeds[2])) if seeds else NO_SPAN
 
 
 def _outermost(blocks: Iterable[str]) -> Iterator[str]:
     reached = -1
     for block in sorted(blocks, key=lambda block: (span(block)[0], -span(block)[1], block)):
-        first, last = span(block)
-        if last > reached or first < 0:
+        last = span(block)[1]
+        if last > reached:
             reached = last
             yield block
 
@@ -209,21 +231,26 @@ def block_of(path: Path) -> tuple[str, str]:
 def remove_uncommitted(run: Path) -> int:
     """Delete files that a killed run left behind without committing; return how many."""
     keep = set(committed(run))
-    orphans: list[Path] = []
-    if not is_remote(run):  # an object is put whole
-        orphans += run.glob(".*.tmp")
-        for table in (*TABLES, WEIGHTS):
-            orphans += (run / table).glob("arm=*/.*.tmp")
+    orphans = _temporary(run)
     for table in TABLES:
-        files = matching(run / table, "arm=*/*.parquet")
-        orphans += [path for path in files if block_of(path) not in keep]
-    for path in matching(run / WEIGHTS, "arm=*/*.safetensors"):
-        arm, block = block_of(path)
+        orphans += [path for path, pair in files_of(run, table).items() if pair not in keep]
+    for path, (arm, block) in files_of(run, WEIGHTS).items():
         if not ((arm, block) in keep or any(a == arm and _within(block, b) for a, b in keep)):
             orphans.append(path)
     for path in orphans:
         remove(path)
     return len(orphans)
+
+
+def _temporary(run: Path) -> list[Path]:
+    """Return the files that a killed run left half written; an object is put whole."""
+    if is_remote(run):
+        return []
+    of_tables = (
+        path for table in (*TABLES, WEIGHTS) for path in (run / table).glob("arm=*/.*.tmp")
+    )
+    found = [*run.glob(".*.tmp"), *filter(_is_ours, of_tables)]
+    return [path for path in found if TEMPORARY.fullmatch(path.name) and path.is_file()]
 
 
 def _within(block: str, other: str) -> bool:

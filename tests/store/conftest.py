@@ -76,7 +76,7 @@ def write_run(
     for arm in arms:
         for seed in seeds:
             rng = np.random.default_rng([seed, *arm.encode()])
-            tables.write_block(run, f"{seed:04d}", arm, block([seed], rng, steps))
+            tables.write_block(run, f"{seed:07d}-{seed:07d}", arm, block([seed], rng, steps))
     return run
 
 

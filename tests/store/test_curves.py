@@ -29,7 +29,7 @@ def test_thinning_keeps_first_and_last_and_spreads_evenly(length: int, points: i
 
 def test_block_curves_are_points_of_the_tables(make_run: MakeRun) -> None:
     run = make_run(seeds=[3], arms=["baseline"], steps=120)
-    points = curves.block_curves(run, "baseline", "0003")
+    points = curves.block_curves(run, "baseline", "0000003-0000003")
     assert list(points) == [3]
     table = tables.read_table(run, "steps").set_index("step")["cos_gradient"]
     mirrored = {step: value for name, step, value in points[3] if name == "cos_gradient"}
@@ -54,8 +54,8 @@ def test_mean_curves_are_means_over_the_wanted_seeds(make_run: MakeRun) -> None:
 def test_a_replicate_without_steps_has_no_curves(make_run: MakeRun) -> None:
     run = make_run(seeds=[0], arms=["baseline"])
     failed = tables.read_table(run, "replicates").assign(status="failed", reason="no memory")
-    tables.write_block(run, "0000", "baseline", {"replicates": failed})
-    assert curves.block_curves(run, "baseline", "0000") == {}
+    tables.write_block(run, "0000000-0000000", "baseline", {"replicates": failed})
+    assert curves.block_curves(run, "baseline", "0000000-0000000") == {}
     assert curves.mean_curves(run, "baseline", []) == []
 
 

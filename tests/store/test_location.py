@@ -63,12 +63,12 @@ def test_a_file_address_is_a_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arm", ODD_ARMS)
 def test_any_arm_name_survives_the_object_store(bucket: str, arm: str) -> None:
     run = locate(f"{bucket}/a run")
-    tables.write_block(run, "0000", "plain", block_of(0))
-    tables.write_block(run, "0000", arm, block_of(0))
-    assert set(tables.committed(run)) == {("plain", "0000"), (arm, "0000")}
+    tables.write_block(run, "0000000-0000000", "plain", block_of(0))
+    tables.write_block(run, "0000000-0000000", arm, block_of(0))
+    assert set(tables.committed(run)) == {("plain", "0000000-0000000"), (arm, "0000000-0000000")}
     assert set(tables.read_table(run, "steps", arms=[arm])["arm"]) == {arm}
-    tables.remove_block(run, arm, "0000")
-    assert (arm, "0000") not in set(tables.committed(run))
+    tables.remove_block(run, arm, "0000000-0000000")
+    assert (arm, "0000000-0000000") not in set(tables.committed(run))
 
 
 def test_an_object_store_holds_what_a_directory_holds(bucket: str, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_reader_sees_what_another_process_writes_meanwhile(bucket: str) -> Non
 
 def test_an_uncommitted_block_is_not_read_and_goes_away(bucket: str) -> None:
     run = write_run(locate(bucket), seeds=[0], arms=["baseline"])
-    orphan = run / "steps" / "arm=baseline" / "0001.parquet"
+    orphan = run / "steps" / "arm=baseline" / "0000001-0000001.parquet"
     put(orphan, b"half")
     assert set(tables.read_table(run, "steps")["seed"]) == {0}
     assert tables.remove_uncommitted(run) == 1
@@ -195,7 +195,7 @@ def test_what_cannot_be_written_is_told(bucket: str) -> None:
     nowhere = locate(bucket) / "run"
     other = nowhere.with_segments(bucket.replace("bucket-", "no-bucket-"), "run")
     with pytest.raises(StorageError, match="bucket does not exist"):
-        tables.write_block(other, "0000", "plain", block_of(0))
+        tables.write_block(other, "0000000-0000000", "plain", block_of(0))
     put(nowhere, b"1", create=True)
     with pytest.raises(FileExistsError):
         put(nowhere, b"2", create=True)

@@ -40,7 +40,7 @@ def files(run: Path) -> list[str]:
 @pytest.mark.parametrize("table", TABLES)
 def test_what_is_written_is_read_back_with_its_arm(tmp_path: Path, table: str) -> None:
     for seed in (0, 1):
-        tables.write_block(tmp_path, f"{seed:04d}", "baseline", block_of(seed))
+        tables.write_block(tmp_path, f"{seed:07d}-{seed:07d}", "baseline", block_of(seed))
     expected = pd.concat([block_of(0)[table], block_of(1)[table]], ignore_index=True)
     read = tables.read_table(tmp_path, table)
     assert (read["arm"] == "baseline").all()
@@ -51,32 +51,39 @@ def test_what_is_written_is_read_back_with_its_arm(tmp_path: Path, table: str) -
 
 @pytest.mark.parametrize("arm", ODD_ARMS)
 def test_any_arm_name_survives_the_file_system(tmp_path: Path, arm: str) -> None:
-    tables.write_block(tmp_path, "0000", "plain", block_of(0))
-    tables.write_block(tmp_path, "0000", arm, block_of(0))
-    assert set(tables.committed(tmp_path)) == {("plain", "0000"), (arm, "0000")}
+    tables.write_block(tmp_path, "0000000-0000000", "plain", block_of(0))
+    tables.write_block(tmp_path, "0000000-0000000", arm, block_of(0))
+    assert set(tables.committed(tmp_path)) == {
+        ("plain", "0000000-0000000"),
+        (arm, "0000000-0000000"),
+    }
     assert set(tables.read_table(tmp_path, "steps", arms=[arm])["arm"]) == {arm}
-    tables.remove_block(tmp_path, arm, "0000")
-    assert (arm, "0000") not in set(tables.committed(tmp_path))
+    tables.remove_block(tmp_path, arm, "0000000-0000000")
+    assert (arm, "0000000-0000000") not in set(tables.committed(tmp_path))
 
 
 def test_arms_of_odd_names_stay_inside_the_run_directory(tmp_path: Path) -> None:
     run = tmp_path / "run"
     for arm in ODD_ARMS:
-        tables.write_block(run, "0000", arm, block_of(0))
+        tables.write_block(run, "0000000-0000000", arm, block_of(0))
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
     assert {path.name for path in run.iterdir()} == set(TABLES)
 
 
 def test_uncommitted_and_temporary_files_are_invisible_then_removed(tmp_path: Path) -> None:
-    tables.write_block(tmp_path, "0000", "baseline", block_of(0))
+    tables.write_block(tmp_path, "0000000-0000000", "baseline", block_of(0))
     before = files(tmp_path)
     steps = tmp_path / "steps" / "arm=baseline"
-    (steps / "0001.parquet").write_bytes((steps / "0000.parquet").read_bytes())
-    (steps / ".0002.parquet.1.ab.tmp").write_bytes(b"half of a file")
-    (tmp_path / "replicates" / "arm=baseline" / ".0001.parquet.1.ab.tmp").write_bytes(b"half")
+    (steps / "0000001-0000001.parquet").write_bytes(
+        (steps / "0000000-0000000.parquet").read_bytes()
+    )
+    (steps / ".0000002-0000002.parquet.1.ab.tmp").write_bytes(b"half of a file")
+    (tmp_path / "replicates" / "arm=baseline" / ".0000001-0000001.parquet.1.ab.tmp").write_bytes(
+        b"half"
+    )
     (tmp_path / ".manifest.json.1.ab.tmp").write_bytes(b"{")
 
-    assert list(tables.committed(tmp_path)) == [("baseline", "0000")]
+    assert list(tables.committed(tmp_path)) == [("baseline", "0000000-0000000")]
     assert set(tables.read_table(tmp_path, "steps")["seed"]) == {0}
     assert tables.remove_uncommitted(tmp_path) == 4
     assert files(tmp_path) == before
@@ -84,13 +91,13 @@ def test_uncommitted_and_temporary_files_are_invisible_then_removed(tmp_path: Pa
 
 
 def test_a_missing_column_leaves_everything_as_it_was(tmp_path: Path) -> None:
-    tables.write_block(tmp_path, "0000", "baseline", block_of(0))
+    tables.write_block(tmp_path, "0000000-0000000", "baseline", block_of(0))
     before = files(tmp_path)
     broken = block_of(0) | {"replicates": filled("replicates", 1).drop(columns="final_accuracy")}
     with pytest.raises(KeyError, match="final_accuracy"):
-        tables.write_block(tmp_path, "0000", "baseline", broken)
+        tables.write_block(tmp_path, "0000000-0000000", "baseline", broken)
     with pytest.raises(KeyError, match="replicates"):
-        tables.write_block(tmp_path, "0001", "baseline", {"steps": filled("steps", 3)})
+        tables.write_block(tmp_path, "0000001-0000001", "baseline", {"steps": filled("steps", 3)})
     assert files(tmp_path) == before
 
 
@@ -107,7 +114,7 @@ def test_a_full_disk_at_any_file_leaves_nothing(
 
     monkeypatch.setattr(tables, "write_atomically", write_until_full)
     with pytest.raises(OSError, match="No space"):
-        tables.write_block(tmp_path, "0000", "baseline", block_of(0))
+        tables.write_block(tmp_path, "0000000-0000000", "baseline", block_of(0))
     assert files(tmp_path) == []
 
 
@@ -128,9 +135,9 @@ def test_a_failed_atomic_write_keeps_the_old_file(
 
 
 def test_a_rewritten_block_replaces_all_its_tables(tmp_path: Path) -> None:
-    tables.write_block(tmp_path, "0000", "baseline", block_of(0))
+    tables.write_block(tmp_path, "0000000-0000000", "baseline", block_of(0))
     only_steps = {"steps": filled("steps", 7), "replicates": filled("replicates", 1)}
-    tables.write_block(tmp_path, "0000", "baseline", only_steps)
+    tables.write_block(tmp_path, "0000000-0000000", "baseline", only_steps)
     assert len(tables.read_table(tmp_path, "steps")) == 7
     with pytest.raises(RunError, match="'layers'"):
         tables.read_table(tmp_path, "layers")
@@ -139,15 +146,15 @@ def test_a_rewritten_block_replaces_all_its_tables(tmp_path: Path) -> None:
 def test_columns_arms_and_blocks_restrict_what_is_read(tmp_path: Path) -> None:
     for arm in ("baseline", "projection"):
         for seed in (0, 1):
-            tables.write_block(tmp_path, f"{seed:04d}", arm, block_of(seed))
+            tables.write_block(tmp_path, f"{seed:07d}-{seed:07d}", arm, block_of(seed))
     assert list(tables.read_table(tmp_path, "steps", columns=["seed", "drive"])) == [
         "seed",
         "drive",
     ]
-    unwanted = tmp_path / "steps" / "arm=projection" / "0001.parquet"
+    unwanted = tmp_path / "steps" / "arm=projection" / "0000001-0000001.parquet"
     unwanted.write_bytes(b"PAR1 damaged PAR1")
     by_arm = tables.read_table(tmp_path, "steps", arms=["baseline"])
-    by_block = tables.read_table(tmp_path, "steps", blocks=["0000"])
+    by_block = tables.read_table(tmp_path, "steps", blocks=["0000000-0000000"])
     assert set(zip(by_arm["arm"], by_arm["seed"], strict=True)) == {
         ("baseline", 0),
         ("baseline", 1),
@@ -175,9 +182,9 @@ def test_a_flipped_bit_in_any_column_is_damage_and_no_other_number(tmp_path: Pat
 
 
 def test_every_file_tells_units_meanings_and_version(tmp_path: Path) -> None:
-    tables.write_block(tmp_path, "0000", "baseline", block_of(0))
+    tables.write_block(tmp_path, "0000000-0000000", "baseline", block_of(0))
     for table, columns in TABLES.items():
-        schema = pq.read_schema(tmp_path / table / "arm=baseline" / "0000.parquet")
+        schema = pq.read_schema(tmp_path / table / "arm=baseline" / "0000000-0000000.parquet")
         assert schema.metadata[b"sublim_causal.table"] == table.encode()
         assert schema.metadata[b"sublim_causal.schema_version"] == str(SCHEMA_VERSION).encode()
         for column in columns:

@@ -244,9 +244,9 @@ def test_a_mirror_killed_at_any_call_is_completed(
 def test_a_redone_replicate_replaces_the_old_one(make_run: MakeRun, uri: str) -> None:
     run = make_run(seeds=[0, 1], arms=["baseline"])
     sync(run, uri)
-    rows = tables.read_table(run, "replicates", blocks=["0001"])
+    rows = tables.read_table(run, "replicates", blocks=["0000001-0000001"])
     diverged = rows.assign(status="diverged", reason="loss is NaN at step 7", final_accuracy=None)
-    tables.write_block(run, "0001", "baseline", {"replicates": diverged})
+    tables.write_block(run, "0000001-0000001", "baseline", {"replicates": diverged})
     result = sync(run, uri)
     assert (result.written, result.unchanged) == (1, 1)
     mirrored = runs_of(uri, "replicate")["baseline", "1"]
@@ -255,7 +255,7 @@ def test_a_redone_replicate_replaces_the_old_one(make_run: MakeRun, uri: str) ->
     assert "final_accuracy" not in mirrored.data.metrics
     arm = runs_of(uri, "arm")["baseline", ""].data.metrics
     assert (arm["replicates_complete"], arm["replicates_diverged"]) == (1, 1)
-    only = tables.read_table(run, "replicates", blocks=["0000"])["final_accuracy"].item()
+    only = tables.read_table(run, "replicates", blocks=["0000000-0000000"])["final_accuracy"].item()
     assert arm["final_accuracy"] == only
 
 
@@ -264,7 +264,7 @@ def test_a_replicate_gone_from_the_tables_is_gone_from_the_mirror(
 ) -> None:
     run = make_run(seeds=[0, 1])
     sync(run, uri)
-    tables.remove_block(run, "projection", "0001")
+    tables.remove_block(run, "projection", "0000001-0000001")
     sync(run, uri)
     assert ("projection", "1") not in runs_of(uri, "replicate")
     assert len(runs_of(uri, "replicate")) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,78 @@ def test_a_damaged_manifest_is_told(content: str, sound: Path, tmp_path: Path) -
         assert "manifest.json" in refused.stderr
         assert "Traceback" not in refused.stderr
     assert len(read_table(run, "replicates")) == 8
+
+
+def copied_arm(run: Path) -> None:
+    for table in ("replicates", "steps"):
+        shutil.copytree(run / table / "arm=baseline", run / table / "arm=baseline (copy)")
+
+
+def other_spelling(run: Path) -> None:
+    shutil.copytree(run / "replicates" / "arm=baseline", run / "replicates" / "arm=%2e%2e%2fx")
+
+
+def folders(run: Path) -> None:
+    for name in ("foo.parquet", ".foo.tmp", "0000001-0000001.parquet.old"):
+        (run / "steps" / "arm=baseline" / name).mkdir()
+        (run / "steps" / "arm=baseline" / name / "mine").touch()
+
+
+def copied_block(run: Path) -> None:
+    for path in [*run.glob("*/arm=baseline/0000001-0000001.*")]:
+        shutil.copy(path, path.with_stem(f"{path.stem} copy"))
+
+
+@pytest.mark.parametrize("add", [copied_arm, other_spelling, folders, copied_block])
+def test_what_no_run_has_written_is_neither_read_nor_touched(
+    add: Callable[[Path], None], sound: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "quickstart"
+    shutil.copytree(sound, run)
+    before = {*run.rglob("*")}
+    add(run)
+    foreign = {*run.rglob("*")} - before
+    assert foreign
+    for verb in (["status", run], ["run", *OPTIONS], ["analyse", run], ["compact", run]):
+        done = sublim(*verb, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "amaged" not in done.stderr
+    same_tables(run, sound)
+    assert foreign <= {*run.rglob("*")}
+
+
+@pytest.mark.parametrize("table", ["replicates", "steps"])
+def test_a_directory_in_place_of_a_file_is_named_and_never_deleted(
+    table: str, sound: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "quickstart"
+    shutil.copytree(sound, run)
+    victim = run / table / "arm=baseline" / "0000001-0000001.parquet"
+    victim.unlink()
+    victim.mkdir()
+    status = sublim("status", run, cwd=tmp_path)
+    assert status.returncode == 1, status.stderr
+    assert f"Damaged: {victim} (" in status.stderr
+    for verb in (["analyse", run], ["run", *OPTIONS]):
+        refused = sublim(*verb, cwd=tmp_path)
+        assert refused.returncode == 2, refused.stdout
+        assert str(victim.relative_to(tmp_path)) in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert "is a directory\nremedy: move it out of the run directory" in refused.stderr
+    assert victim.is_dir()
+    victim.rmdir()
+    assert sublim("run", *OPTIONS, cwd=tmp_path).returncode == 0
+    same_tables(run, sound)
+
+
+def test_a_file_in_place_of_a_table_is_named(sound: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "quickstart"
+    shutil.copytree(sound, run)
+    shutil.rmtree(run / "steps")
+    (run / "steps").touch()
+    status = sublim("status", run, cwd=tmp_path)
+    assert status.returncode == 1, status.stderr
+    assert "steps/arm=liminal/0000000-0000000.parquet (it is missing)" in status.stderr
+    refused = sublim("run", *OPTIONS, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "runs/quickstart/steps is a file\nremedy: move it" in refused.stderr
