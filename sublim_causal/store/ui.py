@@ -30,6 +30,8 @@ from sublim_causal.store.connection import (
 )
 from sublim_causal.store.manifest import read_manifest
 
+DEFAULT_RUN = Path("runs", "RUN")
+"""Where `run` writes unless it is told otherwise."""
 START_SECONDS = 90
 STOP_SECONDS = 10
 
@@ -52,7 +54,8 @@ def serve_ui(
     runs : sequence of Path
         Run directories whose studies are to be shown.
     tracking_uri : str, optional
-        Their store; by default the one beside them. If it is a server, its address is printed.
+        Their store; by default the one beside them, without runs ``runs/mlflow.db``. If it is a
+        server, its address is printed.
     host : str
         Network interface; by default only this machine can connect.
     port : int
@@ -92,7 +95,7 @@ def serve_ui(
 
 
 def _common_store(runs: Sequence[Path]) -> str:
-    stores = sorted({default_tracking_uri(run) for run in runs})
+    stores = sorted({default_tracking_uri(run) for run in runs or [DEFAULT_RUN]})
     if len(stores) != 1:
         raise RequestError(
             "RUN",
@@ -108,7 +111,7 @@ def _require_database(uri: str, runs: Sequence[Path]) -> None:
         return
     file = database_file(uri)
     if not file.is_file():
-        run = runs[0] if runs else "RUN"
+        run = runs[0] if runs else DEFAULT_RUN
         raise RequestError(
             "--tracking-uri",
             redact(uri),

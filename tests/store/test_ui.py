@@ -177,6 +177,18 @@ def test_a_missing_store_names_sync(make_run: MakeRun) -> None:
     assert not (run.parent / "mlflow.db").exists()
 
 
+def test_without_runs_the_store_in_runs_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=r"runs/mlflow\.db[\s\S]*sync runs/RUN"):
+        serve_ui([])
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mlflow.db").touch()
+    with pytest.raises(RequestError, match="--port"):  # the store is there, and taken
+        serve_ui([], port=70_000)
+
+
 def test_a_missing_store_does_not_tell_its_password() -> None:
     with pytest.raises(RequestError, match="a store that exists") as refused:
         serve_ui([], "sqlite+pysqlcipher://:sekret@/nosuch.db")
