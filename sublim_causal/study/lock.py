@@ -26,7 +26,7 @@ def locked(run: Path) -> Iterator[None]:
     Raises
     ------
     RunError
-        If another process holds it; the message names host and process.
+        If another process holds it; the message names host and process if the lock tells them.
     """
     with leased(run / FILE) if is_remote(run) else _flocked(run):
         yield
@@ -41,13 +41,20 @@ def _flocked(run: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
-            holder = json.loads(file.read() or "{}")
             raise RunError(
-                f"{run}: in use by process {holder.get('pid')} on host {holder.get('host')}\n"
+                f"{run}: in use by {_holder(run / FILE)}\n"
                 "remedy: wait for it, or choose another directory with --out"
             ) from None
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         file.flush()
         yield
+
+
+def _holder(lock: Path) -> str:
+    """Return who holds a lock in words; its file is empty until the holder has written to it."""
+    try:
+        holder = json.loads(lock.read_bytes())
+        return f"process {holder['pid']} on host {holder['host']}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "another process"
