@@ -6,6 +6,7 @@ import difflib
 import errno
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -56,13 +57,15 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Return the error that says that `path` cannot be written, why, and how much room there is."""
-    if (other := _in_the_way(path)) is not None:
+    full = path.absolute()
+    there = next(one for one in (full, *full.parents) if _exists(one))
+    if error.errno not in NO_ROOM and there.is_dir() == (there == full):
         return StorageError(
-            f"{path}: cannot be written: {other} is a {'directory' if other.is_dir() else 'file'}\n"
+            f"{path}: cannot be written: {there} is a {'directory' if there == full else 'file'}\n"
             "remedy: move it out of the run directory; what is finished is kept, and the same "
             "command goes on from there"
         )
-    place = next((folder for folder in path.absolute().parents if folder.exists()), Path("/"))
+    place = there if there.is_dir() else there.parent
     free = shutil.disk_usage(place).free / 2**20
     return StorageError(
         f"{path}: cannot be written: {error.strerror or error} ({free:,.1f} MB free in {place})\n"
@@ -71,11 +74,10 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     )
 
 
-def _in_the_way(path: Path) -> Path | None:
-    """Return the directory at a file's place, or the file at the place of one of its folders."""
-    if path.is_dir():
-        return path
-    return next((one for one in path.parents if one.exists() and not one.is_dir()), None)
+def _exists(path: Path) -> bool:
+    with suppress(OSError):  # a name that is too long
+        return path.exists()
+    return False
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

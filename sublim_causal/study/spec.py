@@ -8,8 +8,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from sublim_causal.declared import find_declared, list_declared, read_toml, validate_declared
 from sublim_causal.errors import RequestError, nearest
@@ -20,8 +21,27 @@ from sublim_causal.experiment.interventions import build_interventions, followed
 from sublim_causal.experiment.interventions.base import Intervention, LogitSplit
 from sublim_causal.experiment.representation import Representation
 
-Name = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}$")]
+FILE_NAME_BYTES = 255
+"""The longest name that the usual file systems take."""
+
+
+def _fits(name: str, file: str) -> str:
+    if (size := len(file.encode())) > FILE_NAME_BYTES:
+        raise ValueError(
+            f"a name that takes at most {FILE_NAME_BYTES} bytes in the file system; this one takes "
+            f"{size}: shorten it, or use plain letters"
+        )
+    return name
+
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}$"),
+    AfterValidator(lambda name: _fits(name, name)),
+]
 """A name that is a file name: no slash, no control character, no leading dot, 100 at most."""
+ArmName = Annotated[Name, AfterValidator(lambda name: _fits(name, f"arm={quote(name, safe='')}"))]
+"""A name whose directory in the tables is a file name too: there ``ä`` takes six bytes."""
 
 
 class Study(Experiment):
@@ -33,7 +53,7 @@ class Study(Experiment):
     """What the study is about, in one line."""
     seeds: int = Field(default=8, ge=1, le=1_000_000)
     """Replicates: seeds 0 to seeds - 1, each run under every arm."""
-    arms: dict[Name, ArmConfig] = Field(min_length=1)
+    arms: dict[ArmName, ArmConfig] = Field(min_length=1)
     """Arms by name; all arms of a seed share reference, teacher, inputs, order and probe."""
 
     def interventions(self) -> dict[str, tuple[Intervention, ...]]:

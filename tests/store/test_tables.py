@@ -118,6 +118,12 @@ def test_a_full_disk_at_any_file_leaves_nothing(
     assert files(tmp_path) == []
 
 
+def test_a_name_that_is_too_long_for_the_disk_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be written: File name too long"):
+        tables.write_block(tmp_path, "0000000-0000000", "猫" * 30, block_of(0))
+    assert files(tmp_path) == []
+
+
 def test_a_failed_atomic_write_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

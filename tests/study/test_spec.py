@@ -65,6 +65,18 @@ def test_a_wrong_field_is_named(setting: str, field: str, hint: str) -> None:
     assert hint in str(refused.value)
 
 
+def test_a_name_that_no_file_system_takes_is_refused() -> None:
+    arm = 'arms={ %s = { intervention = "baseline" } }'
+    fitting = ["a" * 100, "ä" * 41, "猫" * 27]
+    for name in fitting:
+        assert list(load_study("quickstart", settings=[arm % f'"{name}"']).arms) == [name]
+    with pytest.raises(RequestError, match=r"arms\.猫[\s\S]*at most 255 bytes.* takes 274"):
+        load_study("quickstart", settings=[arm % f'"{"猫" * 30}"'])
+    assert load_study("quickstart", settings=[f"name={'猫' * 85}"]).name == "猫" * 85
+    with pytest.raises(RequestError, match=r"name: [\s\S]*at most 255 bytes.* takes 258"):
+        load_study("quickstart", settings=[f"name={'猫' * 86}"])
+
+
 def test_settings_are_toml_and_strings_need_no_quotes() -> None:
     study = load_study(
         "quickstart",
