@@ -73,11 +73,11 @@ def read_toml(path: Path, kind: Kind) -> dict[str, Any]:
     Raises
     ------
     RequestError
-        If it is not TOML; the message says where.
+        If it is not TOML, or nested too deeply; the message says where.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(_NOUN[kind], str(path), f"a TOML file ({error})") from error
 
 

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from sublim_causal.errors import RequestError, SublimError
 from sublim_causal.store.location import is_remote
@@ -84,6 +84,33 @@ def redact(text: str) -> str:
     return re.sub(rf"(?i)({SECRETS})=[^&\s]*", r"\1=***", text)
 
 
+def validate_address(tracking_uri: str) -> None:
+    """Refuse what is no address of a store.
+
+    Raises
+    ------
+    RequestError
+        If it is ``none``, or cannot be taken apart; the message does not tell a password.
+    """
+
+    def refused(remedy: str) -> RequestError:
+        allowed = "an MLflow store, such as sqlite:///runs/mlflow.db or http://host:5000"
+        return RequestError("--tracking-uri", redact(tracking_uri), allowed, remedy)
+
+    if tracking_uri == "none":
+        raise refused("leave it out for the store beside the run; only `run` goes without one")
+    try:
+        parts = urlsplit(tracking_uri)
+        if _dialect(parts) in DATABASE_PORTS:
+            parts.port  # noqa: B018 - raises where it is no port
+    except ValueError:
+        raise refused("write / : @ [ ] of a password as %2F %3A %40 %5B %5D") from None
+
+
+def _dialect(parts: SplitResult) -> str:
+    return parts.scheme.partition("+")[0]
+
+
 @contextmanager
 def reaching(tracking_uri: str) -> Iterator[None]:
     """Turn what MLflow raises into a `TrackingError`, and keep it and its libraries quiet."""
@@ -119,9 +146,15 @@ def connect(tracking_uri: str) -> Any:
     """Return MLflow's client of a store, which is made if it is an sqlite file that is not there.
 
     To be called within `reaching`.
+
+    Raises
+    ------
+    RequestError
+        As `validate_address` does.
     """
     from mlflow import MlflowClient
 
+    validate_address(tracking_uri)
     _check_reachable(tracking_uri)
     return MlflowClient(tracking_uri=tracking_uri)
 
@@ -129,7 +162,7 @@ def connect(tracking_uri: str) -> Any:
 def _check_reachable(tracking_uri: str) -> None:
     """Raise an `OSError` at once where MLflow would retry for minutes: it does for databases."""
     parts = urlsplit(tracking_uri)
-    dialect = parts.scheme.partition("+")[0]
+    dialect = _dialect(parts)
     if dialect == "sqlite":
         database = database_file(tracking_uri)
         database.parent.mkdir(parents=True, exist_ok=True)

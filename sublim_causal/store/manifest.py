@@ -12,7 +12,17 @@ from sublim_causal.store.schema import SCHEMA_VERSION
 from sublim_causal.store.tables import write_atomically
 
 FILE = "manifest.json"
-REQUIRED = ("schema_version", "run_id", "name", "digest", "study", "created", "finished")
+FIELDS: dict[str, Any] = {
+    "run_id": str,
+    "name": str,
+    "digest": str,
+    "study": dict,
+    "created": str,
+    "finished": str | None,
+}
+OF_STUDY: dict[str, Any] = {"arms": dict, "seeds": int}
+KINDS = {int: "a whole number", str: "a text", dict: "an object", str | None: "a text or null"}
+"""What the types of fields are called."""
 
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
@@ -64,20 +74,30 @@ def read_manifest(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
             f"{run}: not a run directory, it has no {FILE}\n"
             "remedy: give the directory that `run` printed at its end, such as runs/quickstart"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from None
     if not isinstance(manifest, dict):
         raise _damaged(path, f"it holds a {type(manifest).__name__} instead of an object")
-    missing = [name for name in (*REQUIRED, *needed) if name not in manifest]
-    if missing:
-        raise _damaged(path, f"it lacks {', '.join(missing)}")
+    _check(path, manifest, {"schema_version": int})
     _check_version(path, manifest["schema_version"])
+    _check(path, manifest, {**dict.fromkeys(needed, object), **FIELDS})
+    _check(path, manifest["study"], OF_STUDY, "study.")
     return manifest
 
 
-def _check_version(path: Path, version: object) -> None:
-    if not isinstance(version, int):
-        raise _damaged(path, f"schema_version is {version!r} instead of a whole number")
+def _check(
+    path: Path, table: Mapping[str, Any], fields: Mapping[str, Any], prefix: str = ""
+) -> None:
+    missing = [f"{prefix}{name}" for name in fields if name not in table]
+    if missing:
+        raise _damaged(path, f"it lacks {', '.join(missing)}")
+    for name, kind in fields.items():
+        if not isinstance(table[name], kind):
+            given = type(table[name]).__name__
+            raise _damaged(path, f"{prefix}{name} is of type {given} instead of {KINDS[kind]}")
+
+
+def _check_version(path: Path, version: int) -> None:
     if version > SCHEMA_VERSION:
         raise RunError(
             f"{path}: tables of version {version}, but this sublim_causal reads up to version "

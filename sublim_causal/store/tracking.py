@@ -330,6 +330,8 @@ def open_mirror(run: Path, tracking_uri: str, *, replicates: bool = True) -> Mir
 
     Raises
     ------
+    RequestError
+        If `tracking_uri` is no address.
     RunError
         If `run` is no run directory.
     TrackingError
@@ -383,6 +385,8 @@ def sync(
 
     Raises
     ------
+    RequestError
+        If `tracking_uri` is no address.
     RunError
         If `run` is no run directory or has no finished block.
     TrackingError

@@ -27,6 +27,7 @@ from sublim_causal.store.connection import (
     database_file,
     default_tracking_uri,
     redact,
+    validate_address,
 )
 from sublim_causal.store.manifest import read_manifest
 
@@ -69,7 +70,8 @@ def serve_ui(
     Raises
     ------
     RequestError
-        If the runs have different stores, the store is missing, or the port is not free.
+        If the runs have different stores, the store is missing or no address of one, or the port
+        is not free.
     RunError
         If one of `runs` is no run directory.
     TrackingError
@@ -77,6 +79,7 @@ def serve_ui(
     """
     names = list(dict.fromkeys(read_manifest(run)["name"] for run in runs))
     uri = tracking_uri or _common_store(runs)
+    validate_address(uri)
     if urlsplit(uri).scheme in ("http", "https"):
         print(f"MLflow UI: {redact(uri)}", flush=True)
         return 0

@@ -155,7 +155,7 @@ def apply_setting(table: dict[str, Any], setting: str) -> None:
         raise RequestError("--set", setting, "field=value, as in distillation.epochs=2")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     for part in path[:-1]:
         table = table.setdefault(part, {})
@@ -164,14 +164,16 @@ def apply_setting(table: dict[str, Any], setting: str) -> None:
     table[path[-1]] = value
 
 
-def select_arms(arms: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+def select_arms(arms: object, names: list[str]) -> dict[str, Any]:
     """Return the named arms.
 
     Raises
     ------
     RequestError
-        If the study has no such arm.
+        If the study has no such arm, or its `arms` are no table.
     """
+    if not isinstance(arms, Mapping):
+        raise RequestError("arms", arms, "a table of arms by name")
     for name in names:
         if name not in arms:
             raise RequestError(

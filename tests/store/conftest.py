@@ -17,6 +17,7 @@ MakeRun = Callable[..., Path]
 
 STUDY = {
     "name": "demo",
+    "seeds": 2,
     "distillation": {"epochs": 5, "lr": 3e-4, "logits": ["auxiliary"]},
     "arms": {
         "baseline": {"intervention": "baseline"},

@@ -13,7 +13,7 @@ MANIFEST = {
     "run_id": "ab12",
     "name": "démo",
     "digest": "cd34",
-    "study": {"arms": {}},
+    "study": {"arms": {}, "seeds": 8},
     "created": "2030-01-02T03:04:05+00:00",
     "finished": None,
 }
@@ -47,6 +47,21 @@ def test_a_directory_without_manifest_is_no_run(tmp_path: Path) -> None:
             "lacks run_id, digest, study, created, finished",
         ),
         (json.dumps({**MANIFEST, "schema_version": 99}), "upgrade sublim_causal"),
+        (json.dumps({**MANIFEST, "study": {}}), r"lacks study\.arms, study\.seeds"),
+        (json.dumps({**MANIFEST, "study": "abc"}), "study is of type str instead of an object"),
+        (
+            json.dumps({**MANIFEST, "study": {"arms": [], "seeds": 1}}),
+            r"study\.arms is of type list",
+        ),
+        (
+            json.dumps({**MANIFEST, "study": {"arms": {}, "seeds": "8"}}),
+            r"study\.seeds is of type str",
+        ),
+        (
+            json.dumps({**MANIFEST, "finished": 5}),
+            "finished is of type int instead of a text or null",
+        ),
+        ("[" * 100_000, "damaged"),
     ],
 )
 def test_a_damaged_or_newer_manifest_is_refused(tmp_path: Path, text: str, reason: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sublim_causal.errors import RunError
+from sublim_causal.errors import RequestError, RunError
 from sublim_causal.store import tables
 from sublim_causal.store.connection import (
     TrackingError,
@@ -25,6 +25,7 @@ from sublim_causal.store.connection import (
 from sublim_causal.store.curves import CURVES, MAX_POINTS
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.tracking import open_mirror, sync
+from sublim_causal.store.ui import serve_ui
 
 MakeRun = Callable[..., Path]
 
@@ -308,7 +309,11 @@ def test_odd_arm_names_and_long_values_are_mirrored(make_run: MakeRun, uri: str)
     run = make_run(seeds=[0], arms=["a/b=ü %"])
     manifest = read_manifest(run)
     write_manifest(
-        run, manifest | {"study": {"note": "x" * 9000, **{str(i): i for i in range(150)}}}
+        run,
+        manifest
+        | {
+            "study": {"note": "x" * 9000, "arms": {}, **{str(i): i for i in range(149)}, "seeds": 1}
+        },
     )
     sync(run, uri)
     assert runs_of(uri, "replicate")["a/b=ü %", "0"].data.params["note"] == "x" * 6000
@@ -377,6 +382,20 @@ def test_a_store_that_is_not_there_is_one_clear_error(
     printed = "".join(capfd.readouterr())
     assert "s3cr" not in str(caught.value) + repr(caught.value) + printed
     assert printed == ""
+
+
+@pytest.mark.parametrize(
+    "address", ["none", "http://[::1", "postgresql://h:x/d", "postgresql://u:se/kret@h/d"]
+)
+def test_what_is_no_address_is_refused(make_run: MakeRun, address: str) -> None:
+    run = make_run(seeds=[0])
+    for command in (lambda: sync(run, address), lambda: serve_ui([run], address)):
+        with pytest.raises(
+            RequestError, match=r"--tracking-uri: .*\nallowed: an MLflow"
+        ) as refused:
+            command()
+        assert "se/kret" not in str(refused.value)
+        assert "'se'" not in str(refused.value)
 
 
 @pytest.mark.slow

@@ -56,6 +56,8 @@ def test_the_paper_study_is_the_papers() -> None:
         ("seeds=0", "seeds", "greater"),
         ("distillation", "--set", "field=value"),
         ("seeds.x=1", "--set", "no fields"),
+        ("arms.baseline.intervention=pathlib:Path", "arms.baseline.intervention", "a class with"),
+        ("seeds=" + "[" * 5000 + "]" * 5000, "seeds", "integer"),
     ],
 )
 def test_a_wrong_field_is_named(setting: str, field: str, hint: str) -> None:
@@ -94,15 +96,22 @@ def test_arms_and_seeds_can_be_chosen() -> None:
         load_study("quickstart", arms=["basline"])
 
 
+@pytest.mark.parametrize("value", ["5", "abc"])
+def test_arms_cannot_be_chosen_where_there_is_no_table_of_them(value: str) -> None:
+    with pytest.raises(RequestError, match=r"arms: .* is not allowed\nallowed: a table of arms"):
+        load_study("quickstart", settings=[f"arms={value}"], arms=["baseline"])
+
+
 @pytest.mark.parametrize("name", ["quickstrat", "missing.toml"])
 def test_an_unknown_study_is_refused(name: str) -> None:
     with pytest.raises(RequestError, match="quickstart"):
         load_study(name)
 
 
-def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["name = [", f"name = {'[' * 5000}{']' * 5000}"])
+def test_a_file_that_is_not_toml_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
-    path.write_text("name = [")
+    path.write_text(text)
     with pytest.raises(RequestError, match=r"study\.toml"):
         load_study(str(path))
 

@@ -47,7 +47,7 @@ def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervent
         If the intervention is unknown, refuses an option, or does not keep the contract.
     """
     built = build_named(INTERVENTIONS, field, "intervention", table)
-    if hasattr(built, "parts"):
+    if callable(getattr(built, "parts", None)):
         return tuple(
             intervention
             for i, part in enumerate(built.parts())
