@@ -80,8 +80,8 @@ def redact(text: str) -> str:
     does not belong to the address is redacted by itself. A second time changes nothing.
     """
     text = re.sub(r"(?s)(?<=://)(?!/|\*\*\*@).*@", "***@", text)
-    text = re.sub(rf"(?i)([?&][^=&\s]*(?:{SECRETS}|pass|key)[^=&\s]*)=[^&\s]*", r"\1=***", text)
-    return re.sub(rf"(?i)({SECRETS})=[^&\s]*", r"\1=***", text)
+    name = rf"[?&][^=&\s]*(?:{SECRETS}|pass|key)[^=&\s]*|{SECRETS}"
+    return re.sub(rf"(?i)({name})=(?!\*\*\*(?!\w))[^&\s]*", r"\1=***", text)
 
 
 def validate_address(tracking_uri: str) -> None:
@@ -104,7 +104,9 @@ def validate_address(tracking_uri: str) -> None:
         if _dialect(parts) in DATABASE_PORTS:
             parts.port  # noqa: B018 - raises where it is no port
     except ValueError:
-        raise refused("write / : @ [ ] of a password as %2F %3A %40 %5B %5D") from None
+        raise refused(
+            "in a password, write %2F for a slash, %3A for a colon, %40 for an at"
+        ) from None
 
 
 def _dialect(parts: SplitResult) -> str:

@@ -396,6 +396,7 @@ def test_what_is_no_address_is_refused(make_run: MakeRun, address: str) -> None:
             command()
         assert "se/kret" not in str(refused.value)
         assert "'se'" not in str(refused.value)
+        assert redact(str(refused.value)) == str(refused.value)
 
 
 @pytest.mark.slow
@@ -457,6 +458,7 @@ def test_a_store_that_fails_on_the_way_is_repaired_by_sync(
         ("http://h/?api_key=abc&Token=def", "http://h/?api_key=***&Token=***"),
         ("postgresql://h/d?sslpassword=abc", "postgresql://h/d?sslpassword=***"),
         ("connection failed: db_password=abc host=h", "connection failed: db_password=*** host=h"),
+        ("--tracking-uri: 'http://h/?token=***' is", "--tracking-uri: 'http://h/?token=***' is"),
         ("mysql://***@h/d: no access for 'me'@'h'", "mysql://***@h/d: no access for 'me'@'h'"),
         ("model.options.keys=3", "model.options.keys=3"),
     ],
