@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from sublim_causal.analysis.plan import Plan, load_plan
 from sublim_causal.analysis.results import Results
 from sublim_causal.errors import RunError
 from sublim_causal.report.blocks import Picture, Section, Table
+from sublim_causal.report.files import check_folder, write
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.tables import latex
 from sublim_causal.store.location import locate
-from sublim_causal.store.tables import write_atomically
 
 Progress = Callable[[int, int, str], None]
 """Called with parts done, parts in all, and what comes next."""
@@ -49,12 +49,13 @@ def write_report(
     Path
         ``index.html``. Beside it: ``results.json`` (what the plan declares),
         ``supplement.json`` (what the report adds), ``tables`` (CSV, LaTeX), ``figures`` (SVG,
-        PDF). The same tables and plan give the same bytes.
+        PDF), and ``files.txt``, by which the next report knows them. The same tables and plan
+        give the same bytes.
 
     Raises
     ------
     RequestError
-        If the plan is wrong.
+        If the plan is wrong, or `out` is a file.
     RunError
         If `run` is no run directory, is damaged, or has nothing complete yet.
     """
@@ -63,6 +64,8 @@ def write_report(
 
     run, asked = locate(run), "" if isinstance(plan, Plan) else str(plan)
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
+    if out:
+        check_folder(out)
     out = out or run / FOLDER
     said, total = progress or (lambda done, total, name: None), len(BODY) + 3
     said(0, total, "estimates")
@@ -159,16 +162,5 @@ def write_files(
             files[f"tables/{block.name}.csv"] = block.frame.to_csv(index=False)
             files[f"tables/{block.name}.tex"] = latex(block)
     files["index.html"] = render(sections, drawings, title=title, subtitle=subtitle, footer=footer)
-    _write(out, files)
+    write(out, files)
     return out / "index.html"
-
-
-def _write(out: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write `files`, and remove tables and figures that an earlier report left."""
-    for folder in ("figures", "tables"):
-        for path in (out / folder).glob("*"):
-            if f"{folder}/{path.name}" not in files:
-                path.unlink()
-    for name, content in files.items():
-        data = content.encode() if isinstance(content, str) else content
-        write_atomically(out / name, data)

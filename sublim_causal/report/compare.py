@@ -37,6 +37,7 @@ from sublim_causal.report.build import Progress, check_complete, write_files
 from sublim_causal.report.figures.curves import measured, pairs
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import looks, settings
+from sublim_causal.report.files import check_folder
 from sublim_causal.report.material import Curve, Material, read_material
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
@@ -79,7 +80,7 @@ def compare_reports(
     Raises
     ------
     RequestError
-        If the plan is wrong, or both runs are one.
+        If the plan is wrong, both runs are one, or `out` is a file.
     RunError
         If one is no run directory, is damaged, or has nothing complete yet.
     """
@@ -87,6 +88,9 @@ def compare_reports(
     if first.resolve() == second.resolve():
         raise RequestError("OTHER", str(second), "another run than the first")
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
+    if out:
+        check_folder(out)
+    out = out or first / f"report-against-{second.resolve().name}"
     said = progress or (lambda done, total, name: None)
     sides: list[Material] = []
     for done, run in enumerate((first, second)):
@@ -104,7 +108,7 @@ def compare_reports(
         ]
         said(3, 4, "files")
         page = write_files(
-            out or first / f"report-against-{second.resolve().name}",
+            out,
             sections,
             title=f"{names(*sides)[0]} against {names(*sides)[1]}",
             subtitle=f"Plan {plan.name} ({plan.digest}), applied to both runs.",

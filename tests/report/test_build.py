@@ -110,10 +110,8 @@ def test_csv_has_full_precision(demo: Path, page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def again(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Again:
-    """Write the report again, over a stale file, and note its progress."""
+    """Write the report again, elsewhere, and note its progress."""
     folder = tmp_path_factory.mktemp("again")
-    (folder / "figures").mkdir()
-    (folder / "figures" / "old.svg").touch()
     seen: list[tuple[int, int]] = []
     write_report(demo, out=folder, progress=lambda done, total, name: seen.append((done, total)))
     return folder, seen
@@ -123,10 +121,6 @@ def test_same_tables_give_the_same_bytes(page: Path, again: Again) -> None:
     for path in sorted(page.parent.rglob("*.*")):
         other = again[0] / path.relative_to(page.parent)
         assert other.read_bytes() == path.read_bytes(), path.name
-
-
-def test_stale_files_are_removed(again: Again) -> None:
-    assert not (again[0] / "figures" / "old.svg").exists()
 
 
 def test_progress_counts_up_to_the_end(again: Again) -> None:
@@ -151,7 +145,14 @@ def test_names_are_shown_and_not_run(evil_page: Path) -> None:
 def test_names_do_not_choose_where_files_go(evil_page: Path) -> None:
     report = evil_page.parent
     written = {path.relative_to(report).parts[0] for path in report.rglob("*")}
-    assert written == {"index.html", "results.json", "supplement.json", "tables", "figures"}
+    assert written == {
+        "index.html",
+        "results.json",
+        "supplement.json",
+        "files.txt",
+        "tables",
+        "figures",
+    }
     assert {path.name for path in report.parent.iterdir()} >= {"manifest.json", "report", "steps"}
     assert all(path.name.isascii() and " " not in path.name for path in report.rglob("*"))
 
@@ -172,6 +173,20 @@ def test_a_newer_schema_is_an_error(tmp_path: Path) -> None:
     change_manifest(run, schema_version=99)
     with pytest.raises(RunError, match="upgrade"):
         write_report(run)
+
+
+def test_a_file_is_no_folder_and_is_refused_before_anything_is_computed(
+    demo: Path, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    (tmp_path / "paper.tex").touch()
+    for out in (tmp_path / "paper.tex", tmp_path / "paper.tex" / "page"):
+        with pytest.raises(RequestError, match=r"paper\.tex is a file") as raised:
+            write_report(demo, out=out, progress=lambda done, total, name: seen.append(done))
+        assert raised.value.field == "--out"
+        with pytest.raises(RequestError, match="is a file"):
+            compare_reports(demo, demo.parent, out=out)
+    assert not seen
 
 
 def test_a_run_against_itself_is_refused(demo: Path) -> None:
