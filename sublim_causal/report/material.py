@@ -18,7 +18,7 @@ from scipy import stats
 
 from sublim_causal.analysis.crossworld import CrossWorld
 from sublim_causal.analysis.declaration import Contrasted, Declared
-from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.estimates import Estimate, Result, TestResult
 from sublim_causal.analysis.mediation import Mediation
 from sublim_causal.analysis.plan import Plan
 from sublim_causal.analysis.record import complete_steps
@@ -208,10 +208,14 @@ class Material:
         for arm in filter(self.is_comparable, self.interventions("projection")):
             if arm == self.reference:
                 continue
-            space = str(self.options(arm).get("space", "gradient"))
+            space = self.space(arm)
             if space not in found or self._off(arm) < self._off(found[space]):
                 found[space] = arm
         return tuple(found.values())
+
+    def space(self, arm: str) -> str:
+        """Return the space in which a projection `arm` removes alignment."""
+        return str(self.options(arm).get("space", "gradient"))
 
     def is_comparable(self, arm: str) -> bool:
         """Return whether `arm` differs from the reference in its intervention alone."""
@@ -317,6 +321,11 @@ class Material:
     def ledgers(self) -> Ledgers:
         """The ledger's estimates."""
         return supplement.ledgers(self)
+
+    @cached_property
+    def equal_slopes(self) -> Mapping[tuple[str, str], TestResult]:
+        """Tests that the slopes at all levels are one, by the plan's outcomes and predictors."""
+        return supplement.equal_slopes(self)
 
     @cached_property
     def mediations(self) -> tuple[Mediation, ...]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from sublim_causal.analysis.estimates import FEW_SEEDS, Estimate, Result
+from sublim_causal.analysis.estimates import FEW_SEEDS, MIN_SEEDS, Estimate, Result
+from sublim_causal.analysis.verdicts import Finding
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import (
     POINTS,
+    counted,
     decimals,
     estimate,
     interval,
@@ -31,9 +33,16 @@ ATTENUATED = 0.5
 """A loss counts as attenuation if the interval of the share that is gone lies below this."""
 RULES = (
     "An effect, slope or mean is called so only if its interval excludes the null value; otherwise "
-    'the sentence says "is not shown". An arm "stops nearly all of the transfer" if the interval '
-    f'of the share it prevents lies above {100 * STOPPED:g} %, and "attenuates the transfer and '
-    f'does not stop it" if that interval lies below {100 * ATTENUATED:g} %.'
+    'the sentence says "is not shown". An arm "lowers" or "raises" the transfer if the interval of '
+    'its difference in final accuracy lies below or above 0. One that lowers it "stops nearly all '
+    f'of the transfer" if the interval of the share it prevents lies above {100 * STOPPED:g} %, '
+    'and "stops it" if, besides, what it still acquires is not shown to be above 0; "attenuates '
+    'the transfer and does not stop it" if the interval of that share lies below '
+    f'{100 * ATTENUATED:g} %. An arm "does more than remove" alignment if the interval of the '
+    'update\'s mean cosine under it lies below 0, and "leaves the update aligned" if above. An arm '
+    'is "equivalent" to another if the interval of their difference lies inside the margin. The '
+    'slopes at two levels "differ" by the test that all levels have one slope, not by their '
+    "intervals."
 )
 """The rules of wording, for the section of methods."""
 
@@ -98,8 +107,9 @@ def _persists(material: Material) -> Iterator[Sentence]:
 
 
 def _of_steps(share: Estimate) -> str:
-    if share.low == share.high == 1.0:
-        return "every step of every seed"
+    if share.low == share.high:
+        known = {0.0: "no step of any seed", 1.0: "every step of every seed"}
+        return known.get(share.value, f"{100 * share.value:g} % of the steps of every seed")
     return f"{estimate(share)} of steps"
 
 
@@ -118,9 +128,9 @@ def _drop(material: Material) -> Iterator[Sentence]:
     places = decimals(drop.low, drop.high)
     change = interval(-drop.high, -drop.low, places)
     how = {
-        "above": "It weakens",
-        "below": "It grows",
-        "across": "It is not shown to weaken or grow",
+        "above": "The gradient's alignment weakens",
+        "below": "The gradient's alignment grows",
+        "across": "The gradient's alignment is not shown to weaken or grow",
     }[_sides(drop)]
     yield Sentence(
         f"{how} from the first epoch to the later ones: the mean gradient cosine changes by "
@@ -135,17 +145,21 @@ def _seeds(one: Estimate) -> str:
 
 
 def _stops(material: Material) -> Iterator[Sentence]:
-    arms = material.main_projections()
-    if not arms:
+    arms, reference = material.main_projections(), material.reference
+    if len(material.shown_arms) == 1:
+        text = f"Not settled: {material.shown_arms[0]} is the only arm with a complete seed."
+        yield Sentence(text, "unsettled", "acquisition")
+    elif not arms:
         yield Sentence(
             f"Not settled: no arm removes alignment (intervention projection) and is otherwise "
-            f"run as {material.reference}.",
+            f"run as {reference}.",
             "unsettled",
             "acquisition",
         )
     for arm in arms:
-        yield _stopped(material, arm)
-        if caution := _reversed(material, arm):
+        stopped = _stopped(material, arm)
+        yield stopped
+        if caution := _misses(material, arm, stopped.verdict):
             yield caution
     for arm in material.interventions("liminal"):
         found = material.find("paired_contrast", arm, outcome="final_accuracy")
@@ -184,10 +198,16 @@ def _stopped(material: Material, arm: str) -> Sentence:
 
 def _p_text(found: Estimate) -> str:
     adjusted = found.diagnostics.get("p_adjusted")
-    return f"p {p_value(found.p_value)}" if adjusted is None else f"adjusted p {p_value(adjusted)}"
+    if adjusted is None:
+        return f"p {p_value(found.p_value)}"
+    least = 2.0 ** (1 - found.n_seeds)
+    flips = found.diagnostics.get("adjustment") == "sign_flip"
+    note = f"; the sign flips of {found.n_seeds} seeds give none below {p_value(least)}"
+    return f"adjusted p {p_value(adjusted)}{note * (flips and least > 1 - found.level)}"
 
 
-def _reversed(material: Material, arm: str) -> Sentence | None:
+def _misses(material: Material, arm: str, verdict: Verdict) -> Sentence | None:
+    """Say where `arm` does not leave the update without alignment, whatever came of it."""
     mean = values(material.headlines[arm].alignment)
     if mean is None or _sides(mean) == "across":
         return None
@@ -197,13 +217,28 @@ def _reversed(material: Material, arm: str) -> Sentence | None:
             "caution",
             "alignment",
         )
+    does = {"yes": "stops", "partly": "lowers", "no": "raises"}.get(verdict)
+    limit = (
+        f"That reversed alignment {does} the transfer does not show that absent alignment would"
+        if does
+        else "What absent alignment would do, it does not show"
+    )
     return Sentence(
         f"But {arm} does more than remove: the update's mean cosine under it is {estimate(mean)}, "
-        "so the optimizer is driven against the trait. That reversed alignment stops the transfer "
-        "does not show that absent alignment would: that takes a projection in update space.",
+        f"so the optimizer is driven against the trait. {limit}{_where_absent(material, arm)}.",
         "caution",
         "alignment",
     )
+
+
+def _where_absent(material: Material, arm: str) -> str:
+    """Return where absent alignment can be seen, to end a sentence on reversed alignment."""
+    removed = [one for one in material.main_projections() if material.space(one) == "update"]
+    if arm in removed:
+        return ""
+    if removed:
+        return f": {removed[0]}, a projection in update space, is the arm for that"
+    return ": that takes a projection in update space"
 
 
 def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
@@ -274,15 +309,22 @@ def _by_model(material: Material) -> Iterator[Sentence]:
 
 
 def _by_accounting(material: Material) -> Iterator[Sentence]:
-    for arm, found in zip(material.shown_arms, material.ledgers.shares, strict=True):
+    ledgers = material.ledgers
+    for arm, found, total in zip(material.shown_arms, ledgers.shares, ledgers.totals, strict=True):
         if arm == material.reference and isinstance(found, Estimate):
+            known = values(total)
+            change, moved = _LOSS[_sides(known) if known else "across"]
             yield Sentence(
                 f"By bookkeeping: in {arm}, the update's component along the trait gradient (the "
-                f"drive) adds up to a share of {estimate(found)} of the drop of the trait loss; "
-                "curvature is the rest. This says where the loss fell, not why.",
+                f"drive) adds up to a share of {estimate(found)} of the {change} of the trait "
+                f"loss; curvature is the rest. This says where the loss {moved}, not why.",
                 "caution",
                 "ledger",
             )
+
+
+_LOSS = {"above": ("drop", "fell"), "below": ("rise", "rose"), "across": ("change", "changed")}
+"""What the trait loss does, by where the interval of the summed gain lies."""
 
 
 def _control(material: Material) -> Iterator[Sentence]:
@@ -319,17 +361,28 @@ _STANDING: dict[str, Verdict] = {
 }
 
 
-def _outcome(outcome: str) -> str:
-    return "is open" if outcome == "open" else outcome
+_P_NAMES = {"p_value": "p", "p_adjusted": "adjusted p", "j_p": "J p"}
+
+
+def _deciding(one: Finding, level: float) -> str:
+    """Write the numbers that a condition's rules compare, and what became of it."""
+    found, row = one.estimate, one.tidy()
+    if found is None:
+        return ""
+    marked = f" ({100 * found.level:g} % interval)" if found.level != level else ""
+    rules = f"{one.condition.holds} {one.condition.fails}"
+    p_values = "".join(
+        f", {name} {p_value(row[field])}"
+        for field, name in _P_NAMES.items()
+        if field in rules and row[field] is not None
+    )
+    outcome = "is open" if one.outcome == "open" else one.outcome
+    return f"{one.condition.estimand} {estimate(found)}{marked}{p_values} {outcome}"
 
 
 def _claims(material: Material) -> Iterator[Sentence]:
     for claim in material.results.verdicts:
-        deciding = [
-            f"{one.condition.estimand} {estimate(one.estimate)} {_outcome(one.outcome)}"
-            for one in claim.findings
-            if one.estimate is not None
-        ]
+        deciding = [*filter(None, (_deciding(one, material.level) for one in claim.findings))]
         if absent := len(claim.findings) - len(deciding):
             deciding.append(f"{absent} of {len(claim.findings)} conditions cannot be estimated")
         yield Sentence(
@@ -341,12 +394,13 @@ def _claims(material: Material) -> Iterator[Sentence]:
 
 def _wrong(material: Material) -> Iterator[Sentence]:
     if material.n_seeds < FEW_SEEDS:
-        yield Sentence(
-            f"Only {material.n_seeds} seeds are complete: with fewer than {FEW_SEEDS} no interval "
-            "holds its level reliably.",
-            "caution",
-            "study",
+        n, few = counted(material.n_seeds, "seed is", "seeds are"), material.n_seeds < MIN_SEEDS
+        says = (
+            f"with fewer than {MIN_SEEDS} there are no intervals, and no question is settled"
+            if few
+            else f"with fewer than {FEW_SEEDS} no interval holds its level reliably"
         )
+        yield Sentence(f"Only {n} complete: {says}.", "caution", "study")
     lost = len(material.replicates) - len(material.complete)
     if lost:
         yield Sentence(
@@ -368,19 +422,31 @@ def _wrong(material: Material) -> Iterator[Sentence]:
 
 
 def _levels_differ(material: Material) -> Iterator[Sentence]:
-    """Say where the slope within runs and that between arms exclude each other."""
+    """Say where the slopes within runs, between arms and between seeds are not one."""
     for predictor in ("cos_gradient", "cos_update"):
-        found = {
-            level: material.find(
-                "step_slope", level, outcome="gain", predictor=predictor, split="levels"
+        within, between = (
+            values(
+                material.find(
+                    "step_slope", level, outcome="gain", predictor=predictor, split="levels"
+                )
             )
             for level in ("within_run", "between_arms")
-        }
-        within, between = values(found["within_run"]), values(found["between_arms"])
-        if within and between and (within.high < between.low or between.high < within.low):
+        )
+        if within is None or between is None:
+            continue
+        p = material.equal_slopes["gain", predictor].p_value
+        differs = p is not None and p < 1 - material.level
+        if differs or within.high < between.low or between.high < within.low:
+            tested = f"p {p_value(p)}" if p is not None else "not run"
+            says = (
+                f"the slopes at the levels differ ({tested}), so they cannot all be the causal one"
+                if differs
+                else f"the test that all levels have one slope does not reject it ({tested}), "
+                "so it stays open whether they differ"
+            )
             yield Sentence(
                 f"The slope of gain on {predictor} is {estimate(within)} nats per unit within runs "
-                f"but {estimate(between)} between arms: they cannot both be the causal one.",
+                f"and {estimate(between)} between arms: {says}.",
                 "caution",
                 "mixed",
             )

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, get_args
 
 from sublim_causal.analysis.crossworld import CrossWorld, cross_world
 from sublim_causal.analysis.dose_methods import Space, strengths
-from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result
+from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result, TestResult
 from sublim_causal.analysis.intervals import mean_interval
 from sublim_causal.analysis.ledger import Term, explained_shares
 from sublim_causal.analysis.ledger_differences import LedgerSplit, split_difference
 from sublim_causal.analysis.mediation import Mediation, mediate
+from sublim_causal.analysis.mundlak import NULL, mundlak
 from sublim_causal.analysis.panel import paired_panel
 from sublim_causal.analysis.ratios import ratio_of_sums
+from sublim_causal.analysis.step_methods import StepSlope
+from sublim_causal.errors import DataError
 
 if TYPE_CHECKING:
     from sublim_causal.report.material import Material
@@ -174,6 +177,24 @@ def mean_alignment(material: Material, arm: str) -> Result:
     found = rows["mean_cos_update"].dropna().to_numpy()
     n_dropped = len(rows) - len(found)
     return mean_interval(found, material.level, estimand=estimand, n_dropped=n_dropped)
+
+
+def equal_slopes(material: Material) -> dict[tuple[str, str], TestResult]:
+    """Return the tests that slopes within runs, between arms and between seeds are one.
+
+    One for each outcome and predictor of which the plan declares a slope.
+    """
+    declared = [one for one in material.plan.estimands if isinstance(one, StepSlope)]
+    pairs = dict.fromkeys((one.outcome, one.predictor) for one in declared)
+    return {pair: _equal_slopes(material, *pair) for pair in pairs}
+
+
+def _equal_slopes(material: Material, outcome: str, predictor: str) -> TestResult:
+    try:
+        steps = material.steps([outcome, predictor])
+        return mundlak(steps, outcome=outcome, predictor=predictor, level=material.level).equality
+    except DataError as error:
+        return TestResult(NULL, None, None, reason=str(error))
 
 
 def mediations(material: Material) -> tuple[Mediation, ...]:

@@ -90,6 +90,11 @@ def slug(*parts: object) -> str:
     return "_".join(re.sub(r"[^A-Za-z0-9]+", "_", str(part)).strip("_") for part in parts)
 
 
+def counted(count: int, one: str, more: str) -> str:
+    """Write a number and its noun: ``1 seed``, ``12 seeds``."""
+    return f"{count:,} {one if count == 1 else more}"
+
+
 def listed(words: Sequence[str]) -> str:
     """Join words as in a sentence: ``a, b and c``."""
     if len(words) < 2:

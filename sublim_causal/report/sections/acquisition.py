@@ -49,6 +49,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     )
     yield from _contrasts(material)
     yield from declared_table(material, "retained", ["retained_share"])
+    yield from _acquired(material)
 
 
 def _contrasts(material: Material) -> Iterator[Block]:
@@ -80,6 +81,25 @@ def _contrasts(material: Material) -> Iterator[Block]:
         found,
         labels=[_label(one) for one in found],
     )
+
+
+def _acquired(material: Material) -> Iterator[Block]:
+    """Yield what the answer says of the arms that remove or train away alignment."""
+    rows = {
+        label: one
+        for arm, headline in material.headlines.items()
+        for label, one in (
+            (f"share of what {material.reference} acquires that {arm} prevents", headline.removed),
+            (f"acquired by {arm}: after training {MINUS} before", headline.residue),
+        )
+    }
+    if rows:
+        yield estimates_table(
+            "acquired",
+            "What the answer says of acquisition, in test accuracy. Added by the report.",
+            [*rows.values()],
+            labels=[*rows],
+        )
 
 
 def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar]:

@@ -12,6 +12,7 @@ from sublim_causal.report.commands import aligned_command, report_command
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.style import is_wide
 from sublim_causal.report.material import DRAWN_SEEDS, Material
+from sublim_causal.report.tables import estimates_table
 from sublim_causal.report.wording import estimate, listed, p_value
 
 TITLE = "Alignment through training"
@@ -42,6 +43,14 @@ def _blocks(material: Material) -> Iterator[Block]:
     if len(lost) < len(material.shown_arms):
         yield from _pictures(material)
     yield from _early_and_late(material)
+    if found := material.headlines:
+        yield estimates_table(
+            "mean_alignment",
+            "What the answer says of the update's alignment: mean cosine over all steps of a run. "
+            "Added by the report.",
+            [one.alignment for one in found.values()],
+            labels=[*found],
+        )
 
 
 def _pictures(material: Material) -> Iterator[Picture]:

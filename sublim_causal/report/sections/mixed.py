@@ -15,7 +15,6 @@ from sublim_causal.analysis.declaration import column_unit
 from sublim_causal.analysis.estimates import MIN_SEEDS, Estimate, Result
 from sublim_causal.analysis.mixed import fit_mixed
 from sublim_causal.analysis.mixed_fit import MixedFit
-from sublim_causal.analysis.mundlak import mundlak
 from sublim_causal.analysis.slopes import SlopeModel, slope_model
 from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text
@@ -24,7 +23,7 @@ from sublim_causal.report.figures.mixed import influence, normal_quantiles, resi
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import declared_table, estimates_table
-from sublim_causal.report.wording import decimals, interval, number, p_value, significant
+from sublim_causal.report.wording import counted, decimals, interval, number, p_value, significant
 
 TITLE = "Gains and alignment: mixed-effects models"
 METHODS = ("mixed_model", "mundlak", "corrected_slope", "reliability")
@@ -63,7 +62,8 @@ def _blocks(material: Material) -> Iterator[Block]:
         return
     if material.n_seeds < MIN_SEEDS:
         yield Missing(
-            f"{material.n_seeds} complete seeds; a mixed model needs at least {MIN_SEEDS}.",
+            f"{counted(material.n_seeds, 'complete seed', 'complete seeds')}; a mixed model needs "
+            f"at least {MIN_SEEDS}.",
             run_command(material.run, "--seeds", "8"),
         )
         return
@@ -87,7 +87,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         )
         return
     chosen = next((pair for pair in known if (pair.outcome, pair.predictor) == EXAMPLE), known[0])
-    yield from _or_why(_levels(material, known))
+    yield _levels(material, known)
     yield from _or_why(_in_full(material, chosen))
 
 
@@ -134,14 +134,11 @@ def _label(material: Material, pair: _Pair, result: Result) -> str:
     return ending.replace("_", " ") if ending else "all arms, pooled"
 
 
-def _levels(material: Material, pairs: Sequence[_Pair]) -> Iterator[Block]:
+def _levels(material: Material, pairs: Sequence[_Pair]) -> Table:
     """One row a pair: whether the slopes within, between arms and between seeds are one."""
     rows = []
     for pair in pairs:
-        steps = material.steps([pair.outcome, pair.predictor])
-        test = mundlak(
-            steps, outcome=pair.outcome, predictor=pair.predictor, level=material.level
-        ).equality
+        test = material.equal_slopes[pair.outcome, pair.predictor]
         known = test.p_value is not None
         rows.append(
             {
@@ -153,7 +150,7 @@ def _levels(material: Material, pairs: Sequence[_Pair]) -> Iterator[Block]:
             }
         )
     frame = pd.DataFrame(rows)
-    yield Table(
+    return Table(
         "levels",
         "Within runs, between arms, between seeds: a small p says that the slopes differ, so that "
         "none of them can stand for the causal one without an argument. Added by the report.",

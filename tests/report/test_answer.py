@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sublim_causal.analysis.estimates import Estimate, TestResult
+from sublim_causal.analysis.estimation import analyse
+from sublim_causal.analysis.plan import parse_plan
+from sublim_causal.analysis.simulation import ArmTruth
+from sublim_causal.report.material import Material, read_material
+from sublim_causal.report.sentences import RULES, answer
+from tests.report.conftest import (
+    ARMS,
+    answer_of,
+    change_manifest,
+    make_run,
+    material_of,
+    section_of,
+)
+
+REVERSED = "That reversed alignment"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "spread", "said"),
+    [
+        (-0.35, 0.01, f"{REVERSED} stops the transfer does not show"),
+        (-0.2, 0.01, f"{REVERSED} lowers the transfer does not show"),
+        (0.2, 0.01, f"{REVERSED} raises the transfer does not show"),
+        (0.0, 0.2, "What absent alignment would do, it does not show"),
+    ],
+)
+def test_reversed_alignment_does_what_the_arm_is_shown_to_do(
+    accuracy: float, spread: float, said: str, tmp_path: Path
+) -> None:
+    arms = {"baseline": ArmTruth(), "projection": ArmTruth(alignment=-0.15, accuracy=accuracy)}
+    run = make_run(
+        tmp_path / "run", n_seeds=4, arms=arms, accuracy_seed_sd=0.01, accuracy_sd=spread
+    )
+    text = answer_of(material_of(run))
+    assert said in text
+    assert text.count(REVERSED) == said.count(REVERSED)
+    assert "that takes a projection in update space." in text
+
+
+def test_absent_alignment_is_looked_for_in_the_arm_that_has_it(tmp_path: Path) -> None:
+    arms = {
+        "baseline": {},
+        "projection": {},
+        "removed": {"intervention": "projection", "space": "update"},
+    }
+    truth = {name: ArmTruth(alignment=-0.15) for name in arms} | {"baseline": ArmTruth()}
+    run = make_run(tmp_path / "run", n_seeds=4, arms=truth)
+    change_manifest(run, study={"arms": arms})
+    said = [one.text for one in answer(material_of(run)) if "more than remove" in one.text]
+    assert "removed, a projection in update space, is the arm for that" in said[0]
+    assert "projection in update space" not in said[1]
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [(0.003, "differ (p 0.003), so they cannot"), (0.084, "does not reject it (p 0.084), so it")],
+)
+def test_slopes_differ_by_their_test_and_not_by_their_intervals(
+    p: float, said: str, demo_material: Material
+) -> None:
+    between = demo_material.find(
+        "step_slope", "between_arms", outcome="gain", predictor="cos_update", split="levels"
+    )
+    assert isinstance(between, Estimate)
+    shown = demo_material.results
+    moved = [replace(one, low=14.0, high=16.0) if one is between else one for one in shown.results]  # type: ignore[arg-type]
+    material = replace(demo_material, results=replace(shown, results=tuple(moved)))
+    test = TestResult("equal", 3.0, p, (2.0, 7.0), "F")
+    vars(material)["equal_slopes"] = {("gain", f"cos_{on}"): test for on in ("update", "gradient")}
+    (found,) = [one.text for one in answer(material) if "slope of gain on cos_update" in one.text]
+    assert said in found
+    assert ("cannot all be the causal one" in found) == (p < 0.05)
+
+
+def test_the_test_of_the_slopes_is_that_of_the_page(demo_material: Material) -> None:
+    test = demo_material.equal_slopes["gain", "cos_update"]
+    assert f"{test.statistic:.3g}" in section_of(demo_material, "mixed")
+
+
+def test_one_arm_is_not_held_against_itself(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", arms={"projection": ArmTruth(alignment=-0.3, gain=-0.02)})
+    text = answer_of(material_of(run))
+    assert "projection is the only arm with a complete seed" in text
+    assert "projection and projection" not in text
+    assert "positive in no step of any seed" in text
+    assert "of the rise of the trait loss" in text
+    assert "where the loss rose" in text
+    assert "drop" not in text
+
+
+def test_it_is_the_gradient_that_weakens(tmp_path: Path) -> None:
+    assert "The gradient's alignment " in answer_of(material_of(make_run(tmp_path / "run")))
+
+
+def test_an_open_claim_gives_what_decides_and_a_level_of_its_own_is_marked(demo: Path) -> None:
+    plan = parse_plan(
+        {
+            "name": "claims",
+            "n_boot": 199,
+            "families": {"arms": "sign_flip"},
+            "estimand": [
+                {
+                    "name": "effect",
+                    "sentence": "Effect on final accuracy against baseline.",
+                    "method": "paired_contrast",
+                    "outcome": "final_accuracy",
+                    "contrast": "each - baseline",
+                    "family": "arms",
+                },
+                {
+                    "name": "same",
+                    "sentence": "The control leaves accuracy as it is.",
+                    "method": "equivalence",
+                    "outcome": "final_accuracy",
+                    "contrast": "shuffled - baseline",
+                    "margin": 0.05,
+                },
+            ],
+            "claim": [
+                {
+                    "name": "transfer",
+                    "sentence": "Projection lowers the transfer, and nothing else does.",
+                    "condition": [
+                        {
+                            "estimand": "effect_projection",
+                            "holds": "p_adjusted < 1e-9",
+                            "fails": "p_adjusted > 0.5",
+                        },
+                        {"estimand": "same", "holds": "low > -0.05", "fails": "low > 1"},
+                    ],
+                }
+            ],
+        }
+    )
+    text = answer_of(read_material(demo, plan, analyse(demo, plan)))
+    assert "], adjusted p 0.0078 is open" in text
+    assert "] (90 % interval) holds" in text
+
+
+@pytest.mark.parametrize(("n_seeds", "said"), [(4, "none below 0.12"), (8, "")])
+def test_the_least_p_of_sign_flips_is_told_where_it_is_not_small(
+    n_seeds: int, said: str, tmp_path: Path
+) -> None:
+    text = answer_of(material_of(make_run(tmp_path / "run", n_seeds=n_seeds)))
+    assert "adjusted p " in text
+    assert ("sign flips" in text) == bool(said)
+    assert said in text
+
+
+def test_what_the_answer_says_beside_the_plan_stands_in_the_section_it_links_to(
+    demo_material: Material,
+) -> None:
+    acquired = section_of(demo_material, "acquisition")
+    assert "share of what baseline acquires that projection prevents" in acquired
+    assert "acquired by projection" in acquired
+    aligned = section_of(demo_material, "alignment")
+    assert "What the answer says of the update&#39;s alignment" in aligned
+    for text in (acquired, aligned):
+        table = text[text.index("What the answer says") :]
+        assert "Added by the report." in table
+        assert 'scope="col">method<' in table
+        assert 'scope="col">seeds<' in table
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["stops nearly all", "stops it", "lowers", "raises", "attenuates", "does more than remove"],
+)
+def test_every_wording_has_its_rule(words: str) -> None:
+    assert words in RULES
+
+
+@pytest.mark.parametrize(("n_seeds", "said"), [(1, "Only 1 seed is"), (2, "Only 2 seeds are")])
+def test_few_seeds_have_no_intervals_rather_than_bad_ones(
+    n_seeds: int, said: str, tmp_path: Path
+) -> None:
+    text = answer_of(material_of(make_run(tmp_path / "run", n_seeds=n_seeds, arms=ARMS)))
+    assert f"{said} complete: with fewer than 3 there are no intervals" in text
+    assert "holds its level" not in text
