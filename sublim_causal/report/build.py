@@ -15,6 +15,7 @@ from sublim_causal.report.files import check_folder, write
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.tables import latex
+from sublim_causal.report.wording import counted
 from sublim_causal.store.location import locate
 
 Progress = Callable[[int, int, str], None]
@@ -122,10 +123,11 @@ def _answer(material: Material) -> Section:
 def _subtitle(material: Material) -> str:
     manifest = material.manifest
     day = str(manifest.get("finished") or manifest["created"])[:10]
+    seeds = counted(material.n_seeds, "seed", "seeds")
+    arms = counted(len(material.shown_arms), "arm", "arms")
     return (
-        f"Study {manifest['name']}: {material.n_seeds} seeds, {len(material.shown_arms)} arms, "
-        f"{material.n_steps:,} steps; plan {material.plan.name} ({material.plan.digest}); run of "
-        f"{day}."
+        f"Study {manifest['name']}: {seeds}, {arms}, {material.n_steps:,} steps; plan "
+        f"{material.plan.name} ({material.plan.digest}); run of {day}."
     )
 
 

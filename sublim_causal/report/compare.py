@@ -318,11 +318,11 @@ def _curves(first: Material, second: Material) -> Section:
         "trait_accuracy": ("trait accuracy (%)", 100.0),
         "cos_update": ("cos_update (1)", 1.0),
     }
-    level = f"{100 * first.level:g} %"
+    fewest = min(first, second, key=lambda side: side.n_seeds)
     blocks: list[Block] = [
         Picture(
             f"compared_{column}",
-            f"{label} in both runs, an arm a panel: means over seeds with pointwise {level} bands.",
+            f"{label} in both runs, an arm a panel: means over seeds. {fewest.bands()}",
             pairs(
                 {
                     name: {arm: side.curves[column][arm].scaled(scale) for arm in arms}

@@ -18,13 +18,15 @@ from scipy import stats
 
 from sublim_causal.analysis.crossworld import CrossWorld
 from sublim_causal.analysis.declaration import Contrasted, Declared
-from sublim_causal.analysis.estimates import Estimate, Result, TestResult
+from sublim_causal.analysis.estimates import MIN_SEEDS, Estimate, Result, TestResult
 from sublim_causal.analysis.mediation import Mediation
 from sublim_causal.analysis.plan import Plan
 from sublim_causal.analysis.record import complete_steps
 from sublim_causal.analysis.results import Results
 from sublim_causal.report import supplement
+from sublim_causal.report.ranges import ANY, Range, range_of
 from sublim_causal.report.supplement import Headline, Ledgers
+from sublim_causal.report.wording import counted
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import read_table
 
@@ -47,11 +49,14 @@ class Curve:
         One row a complete seed; NaN where a step is missing.
     level : float
         Confidence level of the band.
+    bounds : Range
+        What the column can be; the band is cut there.
     """
 
     steps: NDArray[np.int64]
     seeds: Floats
     level: float
+    bounds: Range = ANY
 
     @cached_property
     def mean(self) -> Floats:
@@ -65,23 +70,23 @@ class Curve:
 
     @cached_property
     def half_width(self) -> Floats:
-        """Half the pointwise t interval over seeds, shape (T,); NaN where there is one seed."""
+        """Half the pointwise t interval, shape (T,); NaN where fewer than `MIN_SEEDS` are."""
         n = np.isfinite(self.seeds).sum(axis=0)
-        half = np.full(len(self.steps), np.nan)
-        sd = np.nanstd(self.seeds[:, n > 1], axis=0, ddof=1)
-        n_ = n[n > 1]
-        half[n > 1] = stats.t.isf((1 - self.level) / 2, n_ - 1) * sd / np.sqrt(n_)
+        half, enough = np.full(len(self.steps), np.nan), n >= MIN_SEEDS
+        sd = np.nanstd(self.seeds[:, enough], axis=0, ddof=1)
+        n_ = n[enough]
+        half[enough] = stats.t.isf((1 - self.level) / 2, n_ - 1) * sd / np.sqrt(n_)
         return half
 
     @property
     def low(self) -> Floats:
         """Lower end of the band, shape (T,)."""
-        return self.mean - self.half_width
+        return np.maximum(self.mean - self.half_width, self.bounds.low)
 
     @property
     def high(self) -> Floats:
         """Upper end of the band, shape (T,)."""
-        return self.mean + self.half_width
+        return np.minimum(self.mean + self.half_width, self.bounds.high)
 
     @property
     def drawn(self) -> Floats:
@@ -90,8 +95,8 @@ class Curve:
         return self.seeds[np.unique(np.linspace(0, n - 1, min(n, DRAWN_SEEDS)).astype(int))]
 
     def scaled(self, factor: float) -> Curve:
-        """Multiply by `factor`."""
-        return Curve(self.steps, factor * self.seeds, self.level)
+        """Multiply by a positive `factor`."""
+        return Curve(self.steps, factor * self.seeds, self.level, self.bounds.scaled(factor))
 
     def binned(self, width: int) -> Curve:
         """Average what is there over bins of `width` steps; a step is that of the bin's middle."""
@@ -99,7 +104,7 @@ class Curve:
         sums = np.add.reduceat(np.nan_to_num(self.seeds), starts, axis=1)
         counts = np.add.reduceat(np.isfinite(self.seeds).astype(int), starts, axis=1)
         middles = np.add.reduceat(self.steps, starts) // np.diff([*starts, len(self.steps)])
-        return Curve(middles, _means(sums, counts), self.level)
+        return Curve(middles, _means(sums, counts), self.level, self.bounds)
 
 
 def _means(sums: Floats, counts: NDArray[np.integer[Any]]) -> Floats:
@@ -174,6 +179,13 @@ class Material:
     def n_seeds(self) -> int:
         """Seeds with a complete replicate."""
         return int(self.complete["seed"].nunique())
+
+    def bands(self, cut: str = "") -> str:
+        """Return what a caption says of its bands, and where they are `cut`; or that none are."""
+        if self.n_seeds < MIN_SEEDS:
+            return f"No bands: {counted(self.n_seeds, 'seed is', 'seeds are')} too few."
+        limits = f", cut at {cut}" * bool(cut)
+        return f"Bands: pointwise {100 * self.level:g} % t intervals over seeds{limits}."
 
     def interventions(self, kind: str) -> tuple[str, ...]:
         """Return the arms whose intervention is `kind`, or that are called so where none says."""
@@ -367,7 +379,7 @@ def curve(rows: pd.DataFrame, column: str, level: float) -> Curve:
     steps, place = np.unique(rows["step"], return_inverse=True)
     values = np.full((len(seeds), len(steps)), np.nan)
     values[row, place] = rows[column]
-    return Curve(steps.astype(np.int64), values, level)
+    return Curve(steps.astype(np.int64), values, level, range_of(column))
 
 
 def read_material(run: Path, plan: Plan, results: Results, asked: str = "") -> Material:

@@ -17,6 +17,7 @@ from sublim_causal.analysis.panel import paired_panel
 from sublim_causal.analysis.ratios import ratio_of_sums
 from sublim_causal.analysis.step_methods import StepSlope
 from sublim_causal.errors import DataError
+from sublim_causal.report.ranges import within
 
 if TYPE_CHECKING:
     from sublim_causal.report.material import Material
@@ -176,7 +177,8 @@ def mean_alignment(material: Material, arm: str) -> Result:
     )
     found = rows["mean_cos_update"].dropna().to_numpy()
     n_dropped = len(rows) - len(found)
-    return mean_interval(found, material.level, estimand=estimand, n_dropped=n_dropped)
+    mean = mean_interval(found, material.level, estimand=estimand, n_dropped=n_dropped)
+    return within(mean, "mean_cos_update")
 
 
 def equal_slopes(material: Material) -> dict[tuple[str, str], TestResult]:

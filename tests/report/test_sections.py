@@ -306,3 +306,51 @@ def test_the_projection_of_the_answer_is_the_one_nearest_the_papers(tmp_path: Pa
     text = section_of(material, "study")
     assert "projection, layers" in text
     assert "projection, student.optimizer sgd" in text
+
+
+def summary(name: str, window: str) -> dict[str, str]:
+    """Declare the mean alignment of the baseline over a window."""
+    return {
+        "name": name,
+        "sentence": "Mean alignment of the update in the baseline arm.",
+        "method": "seed_summary",
+        "arm": "baseline",
+        "outcome": "cos_update",
+        "summary": "mean",
+        "window": window,
+    }
+
+
+@pytest.mark.parametrize(
+    ("windows", "said"),
+    [
+        (["late"], "cos_update, late, with 95 % intervals."),
+        (["all"], "cos_update, whole run, with 95 % intervals."),
+        (["early", "late"], "cos_update, early against late, with 95 % intervals."),
+        (["early - late"], "cos_update, early against late, with 95 % intervals."),
+    ],
+)
+def test_a_caption_names_the_windows_that_its_table_has(
+    windows: Sequence[str], said: str, demo: Path
+) -> None:
+    estimands = [summary(f"mean_{i}", window) for i, window in enumerate(windows)]
+    plan = parse_plan({"name": "mine", "n_boot": 199, "estimand": estimands})
+    assert said in section_of(read_material(demo, plan, analyse(demo, plan)), "alignment")
+
+
+@pytest.mark.parametrize("family", ["", "arms"])
+def test_a_caption_speaks_of_adjusted_p_where_there_are_some(family: str, demo: Path) -> None:
+    contrast = {
+        "name": "effect",
+        "sentence": "Effect of each arm on final accuracy.",
+        "method": "paired_contrast",
+        "outcome": "final_accuracy",
+        "contrast": "each - baseline",
+        "family": family,
+    }
+    plan = parse_plan(
+        {"name": "mine", "n_boot": 199, "families": {"arms": "holm"}, "estimand": [contrast]}
+    )
+    text = section_of(read_material(demo, plan, analyse(demo, plan)), "acquisition")
+    assert ("p adjusted for" in text) == bool(family)
+    assert (">p adjusted<" in text) == bool(family)

@@ -21,6 +21,7 @@ from sublim_causal.report.figures.style import (
     zero_line,
 )
 from sublim_causal.report.material import Curve
+from sublim_causal.report.ranges import FRACTION
 
 STEP = "optimizer step"
 
@@ -84,7 +85,7 @@ def overlay(
         bars = ax.errorbar(
             curve.steps,
             curve.mean,
-            curve.half_width,
+            [curve.mean - curve.low, curve.high - curve.mean],
             fmt=styles[arm].marker,
             color=styles[arm].color,
             markersize=4,
@@ -127,7 +128,7 @@ def shares(curves: Mapping[str, Curve], label: str, *, bins: int = 25) -> Figure
     handles = []
     for arm, curve in measured(curves).items():
         is_positive = np.where(np.isfinite(curve.seeds), 100.0 * (curve.seeds > 0), np.nan)
-        positive = Curve(curve.steps, is_positive, curve.level)
+        positive = Curve(curve.steps, is_positive, curve.level, FRACTION.scaled(100))
         binned = positive.binned(max(1, len(curve.steps) // bins))
         handles.append(band(ax, binned, styles[arm], label=arm))
     ax.set(xlabel=STEP, ylabel=label, ylim=(-3, 103))

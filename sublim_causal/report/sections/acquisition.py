@@ -16,6 +16,8 @@ from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import MINUS
 
 TITLE = "Acquisition of the trait"
+_CUT = "0 and 100 %"
+"""Where bands of an accuracy end."""
 
 
 def acquisition(material: Material) -> Section:
@@ -24,26 +26,26 @@ def acquisition(material: Material) -> Section:
 
 
 def _blocks(material: Material) -> Iterator[Block]:
-    level = f"{100 * material.level:g} %"
-    yield Picture(
-        "trait_accuracy",
-        f"Accuracy of the class logits on the probe by step: means over seeds with pointwise "
-        f"{level} bands. Symbols: accuracy on the test images, with {level} bars.",
-        draw.overlay(
-            {arm: curve.scaled(100) for arm, curve in material.curves["trait_accuracy"].items()},
-            "trait accuracy (%)",
-            points={arm: curve.scaled(100) for arm, curve in material.evaluations.items()},
-        ),
-    )
     means = {
         arm: found
         for arm in material.shown_arms
         if (found := values(arm_mean(material, arm, "final_accuracy")))
     }
     yield Picture(
+        "trait_accuracy",
+        "Accuracy of the class logits on the probe by step: means over seeds. Symbols: accuracy on "
+        f"the test images{', with bars as the bands' * bool(means)}. {material.bands(_CUT)}",
+        draw.overlay(
+            {arm: curve.scaled(100) for arm, curve in material.curves["trait_accuracy"].items()},
+            "trait accuracy (%)",
+            points={arm: curve.scaled(100) for arm, curve in material.evaluations.items()},
+        ),
+    )
+    yield Picture(
         "final_accuracy",
-        "Final test accuracy: a point a seed, thin lines join the arms of one seed; beside them "
-        f"the mean with its {level} interval.",
+        "Final test accuracy: a point a seed, thin lines join the arms of one seed"
+        + f"; beside them the mean with its {100 * material.level:g} % interval" * bool(means)
+        + ".",
         every_seed(material.complete, material.shown_arms, means),
         wide=is_wide(len(material.shown_arms)),
     )
@@ -75,9 +77,12 @@ def _contrasts(material: Material) -> Iterator[Block]:
             f"{100 * material.level:g} % intervals.",
             forest(contrast_bars(material, estimated), "difference (percentage points)"),
         )
+    adjusted = any("p_adjusted" in one.diagnostics for one in filter(None, map(values, found)))
     yield estimates_table(
         "contrasts",
-        "Paired contrasts between arms; p adjusted for the plan's family of contrasts.",
+        "Paired contrasts between arms"
+        + "; p adjusted for the plan's family of contrasts" * adjusted
+        + ".",
         found,
         labels=[_label(one) for one in found],
     )

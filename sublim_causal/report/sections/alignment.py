@@ -11,9 +11,9 @@ from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table,
 from sublim_causal.report.commands import aligned_command, report_command
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.style import is_wide
-from sublim_causal.report.material import DRAWN_SEEDS, Material
+from sublim_causal.report.material import DRAWN_SEEDS, Material, values
 from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import estimate, listed, p_value
+from sublim_causal.report.wording import counted, estimate, listed, p_value
 
 TITLE = "Alignment through training"
 COSINES = {
@@ -54,29 +54,26 @@ def _blocks(material: Material) -> Iterator[Block]:
 
 
 def _pictures(material: Material) -> Iterator[Picture]:
-    level = f"{100 * material.level:g} %"
-    drawn = min(material.n_seeds, DRAWN_SEEDS)
+    drawn = counted(min(material.n_seeds, DRAWN_SEEDS), "single seed", "single seeds")
     for column, meaning in COSINES.items():
         curves = material.curves[column]
         yield Picture(
             f"{column}_by_arm",
-            f"{column}: {meaning}, an arm a panel. Line: mean over seeds; band: pointwise {level} "
-            f"t interval; faint: {drawn} single seeds (their most extreme 0.4 % of steps may lie "
-            "outside the frame).",
+            f"{column}: {meaning}, an arm a panel. Line: mean over seeds; faint: {drawn} (their "
+            f"most extreme 0.4 % of steps may lie outside the frame). {material.bands()}",
             draw.panels(curves, f"{column} (1)"),
             wide=is_wide(len(draw.measured(curves))),
         )
         yield Picture(
             column,
-            f"{column}: means of all arms on one scale, with pointwise {level} bands over "
-            f"{material.n_seeds} seeds.",
+            f"{column}: means of all arms on one scale. {material.bands()}",
             draw.overlay(curves, f"{column} (1)", zero=True),
         )
     for column in ("cos_gradient", "cos_update"):
         yield Picture(
             f"share_positive_{column}",
-            f"Share of steps with {column} above 0, in bins of steps; bands: {level} t intervals "
-            "over seeds. The line at 50 % is what no alignment would give.",
+            f"Share of steps with {column} above 0, in bins of steps. The line at 50 % is what no "
+            f"alignment would give. {material.bands('0 and 100 %')}",
             draw.shares(material.curves[column], f"steps with {column} > 0 (%)"),
         )
 
@@ -103,6 +100,7 @@ def _early_and_late(material: Material) -> Iterator[Block]:
 def _windows(material: Material, column: str, found: Sequence[Result]) -> Table:
     """Return a row a quantity and arm, a column a window."""
     cells: dict[tuple[str, str], dict[str, str]] = {}
+    windows = [*dict.fromkeys(_field(material, one, "window") for one in found)]
     for one in found:
         kind, window = (_field(material, one, name) for name in ("summary", "window"))
         row = cells.setdefault((kind, one.estimand.contrast.removeprefix("arm ")), {})
@@ -110,10 +108,19 @@ def _windows(material: Material, column: str, found: Sequence[Result]) -> Table:
     shown = [{"": f"{arm}: {_KINDS.get(kind, kind)}", **row} for (kind, arm), row in cells.items()]
     return Table(
         f"alignment_{column}",
-        f"{column}, early against late, with {100 * material.level:g} % intervals.",
+        f"{column}, {_span(windows)}"
+        + f", with {100 * material.level:g} % intervals" * any(map(values, found))
+        + ".",
         pd.DataFrame(shown).fillna(""),
         pd.DataFrame([one.tidy() for one in found]),
     )
+
+
+def _span(windows: Sequence[str]) -> str:
+    """Return which windows a table has, in words."""
+    if {"early", "late"} <= {*windows} or "early - late" in windows:
+        return "early against late"
+    return listed(["whole run" if one == "all" else one for one in windows])
 
 
 def _cell(one: Result) -> str:

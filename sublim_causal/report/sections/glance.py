@@ -14,6 +14,7 @@ from sublim_causal.report import paper
 from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
 from sublim_causal.report.commands import run_command
 from sublim_causal.report.material import Material
+from sublim_causal.report.ranges import within
 from sublim_causal.report.wording import decimals, interval, number, percent
 
 TITLE = "The study at a glance"
@@ -27,7 +28,7 @@ def glance(material: Material) -> Section:
 def arm_mean(material: Material, arm: str, column: str) -> Result:
     """Return the mean of a ``replicates`` column over the complete seeds of `arm`."""
     rows = material.complete[material.complete["arm"] == arm]
-    return mean_interval(rows[column].dropna().to_numpy(), material.level)
+    return within(mean_interval(rows[column].dropna().to_numpy(), material.level), column)
 
 
 def mean_text(result: Result, values: pd.Series, *, as_percent: bool) -> str:
@@ -61,7 +62,6 @@ def study_facts(material: Material) -> Iterator[tuple[str, str]]:
     manifest, study = material.manifest, material.manifest["study"]
     model, data = study.get("model", {}), study.get("data", {})
     teacher, distillation = study.get("teacher", {}), study.get("distillation", {})
-    evaluated = material.complete["teacher_accuracy"].dropna()
     yield "study", str(manifest["name"])
     yield "data", str(data.get("name", ""))
     yield "model", _model(model)
@@ -71,22 +71,35 @@ def study_facts(material: Material) -> Iterator[tuple[str, str]]:
     yield "seeds", f"{material.results.n_seeds} (declared: {study.get('seeds', 'not recorded')})"
     yield "steps of a student", f"{material.n_steps:,}"
     yield "probe images", f"{study['probe']['size']:,}" if "probe" in study else ""
-    yield (
-        "teacher's test accuracy",
-        f"{percent(float(evaluated.mean()))}, mean over seeds" if len(evaluated) else "",
-    )
-    yield (
-        "test accuracy before training",
-        f"{percent(float(material.complete['reference_accuracy'].mean()))}, mean over seeds",
-    )
-    if (attacked := material.complete["teacher_robust_accuracy"].dropna()).size:
-        yield (
-            "teacher's accuracy under attack",
-            f"{percent(float(attacked.mean()))}, mean over seeds",
-        )
+    for label, column in _ACCURACIES.items():
+        yield label, _over_seeds(material, column)
     yield (
         "simulated",
         "yes: made by sublim_causal.analysis.simulate" * bool(manifest.get("simulated")),
+    )
+
+
+_ACCURACIES = {
+    "teacher's test accuracy": "teacher_accuracy",
+    "test accuracy before training": "reference_accuracy",
+    "teacher's accuracy under attack": "teacher_robust_accuracy",
+}
+
+
+def _over_seeds(material: Material, column: str) -> str:
+    """Write the mean of an accuracy that the arms of a seed share; empty where it is not known."""
+    values = material.complete.groupby("seed")[column].mean().dropna()
+    if values.empty:
+        return ""
+    mean = percent(float(values.mean()))
+    found = within(mean_interval(values.to_numpy(), material.level), column)
+    if not isinstance(found, Estimate):
+        return f"{mean}, {'one seed' if len(values) == 1 else f'mean over {len(values)} seeds'}"
+    places = max(decimals(100 * found.low, 100 * found.high), 1)
+    limits = interval(found.low, found.high, places, 100)
+    return (
+        f"{percent(found.value, places)} {limits}, mean over {len(values)} seeds with "
+        f"{100 * material.level:g} % interval"
     )
 
 

@@ -50,9 +50,9 @@ def _blocks(material: Material) -> Iterator[Block]:
         return
     yield Picture(
         "ledger",
-        f"Gain, drive and remainder summed from the start, an arm a panel: means over seeds with "
-        f"pointwise {level} bands; a seed ends at a step that is missing. Below 0 the trait loss "
-        "has risen. Panels have their own scales.",
+        "Gain, drive and remainder summed from the start, an arm a panel: means over seeds; a seed "
+        "ends at a step that is missing. Below 0 the trait loss has risen. Panels have their own "
+        f"scales. {material.bands()}",
         ledger_panels(_cumulative(material)),
         wide=is_wide(len(material.shown_arms) - len(lost)),
     )

@@ -1,0 +1,38 @@
+"""Ranges of bounded quantities: no interval and no band reaches beyond what can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+
+from sublim_causal.analysis.estimates import Estimate, Result
+
+
+@dataclass(frozen=True)
+class Range:
+    """The least and the greatest value that a quantity can have."""
+
+    low: float = -inf
+    high: float = inf
+
+    def scaled(self, factor: float) -> Range:
+        """Multiply by a positive `factor`."""
+        return Range(factor * self.low, factor * self.high)
+
+
+ANY, FRACTION, COSINE = Range(), Range(0.0, 1.0), Range(-1.0, 1.0)
+
+
+def range_of(column: str) -> Range:
+    """Return the range of a column of ``steps``, ``evaluations`` or ``replicates``."""
+    if column.endswith("accuracy") or column.startswith("share_positive"):
+        return FRACTION
+    return COSINE if column.removeprefix("mean_").startswith("cos_") else ANY
+
+
+def within(result: Result, column: str) -> Result:
+    """Return the mean of `column` with its interval cut at what the column can be."""
+    if not isinstance(result, Estimate):
+        return result
+    known = range_of(column)
+    return replace(result, low=max(result.low, known.low), high=min(result.high, known.high))
