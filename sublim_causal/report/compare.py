@@ -41,7 +41,7 @@ from sublim_causal.report.files import check_folder
 from sublim_causal.report.material import Curve, Material, read_material
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import decimals, estimate, interval, listed, number, scale_of
+from sublim_causal.report.wording import counted, estimate, listed, scale_of
 from sublim_causal.store.location import locate
 
 COMPARED = tuple(MARGINS)
@@ -139,23 +139,49 @@ def _sentences(agreed: list[Result], first: Material, second: Material) -> Itera
     arms = _common_arms(first, second)
     if agreed:
         yield _agrees(agreed)
+    tests = {one.estimand.name.removeprefix("agreement_final_accuracy_"): one for one in agreed}
     for i, arm in enumerate(arms):
-        found = difference(first, second, arm, "final_accuracy")
         question = "Do the arms reach the same accuracy?" if i == 0 else ""
-        if not isinstance(found, Estimate):
-            yield Sentence(f"{arm}: not settled ({found.reason}).", "unsettled", "arms", question)
-            continue
-        apart = found.low > 0 or found.high < 0
-        says = "differs" if apart else "is not shown to differ"
-        yield Sentence(
-            f"{arm}: final test accuracy {says}: {one} minus {other} is {estimate(found)} "
-            f"({found.method}).",
-            "no" if apart else "unsettled",
-            "arms",
-            question,
-        )
+        found = difference(first, second, arm, "final_accuracy")
+        said = _says(arm, found, tests.get(arm), f"{one} minus {other}")
+        yield replace(said, question=question)
     if not arms:
         yield Sentence("The runs have no arm in common.", "unsettled", "study")
+
+
+def _says(arm: str, found: Result, test: Result | None, minus: str) -> Sentence:
+    """Return the verdict on one arm's accuracy: by its margin where it has one, else by 0."""
+    if not isinstance(found, Estimate):
+        return Sentence(f"{arm}: not settled ({found.reason}).", "unsettled", "arms")
+    seeds = counted(found.n_seeds, "seed", "seeds")
+    if found.low == found.high == 0:
+        return Sentence(f"{arm}: final test accuracy is the same in all {seeds}.", "yes", "arms")
+    if isinstance(test, Estimate) and equal(test):
+        return Sentence(
+            f"{arm}: final test accuracy is equivalent within {_margin(test)}: {minus} is "
+            f"{estimate(test)} ({100 * test.level:g} % interval, {test.method}, {seeds}).",
+            "yes",
+            "agreement",
+        )
+    apart = found.low > 0 or found.high < 0
+    says = "differs" if apart else "is not shown to differ"
+    return Sentence(
+        f"{arm}: final test accuracy {says}"
+        + ", nor to be equivalent" * (isinstance(test, Estimate) and not apart)
+        + f": {minus} is {estimate(found)} ({found.method}, {seeds}).",
+        "no" if apart else "unsettled",
+        "arms",
+    )
+
+
+def _margin(test: Result) -> str:
+    """Write the margin of an equivalence test in the unit of its estimate."""
+    scale = scale_of(test)
+    return f"{scale * MARGINS[_column(test)]:g}{' points' * (scale == 100)}"
+
+
+def _column(test: Result) -> str:
+    return test.estimand.outcome.partition(" (")[0]
 
 
 def _agreed(first: Material, second: Material) -> list[Result]:
@@ -177,10 +203,11 @@ def _agreement(found: list[Result], reference: str) -> Section:
     labels = [
         f"{one.estimand.name.removeprefix('agreement_').replace('_', ' ')}: "
         + ("equivalent" if equal(one) else "not shown")
-        + (f" (margin {one.diagnostics['margin']:g})" if isinstance(one, Estimate) else "")
+        + f" (margin {_margin(one)})"
         for one in found
     ]
-    margins = ", ".join(f"{margin:g} for {column}" for column, margin in MARGINS.items())
+    by_column = {_column(one): _margin(one) for one in found}
+    margins = ", ".join(f"{margin} for {column}" for column, margin in by_column.items())
     text = (
         "Both runs made every random draw alike and define these arms alike, so each difference is "
         f"rounding, amplified by training. The margins stand in the program: {margins}. An effect "
@@ -210,9 +237,12 @@ def _studies(first: Material, second: Material) -> Section:
         ]
     )
     paired = (
-        "Seeds mean the same draws in both runs, so differences are taken seed by seed."
+        "Seeds mean the same draws in both runs, so differences are taken seed by seed, over "
+        f"the {counted(_n_common(first, second), 'seed', 'seeds')} that both have. What stands "
+        "side by side (the curves, the declared estimates) is of all seeds of its run."
         if shares_draws(first, second)
-        else "The studies differ in more than precision or device, so their seeds are independent."
+        else "The studies differ in more than precision or device, so their seeds are treated as "
+        "independent."
     )
     blocks: list[Block] = [Table("study", "What was run.", frame, frame), Text(paired)]
     arms = _common_arms(first, second)
@@ -224,6 +254,10 @@ def _studies(first: Material, second: Material) -> Section:
             )
         )
     return Section("study", "The two runs", blocks)
+
+
+def _n_common(first: Material, second: Material) -> int:
+    return len({*first.complete["seed"]} & {*second.complete["seed"]})
 
 
 def _common_arms(first: Material, second: Material) -> tuple[str, ...]:
@@ -263,7 +297,9 @@ def difference(first: Material, second: Material, arm: str, column: str) -> Resu
         found = mean_interval(apart, first.level, estimand=estimand, n_dropped=n_seeds - len(apart))
         if isinstance(found, NotEstimable):
             return found
-        return replace(found, method=f"paired {found.method}")
+        # Where no seed differs there is nothing to test.
+        p = found.p_value if found.method != "identical" else None
+        return replace(found, method=f"paired {found.method}", p_value=p)
     if min(len(x), len(y)) < MIN_SEEDS:
         return NotEstimable(estimand, f"fewer than {MIN_SEEDS} complete seeds in a run")
     parts = np.array([x.var() / len(x), y.var() / len(y)])
@@ -273,10 +309,19 @@ def difference(first: Material, second: Material, arm: str, column: str) -> Resu
     df = float(parts.sum() ** 2 / (parts**2 / [len(x) - 1, len(y) - 1]).sum())
     value = float(x.mean() - y.mean())
     low, high = t_bounds(value, se, df, first.level)
+    counts = {one: len(x), other: len(y)}
     return Estimate(
         estimand, value, se, low, high, first.level, df, t_p_value(value, se, df),
-        "Welch's t", len(x) + len(y), warnings=seed_warnings(min(len(x), len(y))),
+        "Welch's t", len(x) + len(y), warnings=_welch_notes(counts),
     )  # fmt: skip
+
+
+def _welch_notes(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Say how many seeds each run has, and what follows where they are few."""
+    each = " and ".join(f"{n} seeds of {name}" for name, n in counts.items())
+    fewest = min(counts, key=lambda name: counts[name])
+    few = seed_warnings(counts[fewest])
+    return (each, *(note.replace(" seeds:", f" seeds of {fewest}:") for note in few))
 
 
 def _arms(first: Material, second: Material) -> Section:
@@ -319,10 +364,14 @@ def _curves(first: Material, second: Material) -> Section:
         "cos_update": ("cos_update (1)", 1.0),
     }
     fewest = min(first, second, key=lambda side: side.n_seeds)
+    each = " and ".join(
+        f"{side.n_seeds} in {name}"
+        for name, side in zip(names(first, second), (first, second), strict=True)
+    )
     blocks: list[Block] = [
         Picture(
             f"compared_{column}",
-            f"{label} in both runs, an arm a panel: means over seeds. {fewest.bands()}",
+            f"{label} in both runs, an arm a panel: means over seeds ({each}). {fewest.bands()}",
             pairs(
                 {
                     name: {arm: side.curves[column][arm].scaled(scale) for arm in arms}
@@ -349,7 +398,14 @@ def _estimates(first: Material, second: Material) -> Section:
         for side in (first, second)
     ]
     rows = [
-        {"": name, one: _text(sides[0].get(name)), other: _text(sides[1].get(name))}
+        {
+            "": name,
+            **{
+                heading: text
+                for run, side in zip((one, other), sides, strict=True)
+                for heading, text in _columns(run, side.get(name), first.level).items()
+            },
+        }
         for name in dict.fromkeys([*sides[0], *sides[1]])
     ]
     shown = pd.DataFrame(rows)
@@ -359,16 +415,20 @@ def _estimates(first: Material, second: Material) -> Section:
             for name, side in zip((one, other), (first, second), strict=True)
         ]
     )
-    caption = "Every declared estimate in both runs, with its interval."
+    caption = (
+        "Every declared estimate in both runs, each over all seeds of its run, with intervals of "
+        f"{100 * first.level:g} % where no other level stands."
+    )
     return Section("estimates", "Estimates", [Table("estimates", caption, shown, frame)])
 
 
-def _text(result: Result | None) -> str:
-    if result is None:
-        return "not in this run"
+def _columns(run: str, result: Result | None, level: float) -> dict[str, str]:
+    """Return the cells of an estimate in one run: what came out, and by which method."""
     if not isinstance(result, Estimate):
-        return f"not estimable: {result.reason}"
-    scale = scale_of(result)
-    places = decimals(scale * result.low, scale * result.high)
-    limits = interval(result.low, result.high, places, scale)
-    return f"{number(scale * result.value, places)}{' %' * (scale == 100)} {limits}"
+        said = "not in this run" if result is None else f"not estimable: {result.reason}"
+        return {run: said, f"{run}: method, seeds": ""}
+    marked = f" ({100 * result.level:g} %)" * (result.level != level)
+    return {
+        run: estimate(result).replace("percentage ", "") + marked,
+        f"{run}: method, seeds": f"{result.method}, {result.n_seeds}",
+    }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,81 @@ def test_runs_of_one_definition_are_paired(tmp_path: Path, quick: Plan) -> None:
     assert table.loc["difference_final_accuracy_baseline", "value"] == 0
     assert "figures of the two runs are equivalent" in section(page, "answer")
     assert "not shown" not in section(page, "agreement")
+    assert "margin 2 points" in section(page, "agreement")
+    assert "2 points for final_accuracy, 0.001 for mean_cos_gradient" in section(page, "agreement")
+    said = section(page, "answer")
+    assert said.count("final test accuracy is the same in all 8 seeds") == 3
+    assert not any(word in said for word in ("unsettled", "is not shown"))
+    assert table["p_value"].isna().all()
+
+
+def shift(amount: float, spread: float) -> Callable[[Mapping[str, pd.DataFrame]], None]:
+    """Return what moves final accuracy as another precision does: a little, by seed."""
+
+    def spoil(tables: Mapping[str, pd.DataFrame]) -> None:
+        rows = tables["replicates"]
+        noise = np.random.default_rng(0).normal(amount, spread, len(rows))
+        rows["final_accuracy"] += noise * (rows["arm"] == "projection")
+
+    return spoil
+
+
+def lose_two_seeds(tables: Mapping[str, pd.DataFrame]) -> None:
+    """Let two of eight seeds diverge."""
+    rows = tables["replicates"]
+    rows.loc[rows["seed"] >= 6, ["status", "reason"]] = ["diverged", "the loss became infinite"]
+
+
+@pytest.mark.parametrize(
+    ("amount", "spread", "said", "verdict"),
+    [
+        (0.003, 0.002, "is equivalent within 2 points: bf16 minus fp32 is", "yes"),
+        (0.05, 0.002, "differs: bf16 minus fp32 is", "no"),
+        (0.0, 0.2, "is not shown to differ, nor to be equivalent: bf16 minus", "unsettled"),
+    ],
+)
+def test_an_arm_of_paired_runs_gets_one_verdict(
+    amount: float, spread: float, said: str, verdict: str, tmp_path: Path, quick: Plan
+) -> None:
+    runs = [
+        make_run(tmp_path / "bf16", n_seeds=8, spoil=shift(amount, spread)),
+        make_run(tmp_path / "fp32", n_seeds=8, spoil=lose_two_seeds),
+    ]
+    for run in runs:
+        change_manifest(run, definition={"name": "x", "precision": run.name})
+    page = compare_reports(*runs, quick)
+    found = re.search(
+        rf'<div class="finding (\w+)">(?:(?!</div>).)*projection: final test accuracy {said}'
+        r"(?:(?!</div>).)*6 seeds",
+        page.read_text(),
+        re.DOTALL,
+    )
+    assert found
+    assert found[1] == verdict
+    assert "over the 6 seeds that both have" in section(page, "study")
+    assert "means over seeds (8 in bf16 and 6 in fp32)" in section(page, "curves")
+
+
+def test_declared_estimates_of_both_runs_stand_with_unit_method_and_seeds(
+    demo: Path, tmp_path: Path
+) -> None:
+    control = {
+        "name": "same",
+        "sentence": "The control leaves accuracy as it is.",
+        "method": "equivalence",
+        "outcome": "final_accuracy",
+        "contrast": "shuffled - baseline",
+        "margin": 0.05,
+    }
+    plan = parse_plan({"name": "quick", "n_boot": 199, "estimand": [control]})
+    other = make_run(tmp_path / "other", n_seeds=5)
+    page = compare_reports(demo, other, plan, out=tmp_path / "page")
+    text = section(page, "estimates")
+    assert text.count(" points [") == 2
+    assert text.count("] (90 %)") == 2
+    assert "intervals of 95 % where no other level stands" in text
+    assert re.search("paired TOST, [a-z-]+, 8 ", text)
+    assert re.search("paired TOST, [a-z-]+, 5 ", text)
 
 
 def test_an_arm_that_is_another_intervention_is_no_rounding(tmp_path: Path, quick: Plan) -> None:
@@ -221,10 +297,11 @@ def test_an_arm_that_is_another_intervention_is_no_rounding(tmp_path: Path, quic
 def test_other_studies_are_compared_by_welch(demo: Path, tmp_path: Path, quick: Plan) -> None:
     other = make_run(tmp_path / "other", n_seeds=5, accuracy=0.6)
     page = compare_reports(demo, other, quick, out=tmp_path / "page")
-    assert "seeds are independent" in section(page, "study")
+    assert "seeds are treated as independent" in section(page, "study")
     table = pd.read_csv(page.parent / "tables" / "differences.csv").set_index("name")
     row = table.loc["difference_final_accuracy_baseline"]
     assert row["method"] == "Welch's t"
-    assert "only 5 seeds" in row["note"]
+    assert "8 seeds of demo and 5 seeds of other" in row["note"]
+    assert "only 5 seeds of other" in row["note"]
     assert np.sign(row["value"]) == -1
     assert 'id="agreement"' not in page.read_text()
