@@ -94,6 +94,19 @@ def test_no_label_of_a_picture_is_clipped(browser: Any, page: Path, width: int) 
     assert browser.execute_script(CLIPPED) == []
 
 
+SCROLLING = """
+return [...document.querySelectorAll('.table')].filter(one => one.scrollWidth > one.clientWidth)
+  .map(one => getComputedStyle(one).backgroundAttachment);
+"""
+
+
+def test_tables_that_go_on_behind_the_edge_have_a_shadow_there(browser: Any, page: Path) -> None:
+    look(browser, page, 400)
+    found = browser.execute_script(SCROLLING)
+    assert found
+    assert set(found) == {"local, local, scroll, scroll"}
+
+
 def test_links_lead_to_their_sections(browser: Any, page: Path) -> None:
     from selenium.webdriver.common.by import By
 

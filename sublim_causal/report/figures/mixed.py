@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -72,5 +73,6 @@ def influence(left_out: pd.Series, value: float, low: float, high: float, label:
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
         )
     ax.set(xlabel="seed left out, in order", ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper left", ncols=3, columnspacing=1.0)
     return figure

@@ -183,7 +183,7 @@ def _in_full(material: Material, pair: _Pair) -> Iterator[Block]:
             "mixed_random_slopes",
             "Predicted deviations of the seeds' slopes against normal quantiles; on the dashed "
             "line they would be normal.",
-            normal_quantiles(slopes.to_numpy(), f"slope's deviation ({unit} per 1)"),
+            normal_quantiles(slopes.to_numpy(), f"slope's deviation ({unit} per unit of cosine)"),
         )
     limits = fit.contrast("x", material.level).iloc[0]
     left_out = pd.Series(jackknife(fit.statistic("x")), index=sorted(steps["seed"].unique()))
