@@ -371,7 +371,8 @@ def _curves(first: Material, second: Material) -> Section:
     blocks: list[Block] = [
         Picture(
             f"compared_{column}",
-            f"{label} in both runs, an arm a panel: means over seeds ({each}). {fewest.bands()}",
+            f"{label} in both runs, an arm a panel: means over seeds ({each}). "
+            + fewest.bands("0 and 100 %" if scale == 100 else ""),
             pairs(
                 {
                     name: {arm: side.curves[column][arm].scaled(scale) for arm in arms}

@@ -185,7 +185,9 @@ class Material:
         if self.n_seeds < MIN_SEEDS:
             return f"No bands: {counted(self.n_seeds, 'seed is', 'seeds are')} too few."
         limits = f", cut at {cut}" * bool(cut)
-        return f"Bands: pointwise {100 * self.level:g} % t intervals over seeds{limits}."
+        fewest = self.complete.groupby("arm")["seed"].nunique().min()
+        none = f"; none for fewer than {MIN_SEEDS} seeds" * bool(fewest < MIN_SEEDS)
+        return f"Bands: pointwise {100 * self.level:g} % t intervals over seeds{limits}{none}."
 
     def interventions(self, kind: str) -> tuple[str, ...]:
         """Return the arms whose intervention is `kind`, or that are called so where none says."""

@@ -36,12 +36,12 @@ RULES = (
     'the sentence says "is not shown". An arm "lowers" or "raises" the transfer if the interval of '
     'its difference in final accuracy lies below or above 0. One that lowers it "stops nearly all '
     f'of the transfer" if the interval of the share it prevents lies above {100 * STOPPED:g} %, '
-    'and "stops it" if, besides, what it still acquires is not shown to be above 0; "attenuates '
-    'the transfer and does not stop it" if the interval of that share lies below '
+    'and "stops the transfer" if, besides, what it still acquires is not shown to be above 0; it '
+    '"attenuates the transfer and does not stop it" if the interval of that share lies below '
     f'{100 * ATTENUATED:g} %. An arm "does more than remove" alignment if the interval of the '
     'update\'s mean cosine under it lies below 0, and "leaves the update aligned" if above. An arm '
     'is "equivalent" to another if the interval of their difference lies inside the margin. The '
-    'slopes at two levels "differ" by the test that all levels have one slope, not by their '
+    'slopes at the levels "differ" by the test that all levels have one slope, not by their '
     "intervals."
 )
 """The rules of wording, for the section of methods."""
@@ -181,7 +181,9 @@ def _stopped(material: Material, arm: str) -> Sentence:
     if verdict == "partly" and share is not None and share.low >= STOPPED:
         verdict = "yes"
     words = {
-        "yes": "stops nearly all of the transfer" if left is None or left.low > 0 else "stops it",
+        "yes": "stops nearly all of the transfer"
+        if left is None or left.low > 0
+        else "stops the transfer",
         "partly": "lowers the transfer",
         "no": "raises the transfer",
         "unsettled": "is not shown to change the transfer",
@@ -414,7 +416,7 @@ def _wrong(material: Material) -> Iterator[Sentence]:
     model = material.manifest["study"].get("model", {}).get("class")
     where = listed([str(name) for name in (data, model) if name])
     yield Sentence(
-        f"One data set and one network{f' ({where})' * bool(where)}: the intervals speak about new "
+        f"One data set and one network{f' ({where})' * bool(where)}: the findings speak about new "
         "seeds of this study, not about other data, networks or optimizers.",
         "caution",
         "study",

@@ -172,7 +172,14 @@ def test_what_the_answer_says_beside_the_plan_stands_in_the_section_it_links_to(
 
 @pytest.mark.parametrize(
     "words",
-    ["stops nearly all", "stops it", "lowers", "raises", "attenuates", "does more than remove"],
+    [
+        "stops nearly all",
+        "stops the transfer",
+        "lowers",
+        "raises",
+        "attenuates",
+        "does more than remove",
+    ],
 )
 def test_every_wording_has_its_rule(words: str) -> None:
     assert words in RULES

@@ -125,3 +125,15 @@ def test_accuracies_before_training_come_with_interval_and_number(
     for label in ("teacher's test accuracy", "test accuracy before training"):
         assert said in facts[label]
         assert bool(limits(facts[label])) == (n_seeds > 2)
+
+
+def test_a_caption_says_that_an_arm_of_two_seeds_has_no_band(tmp_path: Path) -> None:
+    def diverge(tables: Tables) -> None:
+        rows = tables["replicates"]
+        lost = (rows["arm"] == "projection") & (rows["seed"] > 1)
+        rows.loc[lost, ["status", "reason"]] = ["diverged", "the loss became infinite"]
+
+    material = material_of(make_run(tmp_path / "run", n_seeds=4, spoil=diverge))
+    assert "over seeds; none for fewer than 3 seeds." in section_of(material, "ledger")
+    assert np.isnan(material.curves["gain"]["projection"].low).all()
+    assert np.isfinite(material.curves["gain"]["baseline"].low).all()
