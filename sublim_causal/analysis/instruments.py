@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.anderson_rubin import anderson_rubin as anderson_rubin  # for the report
 from sublim_causal.analysis.estimates import Estimand, NotEstimable, Result, too_few, validate_level
 from sublim_causal.analysis.intervals import IntervalRule, mean_interval, t_estimate, t_p_value
 from sublim_causal.analysis.panel import Matrix, paired_panel
@@ -28,7 +27,6 @@ from sublim_causal.analysis.two_stage import (
     validate_doses,
     verdict,
 )
-from sublim_causal.analysis.two_stage import two_stage as two_stage  # for the report
 
 
 @dataclass(frozen=True)

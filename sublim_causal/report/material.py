@@ -21,7 +21,7 @@ from sublim_causal.analysis.declaration import Contrasted, Declared
 from sublim_causal.analysis.estimates import MIN_SEEDS, Estimate, Result, TestResult
 from sublim_causal.analysis.mediation import Mediation
 from sublim_causal.analysis.plan import Plan
-from sublim_causal.analysis.record import complete_steps
+from sublim_causal.analysis.record import complete_steps, same_setting
 from sublim_causal.analysis.results import Results
 from sublim_causal.report import supplement
 from sublim_causal.report.ranges import ANY, Range, range_of
@@ -32,8 +32,6 @@ from sublim_causal.store.tables import read_table
 
 DRAWN_SEEDS = 60
 """At most so many single seeds are drawn in a picture."""
-SETTING = ("student", "channel", "lesson", "inputs")
-"""Options of an arm beside its intervention."""
 Floats = NDArray[np.floating[Any]]
 
 
@@ -237,8 +235,7 @@ class Material:
 
     def same_setting(self, arm: str, other: str) -> bool:
         """Return whether two arms have one student, channel, lesson and inputs."""
-        one, two = self.options(arm), self.options(other)
-        return all(one.get(name) == two.get(name) for name in SETTING)
+        return same_setting(self.options(arm), self.options(other))
 
     def _off(self, arm: str) -> tuple[bool, bool, float]:
         """How far from the paper's projection `arm` is, as something to sort by."""

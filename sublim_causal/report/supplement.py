@@ -200,10 +200,19 @@ def _equal_slopes(material: Material, outcome: str, predictor: str) -> TestResul
 
 
 def mediations(material: Material) -> tuple[Mediation, ...]:
-    """Split each arm's effect at run level; empty unless reference and another have cosines."""
+    """Split each arm's effect at run level; empty unless reference and another have cosines.
+
+    Arms that differ in more than their intervention are left out, and yoked ones, whose alignment
+    is another arm's: they would bear on the slope that all arms share.
+    """
     reference = material.reference
     measured = set(material.complete.dropna(subset=["mean_cos_update"])["arm"])
-    others = [arm for arm in material.shown_arms if arm in measured - {reference}]
+    others = [
+        arm
+        for arm in material.shown_arms
+        if arm in measured - {reference, *material.interventions("yoked")}
+        and material.is_comparable(arm)
+    ]
     if reference not in measured or not others:
         return ()
     return mediate(material.complete, baseline=reference, arms=others, level=material.level)
