@@ -47,10 +47,13 @@ def make_run(
     return write_run(folder, drawn)
 
 
-def change_manifest(run: Path, **fields: object) -> None:
-    """Overwrite fields of the manifest of `run`."""
+def change_manifest(
+    run: Path, *, study: Mapping[str, object] | None = None, **fields: object
+) -> None:
+    """Overwrite fields of the manifest of `run`, and of the study in it."""
     path = run / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps({**old, **fields, "study": {**old["study"], **(study or {})}}))
 
 
 def declare(run: Path, study: Study) -> None:
