@@ -105,8 +105,10 @@ def headline_is_bootstrap(
 ) -> bool:
     """Apply `rule`: ``auto`` takes bootstrap-t where values are skewed and `is_stable` holds.
 
-    Below `FEW_SEEDS` values it does not: there the t interval, with its warning, is far narrower
-    and covers no worse.
+    Below `FEW_SEEDS` values it does not. With 4 to 7 seeds the paired contrasts of the coverage
+    study are covered in 94 to 97 % of studies by t and with the switch alike, and where bootstrap-t
+    would lead it is 1.3 to 5 times as wide as usual. Heavier skew costs t more: of 7 lognormal
+    values themselves it covers the mean in 83 % of samples, with the switch in 86 %.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """How often the default intervals cover the truth, by simulation.
 
 Run ``python tests/simulation/coverage_study.py --studies 1000`` for the table; ``--only`` picks
-estimands. Every study is drawn by `sublim_causal.analysis.simulation` with known truth.
+estimands, ``--seeds`` sizes of a study. Every study is drawn by
+`sublim_causal.analysis.simulation` with known truth.
 """
 
 from __future__ import annotations
@@ -148,8 +149,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     options = parser.parse_args()
-    coverage_table(options.only, options.studies)
+    coverage_table(options.only, options.studies, tuple(options.seeds))
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def _sensitivity(material: Material, splits: Sequence[Mediation]) -> Iterator[Bl
         "sensitivity",
         "The indirect effect if the errors of alignment and accuracy were correlated within seeds "
         "(an unmeasured common cause), each arm beside the reference alone; the table's slope "
-        f"pools all arms. Pointwise {100 * material.level:g} % bands from the model's errors "
+        f"pools its arms. Pointwise {100 * material.level:g} % bands from the model's errors "
         "(R's medsens), which are narrower than the table's cluster-robust ones. Symbols: the "
         "correlation at which it vanishes.",
         sensitivity_curves(curves, "indirect effect\n(percentage points)"),
