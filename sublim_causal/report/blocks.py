@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from sublim_causal.analysis.estimates import Result
+from sublim_causal.analysis.estimates.types import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sublim_causal.analysis.estimation import analyse
-from sublim_causal.analysis.plan import Plan, load_plan
-from sublim_causal.analysis.results import Results
+from sublim_causal.analysis.plan.run import analyse
+from sublim_causal.analysis.plan.file import Plan, load_plan
+from sublim_causal.analysis.plan.results import Results
 from sublim_causal.errors import RunError
 from sublim_causal.report.blocks import Picture, Section, Table
 from sublim_causal.report.files import check_folder, write

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.declaration import with_unit
-from sublim_causal.analysis.estimates import (
+from sublim_causal.analysis.plan.declaration import with_unit
+from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,
     Estimand,
     Estimate,
     NotEstimable,
     Result,
 )
-from sublim_causal.analysis.estimation import analyse
-from sublim_causal.analysis.intervals import mean_interval, seed_warnings, t_bounds, t_p_value
-from sublim_causal.analysis.plan import Plan, load_plan
+from sublim_causal.analysis.plan.run import analyse
+from sublim_causal.analysis.estimates.intervals import mean_interval, seed_warnings, t_bounds, t_p_value
+from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.errors import RequestError
 from sublim_causal.report.agreement import MARGINS, agreement, equal
 from sublim_causal.report.blocks import (

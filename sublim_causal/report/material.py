@@ -16,13 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from sublim_causal.analysis.crossworld import CrossWorld
-from sublim_causal.analysis.declaration import Contrasted, Declared
-from sublim_causal.analysis.estimates import MIN_SEEDS, Estimate, Result, TestResult
-from sublim_causal.analysis.mediation import Mediation
-from sublim_causal.analysis.plan import Plan
-from sublim_causal.analysis.record import complete_steps, same_setting
-from sublim_causal.analysis.results import Results
+from sublim_causal.analysis.causal.crossworld import CrossWorld
+from sublim_causal.analysis.plan.declaration import Contrasted, Declared
+from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result, TestResult
+from sublim_causal.analysis.causal.mediation import Mediation
+from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.analysis.plan.record import complete_steps, same_setting
+from sublim_causal.analysis.plan.results import Results
 from sublim_causal.report import supplement
 from sublim_causal.report.ranges import ANY, Range, range_of
 from sublim_causal.report.supplement import Headline, Ledgers

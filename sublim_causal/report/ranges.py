@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
-from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.estimates.types import Estimate, Result
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from sublim_causal.analysis.estimates import FEW_SEEDS, MIN_SEEDS, Estimate, Result
-from sublim_causal.analysis.verdicts import Finding
+from sublim_causal.analysis.estimates.types import FEW_SEEDS, MIN_SEEDS, Estimate, Result
+from sublim_causal.analysis.plan.verdicts import Finding
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import (

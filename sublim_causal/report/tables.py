@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
 
-from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.report.blocks import Table
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import interval, number, p_value, places_of, scale_of, unit_of

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.estimates.types import Estimate, Result
 
 MINUS = "\N{MINUS SIGN}"
 POINTS = "percentage points"

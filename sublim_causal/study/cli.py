@@ -164,7 +164,7 @@ PlanOption = Annotated[str, typer.Option(help="Analysis plan: a name or a TOML f
 @app.command()
 def analyse(run: RunArgument, plan: PlanOption = "primary") -> None:
     """Estimate what a plan declares from RUN; prints the table, writes report/results-PLAN.json."""
-    from sublim_causal.analysis.estimation import analyse as analyse_run
+    from sublim_causal.analysis.plan.run import analyse as analyse_run
 
     with progress_bar("Estimating") as said:
         results = analyse_run(run, plan, said)
@@ -220,7 +220,7 @@ def power(
     ] = 0.8,
 ) -> None:
     """Tell how many seeds a precision or power needs, with RUN as the pilot."""
-    from sublim_causal.analysis.power import pilots, power_curve, power_table
+    from sublim_causal.analysis.arms.power import pilots, power_curve, power_table
     from sublim_causal.errors import DataError
     from sublim_causal.store.manifest import read_manifest
     from sublim_causal.store.tables import read_table

@@ -8,8 +8,8 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sublim_causal.analysis.contrasts import mean_interval, paired_contrast
-from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.arms.contrasts import mean_interval, paired_contrast
+from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.store.tables import read_table
 
 COLUMNS = ["seed", "arm", "status", "final_accuracy", "mean_cos_gradient", "share_positive"]

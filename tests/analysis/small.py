@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.record import Record
+from sublim_causal.analysis.plan.record import Record
 
 SLOPE, DIRECT, START = 4.0, -0.05, 0.1
 N_SEEDS, N_STEPS = 12, 8

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sublim_causal.analysis.simulation import Truth, simulate, write_run
+from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from sublim_causal.report import write_report
 
 MEGABYTE = 1e6

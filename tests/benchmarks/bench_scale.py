@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sublim_causal.analysis.simulation import Truth, simulate, write_run
+from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from sublim_causal.store.compact import size
 
 KILOBYTES = 1 if sys.platform == "darwin" else 1024

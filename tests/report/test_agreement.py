@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.estimates import NotEstimable
+from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.report.agreement import MARGINS, agreement, equal
 
 NAMES = ("fp32", "bf16")

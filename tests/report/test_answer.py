@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sublim_causal.analysis.estimates import Estimate, TestResult
-from sublim_causal.analysis.estimation import analyse
-from sublim_causal.analysis.plan import parse_plan
-from sublim_causal.analysis.simulation import ArmTruth
+from sublim_causal.analysis.estimates.types import Estimate, TestResult
+from sublim_causal.analysis.plan.run import analyse
+from sublim_causal.analysis.plan.file import parse_plan
+from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sentences import RULES, answer
 from tests.report.conftest import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sublim_causal.analysis.simulation import ArmTruth
+from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.figures.curves import overlay, shares
 from sublim_causal.report.material import Curve, Material, curve
 from sublim_causal.report.ranges import ANY, COSINE, FRACTION, Range, range_of

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.estimation import analyse
-from sublim_causal.analysis.methods import METHODS
-from sublim_causal.analysis.plan import parse_plan
-from sublim_causal.analysis.simulation import ArmTruth
+from sublim_causal.analysis.plan.run import analyse
+from sublim_causal.analysis.plan.registry import METHODS
+from sublim_causal.analysis.plan.file import parse_plan
+from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.figures.curves import shares
 from sublim_causal.report.figures.style import settings
 from sublim_causal.report.formulas import FORMULAS, SHARED

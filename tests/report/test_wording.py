@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.estimates import Estimand, Estimate
+from sublim_causal.analysis.estimates.types import Estimand, Estimate
 from sublim_causal.report import wording
 from sublim_causal.report.blocks import Table
 from sublim_causal.report.tables import latex

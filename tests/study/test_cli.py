@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from sublim_causal.analysis.simulation import Truth, simulate, write_run
+from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from sublim_causal.store.tracking import is_mirrored
 from sublim_causal.study.cli import guarded
 from tests.study.commands import TINY, environment, sublim

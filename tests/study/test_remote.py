@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sublim_causal.analysis.simulation import Truth, simulate, write_run
+from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from sublim_causal.store.location import locate
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import committed

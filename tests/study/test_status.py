@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sublim_causal.analysis.simulation import Truth, simulate, write_run
+from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.study import status
 

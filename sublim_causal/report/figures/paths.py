@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from scipy import stats
 
-from sublim_causal.analysis.dose import DoseCurve
-from sublim_causal.analysis.estimates import Estimate
-from sublim_causal.analysis.instruments import WaldRatio
-from sublim_causal.analysis.sensitivity import Sensitivity
+from sublim_causal.analysis.causal.dose import DoseCurve
+from sublim_causal.analysis.estimates.types import Estimate
+from sublim_causal.analysis.causal.instruments import WaldRatio
+from sublim_causal.analysis.causal.sensitivity import Sensitivity
 from sublim_causal.report.figures.style import INK, looks, new_figure, zero_line
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sublim_causal.analysis.estimates import Estimate
+from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.figures.style import (
     FAINT,
     INK,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.report.blocks import Block, Missing, Picture, Section
 from sublim_causal.report.commands import report_command
 from sublim_causal.report.figures import curves as draw

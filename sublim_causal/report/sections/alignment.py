@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from sublim_causal.analysis.estimates import Estimate, Result
+from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
 from sublim_causal.report.commands import aligned_command, report_command
 from sublim_causal.report.figures import curves as draw

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sublim_causal.analysis.estimates import Estimate
+from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import report_command
 from sublim_causal.report.figures.runs import Bar, forest

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sublim_causal.analysis.anderson_rubin import anderson_rubin
-from sublim_causal.analysis.crossworld import CrossWorld
-from sublim_causal.analysis.dose import (
+from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
+from sublim_causal.analysis.causal.crossworld import CrossWorld
+from sublim_causal.analysis.causal.dose import (
     DoseCurve,
     adjacent_changes,
     dose_slope,
@@ -15,16 +15,16 @@ from sublim_causal.analysis.dose import (
     linear_curve,
     monotone_trend,
 )
-from sublim_causal.analysis.estimates import Estimate, NotEstimable, Result, TestResult
-from sublim_causal.analysis.instruments import (
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
+from sublim_causal.analysis.causal.instruments import (
     WaldRatio,
     direct_dose_effect,
     dose_effect,
     wald_by_dose,
 )
-from sublim_causal.analysis.mediation import Mediation
-from sublim_causal.analysis.sensitivity import Sensitivity, sensitivity
-from sublim_causal.analysis.two_stage import two_stage
+from sublim_causal.analysis.causal.mediation import Mediation
+from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
+from sublim_causal.analysis.causal.two_stage import two_stage
 from sublim_causal.errors import SublimError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import aligned_command, study_command

@@ -1,0 +1,1 @@
+"""Differences between arms, paired by seed."""

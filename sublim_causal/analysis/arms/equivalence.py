@@ -1,0 +1,121 @@
+r"""Equivalence of two arms: two one-sided paired t tests against a margin fixed beforehand.
+
+"p > 0.05" shows nothing; that the whole 90 % interval lies inside :math:`(-\Delta, \Delta)` does.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Mean, cluster_bootstrap
+from sublim_causal.analysis.arms.contrasts import paired_contrast, paired_differences
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
+from sublim_causal.analysis.estimates.intervals import IntervalRule, t_bounds
+from sublim_causal.errors import RequestError
+
+
+def tost(
+    replicates: pd.DataFrame,
+    outcome: str,
+    arm: str,
+    reference: str = "baseline",
+    *,
+    margin: float,
+    alpha: float = 0.05,
+    interval: IntervalRule = "auto",
+    estimand: Estimand | None = None,
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> Result:
+    r"""Paired TOST: :math:`p = \max(P(T > (\bar D + \Delta)/se), P(T < (\bar D - \Delta)/se))`.
+
+    Parameters
+    ----------
+    replicates, outcome, arm, reference, interval, n_boot, rng
+        As in `paired_contrast`.
+    margin : float
+        Delta > 0 in the outcome's unit, chosen before the data were read.
+    alpha : float
+        Level of each one-sided test; the interval has level 1 - 2 alpha.
+    estimand : Estimand, optional
+        What is estimated; the default names outcome, arms and margin.
+
+    Returns
+    -------
+    Estimate or NotEstimable
+        `p_value` is that of the null "the arms differ by the margin or more". Diagnostics hold
+        `margin`, `equivalent` (the headline interval lies inside the margin), the statistics
+        and p-values of both tests, and the 1 - alpha interval (`wide_low`, `wide_high`). Under
+        the skewness rule the bootstrap-t interval decides: the t tests reject up to 14 %
+        instead of 5 % there.
+
+    Raises
+    ------
+    RequestError
+        If `margin` is not positive, `alpha` not in (0, 0.5), or a column or arm unknown.
+    """
+    if not (np.isfinite(margin) and margin > 0):
+        raise RequestError("margin", margin, f"a positive number in the unit of {outcome}")
+    if not 0 < alpha < 0.5:
+        raise RequestError("alpha", alpha, "a number between 0 and 0.5")
+    generator = np.random.default_rng(rng)
+    again = copy.deepcopy(generator)
+    result = paired_contrast(
+        replicates,
+        outcome,
+        arm,
+        reference,
+        level=1 - 2 * alpha,
+        interval=interval,
+        estimand=estimand or _estimand(outcome, arm, reference, margin),
+        n_boot=n_boot,
+        rng=generator,
+    )
+    if not isinstance(result, Estimate):
+        return result
+    if "bootstrap" not in result.method:
+        return _judged(result, margin, alpha, None)
+    differences = paired_differences(replicates, outcome, arm, reference).values.to_numpy()
+    # The same draws that made the interval, so that p and interval cannot disagree.
+    drawn = cluster_bootstrap(Mean(differences), n_boot=n_boot, rng=again)
+    p = max(drawn.one_sided(-margin).greater, drawn.one_sided(margin).less)
+    return _judged(result, margin, alpha, p)
+
+
+def _estimand(outcome: str, arm: str, reference: str, margin: float) -> Estimand:
+    return Estimand(
+        name=f"equivalence_{outcome}_{arm}",
+        sentence=f"{arm} and {reference} differ in mean {outcome} by less than {margin:g}.",
+        outcome=outcome,
+        contrast=f"{arm} - {reference}",
+    )
+
+
+def _judged(result: Estimate, margin: float, alpha: float, p: float | None) -> Estimate:
+    """Add the verdict and the t tests; `p` overrules theirs."""
+    kept = {**result.diagnostics, "margin": margin}
+    kept["equivalent"] = bool(-margin < result.low and result.high < margin)
+    if result.se > 0:
+        df = result.n_seeds - 1
+        tests = _one_sided_tests(result.value, result.se, df, margin)
+        wide = t_bounds(result.value, result.se, df, 1 - alpha)
+        kept |= tests | {"wide_low": wide.low, "wide_high": wide.high}
+        p = max(tests["p_lower"], tests["p_upper"]) if p is None else p
+    method = result.method.replace("paired", "paired TOST,")
+    return replace(result, p_value=p, method=method, diagnostics=kept)
+
+
+def _one_sided_tests(value: float, se: float, df: float, margin: float) -> dict[str, float]:
+    """Statistics and p-values of the tests against -margin (lower) and margin (upper)."""
+    lower, upper = (value + margin) / se, (value - margin) / se
+    return {
+        "t_lower": lower,
+        "t_upper": upper,
+        "p_lower": float(stats.t.sf(lower, df)),
+        "p_upper": float(stats.t.cdf(upper, df)),
+    }

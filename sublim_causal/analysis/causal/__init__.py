@@ -1,0 +1,1 @@
+"""Mediation, cross-world effects, instruments and doses."""

@@ -1,0 +1,311 @@
+r"""Direct and indirect effects by running the cross-world outcome instead of assuming it.
+
+Training is a simulator, so ``Y_s(a, M(0))``, the outcome of arm a's procedure at the alignment
+that the same seed had under the baseline, can be run: the yoked arm. Then
+
+``TE = Y(a, M(a)) - Y(0, M(0))``, ``NDE(0) = Y(a, M(0)) - Y(0, M(0))``, ``NIE(1) = Y(a, M(a)) -
+Y(a, M(0))``, and with the reverse yoke ``Y(0, M(a))``: ``NIE(0)`` and ``NDE(1)``;
+
+``CDE(m) = Y(a, m) - Y(0, m)`` from two arms clamped to one trajectory m. All are means of paired
+differences within seed, on the same seeds, so TE is the sum of its parts exactly. No sequential
+ignorability is assumed: confounding and feedback of the outcome on alignment do no harm. What is
+assumed is that the clamp holds alignment (checked here) and changes nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from sublim_causal.analysis.estimates.bootstrap import N_BOOT
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval
+from sublim_causal.analysis.estimates.panel import Panel, paired_panel, validate_arms, validate_columns
+from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
+from sublim_causal.errors import DataError
+
+LEAK_LIMIT = 0.05
+"""Above this share of the alignment gap left open by the clamp, the split carries a warning."""
+
+_ASSUMPTIONS = (
+    "the clamp holds alignment at the recorded trajectory",
+    "the clamp changes nothing but alignment",
+    "seeds are independent",
+)
+
+
+@dataclass(frozen=True)
+class CrossWorld:
+    """Total effect of an arm and its parts, each a mean of paired differences.
+
+    Attributes
+    ----------
+    arm, baseline, yoked : str
+        The arms: a, 0, and a's procedure at 0's alignment.
+    total : Estimate or NotEstimable
+        TE.
+    direct_0, indirect_1 : Estimate or NotEstimable
+        NDE(0) and NIE(1); they add up to TE.
+    indirect_0, direct_1 : Estimate or NotEstimable
+        NIE(0) and NDE(1); not estimable without a reverse yoke.
+    proportion : Estimate or NotEstimable
+        NIE(1) / TE, ratio of sums with Fieller's set.
+    leak : Estimate or NotEstimable
+        Share of the alignment gap between arm and baseline that the clamp left open:
+        ``sum(M(yoked) - M(0)) / sum(M(a) - M(0))``; 0 for a perfect clamp.
+    """
+
+    arm: str
+    baseline: str
+    yoked: str
+    total: Result
+    direct_0: Result
+    indirect_1: Result
+    indirect_0: Result
+    direct_1: Result
+    proportion: Result
+    leak: Result
+
+
+@dataclass(frozen=True)
+class ClampError:
+    """How closely a yoked arm followed its target, over all seeds and steps.
+
+    Attributes
+    ----------
+    max_abs, mean_abs : float
+        Largest and mean absolute difference of the alignment (1).
+    n_steps : int
+        Seed-steps compared.
+    """
+
+    max_abs: float
+    mean_abs: float
+    n_steps: int
+
+
+def cross_world(
+    frame: pd.DataFrame,
+    *,
+    arm: str,
+    yoked: str,
+    baseline: str = "baseline",
+    reverse: str | None = None,
+    outcome: str = OUTCOME,
+    mediator: str = TREATMENT,
+    level: float = 0.95,
+    interval: IntervalRule = "auto",
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> CrossWorld:
+    """Split the total effect of `arm` by the yoked runs.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Table ``replicates``: one row per seed and arm.
+    arm, yoked, baseline : str
+        The arm, its procedure at the baseline's alignment, and the baseline.
+    reverse : str, optional
+        The baseline's procedure at `arm`'s alignment.
+    outcome, mediator : str
+        Columns of outcome and alignment.
+    level : float
+        Confidence level in (0, 1).
+    interval, n_boot, rng
+        As in `mean_interval`.
+
+    Returns
+    -------
+    CrossWorld
+        All parts over the seeds that are complete in every arm named.
+
+    Raises
+    ------
+    DataError
+        If a column or an arm is missing, or a seed has two rows under one arm.
+    """
+    arms = [baseline, arm, yoked, *([] if reverse is None else [reverse])]
+    panel = paired_panel(frame, [outcome, mediator], arms)
+    leak = _leak(panel, mediator, arm, yoked, baseline, level)
+    notes = _leak_warnings(leak)
+
+    def part(name: str, sentence: str, plus: str | None, minus: str | None) -> Result:
+        estimand = Estimand(
+            name=f"{name}_{arm}",
+            sentence=sentence,
+            outcome=outcome,
+            contrast=f"{plus or 'reverse yoke'} - {minus or 'reverse yoke'}",
+            assumptions=_ASSUMPTIONS if name != "total" else _ASSUMPTIONS[-1:],
+        )
+        if plus is None or minus is None:
+            return NotEstimable(estimand, "no reverse yoked arm was run")
+        found = mean_interval(
+            panel.difference(outcome, plus, minus),
+            level,
+            estimand=estimand,
+            interval=interval,
+            n_dropped=panel.n_dropped,
+            n_boot=n_boot,
+            rng=rng,
+        )
+        return found if name == "total" else _with_notes(found, notes)
+
+    moved = f"of moving alignment as {arm} does"
+    return CrossWorld(
+        arm=arm,
+        baseline=baseline,
+        yoked=yoked,
+        total=part("total", f"Effect of {arm} against {baseline}.", arm, baseline),
+        direct_0=part(
+            "direct_0", f"Effect of {arm} at {baseline}'s alignment, by yoking.", yoked, baseline
+        ),
+        indirect_1=part("indirect_1", f"Effect {moved}, under {arm}, by yoking.", arm, yoked),
+        indirect_0=part(
+            "indirect_0", f"Effect {moved}, under {baseline}, by yoking.", reverse, baseline
+        ),
+        direct_1=part(
+            "direct_1", f"Effect of {arm} at {arm}'s alignment, by yoking.", arm, reverse
+        ),
+        proportion=_with_notes(
+            ratio_of_sums(
+                Estimand(
+                    name=f"proportion_{arm}",
+                    sentence=f"Share of the effect of {arm} that goes through alignment.",
+                    outcome="share of the total effect (1)",
+                    contrast="NIE(1) / TE",
+                    assumptions=_ASSUMPTIONS,
+                ),
+                panel.difference(outcome, arm, yoked),
+                panel.difference(outcome, arm, baseline),
+                level=level,
+                n_dropped=panel.n_dropped,
+                n_boot=n_boot,
+                rng=rng,
+            ),
+            notes,
+        ),
+        leak=leak,
+    )
+
+
+def controlled_direct(
+    frame: pd.DataFrame,
+    *,
+    arm_clamped: str,
+    baseline_clamped: str,
+    outcome: str = OUTCOME,
+    mediator: str = TREATMENT,
+    level: float = 0.95,
+    interval: IntervalRule = "auto",
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> Result:
+    """CDE(m): the arm's procedure against the baseline's, both clamped to one trajectory.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Table ``replicates``.
+    arm_clamped, baseline_clamped : str
+        The two clamped arms.
+    outcome, mediator : str
+        Columns of outcome and alignment.
+    level : float
+        Confidence level in (0, 1).
+    interval, n_boot, rng
+        As in `mean_interval`.
+
+    Returns
+    -------
+    Estimate or NotEstimable
+        In the outcome's unit; ``diagnostics`` give the mean alignment of both arms, which a
+        perfect clamp makes equal.
+    """
+    panel = paired_panel(frame, [outcome, mediator], [baseline_clamped, arm_clamped])
+    alignment = {
+        f"mean_{mediator}_{name}": float(panel.column(mediator, name).mean())
+        for name in panel.arms
+        if len(panel.seeds)
+    }
+    return mean_interval(
+        panel.difference(outcome, arm_clamped, baseline_clamped),
+        level,
+        estimand=Estimand(
+            name=f"controlled_{arm_clamped}",
+            sentence=f"Effect of {arm_clamped} against {baseline_clamped} at one alignment.",
+            outcome=outcome,
+            contrast=f"{arm_clamped} - {baseline_clamped}",
+            assumptions=_ASSUMPTIONS,
+        ),
+        interval=interval,
+        n_dropped=panel.n_dropped,
+        diagnostics=alignment,
+        n_boot=n_boot,
+        rng=rng,
+    )
+
+
+def clamp_error(
+    steps: pd.DataFrame, *, yoked: str, target: str = "baseline", alignment: str = "cos_update"
+) -> ClampError:
+    """Compare the alignment of `yoked` with that of `target`, seed by seed and step by step.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        Table ``steps``.
+    yoked, target : str
+        The clamped arm, and the arm whose trajectory it follows.
+    alignment : str
+        Column that is clamped.
+
+    Raises
+    ------
+    DataError
+        If the two arms share no step.
+    """
+    validate_columns(steps, ["seed", "arm", "step", alignment])
+    validate_arms(steps, [yoked, target])
+    sides = [
+        steps.loc[steps["arm"] == name].set_index(["seed", "step"])[alignment]
+        for name in (yoked, target)
+    ]
+    gap = (sides[0] - sides[1]).abs().dropna()
+    if gap.empty:
+        raise DataError(f"arms {yoked!r} and {target!r} share no step with {alignment}")
+    return ClampError(float(gap.max()), float(gap.mean()), len(gap))
+
+
+def _leak(panel: Panel, mediator: str, arm: str, yoked: str, baseline: str, level: float) -> Result:
+    return ratio_of_sums(
+        Estimand(
+            name=f"leak_{yoked}",
+            sentence=f"Share of the alignment gap of {arm} that the clamp of {yoked} left open.",
+            outcome="share of the alignment gap (1)",
+            contrast=f"({yoked} - {baseline}) / ({arm} - {baseline})",
+        ),
+        panel.difference(mediator, yoked, baseline),
+        panel.difference(mediator, arm, baseline),
+        level=level,
+        interval="fieller",
+        n_dropped=panel.n_dropped,
+    )
+
+
+def _leak_warnings(leak: Result) -> Sequence[str]:
+    if isinstance(leak, NotEstimable):
+        return (f"the clamp cannot be checked: {leak.reason}",)
+    if abs(leak.value) <= LEAK_LIMIT:
+        return ()
+    return (f"the clamp left {100 * leak.value:.0f} % of the alignment gap open",)
+
+
+def _with_notes(result: Result, notes: Sequence[str]) -> Result:
+    if isinstance(result, Estimate):
+        return replace(result, warnings=(*result.warnings, *notes))
+    return result

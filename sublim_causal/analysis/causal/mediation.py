@@ -1,0 +1,364 @@
+r"""Run-level mediation: how much of an arm's effect goes with its change of alignment.
+
+Seed effects, arms a against a baseline, M the run's alignment, Y its outcome:
+
+.. math::
+
+    M_{sa} = m_s + \alpha_a + e, \qquad Y_{sa} = c_s + \tau_a + (\beta + \kappa_a) M_{sa} + e'
+
+``NIE(0) = beta alpha_a``, ``NIE(1) = (beta + kappa_a) alpha_a``, ``NDE(0) = tau_a + kappa_a
+E M(0)``, ``NDE(1) = tau_a + kappa_a E M(a)``, ``CDE(m) = tau_a + kappa_a m``, and ``TE = NDE(0) +
+NIE(1) = NDE(1) + NIE(0)``; without interaction kappa = 0.
+
+**A sensitivity analysis, not an identified effect.** It needs that nothing moves alignment and
+outcome of a run together but arm and seed, and that the outcome does not feed back on alignment.
+The second is wrong here: alignment falls as the trait is learned, so what a run gains lowers its
+mean alignment. Where the cross-world runs exist, use `crossworld.cross_world` instead.
+
+References
+----------
+Imai, Keele and Tingley (2010), A general approach to causal mediation analysis. Psychol. Methods
+15, 309-334.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sublim_causal.analysis.estimates.types import (
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+    too_few,
+    validate_level,
+)
+from sublim_causal.analysis.estimates.intervals import seed_warnings, t_estimate
+from sublim_causal.analysis.estimates.ratios import ratio_estimate
+from sublim_causal.analysis.causal.regressions import RunModels, fit_models, read_runs
+from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
+from sublim_causal.analysis.causal.fixed_effects import Contrast
+from sublim_causal.errors import DataError, RequestError
+
+N_DRAWS = 20_000
+"""Draws of a product of coefficients; Monte Carlo error of a limit is about 1 % of the se."""
+
+LABEL = "sensitivity analysis"
+REASON = (
+    "a sensitivity analysis, not an identified effect: alignment falls as the trait is learned, "
+    "so the outcome feeds back on the mediator"
+)
+_IGNORABILITY = (
+    "no common cause of alignment and outcome within seed and arm",
+    "no feedback of the outcome on alignment (implausible here)",
+    "alignment is measured without error",
+    "linearity",
+)
+
+
+@dataclass(frozen=True)
+class Mediation:
+    """Effects of one arm, split at run level. Outcome units unless said otherwise.
+
+    Attributes
+    ----------
+    arm, baseline : str
+        The two arms compared.
+    interaction : bool
+        Whether the slope on alignment may differ between arms.
+    total : Estimate or NotEstimable
+        TE; identified by design.
+    alpha : Estimate or NotEstimable
+        Effect of the arm on alignment, in units of alignment; identified by design.
+    beta : Estimate or NotEstimable
+        Slope of the outcome on alignment within seed and arm (in the baseline arm, with
+        interaction); per unit of alignment.
+    indirect_0, indirect_1 : Estimate or NotEstimable
+        NIE(0) and NIE(1): alignment moved as by the arm, under the baseline and under the arm.
+        The same without interaction.
+    direct_0, direct_1 : Estimate or NotEstimable
+        NDE(0) and NDE(1): the arm at the baseline's and at its own alignment.
+    controlled : Estimate or NotEstimable
+        CDE(m) at the mediator level asked for.
+    proportion : Estimate or NotEstimable
+        (NIE(0) + NIE(1)) / (2 TE), with Fieller's set.
+    """
+
+    arm: str
+    baseline: str
+    interaction: bool
+    total: Result
+    alpha: Result
+    beta: Result
+    indirect_0: Result
+    indirect_1: Result
+    direct_0: Result
+    direct_1: Result
+    controlled: Result
+    proportion: Result
+
+    def results(self) -> tuple[Result, ...]:
+        """All results in a fixed order."""
+        return (
+            self.total,
+            self.alpha,
+            self.beta,
+            self.indirect_0,
+            self.indirect_1,
+            self.direct_0,
+            self.direct_1,
+            self.controlled,
+            self.proportion,
+        )
+
+
+def mediate(
+    frame: pd.DataFrame,
+    *,
+    mediator: str = TREATMENT,
+    outcome: str = OUTCOME,
+    baseline: str = "baseline",
+    arms: Sequence[str] | None = None,
+    interaction: bool = False,
+    controlled_at: float = 0.0,
+    level: float = 0.95,
+    n_draws: int = N_DRAWS,
+    rng: np.random.Generator | int = 0,
+) -> tuple[Mediation, ...]:
+    """Split each arm's total effect into direct and indirect parts, at run level.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Table ``replicates``: one row per seed and arm; arms may be missing for some seeds.
+    mediator, outcome : str
+        Columns of alignment and outcome.
+    baseline : str
+        Arm the others are compared with.
+    arms : sequence of str, optional
+        Arms to compare (default: all others of the table). All of them inform beta.
+    interaction : bool
+        Let the slope on alignment differ between arms. An arm of constant alignment has no
+        slope of its own; its kappa is taken as 0, with a warning.
+    controlled_at : float
+        Level of alignment of the controlled direct effect.
+    level : float
+        Confidence level in (0, 1).
+    n_draws : int
+        Draws for the product of coefficients, at least 1000.
+    rng : Generator or int
+        Randomness of the draws.
+
+    Returns
+    -------
+    tuple of Mediation
+        One per arm. Total effect and arrows: CR2 with Satterthwaite df; indirect effects:
+        ``(alpha + se_alpha t)(beta + se_beta t')`` with independent t and t'; proportion: Fieller
+        on the linearised per-seed contributions.
+
+    Raises
+    ------
+    RequestError
+        If `n_draws` is too small.
+    DataError
+        If a column or an arm is missing, or a seed has two rows under one arm.
+
+    Notes
+    -----
+    With effects that vary over seeds the mean indirect effect also holds
+    ``Cov(alpha_s, beta_s)``, which a few runs per seed cannot estimate.
+    """
+    if n_draws < 1000:
+        raise RequestError("n_draws", n_draws, "at least 1000", f"leave it at {N_DRAWS}")
+    validate_level(level)
+    chosen = tuple(
+        sorted(set(map(str, frame["arm"].unique())) - {baseline}) if arms is None else arms
+    )
+    runs = read_runs(frame, mediator, outcome, (baseline, *chosen))
+    stream = np.random.default_rng(rng)
+    asked = _Asked(mediator, outcome, baseline, interaction, controlled_at, level, n_draws)
+    if missing := too_few(Estimand("mediation", ""), runs.n_seeds):
+        return tuple(_none(asked, arm, missing.reason) for arm in chosen)
+    try:
+        models = fit_models(runs, interaction)
+    except DataError as error:
+        return tuple(_none(asked, arm, str(error)) for arm in chosen)
+
+    def of_arm(k: int) -> Mediation:
+        refusal = too_few(Estimand("mediation", ""), runs.n_paired(k))
+        if refusal:
+            return _none(asked, chosen[k - 1], f"under it and {baseline}: {refusal.reason}")
+        return _effects(asked, models, k, stream)
+
+    return tuple(of_arm(k) for k in range(1, len(chosen) + 1))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `mediate` was asked for."""
+
+    mediator: str
+    outcome: str
+    baseline: str
+    interaction: bool
+    controlled_at: float
+    level: float
+    n_draws: int
+
+    def estimand(self, name: str, arm: str) -> Estimand:
+        sentence, assumptions = _SENTENCES[name]
+        return Estimand(
+            name=f"{name}_{arm}",
+            sentence=sentence.format(
+                arm=arm,
+                baseline=self.baseline,
+                mediator=self.mediator,
+                outcome=self.outcome,
+                m=self.controlled_at,
+            ),
+            outcome=self.mediator if name == "alpha" else self.outcome,
+            contrast=f"{arm} - {self.baseline}",
+            assumptions=assumptions,
+        )
+
+
+_DESIGN = ("arms are assigned by design", "seeds are independent")
+_SENTENCES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "total": ("Effect of {arm} against {baseline} on {outcome}.", _DESIGN),
+    "alpha": ("Effect of {arm} against {baseline} on {mediator}.", _DESIGN),
+    "beta": ("Slope of {outcome} on {mediator} within seed and arm.", _IGNORABILITY),
+    "indirect_0": (
+        "Effect on {outcome} of moving {mediator} as {arm} does, under {baseline}.",
+        _IGNORABILITY,
+    ),
+    "indirect_1": (
+        "Effect on {outcome} of moving {mediator} as {arm} does, under {arm}.",
+        _IGNORABILITY,
+    ),
+    "direct_0": ("Effect of {arm} on {outcome} at {baseline}'s {mediator}.", _IGNORABILITY),
+    "direct_1": ("Effect of {arm} on {outcome} at its own {mediator}.", _IGNORABILITY),
+    "controlled": ("Effect of {arm} on {outcome} at {mediator} = {m:g}.", _IGNORABILITY),
+    "proportion": ("Share of the effect of {arm} that goes with {mediator}.", _IGNORABILITY),
+}
+
+
+def _none(asked: _Asked, arm: str, reason: str) -> Mediation:
+    empty = {name: NotEstimable(asked.estimand(name, arm), reason) for name in _SENTENCES}
+    return Mediation(arm=arm, baseline=asked.baseline, interaction=asked.interaction, **empty)
+
+
+def _effects(asked: _Asked, models: RunModels, arm: int, rng: np.random.Generator) -> Mediation:
+    name = models.runs.arms[arm]
+    alpha = models.arm_effect(models.mediator, arm)
+    total = models.arm_effect(models.total, arm)
+    fixed = asked.interaction and arm not in models.interacting
+    notes = (f"alignment is constant under {name}: kappa taken as 0",) if fixed else ()
+    common: dict[str, Any] = {
+        "level": asked.level,
+        "n_seeds": models.runs.n_seeds,
+        "n_dropped": models.runs.n_dropped,
+    }
+
+    def by_t(part: str, contrast: Contrast, *, extra: float = 0.0, label: bool = True) -> Result:
+        return t_estimate(
+            asked.estimand(part, name),
+            contrast.value,
+            float(np.sqrt(contrast.se**2 + extra)),
+            contrast.df,
+            method=f"{LABEL}; CR2 t" if label else "within seeds, CR2 t",
+            warnings=(REASON, *notes) if label else (),
+            **common,
+        )
+
+    def direct(part: str, at: int) -> Result:
+        contrast = models.direct(arm, models.mean_mediator(at))
+        spread = models.kappa(arm) ** 2 * models.var_mean_mediator(at)
+        return by_t(part, contrast, extra=spread)
+
+    def indirect(part: str, weight: float) -> Result:
+        slope = models.slope(arm, weight)
+        estimand = asked.estimand(part, name)
+        return _product(estimand, alpha, slope, asked.n_draws, rng, notes, **common)
+
+    indirect_0 = indirect("indirect_0", 0.0)
+    direct_0 = direct("direct_0", 0)
+    return Mediation(
+        arm=name,
+        baseline=asked.baseline,
+        interaction=asked.interaction,
+        total=by_t("total", total, label=False),
+        alpha=by_t("alpha", alpha, label=False),
+        beta=by_t("beta", models.slope(arm, 0.0)),
+        indirect_0=indirect_0,
+        indirect_1=indirect("indirect_1", 1.0) if asked.interaction else indirect_0,
+        direct_0=direct_0,
+        direct_1=direct("direct_1", arm) if asked.interaction else direct_0,
+        controlled=by_t("controlled", models.direct(arm, asked.controlled_at)),
+        proportion=_proportion(
+            asked.estimand("proportion", name), alpha, models.slope(arm, 0.5), total, notes, common
+        ),
+    )
+
+
+def _product(
+    estimand: Estimand,
+    alpha: Contrast,
+    slope: Contrast,
+    n_draws: int,
+    rng: np.random.Generator,
+    notes: tuple[str, ...],
+    *,
+    level: float,
+    n_seeds: int,
+    n_dropped: int,
+) -> Estimate:
+    """Return alpha times slope with the quantiles of a product of independent t draws."""
+    first = alpha.value + alpha.se * rng.standard_t(alpha.df, n_draws)
+    second = slope.value + slope.se * rng.standard_t(slope.df, n_draws)
+    draws = first * second
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    tail = 1 + min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    return Estimate(
+        estimand=estimand,
+        value=alpha.value * slope.value,
+        se=float(np.hypot(slope.value * alpha.se, alpha.value * slope.se)),
+        low=float(low),
+        high=float(high),
+        level=level,
+        df=None,
+        p_value=min(1.0, 2 * tail / (n_draws + 1)),
+        method=f"{LABEL}; product of t draws",
+        n_seeds=n_seeds,
+        n_dropped=n_dropped,
+        warnings=(*seed_warnings(n_seeds), REASON, *notes),
+        diagnostics={"df_alpha": alpha.df, "df_slope": slope.df, "n_draws": n_draws},
+        draws=draws,
+    )
+
+
+def _proportion(
+    estimand: Estimand,
+    alpha: Contrast,
+    slope: Contrast,
+    total: Contrast,
+    notes: tuple[str, ...],
+    common: dict[str, Any],
+) -> Result:
+    """Fieller on ``alpha slope / TE``, linearised: both are sums of per-seed contributions."""
+    indirect = slope.value * alpha.scores + alpha.value * slope.scores
+    parts = np.stack([indirect, total.scores])
+    return ratio_estimate(
+        estimand,
+        alpha.value * slope.value,
+        total.value,
+        parts @ parts.T,
+        df=min(slope.df, total.df),
+        method=f"{LABEL}; Fieller, linearised",
+        warnings=(REASON, *notes),
+        **common,
+    )

@@ -1,0 +1,160 @@
+r"""How strong confounding must be to explain the indirect effect away.
+
+Two arms, no interaction, seed effects. With ``rho = corr(e_M, e_Y)`` the correlation that an
+unmeasured common cause of alignment and outcome would leave, s_Y and s_M the residual standard
+deviations of outcome and alignment given arm and seed, and ``rt`` the correlation of those
+residuals, ``NIE(rho) = alpha (s_Y / s_M) (rt - rho sqrt((1 - rt^2) / (1 - rho^2)))``: it vanishes
+exactly at ``rho = rt``.
+
+References
+----------
+Imai, Keele and Yamamoto (2010), Identification, inference and sensitivity analysis for causal
+mediation effects. Stat. Sci. 25, 51-71, theorem 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sublim_causal.analysis.estimates.types import MIN_SEEDS, validate_level
+from sublim_causal.analysis.estimates.panel import Vector, paired_panel
+from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
+from sublim_causal.errors import DataError, RequestError
+
+RHO = tuple(np.round(np.arange(-0.95, 0.96, 0.05), 2).tolist())
+"""Default grid of correlations."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The indirect effect as a function of confounding.
+
+    Attributes
+    ----------
+    arm, baseline : str
+        The two arms.
+    rho : ndarray of shape (K,)
+        Correlations of the two error terms, in (-1, 1).
+    indirect, se, low, high : ndarray of shape (K,)
+        NIE(rho) with a pointwise t band on R - 2 degrees of freedom, in the outcome's unit.
+        The standard error is the model's, that of R's medsens.
+    rho_zero : float
+        Correlation at which the indirect effect vanishes.
+    r2_product : float
+        ``rho_zero^2 = R2*_M R2*_Y``: product of the shares of the residual variances of
+        alignment and outcome that a confounder must explain.
+    r2_product_total : float
+        The same with shares of the total variances, ``rho_zero^2 (1 - R2_M) (1 - R2_Y)``.
+    r2_mediator, r2_outcome : float
+        R2 of the two models, seed effects included.
+    alpha : float
+        Effect of the arm on alignment.
+    scale : float
+        s_Y / s_M, outcome units per unit of alignment.
+    n_seeds, n_dropped : int
+        Complete pairs, and seeds left out.
+    level : float
+        Confidence level of the band.
+    """
+
+    arm: str
+    baseline: str
+    rho: Vector
+    indirect: Vector
+    se: Vector
+    low: Vector
+    high: Vector
+    rho_zero: float
+    r2_product: float
+    r2_product_total: float
+    r2_mediator: float
+    r2_outcome: float
+    alpha: float
+    scale: float
+    n_seeds: int
+    n_dropped: int
+    level: float
+
+
+def sensitivity(
+    frame: pd.DataFrame,
+    arm: str,
+    *,
+    baseline: str = "baseline",
+    mediator: str = TREATMENT,
+    outcome: str = OUTCOME,
+    rho: Sequence[float] = RHO,
+    level: float = 0.95,
+) -> Sensitivity:
+    """Return the indirect effect of `arm` under every correlation of the error terms in `rho`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Table ``replicates``: one row per seed and arm.
+    arm, baseline : str
+        The two arms.
+    mediator, outcome : str
+        Columns of alignment and outcome.
+    rho : sequence of float
+        Correlations, strictly between -1 and 1.
+    level : float
+        Confidence level of the band, in (0, 1).
+
+    Raises
+    ------
+    RequestError
+        If a correlation is out of range.
+    DataError
+        With fewer than 3 complete seeds, or if alignment or outcome differ between the arms by
+        the same amount in every seed (no residual to correlate).
+    """
+    grid = np.asarray(rho, dtype=float)
+    if not (np.abs(grid) < 1).all():
+        raise RequestError("rho", list(rho), "numbers strictly between -1 and 1")
+    panel = paired_panel(frame, [mediator, outcome], [baseline, arm])
+    n = len(panel.seeds)
+    if n < MIN_SEEDS:
+        raise DataError(f"{n} complete seeds; at least {MIN_SEEDS} are needed")
+    # Two arms: taking out arm and seed leaves half the centred difference in either run.
+    m, y = (panel.difference(name, arm, baseline) for name in (mediator, outcome))
+    alpha = float(m.mean())
+    e_m, e_y = m - alpha, y - y.mean()
+    if not (e_m @ e_m > 0 and e_y @ e_y > 0):
+        raise DataError("alignment or outcome change by the same amount in every seed")
+    rt = float(e_m @ e_y / np.sqrt((e_m @ e_m) * (e_y @ e_y)))
+    scale = float(np.sqrt((e_y @ e_y) / (e_m @ e_m)))
+    slopes = scale * (rt - grid * np.sqrt((1 - rt**2) / (1 - grid**2)))
+    # Generalised least squares with rho known: alpha and the slope are uncorrelated, and the
+    # slope's variance does not depend on rho. A sum over the 2n rows is half the sum over pairs.
+    rows = 2 * n - 1
+    var_alpha = (e_m @ e_m) / 2 / rows / (n / 2)
+    var_slope = (1 - rt**2) * (e_y @ e_y) / rows / (e_m @ e_m)
+    se = np.sqrt(slopes**2 * var_alpha + alpha**2 * var_slope)
+    half = float(stats.t.isf((1 - validate_level(level)) / 2, n - 2)) * se
+    spread_m, spread_y = (float(np.var(panel.columns[c]) * 2 * n) for c in (mediator, outcome))
+    left_m, left_y = float(e_m @ e_m / 2), float((1 - rt**2) * (e_y @ e_y) / 2)
+    return Sensitivity(
+        arm=arm,
+        baseline=baseline,
+        rho=grid,
+        indirect=alpha * slopes,
+        se=se,
+        low=alpha * slopes - half,
+        high=alpha * slopes + half,
+        rho_zero=rt,
+        r2_product=rt**2,
+        r2_product_total=rt**2 * left_m / spread_m * left_y / spread_y,
+        r2_mediator=1 - left_m / spread_m,
+        r2_outcome=1 - left_y / spread_y,
+        alpha=alpha,
+        scale=scale,
+        n_seeds=n,
+        n_dropped=panel.n_dropped,
+        level=level,
+    )

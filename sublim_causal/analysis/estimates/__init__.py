@@ -1,0 +1,1 @@
+"""What an estimate is, and the intervals that every estimator uses."""

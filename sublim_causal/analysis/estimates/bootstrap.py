@@ -1,0 +1,330 @@
+r"""Cluster bootstrap: seeds are drawn with all their arms and steps, never steps or runs.
+
+A statistic is a function of the multiplicities :math:`m_{bs}`, how often seed :math:`s` was drawn
+in replicate :math:`b`. The point estimate is the statistic at :math:`m = 1`, the jackknife is the
+statistic with one multiplicity at 0, so one function serves every interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from sublim_causal.analysis.estimates.types import validate_level
+from sublim_causal.errors import RequestError
+
+Floats = NDArray[np.float64]
+IntervalMethod = Literal["studentised", "percentile", "expanded", "bca", "basic"]
+
+N_BOOT = 1999
+"""Default number of replicates: (1999 + 1) * 0.025 is a whole number."""
+_BATCH_BYTES = 64 * 2**20
+
+
+class Replicated(NamedTuple):
+    """A statistic and its standard error in each replicate, both of shape ``(B,)``."""
+
+    values: Floats
+    ses: Floats
+
+
+class Bounds(NamedTuple):
+    """Limits of an interval."""
+
+    low: float
+    high: float
+
+
+class OneSided(NamedTuple):
+    """P-values of the null "not greater" and of the null "not less"."""
+
+    greater: float
+    less: float
+
+
+class ClusterStatistic(Protocol):
+    """A statistic of resampled clusters."""
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, R."""
+
+    def __call__(self, weights: Floats) -> Replicated:
+        """Return the statistic for multiplicities `weights` of shape ``(B, R)``."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    r"""Mean over clusters, :math:`\bar x = \sum m_s x_s / n`, SE :math:`\sqrt{s^2/n}`.
+
+    Attributes
+    ----------
+    values : ndarray of shape (R,)
+        One number a cluster.
+    """
+
+    values: Floats
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters."""
+        return len(self.values)
+
+    def __call__(self, weights: Floats) -> Replicated:
+        """Return mean and standard error for each row of multiplicities."""
+        centre = self.values.mean()
+        deviations = self.values - centre
+        n = weights.sum(axis=1)
+        mean = weights @ deviations / n
+        # Deviations from the full mean keep the subtraction free of cancellation.
+        squares = np.maximum(weights @ deviations**2 - n * mean**2, 0.0)
+        return Replicated(centre + mean, np.sqrt(squares / (n * (n - 1))))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    r"""Ratio of sums, :math:`b = \sum m_s u_s / \sum m_s v_s`, with linearised SE.
+
+    .. math:: \widehat{se}^2 = \frac{n}{n-1} \frac{\sum m_s (u_s - b v_s)^2}{(\sum m_s v_s)^2}
+
+    A slope through cluster cross products is one: :math:`u = S_{xy}, v = S_{xx}`.
+
+    Attributes
+    ----------
+    numerators, denominators : ndarray of shape (R,)
+        u and v.
+    """
+
+    numerators: Floats
+    denominators: Floats
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters."""
+        return len(self.numerators)
+
+    def __call__(self, weights: Floats) -> Replicated:
+        """Return ratio and standard error for each row of multiplicities."""
+        n = weights.sum(axis=1)
+        total = weights @ self.denominators
+        value = weights @ self.numerators / total
+        residuals = self.numerators - value[:, None] * self.denominators
+        squares = (weights * residuals**2).sum(axis=1)
+        return Replicated(value, np.sqrt(n / (n - 1) * squares) / np.abs(total))
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A resampling distribution, kept so that it can be inspected.
+
+    Attributes
+    ----------
+    value, se : float
+        The statistic on the data themselves.
+    values, ses : ndarray of shape (B,)
+        The statistic in each replicate.
+    jackknife : ndarray of shape (R,)
+        The statistic without each cluster; gives BCa its acceleration.
+    """
+
+    value: float
+    se: float
+    values: Floats = field(repr=False)
+    ses: Floats = field(repr=False)
+    jackknife: Floats = field(repr=False)
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters."""
+        return len(self.jackknife)
+
+    @property
+    def n_failed(self) -> int:
+        """Replicates without a value, which every interval and p-value leaves out."""
+        return int(np.isnan(self.values).sum())
+
+    @property
+    def pivots(self) -> Floats:
+        """Studentised replicates (value* - value) / se*; infinite where se* is 0."""
+        shift = self.values - self.value
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pivots = np.where(shift == 0, 0.0, shift / self.ses)
+        return pivots[~np.isnan(pivots)]
+
+    def interval(self, level: float = 0.95, method: IntervalMethod = "studentised") -> Bounds:
+        """Return the equal-tailed interval by `method`.
+
+        Notes
+        -----
+        Studentised is second-order accurate and the one to quote; percentile and BCa cover
+        82 to 89 % at 8 clusters. Expanded is the percentile interval with tails
+        Phi(-sqrt(R/(R-1)) t_{R-1}), which makes up for its narrowness (Hesterberg, 2015).
+        With 3 clusters the studentised interval is unbounded: one draw in nine has se* = 0.
+
+        Raises
+        ------
+        RequestError
+            If `method` or `level` is unknown.
+        """
+        if method not in _INTERVALS:
+            raise RequestError("interval", method, ", ".join(_INTERVALS))
+        validate_level(level)
+        return _INTERVALS[method](self, (1 - level) / 2)
+
+    def one_sided(self, null: float = 0.0) -> OneSided:
+        """P-values of the studentised statistic against `null` in both directions, never 0."""
+        observed = (self.value - null) / self.se
+        pivots = self.pivots
+        more, less = np.sum(pivots >= observed), np.sum(pivots <= observed)
+        return OneSided(
+            float((1 + more) / (len(pivots) + 1)), float((1 + less) / (len(pivots) + 1))
+        )
+
+    def p_value(self, null: float = 0.0) -> float:
+        """Two-sided equal-tailed p against `null`, the twin of the studentised interval."""
+        return min(1.0, 2 * min(self.one_sided(null)))
+
+
+def cluster_bootstrap(
+    statistic: ClusterStatistic,
+    *,
+    n_boot: int = N_BOOT,
+    batch: int | None = None,
+    rng: np.random.Generator | int = 0,
+) -> Distribution:
+    """Resample clusters with replacement and keep the distribution.
+
+    Parameters
+    ----------
+    statistic : ClusterStatistic
+        `Mean`, `Ratio`, or any function of multiplicities.
+    n_boot : int
+        Replicates, at least 1. One that is singular counts in `Distribution.n_failed`.
+    batch : int, optional
+        Replicates held in memory at once; bounds memory and leaves every number as it is.
+        Default: what fits 64 MiB.
+    rng : Generator or int
+        Source of randomness; a generator moves on, as usual.
+
+    Raises
+    ------
+    RequestError
+        If `n_boot` or `batch` is below 1.
+    """
+    n = statistic.n_clusters
+    point = statistic(np.ones((1, n)))
+    values, ses = _draw(statistic, n_boot, batch, np.random.default_rng(rng))
+    return Distribution(
+        float(point.values[0]), float(point.ses[0]), values, ses, jackknife(statistic)
+    )
+
+
+def jackknife(statistic: ClusterStatistic) -> Floats:
+    """Return the statistic without each cluster, shape ``(R,)``; NaN where it is singular."""
+    return _evaluate(statistic, 1.0 - np.eye(statistic.n_clusters)).values
+
+
+def _draw(
+    statistic: ClusterStatistic, n_boot: int, batch: int | None, rng: np.random.Generator
+) -> Replicated:
+    n = statistic.n_clusters
+    batch = max(1, _BATCH_BYTES // (8 * n)) if batch is None else batch
+    for name, number in (("n_boot", n_boot), ("batch", batch)):
+        if number < 1:
+            raise RequestError(name, number, "a whole number, at least 1")
+    parts = [
+        _evaluate(statistic, multiplicities(rng, min(batch, n_boot - first), n))
+        for first in range(0, n_boot, batch)
+    ]
+    values, ses = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Replicated(values, ses)
+
+
+def _evaluate(statistic: ClusterStatistic, weights: Floats) -> Replicated:
+    """Return the statistic, NaN where a replicate is singular (an arm that was never drawn)."""
+    try:
+        return statistic(weights)
+    except np.linalg.LinAlgError:
+        if len(weights) == 1:
+            return Replicated(np.array([np.nan]), np.array([np.nan]))
+    rows = [_evaluate(statistic, row[None]) for row in weights]
+    values, ses = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return Replicated(values, ses)
+
+
+def multiplicities(rng: np.random.Generator, n_boot: int, n_clusters: int) -> Floats:
+    """Draw how often each cluster is in each replicate; shape ``(n_boot, n_clusters)``."""
+    drawn = rng.integers(n_clusters, size=(n_boot, n_clusters))
+    flat = (drawn + n_clusters * np.arange(n_boot)[:, None]).ravel()
+    counts = np.bincount(flat, minlength=n_boot * n_clusters)
+    return counts.reshape(n_boot, n_clusters).astype(float)
+
+
+def _order_statistic(sample: Floats, probability: float) -> float:
+    """Quantile by rank (B + 1) p, rounded outwards: no interpolation, so infinities are safe."""
+    rank = (len(sample) + 1) * probability
+    whole = np.floor(rank + 1e-9) if probability < 0.5 else np.ceil(rank - 1e-9)
+    return float(np.sort(sample)[int(np.clip(whole, 1, len(sample))) - 1])
+
+
+def _usable(distribution: Distribution) -> Floats:
+    return distribution.values[~np.isnan(distribution.values)]
+
+
+def _studentised(distribution: Distribution, tail: float) -> Bounds:
+    pivots = distribution.pivots
+    return Bounds(
+        distribution.value - _order_statistic(pivots, 1 - tail) * distribution.se,
+        distribution.value - _order_statistic(pivots, tail) * distribution.se,
+    )
+
+
+def _percentile(distribution: Distribution, tail: float) -> Bounds:
+    values = _usable(distribution)
+    return Bounds(_order_statistic(values, tail), _order_statistic(values, 1 - tail))
+
+
+def _expanded(distribution: Distribution, tail: float) -> Bounds:
+    n = distribution.n_clusters
+    wide = stats.norm.sf(np.sqrt(n / (n - 1)) * stats.t.isf(tail, n - 1))
+    return _percentile(distribution, float(wide))
+
+
+def _basic(distribution: Distribution, tail: float) -> Bounds:
+    low, high = _percentile(distribution, tail)
+    return Bounds(2 * distribution.value - high, 2 * distribution.value - low)
+
+
+def _bca(distribution: Distribution, tail: float) -> Bounds:
+    """Bias-corrected and accelerated: Efron (1987), equations 6.5 to 6.8."""
+    values = _usable(distribution)
+    share = (np.sum(values < distribution.value) + 0.5) / (len(values) + 1)
+    bias, acceleration = stats.norm.ppf(share), jackknife_acceleration(distribution.jackknife)
+    ends = []
+    for probability in (tail, 1 - tail):
+        z = bias + stats.norm.ppf(probability)
+        moved = stats.norm.cdf(bias + z / (1 - acceleration * z))
+        ends.append(_order_statistic(values, float(moved)))
+    return Bounds(*ends)
+
+
+def jackknife_acceleration(leave_one_out: Floats) -> float:
+    """Acceleration sum(d^3) / (6 sum(d^2)^1.5), d the jackknife deviations; 0 if they vanish."""
+    known = leave_one_out[~np.isnan(leave_one_out)]
+    deviations = known.mean() - known
+    scale = np.sum(deviations**2) ** 1.5
+    return float(np.sum(deviations**3) / (6 * scale)) if scale > 0 else 0.0
+
+
+_INTERVALS: dict[str, Callable[[Distribution, float], Bounds]] = {
+    "studentised": _studentised,
+    "percentile": _percentile,
+    "expanded": _expanded,
+    "bca": _bca,
+    "basic": _basic,
+}

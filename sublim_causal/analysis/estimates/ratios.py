@@ -1,0 +1,267 @@
+"""Ratios of means with Fieller's confidence set, which may be unbounded and then says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Ratio, cluster_bootstrap
+from sublim_causal.analysis.estimates.types import (
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+    too_few,
+    validate_level,
+)
+from sublim_causal.analysis.estimates.intervals import is_skewed, seed_warnings, skewness, t_p_value
+from sublim_causal.analysis.estimates.panel import Matrix, Vector
+
+
+@dataclass(frozen=True)
+class ConfidenceSet:
+    """A confidence set on the line: a union of disjoint closed intervals, sorted.
+
+    Attributes
+    ----------
+    intervals : tuple of (float, float)
+        Limits; infinite where the set is unbounded; no interval: the set is empty.
+    """
+
+    intervals: tuple[tuple[float, float], ...]
+
+    @property
+    def low(self) -> float:
+        """Lower end of the smallest interval that contains the set."""
+        return self.intervals[0][0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the smallest interval that contains the set."""
+        return self.intervals[-1][1]
+
+    @property
+    def shape(self) -> str:
+        """``interval``, ``ray``, ``line``, ``complement`` (all but a gap), ``union``, ``empty``."""
+        if not self.intervals:
+            return "empty"
+        unbounded = int(np.isinf(self.low)) + int(np.isinf(self.high))
+        if len(self.intervals) == 1:
+            return ("interval", "ray", "line")[unbounded]
+        return "complement" if len(self.intervals) == 2 and unbounded == 2 else "union"
+
+    def describe(self) -> str:
+        """The set in words and numbers."""
+        if self.shape == "line":
+            return "every value"
+        if self.shape == "complement":
+            gap_low, gap_high = self.intervals[0][1], self.intervals[1][0]
+            return f"every value outside ({gap_low:.4g}, {gap_high:.4g})"
+        return (
+            " and ".join(f"[{low:.4g}, {high:.4g}]" for low, high in self.intervals) or "no value"
+        )
+
+    def warnings(self, level: float) -> tuple[str, ...]:
+        """Return the warning of a set that is not one bounded interval."""
+        if self.shape == "interval":
+            return ()
+        kind = "unbounded" if self.shape in ("ray", "line", "complement") else "not one interval"
+        return (f"the {100 * level:.0f} % confidence set is {kind}: {self.describe()}",)
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return shape and intervals, JSON-able but for infinite limits."""
+        return {"shape": self.shape, "intervals": [list(pair) for pair in self.intervals]}
+
+
+def fieller_set(numerator: float, denominator: float, cov: Matrix, t: float) -> ConfidenceSet:
+    r"""Values r of the ratio with ``(a - r b)^2 <= t^2 Var(a - r b)``.
+
+    With ``r = a/b + s``, ``w = a - (a/b) b`` and V the covariance of the means, the set is
+    ``(b^2 - t^2 V_bb) s^2 + 2 t^2 V_wb s - t^2 V_ww <= 0``: an interval if the denominator
+    differs from 0 at this level, otherwise the complement of an interval or the whole line.
+
+    Parameters
+    ----------
+    numerator, denominator : float
+        Means a and b; b not 0.
+    cov : ndarray of shape (2, 2)
+        Covariance of (a, b).
+    t : float
+        Two-sided critical value.
+
+    References
+    ----------
+    Fieller (1954), Some problems in interval estimation. J. R. Stat. Soc. B 16, 175-185.
+    """
+    ratio = numerator / denominator
+    # Solving for the distance from a/b keeps full precision where the ratio is nearly exact.
+    v_ww = max(0.0, cov[0, 0] - 2 * ratio * cov[0, 1] + ratio**2 * cov[1, 1])
+    v_wb = cov[0, 1] - ratio * cov[1, 1]
+    lead = denominator**2 - t**2 * cov[1, 1]
+    discriminant = t**4 * v_wb**2 + lead * t**2 * v_ww
+    if lead == 0 or (lead < 0 and discriminant <= 0):
+        return ConfidenceSet(((-np.inf, np.inf),))
+    root = np.sqrt(max(0.0, discriminant))
+    first, second = sorted(float(ratio + (-(t**2) * v_wb + sign * root) / lead) for sign in (-1, 1))
+    if lead > 0:
+        return ConfidenceSet(((first, second),))
+    return ConfidenceSet(((-np.inf, first), (second, np.inf)))
+
+
+def ratio_estimate(
+    estimand: Estimand,
+    numerator: float,
+    denominator: float,
+    cov: Matrix,
+    *,
+    df: float,
+    level: float,
+    method: str,
+    n_seeds: int,
+    n_dropped: int = 0,
+    null: float | None = None,
+    warnings: tuple[str, ...] = (),
+    diagnostics: Mapping[str, Any] | None = None,
+) -> Result:
+    """Ratio of two estimated means with Fieller's set.
+
+    Parameters
+    ----------
+    estimand : Estimand
+        What the ratio estimates.
+    numerator, denominator : float
+        The means.
+    cov : ndarray of shape (2, 2)
+        Their covariance.
+    df : float
+        Degrees of freedom of the t reference.
+    level : float
+        Confidence level in (0, 1).
+    method : str
+        Goes into the estimate.
+    n_seeds, n_dropped : int
+        Go into the estimate.
+    null : float or None
+        Value whose p is reported, from the same pivot as the set; None: no p.
+    warnings, diagnostics
+        Go into the estimate, beside the shape of the set.
+
+    Returns
+    -------
+    Estimate or NotEstimable
+        The latter when the denominator is exactly 0. The standard error is the delta method's.
+    """
+    if denominator == 0:
+        return NotEstimable(estimand, "the denominator of the ratio is 0")
+    ratio = numerator / denominator
+    region = fieller_set(numerator, denominator, cov, float(stats.t.ppf(0.5 + level / 2, df)))
+
+    def deviation(value: float) -> float:
+        contrast = np.array([1.0, -value])
+        return float(np.sqrt(max(0.0, contrast @ cov @ contrast)))
+
+    p_value = None
+    if null is not None and deviation(null) > 0:
+        p_value = t_p_value(numerator - null * denominator, deviation(null), df)
+    return Estimate(
+        estimand=estimand,
+        value=ratio,
+        se=deviation(ratio) / abs(denominator),
+        low=region.low,
+        high=region.high,
+        level=level,
+        df=df,
+        p_value=p_value,
+        method=method,
+        n_seeds=n_seeds,
+        n_dropped=n_dropped,
+        warnings=(*seed_warnings(n_seeds), *region.warnings(level), *warnings),
+        diagnostics={**region.diagnostics(), **dict(diagnostics or {})},
+    )
+
+
+def ratio_of_sums(
+    estimand: Estimand,
+    numerators: Vector,
+    denominators: Vector,
+    *,
+    level: float = 0.95,
+    interval: Literal["auto", "fieller"] = "auto",
+    method: str = "ratio of sums",
+    n_dropped: int = 0,
+    null: float | None = None,
+    warnings: tuple[str, ...] = (),
+    diagnostics: Mapping[str, Any] | None = None,
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> Result:
+    r"""Ratio ``sum_s a_s / sum_s b_s`` over seeds; never the mean of per-seed ratios.
+
+    Parameters
+    ----------
+    estimand : Estimand
+        What the ratio estimates.
+    numerators, denominators : ndarray of shape (R,)
+        One value per seed, in one unit each.
+    level : float
+        Confidence level in (0, 1).
+    interval : {"auto", "fieller"}
+        ``"auto"``: Fieller, unless the per-seed residuals ``a_s - r b_s`` are skewed and the
+        denominator is clearly not 0 (Fieller's set is bounded): then bootstrap-t.
+    method, n_dropped, null, warnings, diagnostics
+        As in `ratio_estimate`.
+    n_boot, rng
+        Replicates and randomness of the bootstrap.
+
+    Returns
+    -------
+    Estimate or NotEstimable
+        The latter below `MIN_SEEDS` seeds or with a denominator of 0. With bootstrap-t in front
+        Fieller's limits stand in ``diagnostics["also"]``.
+    """
+    n = len(numerators)
+    if reason := too_few(estimand, n):
+        return reason
+    fieller = ratio_estimate(
+        estimand,
+        float(numerators.mean()),
+        float(denominators.mean()),
+        np.cov(np.stack([numerators, denominators])) / n,
+        df=n - 1,
+        level=validate_level(level),
+        method=f"Fieller, {method}",
+        n_seeds=n,
+        n_dropped=n_dropped,
+        null=null,
+        warnings=warnings,
+        diagnostics=diagnostics,
+    )
+    if isinstance(fieller, NotEstimable):
+        return fieller
+    residuals = numerators - fieller.value * denominators
+    # Rounding errors have a skewness too.
+    exact = np.abs(residuals).max() <= 1e-9 * np.abs(numerators).max()
+    kept = {"skewness": 0.0 if exact else skewness(residuals), **fieller.diagnostics}
+    fieller = replace(fieller, diagnostics=kept)
+    if interval == "fieller" or exact or not is_skewed(residuals) or kept["shape"] != "interval":
+        return fieller
+    drawn = cluster_bootstrap(Ratio(numerators, denominators), n_boot=n_boot, rng=rng)
+    bounds = drawn.interval(level)
+    return replace(
+        fieller,
+        low=bounds.low,
+        high=bounds.high,
+        df=None,
+        p_value=None if null is None else drawn.p_value(null),
+        method=f"bootstrap-t, {method}",
+        warnings=(*seed_warnings(n, skewed=True), *warnings),
+        diagnostics={
+            **kept,
+            "also": {"method": "Fieller", "low": fieller.low, "high": fieller.high},
+        },
+        draws=drawn.values,
+    )

@@ -1,0 +1,1 @@
+"""Linear mixed models by formula: design, REML, tests, resampling."""

@@ -1,0 +1,353 @@
+"""From cross products to the likelihood's input: coded, scaled, aliasing resolved, by group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import linalg
+
+from sublim_causal.analysis.mixed.crossproducts import CrossProducts
+from sublim_causal.analysis.mixed.formula import Coding, MixedFormula, code_terms
+from sublim_causal.errors import DataError, RequestError
+
+Floats = NDArray[np.float64]
+
+_ALIASED = 1e-7
+"""Share of a column's length that must be left after the columns before it (lme4's tolerance)."""
+_NOTHING = 1e-14
+"""Share of the longest column below which a column is rounding."""
+DEFAULT_REFERENCE = "baseline"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One correlated block of random effects of the group.
+
+    Attributes
+    ----------
+    terms : tuple of str
+        Names of its columns.
+    columns : slice
+        Their places among the Q random-effect columns.
+    back : ndarray
+        Raw effects are ``back @ scaled effects``.
+    """
+
+    terms: tuple[str, ...]
+    columns: slice
+    back: Floats
+
+
+@dataclass(frozen=True)
+class Design:
+    """Cross products of the rows ``(1, Z, X, y)``, scaled, by group and cell.
+
+    Attributes
+    ----------
+    parts : ndarray of shape (J, S, A, K, K)
+        Components of `CrossProducts.parts` for the A cells of each of S groups, K = 1+Q+P+1;
+        absent cells are 0. Columns are scaled so that X'X/n = I and, in each block, Z'Z/n = I;
+        y is the residual of least squares, with mean square 1.
+    gaps : ndarray of shape (G,)
+        Distinct time gaps.
+    stratum : ndarray of shape (S, A)
+        Index of the residual variance of each cell.
+    blocks : tuple of Block
+        Random effects of the group.
+    has_cells : bool
+        Whether cells have a random intercept.
+    names, aliased : tuple of str
+        Coefficients kept, and those dropped because others determine them.
+    back : ndarray of shape (P, P)
+        Raw coefficients are ``offset + y_scale * back @ scaled coefficients``.
+    offset : ndarray of shape (P,)
+        Least-squares coefficients.
+    y_scale : float
+        Root mean square of the least-squares residual, in the outcome's unit.
+    groups : list
+        Labels of the groups.
+    cells : DataFrame
+        Group position, cell position and label of each cell.
+    variances : tuple of str
+        Levels of the factor of residual variances, reference first; one when they are equal.
+    references : dict of str to str
+        Reference level of each factor.
+    n_obs : int
+        Rows.
+    """
+
+    parts: Floats
+    gaps: Floats
+    stratum: NDArray[np.int64]
+    blocks: tuple[Block, ...]
+    has_cells: bool
+    names: tuple[str, ...]
+    aliased: tuple[str, ...]
+    back: Floats
+    offset: Floats
+    y_scale: float
+    groups: list[object]
+    cells: pd.DataFrame
+    variances: tuple[str, ...]
+    references: dict[str, str]
+    n_obs: int
+
+    @property
+    def q(self) -> int:
+        """Number of random-effect columns of a group."""
+        return sum(len(block.terms) for block in self.blocks)
+
+    @property
+    def p(self) -> int:
+        """Number of coefficients."""
+        return len(self.names)
+
+    @property
+    def z(self) -> slice:
+        """Places of Z in a row."""
+        return slice(1, 1 + self.q)
+
+    @property
+    def x(self) -> slice:
+        """Places of X in a row."""
+        return slice(1 + self.q, 1 + self.q + self.p)
+
+    @property
+    def rows(self) -> Floats:
+        """Rows of each cell, shape (S, A); for serial correlation, of each run."""
+        first = self.parts[0, :, :, 0, 0]
+        return first + self.parts[1::3, :, :, 0, 0].sum(axis=0)
+
+
+def build_design(
+    products: CrossProducts, formula: MixedFormula, *, arm_variances: bool = False
+) -> Design:
+    """Code, scale and arrange `products` for `formula`.
+
+    Raises
+    ------
+    DataError
+        If there is one group only, a random-effect column is determined by others, the outcome
+        is fitted exactly, or a serial-correlation factor varies within a run.
+    RequestError
+        If `arm_variances` is asked for and there is no factor to carry them.
+    """
+    labels, references = _ordered_levels(products.labels, formula.references)
+    factors = formula.factors
+    combination, combinations = _combinations(labels[factors])
+    raw = _raw_map(products)
+    total = products.parts[0] + products.parts[1::3].sum(axis=0)
+    roots = _roots(total, combination, len(combinations))
+
+    fixed = code_terms(formula.fixed, combinations, formula.products)
+    stack = _stack(roots, fixed, raw)
+    outcome = np.concatenate([r @ raw[-1] for r in roots])
+    kept = _independent(roots, fixed, raw)
+    q, r = np.linalg.qr(stack[:, kept])
+    n = products.n_obs
+    back = np.asarray(linalg.solve_triangular(r, np.eye(len(kept)))) * np.sqrt(n)
+    offset = back @ (q.T @ outcome) / np.sqrt(n)
+    y_scale = float(np.linalg.norm(outcome - stack[:, kept] @ offset)) / np.sqrt(n)
+    if y_scale <= 1e-12 * float(np.linalg.norm(outcome)) / np.sqrt(n):
+        raise DataError(f"{formula.outcome} is fitted exactly; there is no residual variance")
+
+    blocks, z_maps = _blocks(formula, combinations, roots, raw, n)
+    x_maps = back.T @ fixed.maps[:, kept] @ raw
+    y_maps = (raw[-1] - offset @ fixed.maps[:, kept] @ raw) / y_scale
+    constant = np.zeros((len(combinations), 1, len(raw)))
+    constant[:, 0, 0] = 1.0
+    maps = np.concatenate([constant, z_maps, x_maps, y_maps[:, None]], axis=1)
+    strata = np.empty((*products.parts.shape[:2], maps.shape[1], maps.shape[1]))
+    for u, rows in enumerate(maps):
+        chosen = combination == u
+        strata[:, chosen] = rows @ products.parts[:, chosen] @ rows.T
+
+    keys = _cell_keys(formula, arm_variances, bool(len(products.gaps)))
+    cells = _cells(labels, keys, formula)
+    parts = np.zeros((len(strata), *cells.shape, *strata.shape[2:]))
+    for part, component in zip(parts, strata, strict=True):
+        np.add.at(part, (cells.group, cells.place), component)
+    if len(products.gaps) and cells.count < len(labels):
+        raise DataError(
+            "a factor varies within a run, which serial correlation does not allow; "
+            "make numeric 0/1 columns of it"
+        )
+    variances, stratum = _variances(labels, cells, formula, arm_variances)
+    names = fixed.names
+    return Design(
+        parts=parts,
+        gaps=products.gaps,
+        stratum=stratum,
+        blocks=blocks,
+        has_cells=bool(formula.cell),
+        names=tuple(names[i] for i in kept),
+        aliased=tuple(name for i, name in enumerate(names) if i not in kept),
+        back=back,
+        offset=offset,
+        y_scale=y_scale,
+        groups=cells.groups,
+        cells=cells.table,
+        variances=variances,
+        references={name: references[name] for name in factors},
+        n_obs=n,
+    )
+
+
+def _ordered_levels(
+    labels: pd.DataFrame, asked: dict[str, str]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Reference levels first: asked for, else ``baseline``, else the first."""
+    references = {}
+    ordered = {}
+    for name in labels:
+        column = labels[name].cat.remove_unused_categories()
+        levels = list(column.cat.categories)
+        shown = [str(level) for level in levels]
+        default = DEFAULT_REFERENCE if DEFAULT_REFERENCE in shown else shown[0]
+        reference = asked.get(str(name), default)
+        if reference not in shown:
+            raise RequestError(f"formula: C({name}, reference)", reference, ", ".join(shown))
+        first = levels[shown.index(reference)]
+        rest = [level for level in levels if level != first]
+        ordered[str(name)] = column.cat.reorder_categories([first, *rest])
+        references[str(name)] = reference
+    return pd.DataFrame(ordered, index=labels.index), references
+
+
+def _combinations(factors: pd.DataFrame) -> tuple[NDArray[np.int64], pd.DataFrame]:
+    """Number of each stratum's combination of levels, and the distinct combinations."""
+    if factors.shape[1] == 0:
+        return np.zeros(len(factors), dtype=np.int64), pd.DataFrame(index=[0])
+    codes = np.column_stack([factors[name].cat.codes for name in factors])
+    _, first, inverse = np.unique(codes, axis=0, return_index=True, return_inverse=True)
+    return inverse.reshape(-1).astype(np.int64), factors.iloc[first].reset_index(drop=True)
+
+
+def _raw_map(products: CrossProducts) -> Floats:
+    """Raw base columns in terms of the shifted and scaled ones."""
+    raw = np.diag(products.scale)
+    raw[:, 0] += products.shift
+    return raw
+
+
+def _roots(total: Floats, combination: NDArray[np.int64], count: int) -> list[Floats]:
+    """Square roots of the cross products of each combination: rows that could stand for the data.
+
+    A QR of these rows is a QR of the data, so that conditioning is not squared.
+    """
+    roots = []
+    for u in range(count):
+        values, vectors = np.linalg.eigh(total[combination == u].sum(axis=0))
+        roots.append(np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T)
+    return roots
+
+
+def _stack(roots: list[Floats], coding: Coding, raw: Floats) -> Floats:
+    """Rows that could stand for the data's design matrix."""
+    return np.concatenate([r @ raw.T @ c.T for r, c in zip(roots, coding.maps, strict=True)])
+
+
+def _independent(roots: list[Floats], coding: Coding, raw: Floats) -> list[int]:
+    """Columns not determined by those before them: QR whose pivots keep the formula's order.
+
+    A column is measured against its length without cancellation, so that one that is constantly
+    0 but for rounding is dropped.
+    """
+    rows = _stack(roots, coding, raw)
+    absolute = Coding(coding.names, np.abs(coding.maps))
+    lengths = np.linalg.norm(_stack([np.abs(r) for r in roots], absolute, np.abs(raw)), axis=0)
+    kept: list[int] = []
+    basis = np.zeros((len(rows), 0))
+    for j, column in enumerate(rows.T):
+        rest = column - basis @ (basis.T @ column)
+        rest -= basis @ (basis.T @ rest)
+        left = float(np.linalg.norm(rest))
+        if left > max(_ALIASED * lengths[j], _NOTHING * lengths.max()):
+            kept.append(j)
+            basis = np.column_stack([basis, rest / left])
+    return kept
+
+
+def _blocks(
+    formula: MixedFormula, combinations: pd.DataFrame, roots: list[Floats], raw: Floats, n: int
+) -> tuple[tuple[Block, ...], Floats]:
+    """Random-effect blocks and their row maps, orthonormal within each block."""
+    blocks, maps, start = [], [np.zeros((len(combinations), 0, len(raw)))], 0
+    for terms in formula.blocks:
+        coding = code_terms(terms, combinations, formula.products)
+        stack = _stack(roots, coding, raw)
+        if len(_independent(roots, coding, raw)) < stack.shape[1]:
+            raise DataError(
+                f"the random effects {', '.join(coding.names)} of {formula.group} are not "
+                "distinguishable in these data: a column is constant or repeats another"
+            )
+        r = np.linalg.qr(stack, mode="r")
+        back = np.asarray(linalg.solve_triangular(r, np.eye(len(r)))) * np.sqrt(n)
+        maps.append(back.T @ coding.maps @ raw)
+        blocks.append(Block(coding.names, slice(start, start + len(back)), back))
+        start += len(back)
+    return tuple(blocks), np.concatenate(maps, axis=1)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Where each stratum goes: group and place of its cell within the group."""
+
+    groups: list[object]
+    group: NDArray[np.int64]
+    place: NDArray[np.int64]
+    count: int
+    table: pd.DataFrame
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.groups), int(self.place.max()) + 1
+
+
+def _cell_keys(formula: MixedFormula, arm_variances: bool, serial: bool) -> list[str]:
+    """Factors whose levels make cells; without a cell term, what the residuals need."""
+    if formula.cell:
+        return [formula.cell]
+    return formula.factors if arm_variances or serial else []
+
+
+def _cells(labels: pd.DataFrame, keys: list[str], formula: MixedFormula) -> _Cells:
+    group = labels[formula.group].cat
+    groups = sorted(group.categories) if _sortable(group.categories) else list(group.categories)
+    position = {level: i for i, level in enumerate(groups)}
+    if len(groups) < 2:
+        raise DataError(f"{formula.group} has {len(groups)} level; at least 2 are needed")
+    owner = np.array([position[level] for level in labels[formula.group]], dtype=np.int64)
+    codes = np.column_stack([owner, *(labels[key].cat.codes for key in keys)])
+    unique, inverse = np.unique(codes, axis=0, return_inverse=True)
+    starts = np.searchsorted(unique[:, 0], np.arange(len(groups)))
+    place = np.arange(len(unique)) - starts[unique[:, 0]]
+    shown = [labels[key].cat.categories.astype(str).to_numpy(dtype=object) for key in keys]
+    parts = [names[codes] for names, codes in zip(shown, unique.T[1:], strict=True)]
+    label = [":".join(row) for row in zip(*parts, strict=True)] if keys else ""
+    table = pd.DataFrame({"group": unique[:, 0], "place": place, "label": label})
+    inverse = inverse.reshape(-1)
+    return _Cells(groups, owner, place[inverse].astype(np.int64), len(unique), table)
+
+
+def _sortable(levels: pd.Index) -> bool:
+    return len({type(level) for level in levels}) == 1
+
+
+def _variances(
+    labels: pd.DataFrame, cells: _Cells, formula: MixedFormula, arm_variances: bool
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Levels of the factor whose residual variances differ, and the level of each cell."""
+    stratum = np.zeros(cells.shape, dtype=np.int64)
+    if not arm_variances:
+        return ("",), stratum
+    name = formula.cell or next(iter(formula.factors), "")
+    if not name:
+        raise RequestError(
+            "arm_variances", True, "a formula with a factor", "add arm, or (1 | seed:arm)"
+        )
+    stratum[cells.group, cells.place] = labels[name].cat.codes
+    return tuple(str(level) for level in labels[name].cat.categories), stratum

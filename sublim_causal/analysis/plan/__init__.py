@@ -1,0 +1,1 @@
+"""Analysis plans: what is declared, run on a record, and judged."""

@@ -1,0 +1,178 @@
+"""What every declared estimand has, whichever method estimates it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from sublim_causal.analysis.estimates.bootstrap import N_BOOT
+from sublim_causal.analysis.estimates.types import Estimand
+from sublim_causal.analysis.estimates.intervals import IntervalRule
+from sublim_causal.errors import nearest
+from sublim_causal.store.schema import TABLES
+
+EACH = "each"
+"""Stands for every arm of the run (in a contrast: except the reference)."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=80)]
+
+
+def _column_of(table: str) -> AfterValidator:
+    known = [c.name for c in TABLES[table] if c.unit and c.name != "seed"]
+
+    def check(value: str) -> str:
+        if value not in known:
+            hint = nearest(value, known)
+            raise ValueError(f"a column of {table!r}: {', '.join(known)}{'; ' * bool(hint)}{hint}")
+        return value
+
+    return AfterValidator(check)
+
+
+StepColumn = Annotated[str, _column_of("steps")]
+ReplicateColumn = Annotated[str, _column_of("replicates")]
+
+
+def _check_contrast(value: str) -> str:
+    parts = value.split(" - ")
+    if len(parts) != 2 or not all(part.strip() == part and part for part in parts):
+        raise ValueError(f"'ARM - REFERENCE', where ARM may be '{EACH}'")
+    if parts[1] == EACH or parts[0] == parts[1]:
+        raise ValueError("two different arms, the reference by its name")
+    return value
+
+
+ContrastText = Annotated[str, AfterValidator(_check_contrast)]
+
+
+class Frozen(BaseModel):
+    """Base of what a plan file holds: unknown fields are refused, and nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Declared(Frozen):
+    """A declared estimand; each method adds its own fields."""
+
+    name: Name
+    """Identifier, unique in the plan; results for single arms get the arm as an ending."""
+    sentence: str = Field(min_length=10)
+    """The quantity in one sentence."""
+    method: str
+    """Name of a row of `methods.METHODS`."""
+    assumptions: tuple[str, ...] = ()
+    """What must hold for the number to mean what the sentence says."""
+    family: str = ""
+    """Family of the multiplicity adjustment; empty: none."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Columns of ``steps`` that the estimate needs."""
+        return ()
+
+    def needs_layers(self) -> bool:
+        """Whether the estimate needs the table ``layers``."""
+        return False
+
+    def endings(self) -> tuple[str, ...] | None:
+        """Endings of its results' names; None where they follow the run's arms."""
+        return ("",)
+
+    def estimand(self, outcome: str, contrast: str = "", ending: str = "") -> Estimand:
+        """Return the estimand of one result."""
+        return Estimand(
+            name=f"{self.name}_{ending}" if ending else self.name,
+            sentence=self.sentence,
+            outcome=outcome,
+            contrast=contrast,
+            assumptions=self.assumptions,
+            family=self.family,
+        )
+
+
+class WithInterval(Declared):
+    """A quantity whose interval the plan can choose; the others have one kind of interval."""
+
+    interval: IntervalRule = "auto"
+    """`auto` follows the skewness rule."""
+
+
+class Contrasted(Declared):
+    """A quantity of a contrast between two arms, or of every arm against a reference."""
+
+    contrast: ContrastText
+    """``"projection - baseline"``, or ``"each - baseline"``."""
+    parts: ClassVar[tuple[str, ...]] = ("",)
+    """Endings of the results of one contrast."""
+
+    @property
+    def each(self) -> bool:
+        """Whether every arm is contrasted."""
+        return self.contrast.startswith(f"{EACH} - ")
+
+    def endings(self) -> tuple[str, ...] | None:
+        """The parts; followed by the arm where each is asked for."""
+        return None if self.each else self.parts
+
+    def ending(self, arm: str, part: str = "") -> str:
+        """Return the ending of the result of `arm`."""
+        return "_".join(filter(None, (part, arm))) if self.each else part
+
+    def pairs(self, arms: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield ``(arm, reference)``, ``each`` spelt out over `arms`."""
+        arm, reference = self.contrast.split(" - ")
+        for one in arms if self.each else (arm,):
+            if one != reference:
+                yield one, reference
+
+
+class OfArm(Declared):
+    """A quantity of one arm, or of each."""
+
+    arm: str = EACH
+    """The arm, or each."""
+
+    @property
+    def each(self) -> bool:
+        """Whether every arm is asked for."""
+        return self.arm == EACH
+
+    def endings(self) -> tuple[str, ...] | None:
+        """An ending by arm, where each is asked for."""
+        return None if self.each else ("",)
+
+    def chosen(self, arms: Sequence[str]) -> Sequence[str]:
+        """Return the arms asked for, out of `arms`."""
+        return arms if self.each else (self.arm,)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a plan sets for all its estimands.
+
+    Attributes
+    ----------
+    level : float
+        Confidence level.
+    n_boot : int
+        Bootstrap replicates.
+    rng : Generator
+        The estimand's own stream, derived from the plan's digest and the estimand's name.
+    """
+
+    level: float
+    rng: np.random.Generator
+    n_boot: int = N_BOOT
+
+
+def column_unit(table: str, column: str) -> str:
+    """Return the unit of a column: ``"fraction"``."""
+    return next(c.unit for c in TABLES[table] if c.name == column)
+
+
+def with_unit(table: str, column: str) -> str:
+    """Return ``"final_accuracy (fraction)"``."""
+    return f"{column} ({column_unit(table, column)})"

@@ -1,0 +1,130 @@
+"""Analysis plans: TOML files that declare what is estimated, before the data are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SerializeAsAny
+
+from sublim_causal.analysis.estimates.bootstrap import N_BOOT
+from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
+from sublim_causal.analysis.plan.registry import METHODS
+from sublim_causal.analysis.plan.verdicts import Claim, validate_claims
+from sublim_causal.declared import find_declared, read_toml, validate_declared
+from sublim_causal.errors import RequestError, nearest
+
+Adjustment = Literal["sign_flip", "holm"]
+
+
+class Plan(Frozen):
+    """A validated analysis plan."""
+
+    name: Name
+    """Name of the plan."""
+    sentence: str = ""
+    """What the plan is about."""
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Confidence level of every interval."""
+    n_boot: int = Field(default=N_BOOT, ge=99, le=1_000_000)
+    """Bootstrap replicates."""
+    families: Mapping[str, Adjustment] = Field(default_factory=dict)
+    """How each family's p-values are adjusted."""
+    estimands: tuple[SerializeAsAny[Declared], ...] = Field(min_length=1)
+    """The estimands, in the order of the report."""
+    claims: tuple[Claim, ...] = ()
+    """The claims on which a verdict is given."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything the plan declares: 16 hexadecimal digits."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_plan(name: str | Path = "primary") -> Plan:
+    """Read and validate an analysis plan.
+
+    Parameters
+    ----------
+    name : str or Path
+        A path, or the name of a built-in plan.
+
+    Raises
+    ------
+    RequestError
+        For the first field that is wrong: its path, value, what is allowed, the nearest match.
+    """
+    path = find_declared("analysis", name)
+    return parse_plan({"name": path.stem.replace("-", "_"), **read_toml(path, "analysis")})
+
+
+def parse_plan(table: Mapping[str, Any]) -> Plan:
+    """Validate a plan given as nested dictionaries; see `load_plan`.
+
+    In the file an estimand is a table ``[[estimand]]`` and a claim a table ``[[claim]]``.
+
+    Raises
+    ------
+    RequestError
+        If a field is wrong.
+    """
+    rest = dict(table)
+    estimands = tuple(_declared(entry, where) for where, entry in _tables(rest, "estimand"))
+    claims = tuple(
+        validate_declared(Claim, entry, where) for where, entry in _tables(rest, "claim")
+    )
+    plan = validate_declared(Plan, {**rest, "estimands": estimands, "claims": claims}, "")
+    _check_names(plan)
+    _check_families(plan)
+    validate_claims(plan.claims, plan.estimands)
+    return plan
+
+
+def _tables(rest: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+    """Take the tables ``[[key]]`` out of `rest`, each with its path."""
+    entries = rest.pop(key, [])
+    if not isinstance(entries, list):
+        raise RequestError(key, entries, f"tables, each headed [[{key}]]")
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise RequestError(f"{key}[{i}]", entry, f"a table, headed [[{key}]]")
+        yield f"{key}[{i}]", entry
+
+
+def _declared(entry: Mapping[str, Any], where: str) -> Declared:
+    """Validate one estimand with the fields of its own method."""
+    method = str(entry.get("method", ""))
+    if method not in METHODS:
+        raise RequestError(f"{where}.method", method, ", ".join(METHODS), nearest(method, METHODS))
+    return validate_declared(METHODS[method].declaration, entry, where)
+
+
+def _check_names(plan: Plan) -> None:
+    for name, count in Counter(one.name for one in plan.estimands).items():
+        if count > 1:
+            raise RequestError("estimand.name", name, f"a name used once; it is used {count} times")
+
+
+def _check_families(plan: Plan) -> None:
+    for i, one in enumerate(plan.estimands):
+        if one.family and one.family not in plan.families:
+            known = ", ".join(plan.families) or "(none is declared)"
+            raise RequestError(
+                f"estimand[{i}].family",
+                one.family,
+                f"a key of [families]: {known}",
+                nearest(one.family, plan.families),
+            )
+        flips = one.family and plan.families[one.family] == "sign_flip"
+        if flips and one.method != "paired_contrast":
+            raise RequestError(
+                f"families.{one.family}",
+                "sign_flip",
+                "holm",
+                f"sign flips need paired contrasts, and {one.name!r} is a {one.method}",
+            )

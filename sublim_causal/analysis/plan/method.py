@@ -1,0 +1,120 @@
+"""What the methods of a plan share: their row, and what a run that lacks an arm says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sublim_causal.analysis.plan.declaration import Contrasted, Declared, Settings
+from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result
+from sublim_causal.analysis.plan.record import Record
+from sublim_causal.declared import list_declared, read_toml
+from sublim_causal.errors import DataError
+
+Interventions = Mapping[str, Mapping[str, Any]]
+"""Options of each arm, as the study declares them."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the registry.
+
+    Attributes
+    ----------
+    declaration : type
+        Fields that a plan gives for this method.
+    estimate : callable
+        From the record, the declaration and the plan's settings to results. Their `n_dropped` is
+        counted afterwards, for all methods alike.
+    """
+
+    declaration: type[Declared]
+    estimate: Callable[[Record, Any, Settings], Sequence[Result]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A contrast that the run has both arms of, and what is estimated of it."""
+
+    estimand: Estimand
+    arm: str
+    reference: str
+
+
+def contrast_pairs(
+    record: Record, declared: Contrasted, outcome: str
+) -> tuple[list[Result], list[Pair]]:
+    """Return what the run lacks an arm for, and the contrasts it can give."""
+    missing: list[Result] = []
+    there: list[Pair] = []
+    for arm, reference in declared.pairs(record.arms):
+        estimand = declared.estimand(outcome, f"{arm} - {reference}", declared.ending(arm))
+        lacking = absent(record, estimand, arm, reference)
+        if lacking:
+            missing.append(lacking)
+        else:
+            there.append(Pair(estimand, arm, reference))
+    return missing, there
+
+
+def by_pair(
+    record: Record,
+    declared: Contrasted,
+    outcome: str,
+    estimate: Callable[[Pair], Sequence[Result]],
+) -> list[Result]:
+    """Estimate each contrast; one that the data cannot give leaves the others."""
+    results, pairs = contrast_pairs(record, declared, outcome)
+    for pair in pairs:
+        try:
+            results += estimate(pair)
+        except DataError as error:
+            results.append(NotEstimable(pair.estimand, str(error)))
+    return results
+
+
+def absent(record: Record, estimand: Estimand, *arms: str) -> NotEstimable | None:
+    """Why the run cannot say anything about `arms`; None where it can."""
+    missing = next((arm for arm in arms if arm not in record.arms), None)
+    if missing is None:
+        return None
+    where = studies_with(lambda declared: missing in declared)
+    reason = f"the run has no arm {missing!r}; it has {', '.join(record.arms)}{where}"
+    return NotEstimable(estimand, reason)
+
+
+def studies_with(has: Callable[[Interventions], bool]) -> str:
+    """Name the built-in studies whose arms `has` accepts.
+
+    Returns
+    -------
+    str
+        ``"; built-in studies that have it: dose"``, or an empty string.
+    """
+    found = [
+        name
+        for name, path in list_declared("studies").items()
+        if has(read_toml(path, "studies").get("arms", {}))
+    ]
+    return f"; built-in studies that have it: {', '.join(found)}" if found else ""
+
+
+def as_declared(declared: Declared, found: Result, ending: str = "") -> Result:
+    """Return `found` under the name that the plan gave it.
+
+    The part of a quantity (with an ending) keeps the estimator's sentence, the whole gets the
+    plan's; the assumptions of both stand.
+    """
+    own = found.estimand
+    estimand = replace(
+        declared.estimand(own.outcome, own.contrast, ending),
+        sentence=own.sentence if ending else declared.sentence,
+        assumptions=tuple(dict.fromkeys((*declared.assumptions, *own.assumptions))),
+    )
+    return replace(found, estimand=estimand)
+
+
+def parts(declared: Declared, found: Mapping[str, Result]) -> list[Result]:
+    """Return the results in `found` under the plan's name, each with its key as an ending."""
+    return [as_declared(declared, one, ending) for ending, one in found.items()]

@@ -1,0 +1,1 @@
+"""What a plan can ask for, a module a kind of question."""

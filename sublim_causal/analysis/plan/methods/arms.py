@@ -1,0 +1,81 @@
+"""What a plan can ask of a pair of arms: their paired difference, and their equivalence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field
+
+from sublim_causal.analysis.arms.contrasts import paired_contrast
+from sublim_causal.analysis.plan.declaration import (
+    Contrasted,
+    ReplicateColumn,
+    Settings,
+    WithInterval,
+    with_unit,
+)
+from sublim_causal.analysis.arms.equivalence import tost
+from sublim_causal.analysis.estimates.types import Result
+from sublim_causal.analysis.plan.method import Method, contrast_pairs
+from sublim_causal.analysis.plan.record import Record
+
+
+class PairedContrast(Contrasted, WithInterval):
+    """Mean paired difference of a run-level outcome between arms."""
+
+    outcome: ReplicateColumn
+    """Column of ``replicates``."""
+
+
+class Equivalence(PairedContrast):
+    """Equivalence of two arms within a margin."""
+
+    margin: float = Field(gt=0, allow_inf_nan=False)
+    """Largest difference that would not matter, in the outcome's unit."""
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    """Level of each one-sided test; the interval has level 1 - 2 alpha."""
+
+
+def _paired_contrast(
+    record: Record, declared: PairedContrast, settings: Settings
+) -> Sequence[Result]:
+    results, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
+    for pair in pairs:
+        found = paired_contrast(
+            record.replicates,
+            declared.outcome,
+            pair.arm,
+            pair.reference,
+            level=settings.level,
+            interval=declared.interval,
+            estimand=pair.estimand,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        )
+        results.append(found)
+    return results
+
+
+def _equivalence(record: Record, declared: Equivalence, settings: Settings) -> Sequence[Result]:
+    results, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
+    for pair in pairs:
+        found = tost(
+            record.replicates,
+            declared.outcome,
+            pair.arm,
+            pair.reference,
+            margin=declared.margin,
+            alpha=declared.alpha,
+            interval=declared.interval,
+            estimand=pair.estimand,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        )
+        results.append(found)
+    return results
+
+
+CONTRAST_METHODS: Mapping[str, Method] = {
+    "paired_contrast": Method(PairedContrast, _paired_contrast),
+    "equivalence": Method(Equivalence, _equivalence),
+}

@@ -1,0 +1,311 @@
+"""What a plan can ask of a dose study; the doses are read from the arms of the recorded study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import ValidationInfo, field_validator
+
+from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
+from sublim_causal.analysis.plan.declaration import Declared, ReplicateColumn, Settings, WithInterval
+from sublim_causal.analysis.causal.dose import (
+    Direction,
+    DoseCurve,
+    adjacent_changes,
+    dose_slope,
+    isotonic_curve,
+    linear_curve,
+    monotone_trend,
+)
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
+from sublim_causal.analysis.causal.instruments import direct_dose_effect, dose_effect, wald_by_dose
+from sublim_causal.analysis.plan.method import (
+    Interventions,
+    Method,
+    absent,
+    as_declared,
+    parts,
+    studies_with,
+)
+from sublim_causal.analysis.plan.record import SETTING, Record, same_setting
+from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, two_stage, validate_doses
+from sublim_causal.errors import DataError
+
+Space = Literal["update", "gradient"]
+Doses = Mapping[str, float]
+_PROJECTION = {"strength": 1.0, "space": "gradient", "when": "positive", "layers": ()}
+"""What a study leaves out where it means the paper's projection."""
+
+
+class Dosed(Declared):
+    """A quantity over the strengths of the projection in one space."""
+
+    space: Space = "update"
+    """Space of the projection; its arms and the undosed one are the doses."""
+    undosed: str = "baseline"
+    """Arm of strength 0."""
+    outcome: ReplicateColumn = OUTCOME
+    """Column of ``replicates``."""
+
+
+class Instrumented(Dosed):
+    """Effect of alignment on the outcome, with the dose as its instrument."""
+
+    treatment: ReplicateColumn = TREATMENT
+    """Column of ``replicates`` that the dose moves."""
+
+
+class TwoStage(Instrumented):
+    """The same by two-stage least squares."""
+
+    instruments: Literal["doses", "linear", "arms"] = "doses"
+    """A dummy for every dose, the strength itself, or a dummy for every arm of the run."""
+
+
+class WaldByDose(Instrumented):
+    """One ratio a dose."""
+
+    def endings(self) -> None:
+        """One by arm."""
+
+
+class DoseTrend(Dosed, WithInterval):
+    """The shape of the dose-response."""
+
+    shape: Literal["slope", "changes", "linear", "isotonic"] = "slope"
+    """Within-seed slope; changes from dose to dose; or a curve with a simultaneous band."""
+    direction: Direction = "falling"
+    """Direction of the monotone trend."""
+
+    @field_validator("shape")
+    @classmethod
+    def _no_interval_of_a_curve(cls, shape: str, info: ValidationInfo) -> str:
+        if shape in ("linear", "isotonic") and info.data.get("interval", "auto") != "auto":
+            raise ValueError("slope or changes, where an interval is chosen: a curve has a band")
+        return shape
+
+    def endings(self) -> tuple[str, ...] | None:
+        """None for the slope, otherwise by arm."""
+        return ("",) if self.shape == "slope" else None
+
+
+def doses(record: Record, space: Space, undosed: str = "baseline") -> dict[str, float]:
+    """Return the strength of every arm that projects in `space`, and 0 for `undosed`.
+
+    See `strengths` for which arms count. Of these only the ones in the setting of `undosed`
+    (student, channel, lesson, inputs) do: another setting moves the outcome past the dose. Empty
+    without the arm `undosed`.
+    """
+    return _doses(_options(record), space, undosed)
+
+
+def _doses(arms: Interventions, space: Space, undosed: str) -> dict[str, float]:
+    if undosed not in arms:
+        return {}
+    alike = {arm: one for arm, one in arms.items() if same_setting(one, arms[undosed])}
+    return {undosed: 0.0} | strengths(alike, space)
+
+
+def _options(record: Record) -> Interventions:
+    return {arm: record.interventions.get(arm, {}) for arm in record.arms}
+
+
+def strengths(arms: Interventions, space: Space) -> dict[str, float]:
+    """Return the strength of every arm whose options project in `space`.
+
+    Only projections of positive alignment in the whole network count: ``when = "always"`` and a
+    choice of layers are other procedures.
+    """
+    whole = {arm: {**_PROJECTION, **options} for arm, options in arms.items()}
+    return {
+        arm: float(one["strength"])
+        for arm, one in whole.items()
+        if (one.get("intervention"), one["space"], one["when"]) == ("projection", space, "positive")
+        and not one["layers"]
+    }
+
+
+def _dosed(
+    record: Record, declared: Dosed, least: int, estimate: Callable[[Doses], Sequence[Result]]
+) -> Sequence[Result]:
+    """Estimate where the run has `least` strengths beside `undosed`; else say what lacks."""
+    whole = declared.estimand(declared.outcome, f"strength in {declared.space} space")
+    if missing := absent(record, whole, declared.undosed):
+        return [missing]
+    found = doses(record, declared.space, declared.undosed)
+    if _dosage(found) >= least:
+        return estimate(found)
+    others = strengths(_options(record), declared.space).keys() - found.keys()
+    reason = (
+        f"strengths of projection in {declared.space} space: {_dosage(found)} in the run, "
+        f"at least {least} needed"
+    )
+    if others:
+        setting = f"{', '.join(SETTING)} are not those of {declared.undosed!r}"
+        reason += f"; {', '.join(sorted(others))} not counted: {setting}"
+    where = studies_with(
+        lambda arms: _dosage(_doses(arms, declared.space, declared.undosed)) >= least
+    )
+    return [NotEstimable(whole, reason + where)]
+
+
+def _dosage(found: Doses) -> int:
+    """How many strengths there are beside the undosed arm's."""
+    return len(set(found.values())) - 1
+
+
+def _effect(
+    estimator: Callable[..., Result], least: int
+) -> Callable[[Record, Instrumented, Settings], Sequence[Result]]:
+    """Return the row's function for one of the estimators of `instruments`."""
+
+    def row(record: Record, declared: Instrumented, settings: Settings) -> Sequence[Result]:
+        def estimate(found: Doses) -> Sequence[Result]:
+            effect = estimator(
+                record.replicates,
+                found,
+                treatment=declared.treatment,
+                outcome=declared.outcome,
+                level=settings.level,
+            )
+            return [as_declared(declared, effect)]
+
+        return _dosed(record, declared, least, estimate)
+
+    return row
+
+
+def _two_stage(record: Record, declared: TwoStage, settings: Settings) -> Sequence[Result]:
+    def estimate(found: Doses | None) -> Sequence[Result]:
+        fit = two_stage(
+            record.replicates,
+            found,
+            instruments=declared.instruments,
+            treatment=declared.treatment,
+            outcome=declared.outcome,
+            level=settings.level,
+        )
+        effect = fit.effect
+        if isinstance(effect, Estimate):
+            tests = {"first_stage": fit.first_stage, "endogeneity": fit.endogeneity}
+            found_by = {name: _plain(test) for name, test in tests.items()}
+            effect = replace(effect, diagnostics={**effect.diagnostics, **found_by})
+        return [as_declared(declared, effect)]
+
+    if declared.instruments != "arms":
+        return _dosed(record, declared, 1, estimate)
+    if len(record.arms) < 2:
+        whole = declared.estimand(declared.outcome, "arms as instruments")
+        return [NotEstimable(whole, "the run has one arm: nothing to compare")]
+    return estimate(None)
+
+
+def _wald_by_dose(record: Record, declared: WaldByDose, settings: Settings) -> Sequence[Result]:
+    def estimate(found: Doses) -> Sequence[Result]:
+        ratios = wald_by_dose(
+            record.replicates,
+            found,
+            treatment=declared.treatment,
+            outcome=declared.outcome,
+            level=settings.level,
+        )
+        return parts(declared, {one.arm: one.ratio for one in ratios})
+
+    return _dosed(record, declared, 1, estimate)
+
+
+def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequence[Result]:
+    def estimate(found: Doses) -> Sequence[Result]:
+        if len(set(found.values())) < len(found):
+            shown = ", ".join(f"{arm} {strength:g}" for arm, strength in found.items())
+            raise DataError(f"a shape needs one arm for each strength; the run has {shown}")
+        if declared.shape == "slope":
+            return [as_declared(declared, _slope(record, declared, found, settings))]
+        if declared.shape == "changes":
+            changes = adjacent_changes(
+                record.replicates,
+                found,
+                outcome=declared.outcome,
+                level=settings.level,
+                interval=declared.interval,
+                n_boot=settings.n_boot,
+                rng=settings.rng,
+            )
+            arms = validate_doses(found)[1:]
+            return parts(declared, dict(zip(arms, changes, strict=True)))
+        return _curve_points(record, declared, found, settings)
+
+    return _dosed(record, declared, 2, estimate)
+
+
+def _slope(record: Record, declared: DoseTrend, found: Doses, settings: Settings) -> Result:
+    slope = dose_slope(
+        record.replicates,
+        found,
+        outcome=declared.outcome,
+        level=settings.level,
+        interval=declared.interval,
+        n_boot=settings.n_boot,
+        rng=settings.rng,
+    )
+    trend = monotone_trend(
+        record.replicates, found, outcome=declared.outcome, direction=declared.direction
+    )
+    if isinstance(slope, NotEstimable):
+        return slope
+    said = f"; {declared.direction}: {trend.distribution}, p {trend.p_value:.2g}"
+    return replace(
+        slope,
+        method=slope.method + (said if trend.p_value is not None else ""),
+        diagnostics={**slope.diagnostics, "trend": _plain(trend)},
+    )
+
+
+def _curve_points(
+    record: Record, declared: DoseTrend, found: Doses, settings: Settings
+) -> list[Result]:
+    """One result a dose: the fitted curve with its simultaneous band."""
+    common: dict[str, Any] = {"outcome": declared.outcome, "level": settings.level}
+    curve = (
+        linear_curve(record.replicates, found, **common)
+        if declared.shape == "linear"
+        else isotonic_curve(record.replicates, found, direction=declared.direction, **common)
+    )
+    if isinstance(curve, NotEstimable):
+        return [as_declared(declared, curve)]
+    return [_point(declared, curve, arm, i) for i, arm in enumerate(validate_doses(found))]
+
+
+def _point(declared: DoseTrend, curve: DoseCurve, arm: str, i: int) -> Estimate:
+    strength = f"strength {curve.doses[i]:g} in {declared.space} space"
+    return Estimate(
+        estimand=declared.estimand(declared.outcome, strength, arm),
+        value=float(curve.fitted[i]),
+        se=float("nan"),
+        low=float(curve.low[i]),
+        high=float(curve.high[i]),
+        level=curve.level,
+        df=None,
+        p_value=None,
+        method=f"{curve.kind} curve, band for all doses",
+        n_seeds=curve.n_seeds,
+        n_dropped=curve.n_dropped,
+        warnings=curve.warnings,
+        diagnostics={"mean": float(curve.mean[i]), "misfit": _plain(curve.misfit)},
+    )
+
+
+def _plain(test: TestResult) -> dict[str, object]:
+    return {**vars(test), "df": list(test.df)}
+
+
+DOSE_METHODS: Mapping[str, Method] = {
+    "dose_effect": Method(Instrumented, _effect(dose_effect, 1)),
+    "two_stage": Method(TwoStage, _two_stage),
+    "anderson_rubin": Method(Instrumented, _effect(anderson_rubin, 1)),
+    "wald_by_dose": Method(WaldByDose, _wald_by_dose),
+    "direct_dose_effect": Method(Instrumented, _effect(direct_dose_effect, 2)),
+    "dose_trend": Method(DoseTrend, _dose_trend),
+}

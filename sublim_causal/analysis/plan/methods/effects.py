@@ -1,0 +1,347 @@
+"""What a plan can ask of effects and their parts: mediation, yoked runs, the slope's levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+
+from sublim_causal.analysis.causal.crossworld import clamp_error, controlled_direct, cross_world
+from sublim_causal.analysis.plan.declaration import (
+    Contrasted,
+    ReplicateColumn,
+    Settings,
+    StepColumn,
+    WithInterval,
+    with_unit,
+)
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
+from sublim_causal.analysis.estimates.intervals import mean_interval, seed_warnings
+from sublim_causal.analysis.causal.mediation import LABEL, REASON, mediate
+from sublim_causal.analysis.plan.method import (
+    Method,
+    Pair,
+    absent,
+    as_declared,
+    by_pair,
+    contrast_pairs,
+    parts,
+)
+from sublim_causal.analysis.steps.mundlak import mundlak
+from sublim_causal.analysis.estimates.panel import paired_panel
+from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.plan.record import Record
+from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
+from sublim_causal.analysis.steps.slopes import LEVELS
+from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
+
+_EFFECTS = ("direct_0", "indirect_1", "indirect_0", "direct_1", "proportion")
+_ARROWS = ("alpha", "beta", "controlled")
+
+
+class Mediated(Contrasted):
+    """Run-level mediation through alignment; contrasts of each arm share one slope."""
+
+    parts = ("total", *_EFFECTS, *_ARROWS)
+    outcome: ReplicateColumn = OUTCOME
+    """Column of ``replicates``."""
+    mediator: ReplicateColumn = TREATMENT
+    """Column of ``replicates``."""
+    interaction: bool = False
+    """Whether the slope on alignment may differ between arms."""
+    controlled_at: float = 0.0
+    """Alignment at which the controlled direct effect is taken."""
+
+
+class MediationSensitivity(Contrasted):
+    """Correlation of the error terms at which the indirect effect vanishes."""
+
+    outcome: ReplicateColumn = OUTCOME
+    """Column of ``replicates``."""
+    mediator: ReplicateColumn = TREATMENT
+    """Column of ``replicates``."""
+
+
+class CrossWorldEffects(WithInterval):
+    """Total effect of an arm, split by yoked runs.
+
+    `interval` is that of the effects. Proportion and leak are ratios and have Fieller's set, the
+    proportion bootstrap-t where seeds are skewed.
+    """
+
+    arm: str = "projection"
+    """The arm."""
+    reference: str = "baseline"
+    """The arm it is compared with."""
+    yoked: str = "yoked"
+    """The arm's procedure at the reference's alignment."""
+    reverse: str = "reverse"
+    """The reference's procedure at the arm's alignment; its parts need it."""
+    outcome: ReplicateColumn = OUTCOME
+    """Column of ``replicates``."""
+    mediator: ReplicateColumn = TREATMENT
+    """Column of ``replicates``."""
+
+    def endings(self) -> tuple[str, ...]:
+        """The parts."""
+        return ("total", *_EFFECTS, "leak")
+
+
+class ControlledDirect(Contrasted, WithInterval):
+    """Effect of a procedure at an alignment that is held: both arms run at one trajectory."""
+
+    outcome: ReplicateColumn = OUTCOME
+    """Column of ``replicates``."""
+    mediator: ReplicateColumn = TREATMENT
+    """Column of ``replicates``."""
+
+
+class ClampGap(WithInterval):
+    """Mean distance, over steps, of a yoked arm's alignment from its target's."""
+
+    yoked: str = "yoked"
+    """The clamped arm."""
+    target: str = "baseline"
+    """The arm whose trajectory it follows."""
+    alignment: StepColumn = "cos_update"
+    """Column of ``steps`` that is clamped."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """The alignment."""
+        return (self.alignment,)
+
+
+class MundlakSlopes(WithInterval):
+    """Slopes within runs, between arms and between seeds, and whether they are one."""
+
+    outcome: StepColumn = "gain"
+    """Column of ``steps``."""
+    predictor: StepColumn = "cos_update"
+    """Column of ``steps``."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Outcome and predictor."""
+        return (self.outcome, self.predictor)
+
+    def endings(self) -> tuple[str, ...]:
+        """The levels."""
+        return LEVELS
+
+
+class RetainedShare(Contrasted):
+    """Share of the accuracy that the reference acquires which an arm acquires too."""
+
+
+def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequence[Result]:
+    missing, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
+    if not pairs:
+        return missing
+    found = mediate(
+        record.replicates,
+        mediator=declared.mediator,
+        outcome=declared.outcome,
+        baseline=pairs[0].reference,
+        arms=[pair.arm for pair in pairs],
+        interaction=declared.interaction,
+        controlled_at=declared.controlled_at,
+        level=settings.level,
+        rng=settings.rng,
+    )
+    results = {
+        declared.ending(one.arm, part): getattr(one, part)
+        for one in found
+        for part in declared.parts
+    }
+    return [*missing, *parts(declared, results)]
+
+
+def _mediation_sensitivity(
+    record: Record, declared: MediationSensitivity, settings: Settings
+) -> Sequence[Result]:
+    def estimate(pair: Pair) -> list[Result]:
+        found = sensitivity(
+            record.replicates,
+            pair.arm,
+            baseline=pair.reference,
+            mediator=declared.mediator,
+            outcome=declared.outcome,
+            level=settings.level,
+        )
+        return [_rho_zero(pair.estimand, found)]
+
+    about = f"correlation of the errors of {declared.mediator} and {declared.outcome} (1)"
+    return by_pair(record, declared, about, estimate)
+
+
+def _rho_zero(estimand: Estimand, found: Sensitivity) -> Estimate:
+    """The correlation at which the indirect effect vanishes, with Fisher's z interval.
+
+    It is the correlation over seeds of the paired changes of alignment and outcome.
+    """
+    n, r = found.n_seeds, found.rho_zero
+    # With three pairs Fisher's z has no variance left: nothing is known.
+    se_z = 1 / np.sqrt(n - 3) if n > 3 else np.inf
+    z = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
+    half = float(stats.norm.isf((1 - found.level) / 2)) * se_z
+    return Estimate(
+        estimand=estimand,
+        value=r,
+        se=float((1 - r**2) * se_z),
+        low=float(np.tanh(z - half)),
+        high=float(np.tanh(z + half)),
+        level=found.level,
+        df=None,
+        p_value=float(2 * stats.norm.sf(abs(z) / se_z)),
+        method=f"{LABEL}; Fisher z",
+        n_seeds=n,
+        n_dropped=found.n_dropped,
+        warnings=(*seed_warnings(n), REASON),
+        diagnostics={
+            "r2_product": found.r2_product,
+            "r2_product_total": found.r2_product_total,
+            "rho": found.rho,
+            "indirect": found.indirect,
+            "indirect_low": found.low,
+            "indirect_high": found.high,
+        },
+    )
+
+
+def _cross_world(
+    record: Record, declared: CrossWorldEffects, settings: Settings
+) -> Sequence[Result]:
+    contrast = f"{declared.arm} - {declared.reference}"
+    whole = declared.estimand(declared.outcome, contrast)
+    if missing := absent(record, whole, declared.reference, declared.arm, declared.yoked):
+        return [missing]
+    found = cross_world(
+        record.replicates,
+        arm=declared.arm,
+        yoked=declared.yoked,
+        baseline=declared.reference,
+        reverse=declared.reverse if declared.reverse in record.arms else None,
+        outcome=declared.outcome,
+        mediator=declared.mediator,
+        level=settings.level,
+        interval=declared.interval,
+        n_boot=settings.n_boot,
+        rng=settings.rng,
+    )
+    return parts(declared, {name: getattr(found, name) for name in declared.endings()})
+
+
+def _controlled_direct(
+    record: Record, declared: ControlledDirect, settings: Settings
+) -> Sequence[Result]:
+    results, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
+    for pair in pairs:
+        found = controlled_direct(
+            record.replicates,
+            arm_clamped=pair.arm,
+            baseline_clamped=pair.reference,
+            outcome=declared.outcome,
+            mediator=declared.mediator,
+            level=settings.level,
+            interval=declared.interval,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        )
+        results.append(as_declared(declared, found, declared.ending(pair.arm)))
+    return results
+
+
+def _clamp_error(record: Record, declared: ClampGap, settings: Settings) -> Sequence[Result]:
+    estimand = declared.estimand(
+        f"mean |difference of {declared.alignment}| (1)", f"{declared.yoked} - {declared.target}"
+    )
+    if missing := absent(record, estimand, declared.yoked, declared.target):
+        return [missing]
+    both = record.steps[record.steps["arm"].isin([declared.yoked, declared.target])]
+    arms = {
+        "yoked": declared.yoked,
+        "target": declared.target,
+        "alignment": declared.alignment,
+    }
+    whole = clamp_error(both, **arms)
+    paired = both.groupby("seed")["arm"].nunique()
+    seeds = paired.index[paired == 2]
+    gaps = [clamp_error(both[both["seed"] == seed], **arms).mean_abs for seed in seeds]
+    found = mean_interval(
+        gaps,
+        settings.level,
+        estimand=estimand,
+        interval=declared.interval,
+        diagnostics={"max_abs": whole.max_abs, "n_steps": whole.n_steps},
+        n_boot=settings.n_boot,
+        rng=settings.rng,
+    )
+    if not isinstance(found, Estimate):
+        return [found]
+    method = f"{found.method}; largest over {whole.n_steps} steps: {whole.max_abs:.2g}"
+    return [replace(found, method=method)]
+
+
+def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Sequence[Result]:
+    found = mundlak(
+        record.steps,
+        outcome=declared.outcome,
+        predictor=declared.predictor,
+        level=settings.level,
+        interval=declared.interval,
+        n_boot=settings.n_boot,
+        rng=settings.rng,
+    )
+    test = found.equality
+    said = f"not compared: {test.reason}"
+    if test.statistic is not None and test.p_value is not None:
+        df = ", ".join(f"{number:.3g}" for number in test.df)
+        said = f"levels equal: F({df}) = {test.statistic:.1f}, p {test.p_value:.2g}"
+    equality = {"equality": {**vars(test), "df": list(test.df)}}
+
+    def noted(one: Result) -> Result:
+        if not isinstance(one, Estimate):
+            return one
+        diagnostics = {**one.diagnostics, **equality}
+        return replace(one, method=f"{one.method}; {said}", diagnostics=diagnostics)
+
+    return parts(declared, {name: noted(getattr(found, name)) for name in LEVELS})
+
+
+def _retained_share(
+    record: Record, declared: RetainedShare, settings: Settings
+) -> Sequence[Result]:
+    results, pairs = contrast_pairs(record, declared, "share of acquired accuracy (1)")
+    for pair in pairs:
+        both = (pair.arm, pair.reference)
+        panel = paired_panel(record.replicates, ["final_accuracy", "reference_accuracy"], both)
+        arm, reference = (
+            panel.column("final_accuracy", name) - panel.column("reference_accuracy", name)
+            for name in both
+        )
+        contrast = f"({pair.arm} - untrained) / ({pair.reference} - untrained)"
+        results.append(
+            ratio_of_sums(
+                replace(pair.estimand, contrast=contrast),
+                arm,
+                reference,
+                level=settings.level,
+                n_dropped=panel.n_dropped,
+                null=0.0,
+                n_boot=settings.n_boot,
+                rng=settings.rng,
+            )
+        )
+    return results
+
+
+EFFECT_METHODS: Mapping[str, Method] = {
+    "mediation": Method(Mediated, _mediation),
+    "mediation_sensitivity": Method(MediationSensitivity, _mediation_sensitivity),
+    "cross_world": Method(CrossWorldEffects, _cross_world),
+    "controlled_direct": Method(ControlledDirect, _controlled_direct),
+    "clamp_error": Method(ClampGap, _clamp_error),
+    "mundlak": Method(MundlakSlopes, _mundlak),
+    "retained_share": Method(RetainedShare, _retained_share),
+}

@@ -1,0 +1,148 @@
+"""What a plan can ask of the ledger: shares explained, and arm differences split exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal
+
+from sublim_causal.analysis.plan.declaration import Contrasted, OfArm, Settings, WithInterval
+from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result, too_few
+from sublim_causal.analysis.steps.ledger import Term, explained_shares, layer_shares
+from sublim_causal.analysis.steps.ledger_split import (
+    DriveFactors,
+    LedgerSplit,
+    drive_factors,
+    split_difference,
+)
+from sublim_causal.analysis.plan.method import Method, Pair, absent, as_declared, by_pair
+from sublim_causal.analysis.plan.record import Record
+
+_ENTRIES = ("drive", "drive_end", "gain")
+
+
+class ExplainedShare(OfArm):
+    """Share of the trait-loss drop that a ledger entry adds up to, a ratio of sums."""
+
+    term: Term = "drive"
+    """Entry of the ledger; ``drive_mid`` is the trapezoid rule. Layers have ``drive`` alone."""
+    by: Literal["run", "epoch", "layer"] = "run"
+    """One share an arm, or one for each of its epochs or layers."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """The entries, and the epoch."""
+        return (*_ENTRIES, "epoch")
+
+    def needs_layers(self) -> bool:
+        """Where shares are by layer."""
+        return self.by == "layer"
+
+    def endings(self) -> tuple[str, ...] | None:
+        """None for one arm's share; otherwise by arm, epoch or layer."""
+        return super().endings() if self.by == "run" else None
+
+
+class LedgerDifference(Contrasted, WithInterval):
+    """Arm difference in total gain, split exactly into drive and remainder."""
+
+    parts = ("gain", "drive", "remainder")
+    mid: bool = False
+    """Whether the drive is taken by the trapezoid rule."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """The entries."""
+        return _ENTRIES
+
+
+class FactoredDrive(Contrasted, WithInterval):
+    """Arm difference in total drive, split exactly over cosine and both lengths."""
+
+    parts = ("drive", "cosine", "norm_trait", "norm_update")
+
+    def step_columns(self) -> tuple[str, ...]:
+        """The factors."""
+        return ("cos_update", "norm_trait", "norm_update")
+
+
+def _explained_share(
+    record: Record, declared: ExplainedShare, settings: Settings
+) -> Sequence[Result]:
+    arms = declared.chosen(record.arms)
+    whole = _share(declared)
+    if missing := absent(record, whole, *arms):
+        return [missing]
+    steps = record.steps[record.steps["arm"].isin(arms)]
+    if refusal := too_few(whole, steps["seed"].nunique()):
+        return [refusal]
+    if declared.by == "layer":
+        layers = record.layers[record.layers["arm"].isin(arms)] if len(record.layers) else None
+        if layers is None:
+            reason = "the run recorded no layers; set layers = true under [measure] in the study"
+            return [NotEstimable(whole, reason)]
+        found = layer_shares(
+            layers, steps, level=settings.level, n_boot=settings.n_boot, rng=settings.rng
+        )
+    else:
+        found = explained_shares(
+            steps,
+            term=declared.term,
+            epochs=declared.by == "epoch",
+            level=settings.level,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        )
+    prefix = f"share_{declared.term}_"
+    labels = [one.estimand.name.removeprefix(prefix) for one in found]
+    if declared.endings() == ("",):
+        return [as_declared(declared, found[0])]
+    shares = [as_declared(declared, one, label) for one, label in zip(found, labels, strict=True)]
+    lost = [arm for arm in arms if arm not in set(steps["arm"])]
+    return [*shares, *(NotEstimable(_share(declared, arm), "no complete seeds") for arm in lost)]
+
+
+def _share(declared: ExplainedShare, ending: str = "") -> Estimand:
+    contrast = f"sum({declared.term}) / sum(gain)"
+    return declared.estimand("share of summed gain (1)", contrast, ending)
+
+
+def _split(
+    record: Record,
+    declared: LedgerDifference | FactoredDrive,
+    settings: Settings,
+    split: Callable[..., LedgerSplit | DriveFactors],
+) -> list[Result]:
+    """Split every contrast by an estimator of `ledger_differences`."""
+
+    def estimate(pair: Pair) -> list[Result]:
+        found = split(
+            record.steps,
+            pair.arm,
+            reference=pair.reference,
+            level=settings.level,
+            interval=declared.interval,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        )
+        return [
+            as_declared(declared, one, declared.ending(pair.arm, part))
+            for part, one in vars(found).items()
+        ]
+
+    return by_pair(record, declared, "nats", estimate)
+
+
+def _ledger_difference(
+    record: Record, declared: LedgerDifference, settings: Settings
+) -> Sequence[Result]:
+    return _split(record, declared, settings, partial(split_difference, mid=declared.mid))
+
+
+def _drive_factors(record: Record, declared: FactoredDrive, settings: Settings) -> Sequence[Result]:
+    return _split(record, declared, settings, drive_factors)
+
+
+LEDGER_METHODS: Mapping[str, Method] = {
+    "explained_share": Method(ExplainedShare, _explained_share),
+    "ledger_difference": Method(LedgerDifference, _ledger_difference),
+    "drive_factors": Method(FactoredDrive, _drive_factors),
+}

@@ -1,0 +1,285 @@
+"""What a plan can ask of the steps: their summary by seed, slopes, and measurement error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from sublim_causal.analysis.plan.declaration import OfArm, Settings, StepColumn, WithInterval, with_unit
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result, too_few
+from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.steps.measurement import HALVES, corrected_slopes, reliability
+from sublim_causal.analysis.plan.method import Method, absent
+from sublim_causal.analysis.mixed.fit import fit_mixed
+from sublim_causal.analysis.steps.within_runs import finite_columns
+from sublim_causal.analysis.plan.record import Record
+from sublim_causal.analysis.steps.slopes import (
+    LEVELS,
+    Split,
+    contrast_estimate,
+    slope_estimates,
+    slope_model,
+)
+from sublim_causal.errors import RequestError
+from sublim_causal.store.schema import TABLES
+
+_OF_THE_RUN = ("contrast", "formula: C(")
+"""Fields of a mixed model in which a run without an arm makes a right value wrong."""
+
+
+class SeedSummary(OfArm, WithInterval):
+    """Mean over seeds of a summary of each run's steps.
+
+    The null of a share is one half, that of a mean or a difference 0.
+    """
+
+    outcome: StepColumn
+    """Column of ``steps``."""
+    summary: Literal["mean", "share_positive"]
+    """Mean over the steps, or share of steps above 0."""
+    window: Literal["all", "early", "late", "early - late"] = "all"
+    """`early` is the first epoch, `late` all later ones."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Outcome and epoch."""
+        return (self.outcome, "epoch")
+
+
+class StepSlope(WithInterval):
+    """Per-step slope of an outcome on alignment, from a mixed model."""
+
+    outcome: StepColumn
+    """Column of ``steps``."""
+    predictor: StepColumn
+    """Column of ``steps``."""
+    split: Split = "pooled"
+    """`pooled`; `by_arm`; or `levels`: within a run, between arms, between seeds."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Outcome and predictor."""
+        return (self.outcome, self.predictor)
+
+    def endings(self) -> tuple[str, ...] | None:
+        """None for one slope, arms, or levels."""
+        return {"pooled": ("",), "by_arm": None, "levels": LEVELS}[self.split]
+
+
+class MixedModel(WithInterval):
+    """A contrast of the coefficients of a mixed model, given by its formula."""
+
+    table: Literal["steps", "replicates"] = "steps"
+    """Where the formula's columns stand; of ``replicates`` the complete ones are used."""
+    formula: str
+    """In lme4's language, clusters being seeds: ``"gain ~ cos_update + (1 | seed)"``."""
+    contrast: str
+    """A coefficient, or an expression in them."""
+    residual: Literal["iid", "ar1", "car1"] = "iid"
+    """Correlation of the residuals within a run."""
+    arm_variances: bool = False
+    """Whether each arm has a residual variance of its own."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Columns of ``steps`` that the formula names."""
+        if self.table != "steps":
+            return ()
+        words = set(re.findall(r"[A-Za-z_]\w*", self.formula))
+        return tuple(c.name for c in TABLES["steps"] if c.name in words - {"seed", "arm"})
+
+
+class Reliability(OfArm, WithInterval):
+    """Reliability within runs of the alignment, from the two halves of the probe."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Both halves."""
+        return HALVES
+
+
+class CorrectedSlope(WithInterval):
+    """Per-step slope within runs on the gradient alignment, plain and freed of its error."""
+
+    outcome: StepColumn
+    """Column of ``steps``."""
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Outcome and both halves."""
+        return (self.outcome, *HALVES)
+
+    def endings(self) -> tuple[str, ...]:
+        """Both slopes."""
+        return ("plain", "corrected")
+
+
+def _for_arms(
+    record: Record,
+    declared: SeedSummary | Reliability,
+    outcome: str,
+    estimate: Callable[[Estimand, pd.DataFrame], Result],
+) -> list[Result]:
+    results: list[Result] = []
+    for arm in declared.chosen(record.arms):
+        estimand = declared.estimand(outcome, f"arm {arm}", arm if declared.each else "")
+        missing = absent(record, estimand, arm)
+        results.append(missing or estimate(estimand, record.steps[record.steps["arm"] == arm]))
+    return results
+
+
+def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> Sequence[Result]:
+    # A gradient without any bond to the trait is aligned in half of the steps.
+    share = declared.summary == "share_positive" and "-" not in declared.window
+    null = 0.5 if share else 0.0
+
+    def estimate(estimand: Estimand, rows: pd.DataFrame) -> Result:
+        values = per_seed_summary(rows, declared.outcome, declared.summary, declared.window)
+        found = mean_interval(
+            values,
+            settings.level,
+            estimand=estimand,
+            interval=declared.interval,
+            null=null,
+            diagnostics={"null": null},
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        )
+        if share and isinstance(found, Estimate):
+            return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+        return found
+
+    return _for_arms(
+        record, declared, f"{declared.summary} of {declared.outcome}, {declared.window}", estimate
+    )
+
+
+def per_seed_summary(steps: pd.DataFrame, column: str, summary: str, window: str) -> pd.Series:
+    """Summarise one arm's `column` by seed over a window of epochs.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        seed, epoch and `column` of one arm.
+    summary : {"mean", "share_positive"}
+        Mean, or share of steps above 0.
+    window : {"all", "early", "late", "early - late"}
+        Epoch 0 is early, the others are late; the difference is taken by seed.
+
+    Returns
+    -------
+    Series indexed by seed
+        Seeds without a step in the window are left out.
+
+    Raises
+    ------
+    DataError
+        If a value is missing or infinite.
+    """
+    values = finite_columns(steps, [column])[:, 0]
+    values = (values > 0).astype(float) if summary == "share_positive" else values
+    frame = pd.DataFrame(
+        {"seed": steps["seed"].to_numpy(), "early": steps["epoch"].to_numpy() == 0, "x": values}
+    )
+    if window == "all":
+        return frame.groupby("seed")["x"].mean()
+    means = frame.groupby(["seed", "early"])["x"].mean().unstack()
+    means = means.reindex(columns=[True, False], fill_value=np.nan)
+    parts = {"early": means[True], "late": means[False], "early - late": means[True] - means[False]}
+    return parts[window].dropna()
+
+
+def _reliability(record: Record, declared: Reliability, settings: Settings) -> Sequence[Result]:
+    return _for_arms(
+        record,
+        declared,
+        "reliability of cos_gradient",
+        lambda estimand, rows: reliability(
+            rows,
+            level=settings.level,
+            interval=declared.interval,
+            estimand=estimand,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        ),
+    )
+
+
+def _corrected_slope(
+    record: Record, declared: CorrectedSlope, settings: Settings
+) -> Sequence[Result]:
+    return corrected_slopes(
+        record.steps,
+        declared.outcome,
+        level=settings.level,
+        interval=declared.interval,
+        estimand=declared.estimand(
+            with_unit("steps", declared.outcome), "slope within runs on cos_half_a, cos_half_b"
+        ),
+        n_boot=settings.n_boot,
+        rng=settings.rng,
+    )
+
+
+def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequence[Result]:
+    model = slope_model(
+        record.steps, declared.outcome, declared.predictor, declared.split, arms=record.arms
+    )
+    names = {"pooled": ("",), "by_arm": record.arms, "levels": LEVELS}[declared.split]
+    estimands = {
+        name: declared.estimand(
+            with_unit("steps", declared.outcome),
+            f"slope on {declared.predictor}{', ' * bool(name)}{name}",
+            name,
+        )
+        for name in names
+    }
+    found = slope_estimates(
+        model,
+        estimands,
+        level=settings.level,
+        interval=declared.interval,
+        n_boot=settings.n_boot,
+        rng=settings.rng,
+    )
+    return list(found.values())
+
+
+def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Sequence[Result]:
+    complete = record.replicates[record.replicates["status"] == "complete"]
+    data = record.steps if declared.table == "steps" else complete
+    estimand = declared.estimand(declared.formula, declared.contrast)
+    if refusal := too_few(estimand, data["seed"].nunique()):
+        return [refusal]
+    try:
+        fit = fit_mixed(
+            data,
+            declared.formula,
+            residual=declared.residual,
+            arm_variances=declared.arm_variances,
+            vcov="CR2",
+            df="cr2",
+        )
+        found = contrast_estimate(
+            fit,
+            declared.contrast,
+            estimand,
+            level=settings.level,
+            interval=declared.interval,
+            n_boot=settings.n_boot,
+            rng=settings.rng,
+        )
+    except RequestError as error:
+        if not error.field.startswith(_OF_THE_RUN):
+            raise
+        return [NotEstimable(estimand, str(error))]
+    return [found]
+
+
+STEP_METHODS: Mapping[str, Method] = {
+    "seed_summary": Method(SeedSummary, _seed_summary),
+    "step_slope": Method(StepSlope, _step_slope),
+    "mixed_model": Method(MixedModel, _mixed_model),
+    "reliability": Method(Reliability, _reliability),
+    "corrected_slope": Method(CorrectedSlope, _corrected_slope),
+}

@@ -1,0 +1,26 @@
+"""The methods a plan can name: one row each, a declaration and a function.
+
+A method of your own: subclass `Declared` with its fields, write a function of
+``(record, declared, settings)`` that returns results, and add a row to `METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sublim_causal.analysis.plan.methods.arms import CONTRAST_METHODS
+from sublim_causal.analysis.plan.methods.doses import DOSE_METHODS
+from sublim_causal.analysis.plan.methods.effects import EFFECT_METHODS
+from sublim_causal.analysis.plan.methods.ledger import LEDGER_METHODS
+from sublim_causal.analysis.plan.method import Method
+from sublim_causal.analysis.plan.methods.published import REPLICATION_METHODS
+from sublim_causal.analysis.plan.methods.steps import STEP_METHODS
+
+METHODS: Mapping[str, Method] = {
+    **CONTRAST_METHODS,
+    **STEP_METHODS,
+    **LEDGER_METHODS,
+    **DOSE_METHODS,
+    **EFFECT_METHODS,
+    **REPLICATION_METHODS,
+}

@@ -1,0 +1,265 @@
+"""Verdicts on claims, by rules that the plan declares before the data are read.
+
+A claim stands on conditions; each says which limits of which estimate make it hold or fail. One
+that neither holds nor fails, or that the run cannot estimate, is open. Then the claim is
+
+- **not supported** if an essential condition fails, or if some fail and none holds;
+- **supported** if all hold;
+- **partly supported** if some hold;
+- **undetermined** if all are open.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
+from sublim_causal.analysis.plan.method import studies_with
+from sublim_causal.errors import RequestError, nearest
+
+Outcome = Literal["holds", "fails", "open"]
+Standing = Literal["supported", "partly supported", "not supported", "undetermined"]
+
+P_VALUES = ("p_value", "p_adjusted", "j_p")
+"""Of an estimate: its p, its adjusted p, and the p of its over-identification test."""
+FIELDS = ("value", "low", "high", "width", *P_VALUES)
+"""What a rule can compare."""
+_SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_TERM = re.compile(r"(\w+) *(>=|<=|>|<) *([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)")
+
+
+def _check_rule(rule: str) -> str:
+    for term in re.split(r" or | and ", rule):
+        found = _TERM.fullmatch(term.strip())
+        if found is None:
+            raise ValueError("comparisons such as 'low > 0', joined by 'and' and 'or'")
+        if found[1] not in FIELDS:
+            hint = nearest(found[1], FIELDS)
+            raise ValueError(f"comparisons of {', '.join(FIELDS)}{'; ' * bool(hint)}{hint}")
+    return rule
+
+
+Rule = Annotated[str, AfterValidator(_check_rule)]
+
+
+class Condition(Frozen):
+    """A condition of a claim."""
+
+    estimand: str
+    """Name of a result: of an estimand of the plan, with the ending of its part or arm."""
+    holds: Rule
+    """When it holds: ``"low > 0"``; ``and`` binds tighter than ``or``."""
+    fails: Rule
+    """When it fails; in between it is open."""
+    essential: bool = False
+    """Whether the claim falls with it."""
+
+
+class Claim(Frozen):
+    """A claim and the conditions it stands on."""
+
+    name: Name
+    """Identifier, unique in the plan."""
+    sentence: str = Field(min_length=10)
+    """The claim in one sentence."""
+    condition: tuple[Condition, ...] = Field(min_length=1)
+    """What it stands on, each a table ``[[claim.condition]]``."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a condition.
+
+    Attributes
+    ----------
+    condition : Condition
+        The rule.
+    outcome : str
+        ``holds``, ``fails`` or ``open``.
+    estimate : Estimate or None
+        The numbers that decided; None where there are none.
+    reason : str
+        Why there are none; empty otherwise.
+    """
+
+    condition: Condition
+    outcome: Outcome
+    estimate: Estimate | None
+    reason: str
+
+    def tidy(self) -> dict[str, Any]:
+        """One flat row with fixed snake_case columns."""
+        return {
+            **self.condition.model_dump(),
+            "outcome": self.outcome,
+            **{name: _number(name, self.estimate) for name in FIELDS},
+            "level": self.estimate.level if self.estimate else None,
+            "reason": self.reason,
+        }
+
+    def summary(self) -> str:
+        """One line: the outcome, the numbers, and the rule they met."""
+        rule, one = self.condition, self.estimate
+        head = f"{self.outcome:<5}  {rule.estimand}{' (essential)' if rule.essential else ''}"
+        if one is None:
+            return f"{head}: {self.reason}"
+        met = {
+            "holds": rule.holds,
+            "fails": rule.fails,
+            "open": f"neither {rule.holds}, nor {rule.fails}",
+        }[self.outcome]
+        return f"{head} = {one.value:.4g} [{one.low:.4g}, {one.high:.4g}]{self._p_values()}: {met}"
+
+    def _p_values(self) -> str:
+        """The p-values that the rule names, which the interval does not show."""
+        rules = f"{self.condition.holds} {self.condition.fails}"
+        named = [name for name in P_VALUES if name in rules]
+        found = {name: _number(name, self.estimate) for name in named}
+        return "".join(f", {name} {p:.2g}" for name, p in found.items() if p is not None)
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """The verdict on a claim.
+
+    Attributes
+    ----------
+    name, sentence : str
+        The claim.
+    verdict : str
+        ``supported``, ``partly supported``, ``not supported`` or ``undetermined``.
+    findings : tuple of Finding
+        What it rests on, in the plan's order.
+    """
+
+    name: str
+    sentence: str
+    verdict: Standing
+    findings: tuple[Finding, ...]
+
+    def summary(self) -> str:
+        """One line: the verdict and how many conditions hold, fail and are open."""
+        counts = Counter(one.outcome for one in self.findings)
+        said = ", ".join(f"{name} {counts[name]}" for name in ("holds", "fails", "open"))
+        return f"{self.name}: {self.verdict.upper()} ({said})"
+
+    def tidy(self) -> list[dict[str, Any]]:
+        """One row a condition, the claim and its verdict on each."""
+        return [{"claim": self.name, "verdict": self.verdict, **f.tidy()} for f in self.findings]
+
+
+def validate_claims(claims: Sequence[Claim], declared: Sequence[Declared]) -> None:
+    """Check that claims have names of their own and conditions on what the plan declares.
+
+    Raises
+    ------
+    RequestError
+        If a name is used twice, or a condition names a result that no estimand can have.
+    """
+    for name, count in Counter(one.name for one in claims).items():
+        if count > 1:
+            raise RequestError("claim.name", name, f"a name used once; it is used {count} times")
+    known = [name for one in declared for name in _names(one)]
+    by_arm = [one.name for one in declared if one.endings() is None]
+    for i, claim in enumerate(claims):
+        for j, condition in enumerate(claim.condition):
+            name = condition.estimand
+            if name not in known and not any(name.startswith(f"{one}_") for one in by_arm):
+                endless = [f"{one}_<arm>" for one in by_arm]
+                raise RequestError(
+                    f"claim[{i}].condition[{j}].estimand",
+                    name,
+                    f"a result of this plan: {', '.join((*known, *endless))}",
+                    nearest(name, [*known, *by_arm]),
+                )
+
+
+def judge(
+    claims: Iterable[Claim], results: Sequence[Result], declared: Sequence[Declared]
+) -> tuple[ClaimVerdict, ...]:
+    """Return the verdict on each claim.
+
+    Parameters
+    ----------
+    claims : iterable of Claim
+        Validated claims.
+    results : sequence of Estimate or NotEstimable
+        What the run gave.
+    declared : sequence of Declared
+        The plan's estimands, which say why a part of one is not there.
+    """
+    by_name = {one.estimand.name: one for one in results}
+
+    def verdict(claim: Claim) -> ClaimVerdict:
+        findings = tuple(_finding(one, by_name, declared) for one in claim.condition)
+        return ClaimVerdict(claim.name, claim.sentence, _standing(findings), findings)
+
+    return tuple(verdict(claim) for claim in claims)
+
+
+def _names(one: Declared) -> Iterator[str]:
+    for ending in one.endings() or ():
+        yield f"{one.name}_{ending}" if ending else one.name
+
+
+def _finding(
+    condition: Condition, by_name: dict[str, Result], declared: Sequence[Declared]
+) -> Finding:
+    name = condition.estimand
+    found = by_name.get(name)
+    if found is None:
+        # An estimand that a run cannot give at all has one result, without an ending.
+        wholes = [by_name.get(one.name) for one in declared if name.startswith(f"{one.name}_")]
+        found = next((one for one in wholes if isinstance(one, NotEstimable)), None)
+    if not isinstance(found, Estimate):
+        return Finding(condition, "open", None, found.reason if found else _no_arm(name))
+    outcome: Outcome = "open"
+    if _meets(condition.holds, found):
+        outcome = "holds"
+    elif _meets(condition.fails, found):
+        outcome = "fails"
+    return Finding(condition, outcome, found, "")
+
+
+def _no_arm(name: str) -> str:
+    where = studies_with(lambda arms: any(name.endswith(f"_{arm}") for arm in arms))
+    return f"the run has no arm for it{where}"
+
+
+def _meets(rule: str, estimate: Estimate) -> bool:
+    return any(
+        all(_term(term, estimate) for term in part.split(" and ")) for part in rule.split(" or ")
+    )
+
+
+def _term(term: str, estimate: Estimate) -> bool:
+    field, sign, number = _TERM.fullmatch(term.strip()).groups()  # type: ignore[union-attr]
+    value = _number(field, estimate)
+    # What was not computed meets no comparison; neither does NaN.
+    return value is not None and bool(_SIGNS[sign](value, float(number)))
+
+
+def _number(field: str, estimate: Estimate | None) -> float | None:
+    """Return one of `FIELDS`; None where it was not computed."""
+    if estimate is None:
+        return None
+    found = getattr(estimate, field, estimate.diagnostics.get(field))
+    return None if found is None else float(found)
+
+
+def _standing(findings: Sequence[Finding]) -> Standing:
+    outcomes = {one.outcome for one in findings}
+    sunk = any(one.outcome == "fails" and one.condition.essential for one in findings)
+    if sunk or ("fails" in outcomes and "holds" not in outcomes):
+        return "not supported"
+    if "holds" not in outcomes:
+        return "undetermined"
+    return "supported" if outcomes == {"holds"} else "partly supported"

@@ -1,0 +1,1 @@
+"""Estimators on the rows of the table ``steps``."""

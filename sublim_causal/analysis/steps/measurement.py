@@ -1,0 +1,157 @@
+r"""Measurement error of the alignment, and slopes freed of it.
+
+The probe is split in halves A and B, so a step has two measurements of its alignment with
+independent errors. Noise in the regressor pulls a slope towards 0 by the reliability; using one
+half as instrument for the other undoes it:
+
+.. math:: b = \frac{S_{Ay} + S_{By}}{2 S_{AB}}, \qquad
+          r = \frac{2 S_{AB}}{S_{AA} + S_{BB}}, \qquad r_{whole} = \frac{2 r}{1 + r}
+
+with S the cross products within runs (Spearman, 1910, for the whole from its halves). Noise of
+the minibatch that both halves share is no measurement error here: it moves the update too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Ratio
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.estimates.intervals import IntervalRule, ratio_interval
+from sublim_causal.analysis.steps.within_runs import within_products
+
+HALVES = ("cos_half_a", "cos_half_b")
+
+
+class Slopes(NamedTuple):
+    """The plain slope within runs, and the one freed of measurement error."""
+
+    plain: Result
+    corrected: Result
+
+
+def reliability(
+    steps: pd.DataFrame,
+    *,
+    halves: tuple[str, str] = HALVES,
+    level: float = 0.95,
+    interval: IntervalRule = "auto",
+    estimand: Estimand | None = None,
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> Result:
+    """Reliability within runs of the whole-probe measurement, from its halves.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        One row a step: seed, arm, and both halves.
+    halves : tuple of str
+        The two columns.
+    level, interval, n_boot, rng
+        As in `mean_interval`.
+    estimand : Estimand, optional
+        What is estimated; the default names the halves.
+
+    Returns
+    -------
+    Estimate or NotEstimable
+        Reliability of the mean of the halves; that of one half and its interval stand in the
+        diagnostics (`half`, `half_low`, `half_high`). No p-value: no null is of interest.
+
+    Raises
+    ------
+    RequestError
+        If a column is not there.
+    DataError
+        If a value is missing or infinite.
+    """
+    s = within_products(steps, halves)
+    a, b = halves
+    ratio = Ratio(s.of(a, b), (s.of(a, a) + s.of(b, b)) / 2)
+    found = ratio_interval(
+        ratio,
+        level,
+        estimand=estimand or Estimand("reliability", f"Reliability of the mean of {a} and {b}."),
+        interval=interval,
+        n_boot=n_boot,
+        rng=rng,
+    )
+    return _stepped_up(found) if isinstance(found, Estimate) else found
+
+
+def _stepped_up(half: Estimate) -> Estimate:
+    """Carry value and limits from one half to the whole; the map is increasing on (-1, 1]."""
+    kept = {**half.diagnostics, "half": half.value, "half_low": half.low, "half_high": half.high}
+    kept.pop("also", None)
+    return replace(
+        half,
+        value=_whole(half.value),
+        se=half.se * 2 / (1 + half.value) ** 2,
+        low=_whole(max(half.low, -0.999)),
+        high=_whole(min(half.high, 1.0)),
+        p_value=None,
+        diagnostics=kept,
+        draws=None,
+    )
+
+
+def _whole(half: float) -> float:
+    return 2 * half / (1 + half)
+
+
+def corrected_slopes(
+    steps: pd.DataFrame,
+    outcome: str,
+    *,
+    halves: tuple[str, str] = HALVES,
+    level: float = 0.95,
+    interval: IntervalRule = "auto",
+    estimand: Estimand | None = None,
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> Slopes:
+    """Slope of `outcome` on alignment within runs, plain and freed of measurement error.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        One row a step: seed, arm, `outcome`, and both halves.
+    outcome : str
+        Per-step outcome.
+    halves, level, interval, n_boot, rng
+        As in `reliability`.
+    estimand : Estimand, optional
+        What is estimated; its name gets the endings ``_plain`` and ``_corrected``.
+
+    Raises
+    ------
+    RequestError
+        If a column is not there.
+    DataError
+        If a value is missing or infinite.
+    """
+    a, b = halves
+    s = within_products(steps, [a, b, outcome])
+    base = estimand or Estimand(f"slope_{outcome}", f"Slope of {outcome} on alignment in a run.")
+    xy = (s.of(a, outcome) + s.of(b, outcome)) / 2
+    plain = Ratio(xy, (s.of(a, a) + s.of(b, b) + 2 * s.of(a, b)) / 4)
+    corrected = Ratio(xy, s.of(a, b))
+    found = [
+        ratio_interval(
+            ratio,
+            level,
+            estimand=replace(base, name=f"{base.name}_{name}"),
+            interval=interval,
+            n_boot=n_boot,
+            rng=rng,
+        )
+        for name, ratio in (("plain", plain), ("corrected", corrected))
+    ]
+    if isinstance(found[1], NotEstimable):
+        found[1] = replace(found[1], reason="the halves do not correlate: no signal is measured")
+    return Slopes(*found)

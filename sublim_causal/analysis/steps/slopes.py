@@ -1,0 +1,257 @@
+r"""Per-step slopes of an outcome on alignment, from mixed-effects models.
+
+Three models answer three questions; all have a random slope by seed and a random intercept by
+seed and by run, without which the standard error of a slope is ten times too small:
+
+- ``pooled``: one slope over all arms, :math:`y = \tau_a + \beta x + \ldots`
+- ``by_arm``: a slope for every arm, :math:`y = \tau_a + \beta_a x + \ldots`
+- ``levels`` (Mundlak, 1978): :math:`y = \beta_w (x - \bar x_{sa}) + \beta_c (\bar x_{sa} -
+  \bar x_s) + \beta_b (\bar x_s - \bar x) + \ldots`, within a run, between the arms of a seed,
+  between seeds. No arm terms: they would take what lies between arms.
+
+Intervals are CR2 with Satterthwaite degrees of freedom, seeds being the clusters; bootstrap-t
+where the seeds' contributions to a slope are skewed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Distribution, Floats
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result, too_few
+from sublim_causal.analysis.estimates.intervals import IntervalRule, beside_bootstrap
+from sublim_causal.analysis.mixed.fit import fit_mixed
+from sublim_causal.analysis.mixed.result import MixedFit
+from sublim_causal.analysis.steps.within_runs import finite_columns
+
+Split = Literal["pooled", "by_arm", "levels"]
+LEVELS = ("within_run", "between_arms", "between_seeds")
+_CONSTANT = 1e-12
+_RANDOM = "(1 + {0} | seed) + (1 | seed:arm)"
+
+
+@dataclass(frozen=True)
+class SlopeModel:
+    """A model whose named coefficients are the slopes asked for.
+
+    Attributes
+    ----------
+    data : DataFrame
+        seed, arm, y and the regressors.
+    formula : str
+        In lme4's language.
+    coefficients : mapping of str to str
+        Name of each slope to its coefficient: an arm, a level, or ``""`` for the only one.
+    """
+
+    data: pd.DataFrame
+    formula: str
+    coefficients: Mapping[str, str]
+
+
+def slope_model(
+    steps: pd.DataFrame,
+    outcome: str,
+    predictor: str,
+    split: Split = "pooled",
+    *,
+    arms: Sequence[str] | None = None,
+) -> SlopeModel:
+    """Prepare the model of `split` for `outcome` on `predictor`.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        One row a step: seed, arm, `outcome`, `predictor`.
+    outcome, predictor : str
+        Columns.
+    split : {"pooled", "by_arm", "levels"}
+        Which slopes.
+    arms : sequence of str, optional
+        Order of the arms; default: sorted.
+
+    Raises
+    ------
+    RequestError
+        If a column is not there.
+    DataError
+        If a value is missing or infinite.
+    """
+    y, x = finite_columns(steps, [outcome, predictor]).T
+    arms = sorted(steps["arm"].unique()) if arms is None else arms
+    data = pd.DataFrame(
+        {"seed": steps["seed"].to_numpy(), "arm": steps["arm"].to_numpy(), "y": y, "x": x}
+    )
+    return {"pooled": _pooled, "by_arm": _by_arm, "levels": _levels}[split](data, arms)
+
+
+def _pooled(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
+    fixed = "y ~ arm + x" if len(arms) > 1 else "y ~ x"
+    return SlopeModel(data, f"{fixed} + {_RANDOM.format('x')}", {"": "x"})
+
+
+def _by_arm(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
+    """One column an arm: each coefficient is an arm's own slope, with its own interval."""
+    columns = {arm: f"x_{i}" for i, arm in enumerate(arms)}
+    own = {name: data["x"].where(data["arm"] == arm, 0.0) for arm, name in columns.items()}
+    fixed = " + ".join([*(["arm"] if len(arms) > 1 else []), *columns.values()])
+    return SlopeModel(data.assign(**own), f"y ~ {fixed} + {_RANDOM.format('x')}", columns)
+
+
+def _levels(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
+    run = data.groupby(["seed", "arm"])["x"].transform("mean")
+    seed = data.groupby("seed")["x"].transform("mean")
+    parts = dict(zip(LEVELS, (data["x"] - run, run - seed, seed - data["x"].mean()), strict=True))
+    # What does not vary is left out: rounding would give it a slope.
+    floor = _CONSTANT * float(data["x"].abs().max())
+    varying = [name for name, part in parts.items() if part.abs().max() > floor]
+    return SlopeModel(
+        data.assign(**parts),
+        f"y ~ {' + '.join(varying or ['1'])} + {_RANDOM.format('within_run')}",
+        {name: name for name in LEVELS},
+    )
+
+
+def fit_slopes(model: SlopeModel) -> MixedFit:
+    """Fit `model` by REML with CR2 errors and Satterthwaite df.
+
+    Raises
+    ------
+    DataError
+        If the model cannot be told from the data.
+    """
+    return fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
+
+
+def slope_estimates(
+    model: SlopeModel,
+    estimands: Mapping[str, Estimand],
+    *,
+    fit: MixedFit | None = None,
+    level: float = 0.95,
+    interval: IntervalRule = "auto",
+    n_dropped: int = 0,
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> dict[str, Result]:
+    """Fit `model` by REML and return an estimate of each of its slopes.
+
+    Parameters
+    ----------
+    model : SlopeModel
+        What `slope_model` returned.
+    estimands : mapping of str to Estimand
+        What each slope estimates, by the keys of ``model.coefficients``.
+    fit : MixedFit, optional
+        What `fit_slopes` returned, where it is needed for more; default: fitted here.
+    level, interval, n_dropped, n_boot, rng
+        As in `mean_interval`.
+
+    Returns
+    -------
+    dict of str to Estimate or NotEstimable
+        By the keys of `estimands`. Not estimable below 3 seeds, of the arm for an arm's own slope,
+        and where the predictor is constant where the slope would have to come from.
+
+    Raises
+    ------
+    DataError
+        If the model cannot be told from the data.
+    """
+    n_seeds, of_arm = model.data["seed"].nunique(), model.data.groupby("arm")["seed"].nunique()
+    found: dict[str, Result] = {
+        name: refusal
+        for name, estimand in estimands.items()
+        if (refusal := too_few(estimand, of_arm.get(name, n_seeds)))
+    }
+    if len(found) == len(estimands):
+        return found
+    fit = fit_slopes(model) if fit is None else fit
+    for name, estimand in estimands.items():
+        if name in found:
+            continue
+        if model.coefficients[name] in fit.params.index:
+            found[name] = contrast_estimate(
+                fit,
+                model.coefficients[name],
+                estimand,
+                level=level,
+                interval=interval,
+                n_dropped=n_dropped,
+                n_boot=n_boot,
+                rng=rng,
+            )
+        else:
+            reason = "alignment does not vary where this slope would come from"
+            found[name] = NotEstimable(estimand, reason)
+    return found
+
+
+def contrast_estimate(
+    fit: MixedFit,
+    contrast: str,
+    estimand: Estimand,
+    *,
+    level: float = 0.95,
+    interval: IntervalRule = "auto",
+    n_dropped: int = 0,
+    n_boot: int = N_BOOT,
+    rng: np.random.Generator | int = 0,
+) -> Estimate:
+    """Estimate a contrast of a fitted model with CR2, or bootstrap-t where seeds are skewed.
+
+    Parameters
+    ----------
+    fit : MixedFit
+        A fit with ``vcov="CR2", df="cr2"``.
+    contrast : str
+        Expression in its coefficients.
+    estimand, level, interval, n_dropped, n_boot, rng
+        As in `mean_interval`; ``"t"`` is CR2 with Satterthwaite's df. The per-seed values of the
+        skewness rule are the jackknife's pseudo-values, which for a slope are about the seeds'
+        own slopes.
+
+    Raises
+    ------
+    RequestError
+        If the contrast names no coefficient of the fit.
+    """
+    row = fit.contrast(contrast, level).iloc[0]
+    drawn = fit.bootstrap(contrast, n_boot=n_boot, rng=rng)
+    plain = Estimate(
+        estimand=estimand,
+        value=float(row["estimate"]),
+        se=float(row["se"]),
+        low=float(row["low"]),
+        high=float(row["high"]),
+        level=level,
+        df=float(row["df"]),
+        p_value=float(row["p_value"]),
+        method="CR2",
+        n_seeds=fit.n_groups,
+        n_dropped=n_dropped,
+        warnings=() if fit.converged else ("the search did not converge",),
+        diagnostics={
+            "singular": fit.singular,
+            "failed_replicates": drawn.n_failed,
+            "aliased": list(fit.aliased),
+            "n_obs": fit.n_obs,
+            "formula": fit.formula,
+        },
+    )
+    found = beside_bootstrap(plain, drawn, pseudo_values(drawn), interval)
+    return replace(found, method=f"mixed model, {found.method}")
+
+
+def pseudo_values(drawn: Distribution) -> Floats:
+    """Jackknife pseudo-values n b - (n - 1) b_(s): what each seed says alone (Tukey, 1958).
+
+    Seeds without which b cannot be estimated have none.
+    """
+    n = drawn.n_clusters
+    return n * drawn.value - (n - 1) * drawn.jackknife[~np.isnan(drawn.jackknife)]

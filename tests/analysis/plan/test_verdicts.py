@@ -1,0 +1,224 @@
+"""Claims are validated with their plan, and judged by the limits they declare."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.plan.run import analyse
+from sublim_causal.analysis.plan.file import Plan, load_plan, parse_plan
+from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
+from sublim_causal.analysis.plan.verdicts import ClaimVerdict, judge
+from sublim_causal.errors import RequestError
+
+EFFECT = {
+    "sentence": "Mean difference in final accuracy.",
+    "method": "paired_contrast",
+    "outcome": "final_accuracy",
+}
+ENTRIES = [
+    {"name": "one", "contrast": "projection - baseline", **EFFECT},
+    {"name": "two", "contrast": "projection - baseline", **EFFECT},
+    {"name": "every", "contrast": "each - baseline", **EFFECT},
+    {"name": "split", "sentence": "The parts of an effect.", "method": "cross_world"},
+]
+
+
+def claim(*conditions: dict[str, Any], name: str = "claimed") -> dict[str, Any]:
+    whole = [{"holds": "low > 0", "fails": "high < 0", **one} for one in conditions]
+    return {"name": name, "sentence": "Something is so.", "condition": whole}
+
+
+def plan_with(*claims: dict[str, Any]) -> Plan:
+    return parse_plan({"name": "mine", "estimand": ENTRIES, "claim": list(claims)})
+
+
+def refused(*claims: dict[str, Any]) -> RequestError:
+    with pytest.raises(RequestError) as error:
+        plan_with(*claims)
+    return error.value
+
+
+def result(name: str, low: float, high: float, **diagnostics: Any) -> Estimate:
+    return Estimate(
+        estimand=Estimand(name, "A quantity."),
+        value=(low + high) / 2,
+        se=1.0,
+        low=low,
+        high=high,
+        level=0.95,
+        df=9.0,
+        p_value=0.5,
+        method="t",
+        n_seeds=10,
+        diagnostics=diagnostics,
+    )
+
+
+def judged(results: list[Result], *conditions: dict[str, Any]) -> ClaimVerdict:
+    plan = plan_with(claim(*conditions))
+    (verdict,) = judge(plan.claims, results, plan.estimands)
+    return verdict
+
+
+HOLDS, FAILS, OPEN = (1.0, 2.0), (-2.0, -1.0), (-1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "essential", "expected"),
+    [
+        (HOLDS, HOLDS, False, "supported"),
+        (HOLDS, OPEN, False, "partly supported"),
+        (HOLDS, FAILS, False, "partly supported"),
+        (HOLDS, FAILS, True, "not supported"),
+        (HOLDS, OPEN, True, "partly supported"),
+        (OPEN, FAILS, False, "not supported"),
+        (FAILS, FAILS, False, "not supported"),
+        (OPEN, OPEN, True, "undetermined"),
+    ],
+)
+def test_the_verdict_follows_from_what_holds_fails_and_is_open(
+    one: tuple[float, float], two: tuple[float, float], essential: bool, expected: str
+) -> None:
+    verdict = judged(
+        [result("one", *one), result("two", *two)],
+        {"estimand": "one"},
+        {"estimand": "two", "essential": essential},
+    )
+    assert verdict.verdict == expected
+
+
+def test_and_binds_tighter_than_or() -> None:
+    rule = {"estimand": "one", "holds": "low > 5 or low > -1 and high < 1"}
+    assert judged([result("one", -0.5, 0.5)], rule).verdict == "supported"
+    assert judged([result("one", 6, 7)], rule).verdict == "supported"
+    assert judged([result("one", -0.5, 1.5)], rule).verdict == "undetermined"
+
+
+@pytest.mark.parametrize("sign", [">", ">=", "<", "<="])
+def test_limits_are_compared_as_written(sign: str) -> None:
+    rule = {"estimand": "one", "holds": f"low {sign} 1e-1", "fails": "p_value > 2"}
+    at = judged([result("one", 0.1, 0.2)], rule).verdict
+    assert at == ("supported" if "=" in sign else "undetermined")
+    beside = judged([result("one", 0.15 if ">" in sign else 0.05, 0.2)], rule).verdict
+    assert beside == "supported"
+
+
+def test_p_values_count_where_there_are_any() -> None:
+    rule = {"estimand": "one", "holds": "low > 0 and j_p >= 0.05", "fails": "p_adjusted < 0.01"}
+    assert judged([result("one", 1, 2, j_p=0.2)], rule).verdict == "supported"
+    rejected = judged([result("one", 1, 2, j_p=0.001)], rule)
+    assert rejected.verdict == "undetermined"
+    assert "j_p 0.001" in rejected.findings[0].summary()
+    assert judged([result("one", 1, 2)], rule).verdict == "undetermined"
+    assert judged([result("one", 1, 2, p_adjusted=0.001)], rule).verdict == "not supported"
+
+
+def test_unbounded_and_missing_limits_decide_nothing() -> None:
+    assert judged([result("one", -math.inf, math.inf)], {"estimand": "one"}).verdict == (
+        "undetermined"
+    )
+    assert judged([result("one", math.nan, math.nan)], {"estimand": "one"}).verdict == (
+        "undetermined"
+    )
+
+
+def test_what_cannot_be_estimated_is_open_with_the_reason_of_its_whole() -> None:
+    whole = NotEstimable(Estimand("split", "The parts of an effect."), "no yoked arm was run")
+    verdict = judged([whole], {"estimand": "split_indirect_1"}, {"estimand": "every_liminal"})
+    assert verdict.verdict == "undetermined"
+    part, arm = (one.reason for one in verdict.findings)
+    assert part == "no yoked arm was run"
+    reason, studies = arm.split("; built-in studies that have it: ")
+    assert reason == "the run has no arm for it"
+    assert "paper" in studies.split(", ")
+
+
+def test_an_unknown_estimand_names_the_nearest() -> None:
+    error = refused(claim({"estimand": "split_indirect_2"}))
+    assert error.field == "claim[0].condition[0].estimand"
+    assert "did you mean 'split_indirect_" in str(error)
+    assert "every_<arm>" in error.allowed
+
+
+def test_a_condition_names_a_part_not_its_whole() -> None:
+    assert refused(claim({"estimand": "split"})).value == "split"
+    assert refused(claim({"estimand": "every"})).value == "every"
+    assert plan_with(claim({"estimand": "every_any arm 0.5"})).claims
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("low", "comparisons such as"),
+        ("low > zero", "comparisons such as"),
+        ("low == 0", "comparisons such as"),
+        ("low > 0 & high < 1", "comparisons such as"),
+        ("lower > 0", "did you mean 'low"),
+        ("", "comparisons such as"),
+    ],
+)
+def test_wrong_rules_are_refused_where_they_stand(rule: str, said: str) -> None:
+    error = refused(claim({"estimand": "one", "holds": rule}))
+    assert error.field == "claim[0].condition.0.holds"
+    assert said in str(error)
+
+
+def test_claims_need_names_of_their_own_and_conditions() -> None:
+    twice = claim({"estimand": "one"})
+    assert refused(twice, twice).field == "claim.name"
+    assert refused(claim()).field == "claim[0].condition"
+    whole = {"name": "claimed", "sentence": "Something is so."}
+    error = refused({**whole, "conditions": []})
+    assert error.field == "claim[0].conditions"
+    assert "did you mean 'condition'?" in str(error)
+    with pytest.raises(RequestError, match="headed"):
+        parse_plan({"name": "mine", "estimand": ENTRIES, "claim": {"name": "x"}})
+
+
+def test_claims_are_part_of_the_digest() -> None:
+    condition = {"estimand": "one"}
+    digests = {
+        plan_with().digest,
+        plan_with(claim(condition)).digest,
+        plan_with(claim({**condition, "holds": "low > 1"})).digest,
+    }
+    assert len(digests) == 3
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    truth = Truth(n_seeds=10, n_steps=40, steps_per_epoch=10, reliability=0.6)
+    return write_run(tmp_path_factory.mktemp("runs") / "small", simulate(truth, rng=8))
+
+
+def test_results_carry_the_verdicts_and_their_numbers(run: Any) -> None:
+    found = analyse(run, "causal")
+    by_name = {one.name: one for one in found.verdicts}
+    assert list(by_name) == [one.name for one in load_plan("causal").claims]
+    # In the simulated study projection takes 0.35 of 0.5, and no arm is yoked or dosed.
+    assert by_name["alignment_causes_transfer"].verdict == "partly supported"
+    document = json.loads(found.to_json())
+    first = document["verdicts"][1]["conditions"][0]
+    effect = found["final_accuracy_projection"]
+    assert isinstance(effect, Estimate)
+    assert (first["estimand"], first["outcome"]) == ("final_accuracy_projection", "holds")
+    assert (first["low"], first["high"]) == (effect.low, effect.high)
+    frame = found.tidy_verdicts()
+    assert len(frame) == sum(len(one.findings) for one in found.verdicts)
+    assert {"claim", "verdict", "estimand", "outcome", "low", "high", "reason"} <= set(frame)
+    table = found.table()
+    assert "alignment_causes_transfer: PARTLY SUPPORTED (holds" in table
+    assert "- holds  final_accuracy_projection (essential) = " in table
+
+
+def test_a_plan_without_claims_has_no_verdicts(run: Any) -> None:
+    plan = plan_with()
+    found = analyse(run, plan)
+    assert found.verdicts == ()
+    assert found.tidy_verdicts().empty
+    assert json.loads(found.to_json())["verdicts"] == []
