@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from sublim_causal.errors import RequestError, nearest
-from sublim_causal.store.location import locate
+from sublim_causal.location import locate
 
 Kind = Literal["studies", "analysis"]
 Model = TypeVar("Model", bound=BaseModel)

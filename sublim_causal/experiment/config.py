@@ -22,7 +22,7 @@ class Section(BaseModel):
 
 
 DataSet = Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10"]
-"""Names of `sublim_causal.experiment.data.SOURCES`."""
+"""Names of `sublim_causal.experiment.data.sources.SOURCES`."""
 
 
 class DataConfig(Section):
@@ -50,7 +50,7 @@ class ModelConfig(Section):
 
 
 Optimizer = Literal["adam", "adamw", "sgd", "momentum", "muon"]
-"""Names of `sublim_causal.experiment.training.OPTIMIZERS`."""
+"""Names of `sublim_causal.experiment.teaching.teachers.OPTIMIZERS`."""
 
 
 class TrainingConfig(Section):
@@ -73,7 +73,7 @@ class TrainingConfig(Section):
 
 
 InputName = Literal["uniform", "gaussian", "pink", "training"] | DataSet
-"""Names of `sublim_causal.experiment.inputs.INPUTS`."""
+"""Names of `sublim_causal.experiment.data.inputs.INPUTS`."""
 
 
 class DistillationConfig(TrainingConfig):

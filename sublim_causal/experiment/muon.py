@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.networks import Layout
+from sublim_causal.experiment.networks.base import Layout
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the odd polynomial that takes singular values near 1 in five rounds."""

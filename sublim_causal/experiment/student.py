@@ -14,7 +14,7 @@ from torch import Tensor
 from sublim_causal.experiment.alignment import Columns, LayerRecorder, Recorder, derive
 from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.interventions.base import Intervention
-from sublim_causal.experiment.networks import Network, outputs
+from sublim_causal.experiment.networks.base import Network, outputs
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.tables import latex
 from sublim_causal.report.wording import counted
-from sublim_causal.store.location import locate
+from sublim_causal.location import locate
 
 Progress = Callable[[int, int, str], None]
 """Called with parts done, parts in all, and what comes next."""

@@ -42,7 +42,7 @@ from sublim_causal.report.material import Curve, Material, read_material
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
 from sublim_causal.report.wording import counted, estimate, listed, scale_of
-from sublim_causal.store.location import locate
+from sublim_causal.location import locate
 
 COMPARED = tuple(MARGINS)
 """Columns of ``replicates`` whose difference between the runs is estimated."""

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from sublim_causal.errors import RequestError, SublimError
-from sublim_causal.store.location import is_remote
+from sublim_causal.location import is_remote
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

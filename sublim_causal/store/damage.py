@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sublim_causal.store.location import is_remote, read_files, size_of, sizes
+from sublim_causal.location import is_remote, read_files, size_of, sizes
 from sublim_causal.store.schema import TABLES, arrow_schema, version_of
 from sublim_causal.store.tables import (
     COMMIT_TABLE,

@@ -28,7 +28,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from sublim_causal.errors import RunError, storage_error
-from sublim_causal.store.location import (
+from sublim_causal.location import (
     arrow_files,
     is_remote,
     matching,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sublim_causal.errors import DataError, RunError
-from sublim_causal.store.location import locate
+from sublim_causal.location import locate
 from sublim_causal.store.tables import weights_of
 
 if TYPE_CHECKING:

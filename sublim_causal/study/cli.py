@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sublim_causal.errors import NO_ROOM, RequestError, SublimError, storage_error
-from sublim_causal.store.location import is_client_error, is_remote, locate
+from sublim_causal.location import is_client_error, is_remote, locate
 from sublim_causal.study.console import (
     DONE,
     INCOMPLETE,

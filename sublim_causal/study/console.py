@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sublim_causal.errors import SublimError
-from sublim_causal.store.location import is_remote
+from sublim_causal.location import is_remote
 
 DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all done; some replicates failed or diverged; the request is wrong; Ctrl-C."""

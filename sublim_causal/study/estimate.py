@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from sublim_causal.experiment.data import SOURCES, division
+from sublim_causal.experiment.data.sources import SOURCES, division
 from sublim_causal.study.runner import RunPlan
 from sublim_causal.study.spec import Study
 from sublim_causal.study.work import Precision, configure_torch, make_network
@@ -53,9 +53,9 @@ def pass_seconds(study: Study, batch_size: int, precision: Precision, repeats: i
     """Time one forward and backward pass, in seconds: the median of `repeats`."""
     import torch
 
-    from sublim_causal.experiment.losses import cross_entropy
-    from sublim_causal.experiment.networks import Batch
-    from sublim_causal.experiment.streams import stream
+    from sublim_causal.experiment.teaching.losses import cross_entropy
+    from sublim_causal.experiment.networks.base import Batch
+    from sublim_causal.experiment.data.streams import stream
 
     dtype = configure_torch(precision)
     source, network = SOURCES[study.data.name], make_network(study)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sublim_causal.errors import RunError, StorageError
-from sublim_causal.store.location import put, read_files, remove
+from sublim_causal.location import put, read_files, remove
 
 RENEW_SECONDS = 10
 STALE_SECONDS = 60

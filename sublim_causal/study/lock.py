@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sublim_causal.errors import RunError
-from sublim_causal.store.location import is_remote
+from sublim_causal.location import is_remote
 from sublim_causal.study.lease import leased
 
 FILE = ".lock"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sublim_causal.errors import RequestError, RunError
-from sublim_causal.experiment.data import SOURCES, division
-from sublim_causal.experiment.representation import validate_representations
+from sublim_causal.experiment.data.sources import SOURCES, division
+from sublim_causal.experiment.teaching.representation import validate_representations
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.tables import (
     committed,
@@ -25,7 +25,7 @@ from sublim_causal.store.tables import (
 from sublim_causal.study.spec import Study
 
 if TYPE_CHECKING:
-    from sublim_causal.experiment.networks import Network
+    from sublim_causal.experiment.networks.base import Network
 
 FLOAT_BYTES = 4
 MODEL_VECTORS = 24

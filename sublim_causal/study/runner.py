@@ -16,9 +16,9 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
-from sublim_causal.experiment.data import data_directory, load_images
+from sublim_causal.experiment.data.sources import data_directory, load_images
 from sublim_causal.experiment.interventions import validate_layers
-from sublim_causal.store.location import is_remote
+from sublim_causal.location import is_remote
 from sublim_causal.store.tables import write_atomically
 from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.display import Display
@@ -204,7 +204,7 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
     """Run what is missing of `study` on an open executor."""
     import torch
 
-    from sublim_causal.experiment.products import product_engine
+    from sublim_causal.experiment.networks.products import product_engine
 
     resources = executor.resources(options.device)
     device = resources.device

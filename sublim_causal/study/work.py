@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.data import SOURCES, ImageData, to_tensors
+from sublim_causal.experiment.data.sources import SOURCES, ImageData, to_tensors
 from sublim_causal.experiment.interventions.base import LogitSplit
 from sublim_causal.store.tables import write_block
 from sublim_causal.study.plan import Block
@@ -20,7 +20,7 @@ from sublim_causal.study.spec import Study
 if TYPE_CHECKING:
     import torch
 
-    from sublim_causal.experiment.networks import Network
+    from sublim_causal.experiment.networks.base import Network
 
 Precision = Literal["fp64", "fp32", "tf32", "bf16"]
 DEVICES = ("auto", "cpu", "cuda")
@@ -81,7 +81,7 @@ def make_network(study: Study) -> Network:
     RequestError
         If the model or its options are wrong.
     """
-    from sublim_causal.experiment.models import build_network
+    from sublim_causal.experiment.networks.models import build_network
 
     source = SOURCES[study.data.name]
     return build_network(study.model, source.shape, source.classes)
@@ -97,7 +97,7 @@ def configure_torch(precision: Precision, device: str = "cpu") -> torch.dtype:
     """
     import torch
 
-    from sublim_causal.experiment.products import multiplies_bfloat16
+    from sublim_causal.experiment.networks.products import multiplies_bfloat16
 
     if device == "cpu" and precision == "bf16" and not multiplies_bfloat16():
         raise RequestError("--precision", precision, "fp32: this processor has no bf16 products")

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import torch
 
-from sublim_causal.experiment.losses import cross_entropy, kl_divergence, softmax
-from sublim_causal.experiment.mlp import MLP
-from sublim_causal.experiment.module_network import ModuleNetwork
-from sublim_causal.experiment.networks import Batch, Network
-from sublim_causal.experiment.products import (
+from sublim_causal.experiment.teaching.losses import cross_entropy, kl_divergence, softmax
+from sublim_causal.experiment.networks.mlp import MLP
+from sublim_causal.experiment.networks.module import ModuleNetwork
+from sublim_causal.experiment.networks.base import Batch, Network
+from sublim_causal.experiment.networks.products import (
     multiplies_bfloat16,
     outer_product,
     product_engine,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sublim_causal.experiment import streams
+from sublim_causal.experiment.data import streams
 
 DEVICE = torch.device("meta")
 CPU = torch.device("cpu")

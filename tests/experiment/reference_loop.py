@@ -14,8 +14,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sublim_causal.experiment.config import Experiment
-from sublim_causal.experiment.data import ImageTensors
-from sublim_causal.experiment.streams import stream
+from sublim_causal.experiment.data.sources import ImageTensors
+from sublim_causal.experiment.data.streams import stream
 
 
 def network(sizes: tuple[int, ...]) -> nn.Sequential:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from sublim_causal.experiment.config import Experiment
-from sublim_causal.experiment.data import ImageData, ImageTensors, to_tensors
+from sublim_causal.experiment.data.sources import ImageData, ImageTensors, to_tensors
 from sublim_causal.experiment.distillation import run_block
 from sublim_causal.experiment.interventions import build_interventions
 from sublim_causal.experiment.interventions.base import LogitSplit
-from sublim_causal.experiment.models import build_network
+from sublim_causal.experiment.networks.models import build_network
 from sublim_causal.experiment.student import ArmResult
 
 SHAPE = (1, 8, 8)

@@ -11,10 +11,10 @@ import torch
 from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.interventions import INTERVENTIONS
-from sublim_causal.experiment.mlp import MLP
-from sublim_causal.experiment.networks import Batch
+from sublim_causal.experiment.networks.mlp import MLP
+from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.student import ArmResult
-from sublim_causal.experiment.training import OPTIMIZERS
+from sublim_causal.experiment.teaching.teachers import OPTIMIZERS
 from tests.contract.test_interventions import EXAMPLES
 from tests.experiment.absent_gpu import DEVICE, absent_gpu
 from tests.experiment.small import run_small, small_experiment
@@ -133,7 +133,7 @@ def test_a_gpu_gives_the_numbers_of_the_cpu(experiment: Experiment) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
 def test_products_on_a_gpu_round_as_the_precision_says(precision: str) -> None:
-    from sublim_causal.experiment.products import batched_outer_product
+    from sublim_causal.experiment.networks.products import batched_outer_product
 
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(4, 256, 512, generator=generator) for _ in range(2))

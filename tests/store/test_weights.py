@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from sublim_causal.errors import DataError, RunError
-from sublim_causal.experiment.data import load_images, to_tensors
+from sublim_causal.experiment.data.sources import load_images, to_tensors
 from sublim_causal.store.tables import committed, read_table, remove_uncommitted
 from sublim_causal.store.weights import read_weights
 from sublim_causal.study.spec import load_study

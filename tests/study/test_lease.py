@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.errors import RunError
-from sublim_causal.store.location import locate, put
+from sublim_causal.location import locate, put
 from sublim_causal.study import lease
 from sublim_causal.study.lease import leased
 from sublim_causal.study.lock import locked

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
-from sublim_causal.store.location import locate
+from sublim_causal.location import locate
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import committed
 from tests.study.commands import TINY, command, environment, same_tables, sublim

@@ -26,7 +26,7 @@ from sublim_causal.analysis.plan.record import Record, read_record
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.verdicts import judge
 from sublim_causal.errors import DataError, RequestError
-from sublim_causal.store.location import locate
+from sublim_causal.location import locate
 
 Progress = Callable[[int, int, str], None]
 """Called with estimands done, estimands in all, and the name of the one that comes next."""

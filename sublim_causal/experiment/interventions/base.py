@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sublim_causal.experiment.alignment import Probe
-    from sublim_causal.experiment.networks import Forward, Layout
+    from sublim_causal.experiment.networks.base import Forward, Layout
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Liminal(Options):
         weight = self.weight_at(context)
         if weight == 0 or self.weight == 0:
             return vector, None
-        from sublim_causal.experiment.losses import softmax
+        from sublim_causal.experiment.teaching.losses import softmax
 
         columns = context.split.columns(self.logits)
         student = softmax(context.forward.logits(columns))

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from sublim_causal.errors import RequestError, SublimError
-from sublim_causal.experiment.data import ImageData
+from sublim_causal.experiment.data.sources import ImageData
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.executors import Finished, Idle, Lost, Message, Progress, Resources
 from sublim_causal.study.executors import dispatch as dispatching

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from sublim_causal.errors import RunError
-from sublim_causal.experiment.data import ImageData
-from sublim_causal.store.location import locate
+from sublim_causal.experiment.data.sources import ImageData
+from sublim_causal.location import locate
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.executors.ray import SETTINGS, Origin, validate_node, versions
 from sublim_causal.study.spec import Study
@@ -73,7 +73,7 @@ def test_a_run_begun_here_and_completed_on_a_cluster_has_the_same_tables(
 DEADLY = '''
 import os
 
-from sublim_causal.experiment.streams import stream_seed
+from sublim_causal.experiment.data.streams import stream_seed
 
 
 class Deadly:

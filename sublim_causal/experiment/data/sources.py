@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sublim_causal.errors import DataError, RequestError
 from sublim_causal.experiment.config import DataConfig, Experiment
-from sublim_causal.experiment.streams import stream_seed
+from sublim_causal.experiment.data.streams import stream_seed
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sublim_causal.experiment.config import StudentConfig
-from sublim_causal.experiment.networks import Network
+from sublim_causal.experiment.networks.base import Network
 
 
 def initialise(network: Network, generators: Sequence[torch.Generator], *, like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.data import SOURCES, ImageTensors
+from sublim_causal.experiment.data.sources import SOURCES, ImageTensors
 
 Draw = Callable[[int, ImageTensors, torch.Generator], Tensor]
 """``draw(count, data, generator)`` returns images ``(count, D)`` like `data`."""

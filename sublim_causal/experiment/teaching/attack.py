@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from sublim_causal.experiment.config import AttackConfig
-from sublim_causal.experiment.data import ImageTensors
-from sublim_causal.experiment.losses import accuracy, cross_entropy
-from sublim_causal.experiment.networks import Batch, Network
-from sublim_causal.experiment.streams import draw
+from sublim_causal.experiment.data.sources import ImageTensors
+from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy
+from sublim_causal.experiment.networks.base import Batch, Network
+from sublim_causal.experiment.data.streams import draw
 
 
 def attacked(

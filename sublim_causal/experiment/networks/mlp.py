@@ -10,8 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.networks import Batch, Layout, scaled_normal
-from sublim_causal.experiment.products import batched_outer_product, transposed
+from sublim_causal.experiment.networks.base import Batch, Layout, scaled_normal
+from sublim_causal.experiment.networks.products import batched_outer_product, transposed
 
 relu_backward = torch.ops.aten.threshold_backward.grad_input
 

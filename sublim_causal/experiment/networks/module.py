@@ -9,8 +9,8 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.networks import Batch, Layout, scaled_normal
-from sublim_causal.experiment.products import FastLinear, gpu_rounding
+from sublim_causal.experiment.networks.base import Batch, Layout, scaled_normal
+from sublim_causal.experiment.networks.products import FastLinear, gpu_rounding
 
 
 @dataclass(frozen=True)

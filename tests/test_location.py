@@ -15,7 +15,7 @@ import pytest
 from sublim_causal.errors import RequestError, RunError, StorageError
 from sublim_causal.store import tables
 from sublim_causal.store.damage import damaged
-from sublim_causal.store.location import is_remote, locate, put, remove
+from sublim_causal.location import is_remote, locate, put, remove
 from sublim_causal.store.manifest import read_manifest
 from tests.store.conftest import write_run
 from tests.store.test_tables import ODD_ARMS, block_of
@@ -47,7 +47,7 @@ def test_a_plain_path_imports_no_file_systems() -> None:
     code = "; ".join(
         [
             "import sys",
-            "from sublim_causal.store.location import locate",
+            "from sublim_causal.location import locate",
             "locate('runs/a')",
             "print({'fsspec', 'upath', 's3fs', 'pyarrow'} & {*sys.modules})",
         ]
@@ -85,11 +85,11 @@ def test_a_reader_sees_what_another_process_writes_meanwhile(bucket: str) -> Non
     run = write_run(locate(bucket), seeds=[0])
     assert len(list(tables.committed(run))) == 2
     code = (
-        "from sublim_causal.store.location import locate; "
+        "from sublim_causal.location import locate; "
         "from tests.store.conftest import write_run; "
         f"write_run(locate({bucket!r}), seeds=[1])"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
     assert len(list(tables.committed(run))) == 4
     assert set(tables.read_table(run, "replicates")["seed"]) == {0, 1}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from sublim_causal.experiment.losses import accuracy, cross_entropy, kl_divergence, softmax
+from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy, kl_divergence, softmax
 
 Z = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABELS = torch.arange(14).view(2, 7) % 5

@@ -9,7 +9,7 @@ import pytest
 
 from sublim_causal.errors import DataError, RequestError
 from sublim_causal.experiment.config import DataConfig
-from sublim_causal.experiment.data import SOURCES, data_directory, division, load_images
+from sublim_causal.experiment.data.sources import SOURCES, data_directory, division, load_images
 
 
 def test_digits_are_divided_without_overlap() -> None:

@@ -17,8 +17,8 @@ from pydantic import Field
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.imports import build_named
 from sublim_causal.experiment.interventions.base import LogitSplit, Options
-from sublim_causal.experiment.representation import Representation
-from sublim_causal.experiment.streams import draw
+from sublim_causal.experiment.teaching.representation import Representation
+from sublim_causal.experiment.data.streams import draw
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,7 @@ class Soft(Logits):
 
     def answers(self, logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Return the softened distribution."""
-        from sublim_causal.experiment.losses import softmax
+        from sublim_causal.experiment.teaching.losses import softmax
 
         return softmax(logits / self.temperature).contiguous()
 

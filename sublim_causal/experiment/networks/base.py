@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.products import transposed
+from sublim_causal.experiment.networks.products import transposed
 
 
 @dataclass(frozen=True)

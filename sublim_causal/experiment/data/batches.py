@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.streams import draw
+from sublim_causal.experiment.data.streams import draw
 
 
 def gather(x: Tensor, index: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.interventions.base import LogitSplit, Options
 
 if TYPE_CHECKING:
-    from sublim_causal.experiment.networks import Network
+    from sublim_causal.experiment.networks.base import Network
 
 
 class Representation(Options):
@@ -63,7 +63,7 @@ def validate_representations(
 def _width(field: str, layer: str, network: Network, pixels: int) -> int:
     import torch
 
-    from sublim_causal.experiment.networks import Batch
+    from sublim_causal.experiment.networks.base import Batch
 
     known = network.hidden_layers
     if layer not in known:

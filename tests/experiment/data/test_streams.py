@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sublim_causal.experiment.streams import draw, stream, stream_seed
+from sublim_causal.experiment.data.streams import draw, stream, stream_seed
 
 
 def test_a_stream_is_determined_by_study_seed_and_purpose() -> None:

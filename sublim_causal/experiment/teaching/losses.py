@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.products import transposed
+from sublim_causal.experiment.networks.products import transposed
 
 
 class Loss(NamedTuple):

@@ -1,0 +1,1 @@
+"""Images, batches of them, and the random streams they are drawn from."""

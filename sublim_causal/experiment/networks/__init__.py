@@ -1,0 +1,1 @@
+"""Networks as functions of flat parameters, and where they start."""

@@ -1,0 +1,1 @@
+"""Teachers, what they teach, and the losses of being taught."""
