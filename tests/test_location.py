@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from sublim_causal.errors import RequestError, RunError, StorageError
+from sublim_causal.location import is_remote, locate, put, remove
 from sublim_causal.store import tables
 from sublim_causal.store.damage import damaged
-from sublim_causal.location import is_remote, locate, put, remove
 from sublim_causal.store.manifest import read_manifest
 from tests.store.conftest import write_run
 from tests.store.test_tables import ODD_ARMS, block_of

@@ -9,16 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sublim_causal.analysis.estimates.bootstrap import cluster_bootstrap as cluster_bootstrap
     from sublim_causal.analysis.arms.contrasts import arm_contrasts as arm_contrasts
     from sublim_causal.analysis.arms.contrasts import paired_contrast as paired_contrast
     from sublim_causal.analysis.arms.equivalence import tost as tost
-    from sublim_causal.analysis.plan.run import analyse as analyse
-    from sublim_causal.analysis.estimates.intervals import mean_interval as mean_interval
-    from sublim_causal.analysis.steps.measurement import corrected_slopes as corrected_slopes
-    from sublim_causal.analysis.steps.measurement import reliability as reliability
-    from sublim_causal.analysis.mixed.fit import fit_mixed as fit_mixed
-    from sublim_causal.analysis.plan.file import load_plan as load_plan
     from sublim_causal.analysis.arms.power import pilot as pilot
     from sublim_causal.analysis.arms.power import pilots as pilots
     from sublim_causal.analysis.arms.power import power_curve as power_curve
@@ -26,7 +19,14 @@ if TYPE_CHECKING:
     from sublim_causal.analysis.arms.power import seeds_for_equivalence as seeds_for_equivalence
     from sublim_causal.analysis.arms.power import seeds_for_half_width as seeds_for_half_width
     from sublim_causal.analysis.arms.power import seeds_for_power as seeds_for_power
+    from sublim_causal.analysis.estimates.bootstrap import cluster_bootstrap as cluster_bootstrap
+    from sublim_causal.analysis.estimates.intervals import mean_interval as mean_interval
+    from sublim_causal.analysis.mixed.fit import fit_mixed as fit_mixed
+    from sublim_causal.analysis.plan.file import load_plan as load_plan
+    from sublim_causal.analysis.plan.run import analyse as analyse
     from sublim_causal.analysis.simulation.tables import simulate as simulate
+    from sublim_causal.analysis.steps.measurement import corrected_slopes as corrected_slopes
+    from sublim_causal.analysis.steps.measurement import reliability as reliability
 
 _HOME = {
     "analyse": "plan.run",

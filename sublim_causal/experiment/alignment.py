@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy
 from sublim_causal.experiment.networks.base import Batch, Network
+from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy
 
 Columns = dict[str, NDArray[np.float64]]
 

@@ -20,12 +20,11 @@ from sublim_causal.experiment.alignment import (
     Trait,
     measure_trait,
 )
-from sublim_causal.experiment.teaching.attack import robust_accuracy
-from sublim_causal.experiment.data.batches import Step, gather, steps
 from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.data.batches import Step, gather, steps
 from sublim_causal.experiment.data.sources import ImageTensors
-from sublim_causal.experiment.networks.initialisation import initial_student, initialise
+from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.interventions import followed_arms
 from sublim_causal.experiment.interventions.base import (
     BlockContext,
@@ -33,10 +32,11 @@ from sublim_causal.experiment.interventions.base import (
     LogitSplit,
     StepContext,
 )
-from sublim_causal.experiment.teaching.targets import Inputs, prepare_inputs
 from sublim_causal.experiment.networks.base import Batch, Network
-from sublim_causal.experiment.data.streams import stream
+from sublim_causal.experiment.networks.initialisation import initial_student, initialise
 from sublim_causal.experiment.student import ArmResult, Evaluation, Student, classify, result
+from sublim_causal.experiment.teaching.attack import robust_accuracy
+from sublim_causal.experiment.teaching.targets import Inputs, prepare_inputs
 from sublim_causal.experiment.teaching.teachers import make_optimizer
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sublim_causal.analysis.plan.declaration import with_unit
 from sublim_causal.analysis.arms.equivalence import tost
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.plan.declaration import with_unit
 
 MARGINS = {"final_accuracy": 0.02, "mean_cos_gradient": 0.001, "mean_cos_update": 0.005}
 """Half-widths within which the runs count as equal, in each column's unit: two points of accuracy,

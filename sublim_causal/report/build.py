@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.analysis.plan.results import Results
+from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.errors import RunError
+from sublim_causal.location import locate
 from sublim_causal.report.blocks import Picture, Section, Table
 from sublim_causal.report.files import check_folder, write
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.tables import latex
 from sublim_causal.report.wording import counted
-from sublim_causal.location import locate
 
 Progress = Callable[[int, int, str], None]
 """Called with parts done, parts in all, and what comes next."""

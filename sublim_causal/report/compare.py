@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.plan.declaration import with_unit
+from sublim_causal.analysis.estimates.intervals import (
+    mean_interval,
+    seed_warnings,
+    t_bounds,
+    t_p_value,
+)
 from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,
     Estimand,
@@ -18,10 +23,11 @@ from sublim_causal.analysis.estimates.types import (
     NotEstimable,
     Result,
 )
-from sublim_causal.analysis.plan.run import analyse
-from sublim_causal.analysis.estimates.intervals import mean_interval, seed_warnings, t_bounds, t_p_value
+from sublim_causal.analysis.plan.declaration import with_unit
 from sublim_causal.analysis.plan.file import Plan, load_plan
+from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.errors import RequestError
+from sublim_causal.location import locate
 from sublim_causal.report.agreement import MARGINS, agreement, equal
 from sublim_causal.report.blocks import (
     Block,
@@ -42,7 +48,6 @@ from sublim_causal.report.material import Curve, Material, read_material
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
 from sublim_causal.report.wording import counted, estimate, listed, scale_of
-from sublim_causal.location import locate
 
 COMPARED = tuple(MARGINS)
 """Columns of ``replicates`` whose difference between the runs is estimated."""

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sublim_causal.analysis.causal.crossworld import CrossWorld
-from sublim_causal.analysis.plan.declaration import Contrasted, Declared
-from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result, TestResult
 from sublim_causal.analysis.causal.mediation import Mediation
+from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result, TestResult
+from sublim_causal.analysis.plan.declaration import Contrasted, Declared
 from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.record import complete_steps, same_setting
 from sublim_causal.analysis.plan.results import Results

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 from sublim_causal.analysis.causal.crossworld import CrossWorld, cross_world
-from sublim_causal.analysis.plan.methods.doses import Space, strengths
-from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result, TestResult
-from sublim_causal.analysis.estimates.intervals import mean_interval
-from sublim_causal.analysis.steps.ledger import Term, explained_shares
-from sublim_causal.analysis.steps.ledger_split import LedgerSplit, split_difference
 from sublim_causal.analysis.causal.mediation import Mediation, mediate
-from sublim_causal.analysis.steps.mundlak import NULL, mundlak
+from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result, TestResult
+from sublim_causal.analysis.plan.methods.doses import Space, strengths
 from sublim_causal.analysis.plan.methods.steps import StepSlope
+from sublim_causal.analysis.steps.ledger import Term, explained_shares
+from sublim_causal.analysis.steps.ledger_split import LedgerSplit, split_difference
+from sublim_causal.analysis.steps.mundlak import NULL, mundlak
 from sublim_causal.errors import DataError
 from sublim_causal.report.ranges import within
 

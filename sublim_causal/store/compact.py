@@ -16,8 +16,8 @@ from operator import itemgetter
 from pathlib import Path
 
 from sublim_causal.errors import RunError
-from sublim_causal.store.damage import Checked, check_blocks
 from sublim_causal.location import is_remote, sizes
+from sublim_causal.store.damage import Checked, check_blocks
 from sublim_causal.store.schema import TABLES
 from sublim_causal.store.tables import (
     COMMIT_TABLE,

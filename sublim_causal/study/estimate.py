@@ -53,9 +53,9 @@ def pass_seconds(study: Study, batch_size: int, precision: Precision, repeats: i
     """Time one forward and backward pass, in seconds: the median of `repeats`."""
     import torch
 
-    from sublim_causal.experiment.teaching.losses import cross_entropy
-    from sublim_causal.experiment.networks.base import Batch
     from sublim_causal.experiment.data.streams import stream
+    from sublim_causal.experiment.networks.base import Batch
+    from sublim_causal.experiment.teaching.losses import cross_entropy
 
     dtype = configure_torch(precision)
     source, network = SOURCES[study.data.name], make_network(study)

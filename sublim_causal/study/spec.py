@@ -14,11 +14,11 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from sublim_causal.declared import find_declared, list_declared, read_toml, validate_declared
 from sublim_causal.errors import RequestError, nearest
-from sublim_causal.experiment.teaching.channels import Channel, build_channel
 from sublim_causal.experiment.config import ArmConfig, Experiment
 from sublim_causal.experiment.data.sources import SOURCES, validate_data
 from sublim_causal.experiment.interventions import build_interventions, followed_arms
 from sublim_causal.experiment.interventions.base import Intervention, LogitSplit
+from sublim_causal.experiment.teaching.channels import Channel, build_channel
 from sublim_causal.experiment.teaching.representation import Representation
 
 FILE_NAME_BYTES = 255

@@ -19,15 +19,15 @@ from pathlib import Path
 
 import torch
 
-from sublim_causal.experiment.teaching.losses import cross_entropy, kl_divergence, softmax
+from sublim_causal.experiment.networks.base import Batch, Network
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.module import ModuleNetwork
-from sublim_causal.experiment.networks.base import Batch, Network
 from sublim_causal.experiment.networks.products import (
     multiplies_bfloat16,
     outer_product,
     product_engine,
 )
+from sublim_causal.experiment.teaching.losses import cross_entropy, kl_divergence, softmax
 
 BESIDE = Path(__file__).parents[3] / "shared"
 FORWARD = 2 * (784 * 256 + 256 * 256)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.teaching.channels import CHANNELS, Channel, build_channel
-from sublim_causal.experiment.interventions.base import LogitSplit
 from sublim_causal.experiment.data.streams import stream
+from sublim_causal.experiment.interventions.base import LogitSplit
+from sublim_causal.experiment.teaching.channels import CHANNELS, Channel, build_channel
 from tests.experiment.small import run_small, small_experiment
 
 SPLIT = LogitSplit(10, 6)

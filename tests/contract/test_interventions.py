@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sublim_causal.experiment.alignment import Probe, measure_trait
-from sublim_causal.experiment.networks.initialisation import initialise
+from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
 from sublim_causal.experiment.interventions.base import (
     BlockContext,
@@ -21,9 +21,9 @@ from sublim_causal.experiment.interventions.base import (
     LogitSplit,
     StepContext,
 )
-from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.base import Batch
-from sublim_causal.experiment.data.streams import stream
+from sublim_causal.experiment.networks.initialisation import initialise
+from sublim_causal.experiment.networks.mlp import MLP
 
 NETWORK = MLP((6, 5, 9))
 SPLIT = LogitSplit(6, 3)

@@ -11,11 +11,11 @@ import torch
 from pydantic import ValidationError
 
 from sublim_causal.experiment.config import StudentConfig
-from sublim_causal.experiment.networks.initialisation import initial_student
-from sublim_causal.experiment.teaching.targets import Lesson
-from sublim_causal.experiment.networks.mlp import MLP
-from sublim_causal.experiment.muon import orthogonalised
 from sublim_causal.experiment.data.streams import stream
+from sublim_causal.experiment.muon import orthogonalised
+from sublim_causal.experiment.networks.initialisation import initial_student
+from sublim_causal.experiment.networks.mlp import MLP
+from sublim_causal.experiment.teaching.targets import Lesson
 from sublim_causal.experiment.teaching.teachers import OPTIMIZERS
 from tests.experiment.small import run_small, small_experiment
 

@@ -11,8 +11,8 @@ import torch
 from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.interventions import INTERVENTIONS
-from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.base import Batch
+from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.student import ArmResult
 from sublim_causal.experiment.teaching.teachers import OPTIMIZERS
 from tests.contract.test_interventions import EXAMPLES

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.plan.file import load_plan
+from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.report import write_report
 from sublim_causal.report.blocks import Picture

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.analysis.estimates.types import Estimate, TestResult
-from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.plan.file import parse_plan
+from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sentences import RULES, answer

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.plan.file import Plan, parse_plan
+from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.errors import RequestError, RunError
 from sublim_causal.report import compare_reports, write_report
 from tests.report.conftest import change_manifest, make_run

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.plan.run import analyse
-from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.plan.file import parse_plan
+from sublim_causal.analysis.plan.registry import METHODS
+from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.figures.curves import shares
 from sublim_causal.report.figures.style import settings

@@ -16,8 +16,8 @@ import pandas as pd
 from scipy import special
 
 from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Floats
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
 from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
 from sublim_causal.errors import RequestError, nearest
 
 N_FLIPS = 9999

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Mean, cluster_bootstrap
 from sublim_causal.analysis.arms.contrasts import paired_contrast, paired_differences
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
+from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Mean, cluster_bootstrap
 from sublim_causal.analysis.estimates.intervals import IntervalRule, t_bounds
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
 from sublim_causal.errors import RequestError
 
 

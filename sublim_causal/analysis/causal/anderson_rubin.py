@@ -10,16 +10,6 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, optimize, stats
 
-from sublim_causal.analysis.estimates.types import (
-    Estimate,
-    NotEstimable,
-    Result,
-    TestResult,
-    validate_level,
-)
-from sublim_causal.analysis.estimates.intervals import seed_warnings
-from sublim_causal.analysis.estimates.panel import Matrix, Panel, Vector, paired_panel
-from sublim_causal.analysis.estimates.ratios import ConfidenceSet
 from sublim_causal.analysis.causal.two_stage import (
     OUTCOME,
     TREATMENT,
@@ -27,6 +17,16 @@ from sublim_causal.analysis.causal.two_stage import (
     unmoved,
     validate_doses,
     verdict,
+)
+from sublim_causal.analysis.estimates.intervals import seed_warnings
+from sublim_causal.analysis.estimates.panel import Matrix, Panel, Vector, paired_panel
+from sublim_causal.analysis.estimates.ratios import ConfidenceSet
+from sublim_causal.analysis.estimates.types import (
+    Estimate,
+    NotEstimable,
+    Result,
+    TestResult,
+    validate_level,
 )
 
 

@@ -20,12 +20,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
-from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval
-from sublim_causal.analysis.estimates.panel import Panel, paired_panel, validate_arms, validate_columns
-from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
+from sublim_causal.analysis.estimates.bootstrap import N_BOOT
+from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval
+from sublim_causal.analysis.estimates.panel import (
+    Panel,
+    paired_panel,
+    validate_arms,
+    validate_columns,
+)
+from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.errors import DataError
 
 LEAK_LIMIT = 0.05

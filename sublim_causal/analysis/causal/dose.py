@@ -14,7 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, optimize, stats
 
+from sublim_causal.analysis.causal.two_stage import OUTCOME, validate_doses
 from sublim_causal.analysis.estimates.bootstrap import N_BOOT
+from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval, seed_warnings
+from sublim_causal.analysis.estimates.panel import Matrix, Panel, Vector, paired_panel
 from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,
     Estimand,
@@ -24,9 +27,6 @@ from sublim_causal.analysis.estimates.types import (
     too_few,
     validate_level,
 )
-from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval, seed_warnings
-from sublim_causal.analysis.estimates.panel import Matrix, Panel, Vector, paired_panel
-from sublim_causal.analysis.causal.two_stage import OUTCOME, validate_doses
 from sublim_causal.errors import RequestError
 
 Direction = Literal["falling", "rising"]

@@ -14,10 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result, too_few, validate_level
-from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval, t_estimate, t_p_value
-from sublim_causal.analysis.estimates.panel import Matrix, paired_panel
-from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.causal.two_stage import (
     OUTCOME,
     TREATMENT,
@@ -26,6 +22,21 @@ from sublim_causal.analysis.causal.two_stage import (
     unmoved,
     validate_doses,
     verdict,
+)
+from sublim_causal.analysis.estimates.intervals import (
+    IntervalRule,
+    mean_interval,
+    t_estimate,
+    t_p_value,
+)
+from sublim_causal.analysis.estimates.panel import Matrix, paired_panel
+from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.estimates.types import (
+    Estimand,
+    NotEstimable,
+    Result,
+    too_few,
+    validate_level,
 )
 
 

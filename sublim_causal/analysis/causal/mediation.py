@@ -30,6 +30,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.causal.fixed_effects import Contrast
+from sublim_causal.analysis.causal.regressions import RunModels, fit_models, read_runs
+from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
+from sublim_causal.analysis.estimates.intervals import seed_warnings, t_estimate
+from sublim_causal.analysis.estimates.ratios import ratio_estimate
 from sublim_causal.analysis.estimates.types import (
     Estimand,
     Estimate,
@@ -38,11 +43,6 @@ from sublim_causal.analysis.estimates.types import (
     too_few,
     validate_level,
 )
-from sublim_causal.analysis.estimates.intervals import seed_warnings, t_estimate
-from sublim_causal.analysis.estimates.ratios import ratio_estimate
-from sublim_causal.analysis.causal.regressions import RunModels, fit_models, read_runs
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
-from sublim_causal.analysis.causal.fixed_effects import Contrast
 from sublim_causal.errors import DataError, RequestError
 
 N_DRAWS = 20_000

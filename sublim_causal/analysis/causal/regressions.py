@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sublim_causal.analysis.estimates.panel import Vector, complete_runs, validate_arms
 from sublim_causal.analysis.causal.fixed_effects import Contrast, WithinFit, fit_within
+from sublim_causal.analysis.estimates.panel import Vector, complete_runs, validate_arms
 from sublim_causal.errors import DataError
 
 

@@ -11,6 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from sublim_causal.analysis.causal.fixed_effects import demean
+from sublim_causal.analysis.estimates.intervals import t_estimate
+from sublim_causal.analysis.estimates.panel import (
+    Matrix,
+    Panel,
+    Vector,
+    complete_runs,
+    validate_arms,
+)
 from sublim_causal.analysis.estimates.types import (
     Estimand,
     NotEstimable,
@@ -19,9 +28,6 @@ from sublim_causal.analysis.estimates.types import (
     too_few,
     validate_level,
 )
-from sublim_causal.analysis.estimates.intervals import t_estimate
-from sublim_causal.analysis.estimates.panel import Matrix, Panel, Vector, complete_runs, validate_arms
-from sublim_causal.analysis.causal.fixed_effects import demean
 from sublim_causal.errors import RequestError
 
 TREATMENT = "mean_cos_update"

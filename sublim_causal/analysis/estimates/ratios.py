@@ -10,6 +10,8 @@ import numpy as np
 from scipy import stats
 
 from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Ratio, cluster_bootstrap
+from sublim_causal.analysis.estimates.intervals import is_skewed, seed_warnings, skewness, t_p_value
+from sublim_causal.analysis.estimates.panel import Matrix, Vector
 from sublim_causal.analysis.estimates.types import (
     Estimand,
     Estimate,
@@ -18,8 +20,6 @@ from sublim_causal.analysis.estimates.types import (
     too_few,
     validate_level,
 )
-from sublim_causal.analysis.estimates.intervals import is_skewed, seed_warnings, skewness, t_p_value
-from sublim_causal.analysis.estimates.panel import Matrix, Vector
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sublim_causal.analysis.mixed.optimise import steps_of
 from sublim_causal.analysis.mixed.parameters import Problem
 from sublim_causal.analysis.mixed.reml import evaluate, reduce_random
 from sublim_causal.analysis.mixed.residuals import residual_products
-from sublim_causal.analysis.mixed.optimise import steps_of
 
 Floats = NDArray[np.float64]
 

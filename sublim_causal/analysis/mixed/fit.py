@@ -7,21 +7,30 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from sublim_causal.analysis.mixed.variance_components import is_singular, sd_ratios, variance_components
-from sublim_causal.analysis.mixed.crossproducts import Data, accumulate, categorical_columns, open_data
-from sublim_causal.analysis.mixed.design import Design, build_design
 from sublim_causal.analysis.estimates.types import FEW_SEEDS
-from sublim_causal.analysis.mixed.formula import parse_formula
 from sublim_causal.analysis.mixed.covariance import (
     Inference,
     cluster_robust,
     kenward_roger,
     model_based,
 )
-from sublim_causal.analysis.mixed.result import Df, MixedFit, Vcov, standard_errors, t_statistics
+from sublim_causal.analysis.mixed.crossproducts import (
+    Data,
+    accumulate,
+    categorical_columns,
+    open_data,
+)
+from sublim_causal.analysis.mixed.design import Design, build_design
+from sublim_causal.analysis.mixed.formula import parse_formula
+from sublim_causal.analysis.mixed.optimise import fit_theta
 from sublim_causal.analysis.mixed.parameters import Problem, Residual
 from sublim_causal.analysis.mixed.reml import evaluate
-from sublim_causal.analysis.mixed.optimise import fit_theta
+from sublim_causal.analysis.mixed.result import Df, MixedFit, Vcov, standard_errors, t_statistics
+from sublim_causal.analysis.mixed.variance_components import (
+    is_singular,
+    sd_ratios,
+    variance_components,
+)
 from sublim_causal.errors import DataError, RequestError
 
 Floats = NDArray[np.float64]

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from sublim_causal.analysis.estimates.bootstrap import Replicated
 from sublim_causal.analysis.mixed.covariance import GroupProducts, group_products
+from sublim_causal.analysis.mixed.optimise import hessian, minimise, positive_inverse
 from sublim_causal.analysis.mixed.parameters import Problem
 from sublim_causal.analysis.mixed.reml import Evaluation, evaluate
-from sublim_causal.analysis.mixed.optimise import hessian, minimise, positive_inverse
 
 Floats = NDArray[np.float64]
 

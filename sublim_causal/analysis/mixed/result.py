@@ -17,12 +17,12 @@ from sublim_causal.analysis.estimates.bootstrap import (
     Distribution,
     cluster_bootstrap,
 )
-from sublim_causal.analysis.mixed.variance_components import random_effects
 from sublim_causal.analysis.estimates.types import TestResult, validate_level
-from sublim_causal.analysis.mixed.linear import contrast_matrix
 from sublim_causal.analysis.mixed.covariance import Inference, group_products
-from sublim_causal.analysis.mixed.resample import FixedTheta, FullRefit
+from sublim_causal.analysis.mixed.linear import contrast_matrix
 from sublim_causal.analysis.mixed.parameters import Problem, Residual
+from sublim_causal.analysis.mixed.resample import FixedTheta, FullRefit
+from sublim_causal.analysis.mixed.variance_components import random_effects
 from sublim_causal.errors import RequestError
 
 Floats = NDArray[np.float64]

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sublim_causal.analysis.estimates.bootstrap import N_BOOT
-from sublim_causal.analysis.estimates.types import Estimand
 from sublim_causal.analysis.estimates.intervals import IntervalRule
+from sublim_causal.analysis.estimates.types import Estimand
 from sublim_causal.errors import nearest
 from sublim_causal.store.schema import TABLES
 

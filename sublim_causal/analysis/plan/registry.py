@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sublim_causal.analysis.plan.method import Method
 from sublim_causal.analysis.plan.methods.arms import CONTRAST_METHODS
 from sublim_causal.analysis.plan.methods.doses import DOSE_METHODS
 from sublim_causal.analysis.plan.methods.effects import EFFECT_METHODS
 from sublim_causal.analysis.plan.methods.ledger import LEDGER_METHODS
-from sublim_causal.analysis.plan.method import Method
 from sublim_causal.analysis.plan.methods.published import REPLICATION_METHODS
 from sublim_causal.analysis.plan.methods.steps import STEP_METHODS
 

@@ -18,11 +18,11 @@ from sublim_causal.analysis.arms.contrasts import (
     sign_flip_max_t,
     with_adjusted,
 )
-from sublim_causal.analysis.plan.declaration import Declared, Settings
 from sublim_causal.analysis.estimates.types import NotEstimable, Result
-from sublim_causal.analysis.plan.registry import METHODS
+from sublim_causal.analysis.plan.declaration import Declared, Settings
 from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.analysis.plan.record import Record, read_record
+from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.verdicts import judge
 from sublim_causal.errors import DataError, RequestError

@@ -20,8 +20,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
+from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
 from sublim_causal.analysis.plan.method import studies_with
 from sublim_causal.errors import RequestError, nearest
 

@@ -24,10 +24,10 @@ import pandas as pd
 
 from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
 from sublim_causal.analysis.causal.crossworld import cross_world
-from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.analysis.causal.instruments import direct_dose_effect, dose_effect
 from sublim_causal.analysis.causal.mediation import mediate
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, two_stage
+from sublim_causal.analysis.estimates.types import Estimate, Result
 
 DOSES = {"baseline": 0.0, "p025": 0.25, "p050": 0.5, "p075": 0.75, "projection": 1.0, "p150": 1.5}
 N_SEEDS = 16

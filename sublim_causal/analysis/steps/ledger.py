@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.bootstrap import N_BOOT
-from sublim_causal.analysis.estimates.types import Estimand, Result
 from sublim_causal.analysis.estimates.panel import validate_columns
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.estimates.types import Estimand, Result
 from sublim_causal.errors import DataError
 
 Term = Literal["drive", "drive_mid", "remainder", "remainder_mid"]

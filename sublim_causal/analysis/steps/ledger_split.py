@@ -12,10 +12,15 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.bootstrap import N_BOOT
-from sublim_causal.analysis.estimates.types import Estimand, Result
 from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval
+from sublim_causal.analysis.estimates.panel import (
+    Vector,
+    paired_panel,
+    validate_arms,
+    validate_columns,
+)
+from sublim_causal.analysis.estimates.types import Estimand, Result
 from sublim_causal.analysis.steps.ledger import ledger
-from sublim_causal.analysis.estimates.panel import Vector, paired_panel, validate_arms, validate_columns
 
 _FACTORS = ("cos_update", "norm_trait", "norm_update")
 

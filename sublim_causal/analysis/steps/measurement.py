@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Ratio
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.estimates.intervals import IntervalRule, ratio_interval
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.steps.within_runs import within_products
 
 HALVES = ("cos_half_a", "cos_half_b")

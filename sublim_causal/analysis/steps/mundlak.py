@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.bootstrap import N_BOOT
+from sublim_causal.analysis.estimates.intervals import IntervalRule
 from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,
     Estimand,
@@ -22,7 +23,6 @@ from sublim_causal.analysis.estimates.types import (
     TestResult,
     validate_level,
 )
-from sublim_causal.analysis.estimates.intervals import IntervalRule
 from sublim_causal.analysis.mixed.result import MixedFit
 from sublim_causal.analysis.steps.slopes import LEVELS, fit_slopes, slope_estimates, slope_model
 

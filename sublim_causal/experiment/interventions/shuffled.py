@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from sublim_causal.experiment.data.streams import draw
 from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
 from sublim_causal.experiment.interventions.projection import coefficient
-from sublim_causal.experiment.data.streams import draw
 
 if TYPE_CHECKING:
     import torch

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.config import ModelConfig
 from sublim_causal.experiment.imports import import_object
+from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.module import ModuleNetwork
-from sublim_causal.experiment.networks.base import Network
 
 STATEFUL = (
     nn.modules.batchnorm._BatchNorm,

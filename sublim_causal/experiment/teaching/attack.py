@@ -13,9 +13,9 @@ from torch import Tensor
 
 from sublim_causal.experiment.config import AttackConfig
 from sublim_causal.experiment.data.sources import ImageTensors
-from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy
-from sublim_causal.experiment.networks.base import Batch, Network
 from sublim_causal.experiment.data.streams import draw
+from sublim_causal.experiment.networks.base import Batch, Network
+from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy
 
 
 def attacked(

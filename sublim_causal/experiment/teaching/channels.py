@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from pydantic import Field
 
 from sublim_causal.errors import RequestError
+from sublim_causal.experiment.data.streams import draw
 from sublim_causal.experiment.imports import build_named
 from sublim_causal.experiment.interventions.base import LogitSplit, Options
 from sublim_causal.experiment.teaching.representation import Representation
-from sublim_causal.experiment.data.streams import draw
 
 if TYPE_CHECKING:
     import torch

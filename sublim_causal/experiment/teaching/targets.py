@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from sublim_causal.experiment.alignment import Probe
-from sublim_causal.experiment.teaching.attack import attacked
-from sublim_causal.experiment.data.batches import gather
-from sublim_causal.experiment.teaching.channels import build_channel
 from sublim_causal.experiment.config import Experiment
-from sublim_causal.experiment.data.sources import ImageTensors
-from sublim_causal.experiment.networks.initialisation import initialise
+from sublim_causal.experiment.data.batches import gather
 from sublim_causal.experiment.data.inputs import INPUTS
-from sublim_causal.experiment.interventions.base import LogitSplit
-from sublim_causal.experiment.teaching.losses import Loss, kl_divergence, squared_distance
-from sublim_causal.experiment.networks.base import Batch, Forward, Network, outputs
-from sublim_causal.experiment.teaching.representation import Representation
+from sublim_causal.experiment.data.sources import ImageTensors
 from sublim_causal.experiment.data.streams import draw
+from sublim_causal.experiment.interventions.base import LogitSplit
+from sublim_causal.experiment.networks.base import Batch, Forward, Network, outputs
+from sublim_causal.experiment.networks.initialisation import initialise
+from sublim_causal.experiment.teaching.attack import attacked
+from sublim_causal.experiment.teaching.channels import build_channel
+from sublim_causal.experiment.teaching.losses import Loss, kl_divergence, squared_distance
+from sublim_causal.experiment.teaching.representation import Representation
 from sublim_causal.experiment.teaching.teachers import train_teacher
 
 RIVAL = -1

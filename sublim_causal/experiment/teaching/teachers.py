@@ -8,12 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.config import Optimizer, TrainingConfig
+from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.data.sources import ImageTensors
-from sublim_causal.experiment.teaching.losses import cross_entropy
 from sublim_causal.experiment.muon import Muon
 from sublim_causal.experiment.networks.base import Batch, Layout, Network
+from sublim_causal.experiment.teaching.losses import cross_entropy
 
 OPTIMIZERS: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),

@@ -11,9 +11,9 @@ from matplotlib.patches import FancyArrowPatch
 from scipy import stats
 
 from sublim_causal.analysis.causal.dose import DoseCurve
-from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.analysis.causal.instruments import WaldRatio
 from sublim_causal.analysis.causal.sensitivity import Sensitivity
+from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.figures.style import INK, looks, new_figure, zero_line
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.report import paper
 from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
 from sublim_causal.report.commands import run_command

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from sublim_causal.analysis.estimates.types import Estimate
-from sublim_causal.analysis.steps.ledger import layer_shares
 from sublim_causal.analysis.plan.record import complete_steps
+from sublim_causal.analysis.steps.ledger import layer_shares
 from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import aligned_command, run_command

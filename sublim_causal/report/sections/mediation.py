@@ -15,7 +15,6 @@ from sublim_causal.analysis.causal.dose import (
     linear_curve,
     monotone_trend,
 )
-from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
 from sublim_causal.analysis.causal.instruments import (
     WaldRatio,
     direct_dose_effect,
@@ -25,6 +24,7 @@ from sublim_causal.analysis.causal.instruments import (
 from sublim_causal.analysis.causal.mediation import Mediation
 from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
 from sublim_causal.analysis.causal.two_stage import two_stage
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
 from sublim_causal.errors import SublimError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import aligned_command, study_command

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.bootstrap import jackknife
-from sublim_causal.analysis.plan.declaration import column_unit
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.mixed.result import MixedFit
+from sublim_causal.analysis.plan.declaration import column_unit
 from sublim_causal.analysis.steps.slopes import SlopeModel, slope_model
 from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text

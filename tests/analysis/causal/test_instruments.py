@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from sublim_causal.analysis.causal.anderson_rubin import _pivot, anderson_rubin
-from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
-from sublim_causal.analysis.causal.instruments import direct_dose_effect, dose_effect, wald_by_dose
-from sublim_causal.analysis.estimates.panel import paired_panel
-from sublim_causal.analysis.causal.two_stage import two_stage, validate_doses
 from sublim_causal.analysis.causal.fixed_effects import demean
+from sublim_causal.analysis.causal.instruments import direct_dose_effect, dose_effect, wald_by_dose
+from sublim_causal.analysis.causal.two_stage import two_stage, validate_doses
+from sublim_causal.analysis.estimates.panel import paired_panel
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.errors import DataError, RequestError
 
 GOLDEN = Path(__file__).parents[2] / "golden"

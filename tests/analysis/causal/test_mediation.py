@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.causal.mediation import Mediation, mediate
 from sublim_causal.analysis.causal.sensitivity import sensitivity
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.errors import DataError, RequestError
 
 GOLDEN = Path(__file__).parents[2] / "golden"

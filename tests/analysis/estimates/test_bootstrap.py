@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sublim_causal.analysis.arms.contrasts import paired_differences
 from sublim_causal.analysis.estimates.bootstrap import (
     Mean,
     Ratio,
@@ -10,7 +11,6 @@ from sublim_causal.analysis.estimates.bootstrap import (
     jackknife_acceleration,
     multiplicities,
 )
-from sublim_causal.analysis.arms.contrasts import paired_differences
 from sublim_causal.errors import RequestError
 
 NAMES = {"percentile": "perc", "bca": "bca", "studentised": "stud", "basic": "basic"}

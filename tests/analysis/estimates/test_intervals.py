@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sublim_causal.analysis.estimates.bootstrap import Bounds
-from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.analysis.estimates.intervals import (
     headline_is_bootstrap,
     is_stable,
     mean_interval,
     skewness,
 )
+from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.errors import DataError, RequestError
 
 SYMMETRIC = np.array([-3.0, -2, -1, 0, 1, 2, 3, 0.5, -0.5, 1.5]) + 5

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sublim_causal.analysis.estimates.types import Estimand, NotEstimable
 from sublim_causal.analysis.estimates.ratios import ConfidenceSet, fieller_set, ratio_of_sums
+from sublim_causal.analysis.estimates.types import Estimand, NotEstimable
 
 RATIO = Estimand("ratio", "A ratio.")
 T = 2.0

@@ -11,14 +11,14 @@ import pytest
 from scipy import stats
 
 from sublim_causal.analysis.mixed import crossproducts
+from sublim_causal.analysis.mixed.covariance import group_products
 from sublim_causal.analysis.mixed.crossproducts import accumulate
 from sublim_causal.analysis.mixed.design import build_design
-from sublim_causal.analysis.mixed.formula import parse_formula
-from sublim_causal.analysis.mixed.covariance import group_products
 from sublim_causal.analysis.mixed.fit import fit_mixed
-from sublim_causal.analysis.mixed.result import MixedFit, pooled_df
+from sublim_causal.analysis.mixed.formula import parse_formula
 from sublim_causal.analysis.mixed.parameters import Problem
 from sublim_causal.analysis.mixed.reml import evaluate
+from sublim_causal.analysis.mixed.result import MixedFit, pooled_df
 from sublim_causal.errors import DataError, RequestError
 
 SLOPE = "gain ~ arm + alignment + (1 + alignment | seed) + (1 | seed:arm)"

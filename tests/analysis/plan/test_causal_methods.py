@@ -10,17 +10,17 @@ import pytest
 
 from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
 from sublim_causal.analysis.causal.crossworld import cross_world
-from sublim_causal.analysis.plan.declaration import Settings
 from sublim_causal.analysis.causal.dose import monotone_trend
-from sublim_causal.analysis.plan.methods.doses import doses
-from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
 from sublim_causal.analysis.causal.instruments import dose_effect
+from sublim_causal.analysis.causal.mediation import mediate
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
+from sublim_causal.analysis.plan.declaration import Settings
+from sublim_causal.analysis.plan.file import load_plan, parse_plan
+from sublim_causal.analysis.plan.methods.doses import doses
+from sublim_causal.analysis.plan.record import Record
+from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.steps.ledger import explained_shares
 from sublim_causal.analysis.steps.ledger_split import split_difference
-from sublim_causal.analysis.causal.mediation import mediate
-from sublim_causal.analysis.plan.registry import METHODS
-from sublim_causal.analysis.plan.file import load_plan, parse_plan
-from sublim_causal.analysis.plan.record import Record
 from tests.analysis.small import DIRECT, N_SEEDS, N_STEPS, SLOPE, START, STUDY, make_record
 
 

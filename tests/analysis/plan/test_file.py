@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
+from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.declared import list_declared
 from sublim_causal.errors import RequestError
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sublim_causal.analysis.plan.declaration import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
-from sublim_causal.analysis.plan.registry import METHODS
+from sublim_causal.analysis.plan.declaration import Settings
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.methods.published import prediction_interval
+from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.plan.verdicts import judge
 from tests.analysis.small import make_record
 

@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
-from sublim_causal.analysis.plan.run import _estimate, analyse
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
-from sublim_causal.analysis.plan.record import read_record
-from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.analysis.plan.methods.steps import per_seed_summary
+from sublim_causal.analysis.plan.record import read_record
+from sublim_causal.analysis.plan.run import _estimate, analyse
+from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.errors import RequestError, RunError
 from tests.analysis.small import make_record
 

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.arms.contrasts import paired_differences
-from sublim_causal.analysis.estimates.types import Estimand, Result
 from sublim_causal.analysis.estimates.intervals import mean_interval
-from sublim_causal.analysis.steps.measurement import corrected_slopes
+from sublim_causal.analysis.estimates.types import Estimand, Result
 from sublim_causal.analysis.simulation.tables import ArmTruth, Simulated, Truth, simulate
+from sublim_causal.analysis.steps.measurement import corrected_slopes
 from sublim_causal.analysis.steps.slopes import slope_estimates, slope_model
 
 SEEDS = (8, 16, 30)

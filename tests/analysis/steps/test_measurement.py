@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from sublim_causal.analysis.estimates.types import NotEstimable
+from sublim_causal.analysis.simulation.tables import Truth, simulate
 from sublim_causal.analysis.steps.measurement import corrected_slopes, reliability
 from sublim_causal.analysis.steps.within_runs import within_products
-from sublim_causal.analysis.simulation.tables import Truth, simulate
 from sublim_causal.errors import DataError, RequestError
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.networks import products
 from sublim_causal.experiment.config import ModelConfig
-from sublim_causal.experiment.teaching.losses import cross_entropy
+from sublim_causal.experiment.networks import products
+from sublim_causal.experiment.networks.base import Batch, outputs
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.models import build_network
 from sublim_causal.experiment.networks.module import ModuleNetwork
-from sublim_causal.experiment.networks.base import Batch, outputs
+from sublim_causal.experiment.teaching.losses import cross_entropy
 
 
 class SameMLP(nn.Sequential):

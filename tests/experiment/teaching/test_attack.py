@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.teaching.attack import attacked, robust_accuracy
 from sublim_causal.experiment.config import AttackConfig, DataConfig, Experiment, TrainingConfig
 from sublim_causal.experiment.data.sources import load_images, to_tensors
-from sublim_causal.experiment.teaching.losses import accuracy
+from sublim_causal.experiment.data.streams import stream
+from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.models import build_network
-from sublim_causal.experiment.networks.base import Batch
-from sublim_causal.experiment.data.streams import stream
+from sublim_causal.experiment.teaching.attack import attacked, robust_accuracy
+from sublim_causal.experiment.teaching.losses import accuracy
 from sublim_causal.experiment.teaching.teachers import train_teacher
 from tests.experiment.small import SHAPE, run_small, small_experiment, small_tensors
 

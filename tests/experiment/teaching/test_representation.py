@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.teaching.channels import build_channel
 from sublim_causal.experiment.interventions import INTERVENTIONS
 from sublim_causal.experiment.interventions.base import LogitSplit
-from sublim_causal.experiment.teaching.losses import squared_distance
 from sublim_causal.experiment.networks.models import ConvNet, build_network
+from sublim_causal.experiment.teaching.channels import build_channel
+from sublim_causal.experiment.teaching.losses import squared_distance
 from sublim_causal.experiment.teaching.representation import validate_representations
 from tests.contract.test_interventions import EXAMPLES
 from tests.experiment.small import run_small, small_experiment

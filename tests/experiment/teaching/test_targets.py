@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from sublim_causal.experiment.teaching.targets import chosen, exchanged, jittered
-from sublim_causal.experiment.teaching.losses import kl_divergence, softmax
 from sublim_causal.experiment.data.streams import stream
+from sublim_causal.experiment.teaching.losses import kl_divergence, softmax
+from sublim_causal.experiment.teaching.targets import chosen, exchanged, jittered
 from tests.experiment.small import run_small, small_experiment
 
 LESSONS: dict[str, dict[str, Any]] = {

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from sublim_causal.analysis.arms.contrasts import paired_contrast
+from sublim_causal.analysis.arms.equivalence import tost
+from sublim_causal.analysis.estimates.types import Result
 from sublim_causal.analysis.plan.declaration import (
     Contrasted,
     ReplicateColumn,
@@ -14,8 +16,6 @@ from sublim_causal.analysis.plan.declaration import (
     WithInterval,
     with_unit,
 )
-from sublim_causal.analysis.arms.equivalence import tost
-from sublim_causal.analysis.estimates.types import Result
 from sublim_causal.analysis.plan.method import Method, contrast_pairs
 from sublim_causal.analysis.plan.record import Record
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from pydantic import ValidationInfo, field_validator
 
 from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
-from sublim_causal.analysis.plan.declaration import Declared, ReplicateColumn, Settings, WithInterval
 from sublim_causal.analysis.causal.dose import (
     Direction,
     DoseCurve,
@@ -19,8 +18,15 @@ from sublim_causal.analysis.causal.dose import (
     linear_curve,
     monotone_trend,
 )
-from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
 from sublim_causal.analysis.causal.instruments import direct_dose_effect, dose_effect, wald_by_dose
+from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, two_stage, validate_doses
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
+from sublim_causal.analysis.plan.declaration import (
+    Declared,
+    ReplicateColumn,
+    Settings,
+    WithInterval,
+)
 from sublim_causal.analysis.plan.method import (
     Interventions,
     Method,
@@ -30,7 +36,6 @@ from sublim_causal.analysis.plan.method import (
     studies_with,
 )
 from sublim_causal.analysis.plan.record import SETTING, Record, same_setting
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, two_stage, validate_doses
 from sublim_causal.errors import DataError
 
 Space = Literal["update", "gradient"]

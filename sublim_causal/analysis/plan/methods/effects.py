@@ -9,6 +9,13 @@ import numpy as np
 from scipy import stats
 
 from sublim_causal.analysis.causal.crossworld import clamp_error, controlled_direct, cross_world
+from sublim_causal.analysis.causal.mediation import LABEL, REASON, mediate
+from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
+from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
+from sublim_causal.analysis.estimates.intervals import mean_interval, seed_warnings
+from sublim_causal.analysis.estimates.panel import paired_panel
+from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
 from sublim_causal.analysis.plan.declaration import (
     Contrasted,
     ReplicateColumn,
@@ -17,9 +24,6 @@ from sublim_causal.analysis.plan.declaration import (
     WithInterval,
     with_unit,
 )
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
-from sublim_causal.analysis.estimates.intervals import mean_interval, seed_warnings
-from sublim_causal.analysis.causal.mediation import LABEL, REASON, mediate
 from sublim_causal.analysis.plan.method import (
     Method,
     Pair,
@@ -29,13 +33,9 @@ from sublim_causal.analysis.plan.method import (
     contrast_pairs,
     parts,
 )
-from sublim_causal.analysis.steps.mundlak import mundlak
-from sublim_causal.analysis.estimates.panel import paired_panel
-from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.plan.record import Record
-from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
+from sublim_causal.analysis.steps.mundlak import mundlak
 from sublim_causal.analysis.steps.slopes import LEVELS
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
 
 _EFFECTS = ("direct_0", "indirect_1", "indirect_0", "direct_1", "proportion")
 _ARROWS = ("alpha", "beta", "controlled")

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-from sublim_causal.analysis.plan.declaration import Contrasted, OfArm, Settings, WithInterval
 from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result, too_few
+from sublim_causal.analysis.plan.declaration import Contrasted, OfArm, Settings, WithInterval
+from sublim_causal.analysis.plan.method import Method, Pair, absent, as_declared, by_pair
+from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.ledger import Term, explained_shares, layer_shares
 from sublim_causal.analysis.steps.ledger_split import (
     DriveFactors,
@@ -15,8 +17,6 @@ from sublim_causal.analysis.steps.ledger_split import (
     drive_factors,
     split_difference,
 )
-from sublim_causal.analysis.plan.method import Method, Pair, absent, as_declared, by_pair
-from sublim_causal.analysis.plan.record import Record
 
 _ENTRIES = ("drive", "drive_end", "gain")
 

@@ -21,13 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from sublim_causal.analysis.plan.declaration import (
-    ReplicateColumn,
-    Settings,
-    WithInterval,
-    column_unit,
-    with_unit,
-)
+from sublim_causal.analysis.estimates.intervals import is_skewed, mean_interval, t_estimate
+from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.types import (
     Estimand,
     Estimate,
@@ -36,9 +31,14 @@ from sublim_causal.analysis.estimates.types import (
     too_few,
     validate_level,
 )
-from sublim_causal.analysis.estimates.intervals import is_skewed, mean_interval, t_estimate
+from sublim_causal.analysis.plan.declaration import (
+    ReplicateColumn,
+    Settings,
+    WithInterval,
+    column_unit,
+    with_unit,
+)
 from sublim_causal.analysis.plan.method import Method, absent, parts
-from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.plan.record import Record
 
 

@@ -10,14 +10,19 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.plan.declaration import OfArm, Settings, StepColumn, WithInterval, with_unit
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result, too_few
 from sublim_causal.analysis.estimates.intervals import mean_interval
-from sublim_causal.analysis.steps.measurement import HALVES, corrected_slopes, reliability
-from sublim_causal.analysis.plan.method import Method, absent
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result, too_few
 from sublim_causal.analysis.mixed.fit import fit_mixed
-from sublim_causal.analysis.steps.within_runs import finite_columns
+from sublim_causal.analysis.plan.declaration import (
+    OfArm,
+    Settings,
+    StepColumn,
+    WithInterval,
+    with_unit,
+)
+from sublim_causal.analysis.plan.method import Method, absent
 from sublim_causal.analysis.plan.record import Record
+from sublim_causal.analysis.steps.measurement import HALVES, corrected_slopes, reliability
 from sublim_causal.analysis.steps.slopes import (
     LEVELS,
     Split,
@@ -25,6 +30,7 @@ from sublim_causal.analysis.steps.slopes import (
     slope_estimates,
     slope_model,
 )
+from sublim_causal.analysis.steps.within_runs import finite_columns
 from sublim_causal.errors import RequestError
 from sublim_causal.store.schema import TABLES
 
