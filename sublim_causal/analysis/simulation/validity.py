@@ -1,7 +1,7 @@
 r"""Which estimator is biased where: known-truth simulations, written to ``docs/validity.md``.
 
-``python -m sublim_causal.analysis.simulation.validity`` makes the page. A simulated study has the shape of
-the dose study (every seed at every strength, and one yoked arm), with known effects:
+``python -m sublim_causal.analysis.simulation.validity`` makes the page. A simulated study has the
+shape of the dose study (every seed at every strength, and one yoked arm), with known effects:
 
 .. math::
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from sublim_causal.analysis import power
+from sublim_causal.analysis.arms import power
 from sublim_causal.errors import DataError, RequestError
 
 

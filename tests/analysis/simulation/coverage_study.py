@@ -1,7 +1,7 @@
 """How often the default intervals cover the truth, by simulation.
 
-Run ``python tests/analysis/simulation/coverage_study.py --studies 1000`` for the table; ``--only`` picks
-estimands, ``--seeds`` sizes of a study. Every study is drawn by
+Run ``python tests/analysis/simulation/coverage_study.py --studies 1000`` for the table; ``--only``
+picks estimands, ``--seeds`` sizes of a study. Every study is drawn by
 `sublim_causal.analysis.simulation.tables` with known truth.
 """
 
