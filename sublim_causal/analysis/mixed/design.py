@@ -19,6 +19,12 @@ _ALIASED = 1e-7
 """Share of a column's length that must be left after the columns before it (lme4's tolerance)."""
 _NOTHING = 1e-14
 """Share of the longest column below which a column is rounding."""
+_EXACT = 1e-6
+"""Share of the outcome's standard deviation that sums of squares resolve: the root of 1e-12."""
+_ROUNDING = 1e-14
+"""Share of a number below which a difference from it is rounding."""
+_DEPENDENT = 1e-11
+"""Eigenvalues of a cross-product matrix below this share of the largest are rounding."""
 DEFAULT_REFERENCE = "baseline"
 
 
@@ -151,8 +157,8 @@ def build_design(
     back = np.asarray(linalg.solve_triangular(r, np.eye(len(kept)))) * np.sqrt(n)
     offset = back @ (q.T @ outcome) / np.sqrt(n)
     y_scale = float(np.linalg.norm(outcome - stack[:, kept] @ offset)) / np.sqrt(n)
-    if y_scale <= 1e-12 * float(np.linalg.norm(outcome)) / np.sqrt(n):
-        raise DataError(f"{formula.outcome} is fitted exactly; there is no residual variance")
+    resolution = _outcome_resolution(total, raw)
+    _require_residual(formula.outcome, y_scale, resolution)
 
     blocks, z_maps = _blocks(formula, combinations, roots, raw, n)
     x_maps = back.T @ fixed.maps[:, kept] @ raw
@@ -175,6 +181,8 @@ def build_design(
             "a factor varies within a run, which serial correlation does not allow; "
             "make numeric 0/1 columns of it"
         )
+    left = y_scale * _residual_rms(parts, z_maps.shape[1], bool(formula.cell))
+    _require_residual(formula.outcome, left, resolution)
     variances, stratum = _variances(labels, cells, formula, arm_variances)
     names = fixed.names
     return Design(
@@ -194,6 +202,45 @@ def build_design(
         references={name: references[name] for name in factors},
         n_obs=n,
     )
+
+
+def _outcome_resolution(total: Floats, raw: Floats) -> float:
+    """Size below which a residual of the outcome cannot be told from rounding."""
+    products = total.sum(axis=0)
+    n = products[0, 0]
+    mean = float(products[0] @ raw[-1] / n)
+    centred = raw[-1].copy()
+    centred[0] -= mean
+    variance = max(float(centred @ products @ centred) / n, 0.0)
+    return max(_EXACT * np.sqrt(variance), _ROUNDING * abs(mean))
+
+
+def _require_residual(outcome: str, rms: float, resolution: float) -> None:
+    if rms <= resolution:
+        raise DataError(
+            f"{outcome} is fitted exactly: what is left of it, {rms:.1g}, is rounding; "
+            "there is no residual variance to judge an effect by"
+        )
+
+
+def _residual_rms(parts: Floats, q: int, has_cells: bool) -> float:
+    """Root mean square of what all effects leave of y, those of groups and cells fixed as well."""
+    cells = parts[0] + parts[1::3].sum(axis=0)
+    n = cells[..., 0, 0].sum()
+    if has_cells:
+        cells = _eliminate(cells, slice(0, 1))
+    groups = _eliminate(cells.sum(axis=1), slice(1, 1 + q))
+    left = _eliminate(groups.sum(axis=0), slice(1 + q, -1))
+    return float(np.sqrt(max(left[-1, -1], 0.0) / n))
+
+
+def _eliminate(products: Floats, columns: slice) -> Floats:
+    """Cross products of the residuals of a regression on `columns`, shape (..., K, K)."""
+    values, vectors = np.linalg.eigh(products[..., columns, columns])
+    kept = values > _DEPENDENT * values.max(axis=-1, keepdims=True, initial=0.0)
+    inverse = np.divide(1.0, values, out=np.zeros_like(values), where=kept)
+    loadings = np.swapaxes(vectors, -1, -2) @ products[..., columns, :]
+    return products - np.swapaxes(loadings * inverse[..., None], -1, -2) @ loadings
 
 
 def _ordered_levels(

@@ -470,3 +470,21 @@ def test_the_denominator_of_a_joint_test_pools_its_directions_as_lmertest_does()
     assert pooled_df(np.array([4.0, 1.5])) == 2
     # 6 / 4 + 12 / 10 = 2.7: 5.4 / 0.7.
     assert pooled_df(np.array([6.0, 12.0])) == pytest.approx(5.4 / 0.7)
+
+
+@pytest.mark.parametrize("rounding", [1.0, 0.1, 1 / 3, 1e-9, 1e9])
+@pytest.mark.parametrize("level", [0.0, 0.3, 1e6])
+@pytest.mark.parametrize(
+    "formula", ["gain ~ arm + alignment + (1 | seed)", SLOPE, "gain ~ arm + (1 | seed/arm)"]
+)
+def test_outcomes_fitted_exactly_are_refused_whatever_the_rounding(
+    data: pd.DataFrame, formula: str, level: float, rounding: float
+) -> None:
+    exact = data["seed"] * 0.1 + data["arm"].map({a: i * 0.7 for i, a in enumerate(ARMS)})
+    if "alignment" in formula:
+        exact = exact + 2 * data["alignment"]
+    exact = rounding * (exact + level)
+    with pytest.raises(DataError, match="gain is fitted exactly"):
+        fit_mixed(data.assign(gain=exact), formula)
+    noise = np.random.default_rng(5).normal(scale=0.01 * rounding, size=len(data))
+    assert fit_mixed(data.assign(gain=exact + noise), formula).converged
