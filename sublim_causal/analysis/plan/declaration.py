@@ -52,7 +52,12 @@ ContrastText = Annotated[str, AfterValidator(_check_contrast)]
 class Frozen(BaseModel):
     """Base of what a plan file holds: unknown fields are refused, and nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        str_strip_whitespace=True,
+        use_attribute_docstrings=True,
+    )
 
 
 class Declared(Frozen):
