@@ -102,8 +102,9 @@ def run(
 ) -> None:
     """Run STUDY, or complete what is missing of it."""
     from sublim_causal.store.connection import default_tracking_uri
-    from sublim_causal.study.plan import parse_memory
-    from sublim_causal.study.runner import RunOptions, run_study
+    from sublim_causal.study.memory import parse_memory
+    from sublim_causal.study.planning import RunOptions
+    from sublim_causal.study.runner import run_study
     from sublim_causal.study.spec import load_study, study_path
 
     chosen = arms.split(",") if arms is not None else None

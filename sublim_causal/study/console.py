@@ -46,11 +46,11 @@ def show_plan(spec: Any, options: Any) -> None:
     """Print what a run would do: blocks, steps, time and memory."""
     from rich.table import Table
 
+    from sublim_causal.study.completion import finished
     from sublim_causal.study.estimate import estimate_seconds
     from sublim_causal.study.executors import open_executor
     from sublim_causal.study.manifest import describe, validate_run
-    from sublim_causal.study.plan import finished
-    from sublim_causal.study.runner import plan_run
+    from sublim_causal.study.planning import plan_run
 
     with open_executor(options.executor, options.address) as executor:
         resources = executor.resources(options.device)

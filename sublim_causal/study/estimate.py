@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sublim_causal.experiment.data.sources import SOURCES, division
-from sublim_causal.study.runner import RunPlan
+from sublim_causal.study.planning import RunPlan
 from sublim_causal.study.spec import Study
 from sublim_causal.study.work import Precision, configure_torch, make_network
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 START_SECONDS = 6.0
@@ -57,11 +61,10 @@ def pass_seconds(study: Study, batch_size: int, precision: Precision, repeats: i
     from sublim_causal.experiment.networks.base import Batch
     from sublim_causal.experiment.teaching.losses import cross_entropy
 
-    dtype = configure_torch(precision)
     source, network = SOURCES[study.data.name], make_network(study)
     generator = stream(study.name, -1, "estimate")
-    pixels = torch.rand(1, batch_size, source.shape[0] * source.shape[1] * source.shape[2])
-    theta = network.initialise(generator)[None].to(dtype)
+    shape = (1, batch_size, math.prod(source.shape))
+    pixels = torch.rand(shape, generator=generator)
     labels = torch.randint(source.classes, (1, batch_size), generator=generator)
     classes = slice(0, source.classes)
 
@@ -73,5 +76,22 @@ def pass_seconds(study: Study, batch_size: int, precision: Precision, repeats: i
             forward.gradient(loss.derivative, classes)
         return time.perf_counter() - start
 
-    times = sorted(once(pixels.to(dtype)) for _ in range(repeats + 1))
+    with _configured(precision) as dtype:
+        theta = network.initialise(generator)[None].to(dtype)
+        times = sorted(once(pixels.to(dtype)) for _ in range(repeats + 1))
     return times[len(times) // 2]
+
+
+@contextmanager
+def _configured(precision: Precision) -> Iterator[torch.dtype]:
+    """Configure torch as a worker does, and restore its settings at the end."""
+    import torch
+
+    threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    convolutions = torch.backends.cudnn.allow_tf32
+    try:
+        yield configure_torch(precision)
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions

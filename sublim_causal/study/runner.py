@@ -6,7 +6,6 @@ import contextlib
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ import tomli_w
 from rich.console import Console
 
 from sublim_causal.experiment.data.sources import data_directory, load_images
-from sublim_causal.experiment.interventions import validate_layers
 from sublim_causal.location import is_remote
 from sublim_causal.store.tables import write_atomically
 from sublim_causal.store.tracking import REPLICATE_LIMIT
+from sublim_causal.study.completion import finished, is_whole, remove_unusable
 from sublim_causal.study.display import Display
-from sublim_causal.study.executors import Executor, Finished, Progress, Resources, open_executor
+from sublim_causal.study.executors import Executor, Finished, Progress, open_executor
 from sublim_causal.study.executors.dispatch import Dispatcher, Notice
 from sublim_causal.study.lock import locked
 from sublim_causal.study.manifest import (
@@ -33,98 +32,9 @@ from sublim_causal.study.manifest import (
     validate_run,
 )
 from sublim_causal.study.mirroring import BackgroundMirror
-from sublim_causal.study.plan import (
-    Block,
-    activations_taught,
-    block_steps,
-    finished,
-    is_whole,
-    missing_blocks,
-    remove_unusable,
-    study_bytes,
-    workers_for,
-)
+from sublim_causal.study.planning import RunOptions, RunPlan, plan_run
 from sublim_causal.study.spec import Study
-from sublim_causal.study.work import (
-    Job,
-    Precision,
-    configure_torch,
-    make_network,
-)
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a study is run; nothing here changes its numbers, except `precision`.
-
-    Attributes
-    ----------
-    run : Path
-        Run directory.
-    device : str
-        ``"auto"``, ``"cpu"`` or ``"cuda"``.
-    precision : str
-    executor : str
-        Where blocks run, a name in `EXECUTORS`.
-    address : str or None
-        Where the executor is; None: on this machine.
-    workers : int or None
-        Workers at a time; default: one a core, or one a GPU.
-    block_size : int or None
-        Seeds trained together; default: 1 on a CPU, on a GPU what its memory holds.
-    memory : int or None
-        Budget of all workers together, bytes; default: what the executor says.
-    data_dir : Path or None
-    download : bool
-    tracking_uri : str or None
-        MLflow store of the mirror; None: no mirror.
-    mirror_replicates : bool or None
-        Mirror every replicate; None: up to 500 of them.
-    path : tuple of str
-        Where the study's own modules are looked for.
-    """
-
-    run: Path
-    device: str
-    precision: Precision
-    executor: str
-    address: str | None
-    workers: int | None
-    block_size: int | None
-    memory: int | None
-    data_dir: Path | None
-    download: bool
-    tracking_uri: str | None
-    mirror_replicates: bool | None
-    path: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """What a run would do.
-
-    Attributes
-    ----------
-    blocks : list of Block
-        What is missing.
-    done, total : int
-        Replicates that are there, and that the study has.
-    steps : int
-        Optimizer steps to do.
-    workers, block_size : int
-    worker_bytes : int
-        Estimated memory of a worker.
-    device : str
-    """
-
-    blocks: list[Block]
-    done: int
-    total: int
-    steps: int
-    workers: int
-    block_size: int
-    worker_bytes: int
-    device: str
+from sublim_causal.study.work import Job
 
 
 @dataclass(frozen=True)
@@ -141,48 +51,6 @@ class Outcome:
 
     interrupted: bool
     mirror_error: str
-
-
-def plan_run(
-    study: Study, options: RunOptions, resources: Resources, done: Mapping[str, set[int]]
-) -> RunPlan:
-    """Find out what is missing beside the seeds `done` by arm, and how it would be run.
-
-    Raises
-    ------
-    RequestError
-        If the study does not fit into the memory budget, or the model is wrong.
-    """
-    device = resources.device
-    configure_torch(options.precision, device)
-    network = make_network(study)
-    parameters = network.layout.size
-    validate_layers(study.interventions(), network.layout.layers)
-    activations = activations_taught(study, network)
-    fitting = 1 if device == "cpu" else gpu_block(study, parameters, activations, resources)
-    block_size = min(options.block_size or fitting, study.seeds)
-    kept = sum(len(done.get(arm, set()) & set(range(study.seeds))) for arm in study.arms)
-    blocks = missing_blocks(study, done, block_size)
-    worker_bytes = study_bytes(study, parameters, block_size, activations)
-    limit = min(options.workers or resources.slots, max(1, len(blocks)))
-    memory = options.memory or resources.memory
-    return RunPlan(
-        blocks,
-        kept,
-        study.seeds * len(study.arms),
-        sum(n * block_steps(study, arms) for arms, n in Counter(b.arms for b in blocks).items()),
-        workers_for(memory, worker_bytes, limit) if device == "cpu" else limit,
-        block_size,
-        worker_bytes,
-        device,
-    )
-
-
-def gpu_block(study: Study, parameters: int, activations: int, resources: Resources) -> int:
-    """Return how many seeds fit into four fifths of a GPU's free memory, at least one."""
-    fixed = study_bytes(study, parameters, 0, activations)
-    each = study_bytes(study, parameters, 1, activations) - fixed
-    return max(1, int(0.8 * resources.gpu_memory - fixed) // each)
 
 
 def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:

@@ -13,8 +13,8 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.sources import SOURCES, ImageData, to_tensors
 from sublim_causal.experiment.interventions.base import LogitSplit
 from sublim_causal.store.tables import write_block
-from sublim_causal.study.plan import Block
 from sublim_causal.study.records import tables
+from sublim_causal.study.seed_blocks import Block
 from sublim_causal.study.spec import Study
 
 if TYPE_CHECKING:
@@ -74,35 +74,42 @@ def choose_device(name: str) -> str:
 
 
 def make_network(study: Study) -> Network:
-    """Build the study's network.
+    """Build the study's network; torch's own random numbers stay as they are.
 
     Raises
     ------
     RequestError
         If the model or its options are wrong.
     """
+    import torch
+
     from sublim_causal.experiment.networks.models import build_network
 
     source = SOURCES[study.data.name]
-    return build_network(study.model, source.shape, source.classes)
+    with torch.random.fork_rng(devices=[]):
+        return build_network(study.model, source.shape, source.classes)
 
 
-def configure_torch(precision: Precision, device: str = "cpu") -> torch.dtype:
-    """Set one thread and the precision of matrix products; return the dtype of everything.
+def validate_precision(precision: Precision, device: str) -> None:
+    """Check that the processor of `device` multiplies in `precision`.
 
     Raises
     ------
     RequestError
-        If the processor cannot multiply in that precision.
+        If it does not.
     """
-    import torch
-
     from sublim_causal.experiment.networks.products import multiplies_bfloat16
 
     if device == "cpu" and precision == "bf16" and not multiplies_bfloat16():
         raise RequestError("--precision", precision, "fp32: this processor has no bf16 products")
     if device == "cpu" and precision == "tf32":
         raise RequestError("--precision", precision, "fp32 or bf16 on a CPU; tf32 is for GPUs")
+
+
+def configure_torch(precision: Precision) -> torch.dtype:
+    """Set one thread and the precision of matrix products; return the dtype of everything."""
+    import torch
+
     # One thread a process: threads that share one small product mostly wait for each other.
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(MATMUL_PRECISION[precision])
@@ -122,7 +129,7 @@ def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
     from sublim_causal.experiment.distillation import run_block
     from sublim_causal.store.weights import encode_weights
 
-    dtype = configure_torch(job.precision, job.device)
+    dtype = configure_torch(job.precision)
     device = torch.device(job.device)
     data = to_tensors(job.images, device, dtype)
     network = make_network(job.study)

@@ -29,7 +29,7 @@ GOAL_SECONDS = 120
 
 def peak(precision: Precision, device: torch.device, repeats: int = 20) -> float:
     """Return the operations a second of a batched product as large as the first layer's."""
-    configure_torch(precision, device.type)
+    configure_torch(precision)
     replicates = 128 if device.type == "cuda" else 1
     a = torch.randn(replicates, 1024, 768, device=device)
     b = torch.randn(replicates, 256, 768, device=device)

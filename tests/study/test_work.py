@@ -12,7 +12,7 @@ import torch
 from sublim_causal.experiment import distillation
 from sublim_causal.experiment.data.sources import load_images
 from sublim_causal.store.tables import committed, read_table
-from sublim_causal.study.plan import Block
+from sublim_causal.study.seed_blocks import Block
 from sublim_causal.study.spec import load_study
 from sublim_causal.study.work import Job, prepare
 

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import pandas as pd
 
 from sublim_causal.errors import RequestError, SublimError, nearest
-from sublim_causal.study.plan import Block
+from sublim_causal.study.seed_blocks import Block
 from sublim_causal.study.work import Job
 
 RECEIVE_SECONDS = 0.2

@@ -18,7 +18,7 @@ from sublim_causal.study.executors import (
     Worker,
 )
 from sublim_causal.study.executors.training import failed
-from sublim_causal.study.plan import Block
+from sublim_causal.study.seed_blocks import Block
 from sublim_causal.study.work import Job
 
 ATTEMPTS = 3

@@ -23,7 +23,8 @@ from sublim_causal.store.manifest import FILE
 from sublim_causal.study.executors import RECEIVE_SECONDS, Idle, Lost, Message, Progress, Resources
 from sublim_causal.study.executors.local import free_gpu_memory, resources_here
 from sublim_causal.study.executors.training import StepCounter, train
-from sublim_causal.study.plan import Block, cores
+from sublim_causal.study.machine import cores
+from sublim_causal.study.seed_blocks import Block
 from sublim_causal.study.work import DEVICES, Job, prepare
 
 SETTINGS = {

@@ -14,8 +14,8 @@ import pandas as pd
 from sublim_causal.errors import StorageError
 from sublim_causal.store.tables import write_atomically, write_block
 from sublim_causal.study.executors import Finished, Idle, Progress
-from sublim_causal.study.plan import Block
 from sublim_causal.study.records import failed_rows
+from sublim_causal.study.seed_blocks import Block
 from sublim_causal.study.work import Job
 
 REPORT_SECONDS = 0.2

@@ -17,7 +17,7 @@ from sublim_causal.store.tables import read_table
 from sublim_causal.study.executors import Finished, Idle, Lost, Message, Progress, Resources
 from sublim_causal.study.executors import dispatch as dispatching
 from sublim_causal.study.executors.dispatch import ATTEMPTS, Dispatcher, Event, Notice
-from sublim_causal.study.plan import Block
+from sublim_causal.study.seed_blocks import Block
 from sublim_causal.study.spec import Study
 from sublim_causal.study.work import Job
 

@@ -1,0 +1,56 @@
+"""Blocks of seeds: what is trained together, and which blocks of a study are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from sublim_causal.experiment.data.sources import division
+from sublim_causal.study.spec import Study
+
+
+@dataclass(frozen=True)
+class Block:
+    """Seeds that are trained together, under the arms they still miss."""
+
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """File name of the block's tables, without suffix."""
+        return f"{self.seeds[0]:07d}-{self.seeds[-1]:07d}"
+
+    def halves(self) -> list[Block]:
+        """Return two blocks of half the seeds; none if there is only one seed."""
+        middle = len(self.seeds) // 2
+        parts = (self.seeds[:middle], self.seeds[middle:])
+        return [replace(self, seeds=part) for part in parts] if middle else []
+
+
+def missing_blocks(study: Study, done: Mapping[str, set[int]], block_size: int) -> list[Block]:
+    """Group the missing replicates into blocks of at most `block_size` seeds."""
+
+    def missing(seed: int) -> tuple[str, ...]:
+        return tuple(arm for arm in study.arms if seed not in done.get(arm, ()))
+
+    blocks = []
+    for arms, group in groupby(range(study.seeds), key=missing):
+        seeds = list(group)
+        if arms:
+            blocks += [Block(part, arms) for part in _chunks(seeds, block_size)]
+    return blocks
+
+
+def _chunks(seeds: list[int], size: int) -> Iterator[tuple[int, ...]]:
+    for start in range(0, len(seeds), size):
+        yield tuple(seeds[start : start + size])
+
+
+def block_steps(study: Study, arms: Sequence[str]) -> int:
+    """Optimizer steps of one block: the teachers', and those of `arms` and the arms they follow."""
+    teacher, student, needed = study.teacher, study.distillation, study.with_followed(arms)
+    one_teacher = teacher.steps_per_epoch(division(study.data).train) * teacher.epochs
+    one_student = student.steps_per_epoch(student.examples) * student.epochs
+    return one_teacher * study.teachers_of(needed) + one_student * len(needed)
