@@ -48,11 +48,11 @@ share = sum_s (Y_s(arm) - Y_s(untrained)) / sum_s (Y_s(reference) - Y_s(untraine
     for the ledger's shares;  what an arm prevents: 1 - share""",
     "mediation": """\
 M_sa = m_s + alpha_a + e_sa;  Y_sa = c_s + tau_a + beta M_sa + e'_sa
-NIE = alpha beta,  NDE = tau,  TE = NIE + NDE;  NIE: quantiles of a product of t draws
-NIE(rho) = alpha (s1 / s2) (r - rho sqrt((1 - r^2) / (1 - rho^2))),  r where it vanishes""",
+TNIE = alpha beta,  PNDE = tau,  TE = TNIE + PNDE;  TNIE: quantiles of a product of t draws
+TNIE(rho) = alpha (s1 / s2) (r - rho sqrt((1 - r^2) / (1 - rho^2))),  r where it vanishes""",
     "cross_world": """\
 Y_s(a, M(b)): the procedure of arm a, run at the alignment that the same seed had under b
-NDE(0) = mean_s Y_s(a, M(0)) - Y_s(0, M(0));  NIE(1) = mean_s Y_s(a, M(a)) - Y_s(a, M(0))
+PNDE = mean_s Y_s(a, M(0)) - Y_s(0, M(0));  TNIE = mean_s Y_s(a, M(a)) - Y_s(a, M(0))
 CDE(m) = mean_s Y_s(a, m) - Y_s(0, m);  intervals as for contrasts""",
     "dose_trend": """\
 slope within seeds: interval as for contrasts;  Page's L for a monotone trend
@@ -75,10 +75,10 @@ SHARED = {
     "controlled_direct": "cross_world",
     "clamp_error": "cross_world",
     "mundlak": "step_slope",
-    "dose_effect": "instruments",
-    "two_stage": "instruments",
+    "iv_linear_dose": "instruments",
+    "iv_2sls": "instruments",
     "anderson_rubin": "instruments",
     "wald_by_dose": "instruments",
-    "direct_dose_effect": "instruments",
+    "egger_intercept": "instruments",
 }
 """Headings of the methods that have no text of their own."""

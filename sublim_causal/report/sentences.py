@@ -266,7 +266,7 @@ def _through(material: Material) -> Iterator[Sentence]:
 
 def _by_experiment(material: Material) -> Iterator[Sentence]:
     for world in material.cross_worlds:
-        share, part = values(world.proportion), values(world.indirect_1)
+        share, part = values(world.proportion_mediated), values(world.tnie)
         if share is None or part is None:
             yield Sentence(f"{world.yoked}: not estimable by experiment.", "unsettled", "mediation")
             continue
@@ -295,7 +295,7 @@ def _points(one: Estimate) -> str:
 
 def _by_model(material: Material) -> Iterator[Sentence]:
     for split in material.mediations:
-        share, part = values(split.proportion), values(split.indirect_0)
+        share, part = values(split.proportion_mediated), values(split.pnie)
         if split.arm not in material.main_projections() or not (share and part):
             continue
         bounded = math.isfinite(share.high - share.low)

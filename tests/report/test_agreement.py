@@ -42,7 +42,7 @@ def test_every_column_of_every_arm_and_every_effect_is_held_against_its_margin()
 
 def test_pairing_leaves_out_what_the_seeds_share() -> None:
     accuracy = agreement(replicates(), replicates(rounding=0.005), NAMES, ARMS)[0]
-    assert accuracy.tidy()["high"] - accuracy.tidy()["low"] < 0.015
+    assert accuracy.tidy()["conf_high"] - accuracy.tidy()["conf_low"] < 0.015
 
 
 @pytest.mark.parametrize(("shift", "same"), [(0.01, True), (0.03, False)])

@@ -103,7 +103,7 @@ def test_every_table_and_figure_is_a_file(page: Path) -> None:
 def test_csv_has_full_precision(demo: Path, page: Path) -> None:
     contrasts = pd.read_csv(page.parent / "tables" / "contrasts.csv").set_index("name")
     expected = analyse(demo)["final_accuracy_projection"]
-    assert contrasts.loc["final_accuracy_projection", "value"] == pytest.approx(
+    assert contrasts.loc["final_accuracy_projection", "estimate"] == pytest.approx(
         expected.value,  # type: ignore[union-attr]
         rel=1e-15,  # what a decimal text of a double keeps
     )
@@ -202,7 +202,7 @@ def test_runs_of_one_definition_are_paired(tmp_path: Path, quick: Plan) -> None:
     page = compare_reports(*runs, quick)
     assert "differences are taken seed by seed" in section(page, "study")
     table = pd.read_csv(page.parent / "tables" / "differences.csv").set_index("name")
-    assert table.loc["difference_final_accuracy_baseline", "value"] == 0
+    assert table.loc["difference_final_accuracy_baseline", "estimate"] == 0
     assert "figures of the two runs are equivalent" in section(page, "answer")
     assert "not shown" not in section(page, "agreement")
     assert "margin 2 points" in section(page, "agreement")
@@ -303,5 +303,5 @@ def test_other_studies_are_compared_by_welch(demo: Path, tmp_path: Path, quick: 
     assert row["method"] == "Welch's t"
     assert "8 seeds of demo and 5 seeds of other" in row["note"]
     assert "only 5 seeds of other" in row["note"]
-    assert np.sign(row["value"]) == -1
+    assert np.sign(row["estimate"]) == -1
     assert 'id="agreement"' not in page.read_text()

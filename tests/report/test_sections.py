@@ -175,7 +175,7 @@ def test_yoked_runs_are_split(tmp_path: Path) -> None:
     assert "By experiment: of the effect of projection" in answer_of(material_of(run))
     (world,) = material_of(run).cross_worlds
     # The truth: the procedure at the baseline's alignment lowers accuracy by 0.05.
-    assert abs(world.direct_0.value + 0.05) < 4 * world.direct_0.se  # type: ignore[union-attr]
+    assert abs(world.pnde.value + 0.05) < 4 * world.pnde.se  # type: ignore[union-attr]
 
 
 def test_a_yoked_run_splits_the_effect_of_its_own_procedure_alone(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_yoked_run_splits_the_effect_of_its_own_procedure_alone(tmp_path: Path
     declare(run, study)
     (world,) = material_of(run).cross_worlds
     assert (world.arm, world.yoked) == ("projection", "yoked")
-    assert world.indirect_0.estimand.contrast == "reverse - baseline"
+    assert world.pnie.estimand.contrast == "reverse - baseline"
 
 
 def test_the_paper_stands_beside_its_replication(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_formulas_are_those_of_what_is_shown(demo_material: Material, tmp_path: 
     run = make_run(tmp_path / "run", n_seeds=3, arms=dict.fromkeys(study.arms, ArmTruth()))
     declare(run, study)
     text = section_of(material_of(run), "methods")
-    assert all(word in text for word in ("Sargan", "Page&#39;s L", "NDE(0) = mean_s"))
+    assert all(word in text for word in ("Sargan", "Page&#39;s L", "PNDE = mean_s"))
 
 
 def test_the_rules_of_wording_are_told(demo_material: Material) -> None:

@@ -3,13 +3,20 @@ r"""Direct and indirect effects by running the cross-world outcome instead of as
 Training is a simulator, so ``Y_s(a, M(0))``, the outcome of arm a's procedure at the alignment
 that the same seed had under the baseline, can be run: the yoked arm. Then
 
-``TE = Y(a, M(a)) - Y(0, M(0))``, ``NDE(0) = Y(a, M(0)) - Y(0, M(0))``, ``NIE(1) = Y(a, M(a)) -
-Y(a, M(0))``, and with the reverse yoke ``Y(0, M(a))``: ``NIE(0)`` and ``NDE(1)``;
+``TE = Y(a, M(a)) - Y(0, M(0))``, ``PNDE = Y(a, M(0)) - Y(0, M(0))``, ``TNIE = Y(a, M(a)) -
+Y(a, M(0))``, and with the reverse yoke ``Y(0, M(a))``: ``PNIE = Y(0, M(a)) - Y(0, M(0))``,
+``TNDE = Y(a, M(a)) - Y(0, M(a))``. So ``TE = PNDE + TNIE = TNDE + PNIE``. Further
 
 ``CDE(m) = Y(a, m) - Y(0, m)`` from two arms clamped to one trajectory m. All are means of paired
-differences within seed, on the same seeds, so TE is the sum of its parts exactly. No sequential
+differences within seed, on the same seeds, so both sums hold exactly. No sequential
 ignorability is assumed: confounding and feedback of the outcome on alignment do no harm. What is
 assumed is that the clamp holds alignment (checked here) and changes nothing else.
+
+References
+----------
+VanderWeele (2015), Explanation in causal inference, section 2.13 (names of the parts); Robins and
+Greenland (1992), Identifiability and exchangeability for direct and indirect effects. Epidemiology
+3, 143-155.
 """
 
 from __future__ import annotations
@@ -33,7 +40,7 @@ from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.errors import DataError
 
-LEAK_LIMIT = 0.05
+GAP_LIMIT = 0.05
 """Above this share of the alignment gap left open by the clamp, the split carries a warning."""
 
 _ASSUMPTIONS = (
@@ -51,15 +58,16 @@ class CrossWorld:
     ----------
     arm, baseline, yoked : str
         The arms: a, 0, and a's procedure at 0's alignment.
-    total : Estimate or NotEstimable
-        TE.
-    direct_0, indirect_1 : Estimate or NotEstimable
-        NDE(0) and NIE(1); they add up to TE.
-    indirect_0, direct_1 : Estimate or NotEstimable
-        NIE(0) and NDE(1); not estimable without a reverse yoke.
-    proportion : Estimate or NotEstimable
-        NIE(1) / TE, ratio of sums with Fieller's set.
-    leak : Estimate or NotEstimable
+    te : Estimate or NotEstimable
+        Total effect.
+    pnde, tnie : Estimate or NotEstimable
+        Pure natural direct and total natural indirect effect; they add up to `te`.
+    pnie, tnde : Estimate or NotEstimable
+        Pure natural indirect and total natural direct effect; they add up to `te`. Not
+        estimable without a reverse yoke.
+    proportion_mediated : Estimate or NotEstimable
+        ``tnie / te``, ratio of sums with Fieller's set.
+    residual_mediator_gap : Estimate or NotEstimable
         Share of the alignment gap between arm and baseline that the clamp left open:
         ``sum(M(yoked) - M(0)) / sum(M(a) - M(0))``; 0 for a perfect clamp.
     """
@@ -67,13 +75,13 @@ class CrossWorld:
     arm: str
     baseline: str
     yoked: str
-    total: Result
-    direct_0: Result
-    indirect_1: Result
-    indirect_0: Result
-    direct_1: Result
-    proportion: Result
-    leak: Result
+    te: Result
+    pnde: Result
+    tnie: Result
+    pnie: Result
+    tnde: Result
+    proportion_mediated: Result
+    residual_mediator_gap: Result
 
 
 @dataclass(frozen=True)
@@ -136,8 +144,8 @@ def cross_world(
     """
     arms = [baseline, arm, yoked, *([] if reverse is None else [reverse])]
     panel = paired_panel(frame, [outcome, mediator], arms)
-    leak = _leak(panel, mediator, arm, yoked, baseline, level)
-    notes = _leak_warnings(leak)
+    gap = _residual_gap(panel, mediator, arm, yoked, baseline, level)
+    notes = _gap_warnings(gap)
 
     def part(name: str, sentence: str, plus: str | None, minus: str | None) -> Result:
         estimand = Estimand(
@@ -145,7 +153,7 @@ def cross_world(
             sentence=sentence,
             outcome=outcome,
             contrast=f"{plus or 'reverse yoke'} - {minus or 'reverse yoke'}",
-            assumptions=_ASSUMPTIONS if name != "total" else _ASSUMPTIONS[-1:],
+            assumptions=_ASSUMPTIONS if name != "te" else _ASSUMPTIONS[-1:],
         )
         if plus is None or minus is None:
             return NotEstimable(estimand, "no reverse yoked arm was run")
@@ -158,31 +166,27 @@ def cross_world(
             n_boot=n_boot,
             rng=rng,
         )
-        return found if name == "total" else _with_notes(found, notes)
+        return found if name == "te" else _with_notes(found, notes)
 
     moved = f"of moving alignment as {arm} does"
     return CrossWorld(
         arm=arm,
         baseline=baseline,
         yoked=yoked,
-        total=part("total", f"Effect of {arm} against {baseline}.", arm, baseline),
-        direct_0=part(
-            "direct_0", f"Effect of {arm} at {baseline}'s alignment, by yoking.", yoked, baseline
+        te=part("te", f"Effect of {arm} against {baseline}.", arm, baseline),
+        pnde=part(
+            "pnde", f"Effect of {arm} at {baseline}'s alignment, by yoking.", yoked, baseline
         ),
-        indirect_1=part("indirect_1", f"Effect {moved}, under {arm}, by yoking.", arm, yoked),
-        indirect_0=part(
-            "indirect_0", f"Effect {moved}, under {baseline}, by yoking.", reverse, baseline
-        ),
-        direct_1=part(
-            "direct_1", f"Effect of {arm} at {arm}'s alignment, by yoking.", arm, reverse
-        ),
-        proportion=_with_notes(
+        tnie=part("tnie", f"Effect {moved}, under {arm}, by yoking.", arm, yoked),
+        pnie=part("pnie", f"Effect {moved}, under {baseline}, by yoking.", reverse, baseline),
+        tnde=part("tnde", f"Effect of {arm} at {arm}'s alignment, by yoking.", arm, reverse),
+        proportion_mediated=_with_notes(
             ratio_of_sums(
                 Estimand(
-                    name=f"proportion_{arm}",
+                    name=f"proportion_mediated_{arm}",
                     sentence=f"Share of the effect of {arm} that goes through alignment.",
                     outcome="share of the total effect (1)",
-                    contrast="NIE(1) / TE",
+                    contrast="TNIE / TE",
                     assumptions=_ASSUMPTIONS,
                 ),
                 panel.difference(outcome, arm, yoked),
@@ -194,7 +198,7 @@ def cross_world(
             ),
             notes,
         ),
-        leak=leak,
+        residual_mediator_gap=gap,
     )
 
 
@@ -241,7 +245,7 @@ def controlled_direct(
         panel.difference(outcome, arm_clamped, baseline_clamped),
         level,
         estimand=Estimand(
-            name=f"controlled_{arm_clamped}",
+            name=f"cde_{arm_clamped}",
             sentence=f"Effect of {arm_clamped} against {baseline_clamped} at one alignment.",
             outcome=outcome,
             contrast=f"{arm_clamped} - {baseline_clamped}",
@@ -286,10 +290,12 @@ def clamp_error(
     return ClampError(float(gap.max()), float(gap.mean()), len(gap))
 
 
-def _leak(panel: Panel, mediator: str, arm: str, yoked: str, baseline: str, level: float) -> Result:
+def _residual_gap(
+    panel: Panel, mediator: str, arm: str, yoked: str, baseline: str, level: float
+) -> Result:
     return ratio_of_sums(
         Estimand(
-            name=f"leak_{yoked}",
+            name=f"residual_mediator_gap_{yoked}",
             sentence=f"Share of the alignment gap of {arm} that the clamp of {yoked} left open.",
             outcome="share of the alignment gap (1)",
             contrast=f"({yoked} - {baseline}) / ({arm} - {baseline})",
@@ -302,12 +308,12 @@ def _leak(panel: Panel, mediator: str, arm: str, yoked: str, baseline: str, leve
     )
 
 
-def _leak_warnings(leak: Result) -> Sequence[str]:
-    if isinstance(leak, NotEstimable):
-        return (f"the clamp cannot be checked: {leak.reason}",)
-    if abs(leak.value) <= LEAK_LIMIT:
+def _gap_warnings(gap: Result) -> Sequence[str]:
+    if isinstance(gap, NotEstimable):
+        return (f"the clamp cannot be checked: {gap.reason}",)
+    if abs(gap.value) <= GAP_LIMIT:
         return ()
-    return (f"the clamp left {100 * leak.value:.0f} % of the alignment gap open",)
+    return (f"the clamp left {100 * gap.value:.0f} % of the alignment gap open",)
 
 
 def _with_notes(result: Result, notes: Sequence[str]) -> Result:

@@ -66,7 +66,7 @@ class WaldRatio:
     covariance: float
 
 
-def dose_effect(
+def iv_linear_dose(
     frame: pd.DataFrame,
     doses: Mapping[str, float],
     *,
@@ -200,7 +200,7 @@ def wald_by_dose(
     return tuple(ratio(arm) for arm in arms[1:])
 
 
-def direct_dose_effect(
+def egger_intercept(
     frame: pd.DataFrame,
     doses: Mapping[str, float],
     *,

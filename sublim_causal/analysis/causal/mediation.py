@@ -6,9 +6,9 @@ Seed effects, arms a against a baseline, M the run's alignment, Y its outcome:
 
     M_{sa} = m_s + \alpha_a + e, \qquad Y_{sa} = c_s + \tau_a + (\beta + \kappa_a) M_{sa} + e'
 
-``NIE(0) = beta alpha_a``, ``NIE(1) = (beta + kappa_a) alpha_a``, ``NDE(0) = tau_a + kappa_a
-E M(0)``, ``NDE(1) = tau_a + kappa_a E M(a)``, ``CDE(m) = tau_a + kappa_a m``, and ``TE = NDE(0) +
-NIE(1) = NDE(1) + NIE(0)``; without interaction kappa = 0.
+``PNIE = beta alpha_a``, ``TNIE = (beta + kappa_a) alpha_a``, ``PNDE = tau_a + kappa_a E M(0)``,
+``TNDE = tau_a + kappa_a E M(a)``, ``CDE(m) = tau_a + kappa_a m``, and ``TE = PNDE + TNIE = TNDE +
+PNIE``; without interaction kappa = 0. The parts are those of `crossworld`.
 
 **A sensitivity analysis, not an identified effect.** It needs that nothing moves alignment and
 outcome of a run together but arm and seed, and that the outcome does not feed back on alignment.
@@ -71,49 +71,49 @@ class Mediation:
         The two arms compared.
     interaction : bool
         Whether the slope on alignment may differ between arms.
-    total : Estimate or NotEstimable
-        TE; identified by design.
+    te : Estimate or NotEstimable
+        Total effect; identified by design.
     alpha : Estimate or NotEstimable
         Effect of the arm on alignment, in units of alignment; identified by design.
     beta : Estimate or NotEstimable
         Slope of the outcome on alignment within seed and arm (in the baseline arm, with
         interaction); per unit of alignment.
-    indirect_0, indirect_1 : Estimate or NotEstimable
-        NIE(0) and NIE(1): alignment moved as by the arm, under the baseline and under the arm.
-        The same without interaction.
-    direct_0, direct_1 : Estimate or NotEstimable
-        NDE(0) and NDE(1): the arm at the baseline's and at its own alignment.
-    controlled : Estimate or NotEstimable
-        CDE(m) at the mediator level asked for.
-    proportion : Estimate or NotEstimable
-        (NIE(0) + NIE(1)) / (2 TE), with Fieller's set.
+    pnie, tnie : Estimate or NotEstimable
+        Pure and total natural indirect effect: alignment moved as by the arm, under the
+        baseline and under the arm. The same without interaction.
+    pnde, tnde : Estimate or NotEstimable
+        Pure and total natural direct effect: the arm at the baseline's and at its own alignment.
+    cde : Estimate or NotEstimable
+        Controlled direct effect CDE(m) at the alignment asked for.
+    proportion_mediated : Estimate or NotEstimable
+        ``(pnie + tnie) / (2 te)``, with Fieller's set.
     """
 
     arm: str
     baseline: str
     interaction: bool
-    total: Result
+    te: Result
     alpha: Result
     beta: Result
-    indirect_0: Result
-    indirect_1: Result
-    direct_0: Result
-    direct_1: Result
-    controlled: Result
-    proportion: Result
+    pnie: Result
+    tnie: Result
+    pnde: Result
+    tnde: Result
+    cde: Result
+    proportion_mediated: Result
 
     def results(self) -> tuple[Result, ...]:
         """All results in a fixed order."""
         return (
-            self.total,
+            self.te,
             self.alpha,
             self.beta,
-            self.indirect_0,
-            self.indirect_1,
-            self.direct_0,
-            self.direct_1,
-            self.controlled,
-            self.proportion,
+            self.pnie,
+            self.tnie,
+            self.pnde,
+            self.tnde,
+            self.cde,
+            self.proportion_mediated,
         )
 
 
@@ -229,21 +229,24 @@ class _Asked:
 
 _DESIGN = ("arms are assigned by design", "seeds are independent")
 _SENTENCES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "total": ("Effect of {arm} against {baseline} on {outcome}.", _DESIGN),
+    "te": ("Effect of {arm} against {baseline} on {outcome}.", _DESIGN),
     "alpha": ("Effect of {arm} against {baseline} on {mediator}.", _DESIGN),
     "beta": ("Slope of {outcome} on {mediator} within seed and arm.", _IGNORABILITY),
-    "indirect_0": (
+    "pnie": (
         "Effect on {outcome} of moving {mediator} as {arm} does, under {baseline}.",
         _IGNORABILITY,
     ),
-    "indirect_1": (
+    "tnie": (
         "Effect on {outcome} of moving {mediator} as {arm} does, under {arm}.",
         _IGNORABILITY,
     ),
-    "direct_0": ("Effect of {arm} on {outcome} at {baseline}'s {mediator}.", _IGNORABILITY),
-    "direct_1": ("Effect of {arm} on {outcome} at its own {mediator}.", _IGNORABILITY),
-    "controlled": ("Effect of {arm} on {outcome} at {mediator} = {m:g}.", _IGNORABILITY),
-    "proportion": ("Share of the effect of {arm} that goes with {mediator}.", _IGNORABILITY),
+    "pnde": ("Effect of {arm} on {outcome} at {baseline}'s {mediator}.", _IGNORABILITY),
+    "tnde": ("Effect of {arm} on {outcome} at its own {mediator}.", _IGNORABILITY),
+    "cde": ("Effect of {arm} on {outcome} at {mediator} = {m:g}.", _IGNORABILITY),
+    "proportion_mediated": (
+        "Share of the effect of {arm} that goes with {mediator}.",
+        _IGNORABILITY,
+    ),
 }
 
 
@@ -285,22 +288,27 @@ def _effects(asked: _Asked, models: RunModels, arm: int, rng: np.random.Generato
         estimand = asked.estimand(part, name)
         return _product(estimand, alpha, slope, asked.n_draws, rng, notes, **common)
 
-    indirect_0 = indirect("indirect_0", 0.0)
-    direct_0 = direct("direct_0", 0)
+    pnie = indirect("pnie", 0.0)
+    pnde = direct("pnde", 0)
     return Mediation(
         arm=name,
         baseline=asked.baseline,
         interaction=asked.interaction,
-        total=by_t("total", total, label=False),
+        te=by_t("te", total, label=False),
         alpha=by_t("alpha", alpha, label=False),
         beta=by_t("beta", models.slope(arm, 0.0)),
-        indirect_0=indirect_0,
-        indirect_1=indirect("indirect_1", 1.0) if asked.interaction else indirect_0,
-        direct_0=direct_0,
-        direct_1=direct("direct_1", arm) if asked.interaction else direct_0,
-        controlled=by_t("controlled", models.direct(arm, asked.controlled_at)),
-        proportion=_proportion(
-            asked.estimand("proportion", name), alpha, models.slope(arm, 0.5), total, notes, common
+        pnie=pnie,
+        tnie=indirect("tnie", 1.0) if asked.interaction else pnie,
+        pnde=pnde,
+        tnde=direct("tnde", arm) if asked.interaction else pnde,
+        cde=by_t("cde", models.direct(arm, asked.controlled_at)),
+        proportion_mediated=_proportion(
+            asked.estimand("proportion_mediated", name),
+            alpha,
+            models.slope(arm, 0.5),
+            total,
+            notes,
+            common,
         ),
     )
 

@@ -3,7 +3,7 @@ r"""How strong confounding must be to explain the indirect effect away.
 Two arms, no interaction, seed effects. With ``rho = corr(e_M, e_Y)`` the correlation that an
 unmeasured common cause of alignment and outcome would leave, s_Y and s_M the residual standard
 deviations of outcome and alignment given arm and seed, and ``rt`` the correlation of those
-residuals, ``NIE(rho) = alpha (s_Y / s_M) (rt - rho sqrt((1 - rt^2) / (1 - rho^2)))``: it vanishes
+residuals, ``TNIE(rho) = alpha (s_Y / s_M) (rt - rho sqrt((1 - rt^2) / (1 - rho^2)))``: it vanishes
 exactly at ``rho = rt``.
 
 References
@@ -41,7 +41,7 @@ class Sensitivity:
     rho : ndarray of shape (K,)
         Correlations of the two error terms, in (-1, 1).
     indirect, se, low, high : ndarray of shape (K,)
-        NIE(rho) with a pointwise t band on R - 2 degrees of freedom, in the outcome's unit.
+        TNIE(rho) with a pointwise t band on R - 2 degrees of freedom, in the outcome's unit.
         The standard error is the model's, that of R's medsens.
     rho_zero : float
         Correlation at which the indirect effect vanishes.

@@ -90,7 +90,7 @@ def validate_doses(doses: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(sorted(doses, key=lambda arm: doses[arm]))
 
 
-def two_stage(
+def iv_2sls(
     frame: pd.DataFrame,
     doses: Mapping[str, float] | None = None,
     *,
@@ -125,9 +125,9 @@ def two_stage(
 
     Notes
     -----
-    ``diagnostics`` hold the classical error (``se_iid``), CR0 (``se_cr0``) and the error that
-    also counts the seed effects as parameters (``se_hc1``, R's HC1). With a first-stage F below
-    50 prefer `dose_effect` or `anderson_rubin`: at F about 2 these t intervals cover 70 %.
+    ``diagnostics`` hold the classical error (``se_iid``), CR0 (``se_cr0``) and CR1S
+    (``se_cr1s``, Stata's: CR1 times ``sqrt((n - 1) / (n - R - 1))``). With a first-stage F below
+    50 prefer `iv_linear_dose` or `anderson_rubin`: at F about 2 these t intervals cover 70 %.
 
     References
     ----------
@@ -287,7 +287,7 @@ def _two_stage_effect(
             "first_stage_f": f,
             "se_iid": float(np.sqrt(sigma2 / pmm)),
             "se_cr0": cr0,
-            "se_hc1": cr0 * float(np.sqrt(seeds / (seeds - 1) * (n - 1) / fit.df)),
+            "se_cr1s": cr0 * float(np.sqrt(seeds / (seeds - 1) * (n - 1) / fit.df)),
             **check.diagnostics,
         },
     )

@@ -96,15 +96,15 @@ class Estimate:
         return self.high - self.low
 
     def tidy(self) -> dict[str, Any]:
-        """One flat row with fixed snake_case columns, without the draws."""
+        """One flat row with fixed columns, named as in R's broom, without the draws."""
         return {
             "name": self.estimand.name,
             "outcome": self.estimand.outcome,
             "contrast": self.estimand.contrast,
-            "value": self.value,
-            "se": self.se,
-            "low": self.low,
-            "high": self.high,
+            "estimate": self.value,
+            "std_error": self.se,
+            "conf_low": self.low,
+            "conf_high": self.high,
             "level": self.level,
             "df": self.df,
             "p_value": self.p_value,
@@ -136,12 +136,12 @@ class NotEstimable:
 
     def tidy(self) -> dict[str, Any]:
         """The columns of `Estimate.tidy`, empty where there is nothing to say."""
-        row = dict.fromkeys(("value", "se", "low", "high", "level", "df", "p_value", "p_adjusted"))
+        numbers = ("estimate", "std_error", "conf_low", "conf_high", "level", "df")
         return {
             "name": self.estimand.name,
             "outcome": self.estimand.outcome,
             "contrast": self.estimand.contrast,
-            **row,
+            **dict.fromkeys((*numbers, "p_value", "p_adjusted")),
             "method": "",
             "n_seeds": 0,
             "n_dropped": 0,

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, Field
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
 from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
 from sublim_causal.analysis.plan.method import studies_with
+from sublim_causal.analysis.plan.renamed import RENAMED_PARTS
 from sublim_causal.errors import RequestError, nearest
 
 Outcome = Literal["holds", "fails", "open"]
@@ -32,6 +33,8 @@ P_VALUES = ("p_value", "p_adjusted", "j_p")
 """Of an estimate: its p, its adjusted p, and the p of its over-identification test."""
 FIELDS = ("value", "low", "high", "width", *P_VALUES)
 """What a rule can compare."""
+_COLUMNS = {"value": "estimate", "low": "conf_low", "high": "conf_high"}
+"""Columns of `Finding.tidy` whose names are not those of `FIELDS`."""
 _SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _TERM = re.compile(r"(\w+) *(>=|<=|>|<) *([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)")
 
@@ -100,7 +103,7 @@ class Finding:
         return {
             **self.condition.model_dump(),
             "outcome": self.outcome,
-            **{name: _number(name, self.estimate) for name in FIELDS},
+            **{_COLUMNS.get(name, name): _number(name, self.estimate) for name in FIELDS},
             "level": self.estimate.level if self.estimate else None,
             "reason": self.reason,
         }
@@ -172,6 +175,9 @@ def validate_claims(claims: Sequence[Claim], declared: Sequence[Declared]) -> No
     for i, claim in enumerate(claims):
         for j, condition in enumerate(claim.condition):
             name = condition.estimand
+            if new := _renamed(name, declared):
+                where = f"claim[{i}].condition[{j}].estimand"
+                raise RequestError(where, name, new, "the part has this name since version 0.2")
             if name not in known and not any(name.startswith(f"{one}_") for one in by_arm):
                 endless = [f"{one}_<arm>" for one in by_arm]
                 raise RequestError(
@@ -203,6 +209,16 @@ def judge(
         return ClaimVerdict(claim.name, claim.sentence, _standing(findings), findings)
 
     return tuple(verdict(claim) for claim in claims)
+
+
+def _renamed(name: str, declared: Sequence[Declared]) -> str:
+    """Return today's name of a result whose part is named as before version 0.2; else empty."""
+    for one in declared:
+        for old, new in RENAMED_PARTS.get(one.method, {}).items():
+            ending = re.fullmatch(rf"{re.escape(one.name)}_{old}(?!_mediated)(_.+)?", name)
+            if ending:
+                return f"{one.name}_{new}{ending[1] or ''}"
+    return ""
 
 
 def _names(one: Declared) -> Iterator[str]:

@@ -24,9 +24,9 @@ import pandas as pd
 
 from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
 from sublim_causal.analysis.causal.crossworld import cross_world
-from sublim_causal.analysis.causal.instruments import direct_dose_effect, dose_effect
+from sublim_causal.analysis.causal.instruments import egger_intercept, iv_linear_dose
 from sublim_causal.analysis.causal.mediation import mediate
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, two_stage
+from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls
 from sublim_causal.analysis.estimates.types import Estimate, Result
 
 DOSES = {"baseline": 0.0, "p025": 0.25, "p050": 0.5, "p075": 0.75, "projection": 1.0, "p150": 1.5}
@@ -169,15 +169,15 @@ def estimate_all(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, Res
             ESTIMATORS,
             (
                 split.beta,
-                dose_effect(doses, DOSES),
-                two_stage(doses, DOSES).effect,
+                iv_linear_dose(doses, DOSES),
+                iv_2sls(doses, DOSES).effect,
                 anderson_rubin(doses, DOSES),
-                world.total,
-                split.indirect_0,
-                world.indirect_1,
-                split.direct_0,
-                world.direct_0,
-                direct_dose_effect(doses, DOSES),
+                world.te,
+                split.pnie,
+                world.tnie,
+                split.pnde,
+                world.pnde,
+                egger_intercept(doses, DOSES),
             ),
             strict=True,
         )

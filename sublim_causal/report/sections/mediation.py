@@ -17,13 +17,13 @@ from sublim_causal.analysis.causal.dose import (
 )
 from sublim_causal.analysis.causal.instruments import (
     WaldRatio,
-    direct_dose_effect,
-    dose_effect,
+    egger_intercept,
+    iv_linear_dose,
     wald_by_dose,
 )
 from sublim_causal.analysis.causal.mediation import Mediation
 from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
-from sublim_causal.analysis.causal.two_stage import two_stage
+from sublim_causal.analysis.causal.two_stage import iv_2sls
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
 from sublim_causal.errors import SublimError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
@@ -49,11 +49,11 @@ METHODS = (
     "mediation",
     "mediation_sensitivity",
     "dose_trend",
-    "dose_effect",
-    "two_stage",
+    "iv_linear_dose",
+    "iv_2sls",
     "anderson_rubin",
     "wald_by_dose",
-    "direct_dose_effect",
+    "egger_intercept",
 )
 """Methods of a plan whose results stand in this section."""
 
@@ -96,7 +96,15 @@ def _yoked(material: Material) -> Section:
 
 def cross_world_results(world: CrossWorld) -> tuple[Result, ...]:
     """Return the parts of `world` in a fixed order, marked as not declared."""
-    names = ("total", "indirect_1", "direct_0", "indirect_0", "direct_1", "proportion", "leak")
+    names = (
+        "te",
+        "tnie",
+        "pnde",
+        "pnie",
+        "tnde",
+        "proportion_mediated",
+        "residual_mediator_gap",
+    )
     return tuple(undeclared(getattr(world, name)) for name in names)
 
 
@@ -134,25 +142,25 @@ def _run_level(material: Material) -> Section:
 
 
 _PARTS = {
-    "total": "total effect",
+    "te": "total effect",
     "alpha": "effect on alignment",
     "beta": "slope of accuracy on alignment",
-    "indirect_0": "indirect effect",
-    "direct_0": "direct effect",
-    "proportion": "indirect / total",
+    "pnie": "indirect effect",
+    "pnde": "direct effect",
+    "proportion_mediated": "indirect / total",
 }
 """What the table shows; without interaction the other parts repeat these."""
 
 
 def _paths(index: int, split: Mediation) -> Picture | None:
-    parts = {"alpha": split.alpha, "beta": split.beta, "direct": split.direct_0}
+    parts = {"alpha": split.alpha, "beta": split.beta, "direct": split.pnde}
     if not all(isinstance(one, Estimate) for one in parts.values()):
         return None
     texts = {name: _arrow_text(one) for name, one in parts.items() if isinstance(one, Estimate)}
     return Picture(
         slug("paths", index, split.arm),
         f"{split.arm} against {split.baseline}: the model's arrows with "
-        f"{100 * split.total.level:g} % intervals. To alignment: cosine; from alignment: accuracy "  # type: ignore[union-attr]
+        f"{100 * split.te.level:g} % intervals. To alignment: cosine; from alignment: accuracy "  # type: ignore[union-attr]
         "(fraction) per unit of cosine; below: direct effect (fraction).",
         path_diagram(f"{split.arm}\nvs {split.baseline}", "final\naccuracy", texts),
     )
@@ -255,15 +263,15 @@ def _dose(material: Material, space: str, strengths: Mapping[str, float]) -> Sec
 def _estimate_doses(material: Material, strengths: Mapping[str, float]) -> _Dosed:
     runs, level = material.complete, material.level
     ratios = wald_by_dose(runs, strengths, level=level)
-    fit = two_stage(runs, strengths, level=level)
-    effect = dose_effect(runs, strengths, level=level)
+    fit = iv_2sls(runs, strengths, level=level)
+    effect = iv_linear_dose(runs, strengths, level=level)
     robust = anderson_rubin(runs, strengths, level=level)
     rows = {
         "change of accuracy per unit of strength": dose_slope(runs, strengths, level=level),
         "effect of alignment, linear dose (Fieller)": effect,
         "effect of alignment, all doses (2SLS)": fit.effect,
         "effect of alignment, all doses (Anderson-Rubin)": robust,
-        "direct effect of a dose (intercept)": direct_dose_effect(runs, strengths, level=level),
+        "direct effect of a dose (intercept)": egger_intercept(runs, strengths, level=level),
         **{
             f"from {one.estimand.contrast.replace(' - ', ' after ')}": one
             for one in adjacent_changes(runs, strengths, level=level)

@@ -13,11 +13,11 @@ from sublim_causal.errors import DataError
 DIRECT, SLOPE, GAP = -0.05, 4.0, -0.04
 
 
-def runs(n_seeds: int = 12, *, leak: float = 0.0, noise: float = 0.01) -> pd.DataFrame:
+def runs(n_seeds: int = 12, *, gap_left: float = 0.0, noise: float = 0.01) -> pd.DataFrame:
     """Y = c_s + DIRECT [procedure a] + SLOPE M + noise, the seed's confounder moving M and Y."""
     rng = np.random.default_rng(5)
     seed_part = rng.standard_normal(n_seeds)
-    shift = {"baseline": 0.0, "projection": GAP, "yoked": leak * GAP, "reverse": GAP}
+    shift = {"baseline": 0.0, "projection": GAP, "yoked": gap_left * GAP, "reverse": GAP}
     rows = []
     for arm, move in shift.items():
         m = 0.05 + 0.01 * seed_part + move
@@ -38,45 +38,45 @@ def runs(n_seeds: int = 12, *, leak: float = 0.0, noise: float = 0.01) -> pd.Dat
 
 def test_the_parts_recover_the_truth_without_noise() -> None:
     world = cross_world(runs(noise=0.0), arm="projection", yoked="yoked", reverse="reverse")
-    assert world.total.value == pytest.approx(DIRECT + SLOPE * GAP, abs=1e-12)
-    assert world.direct_0.value == pytest.approx(DIRECT, abs=1e-12)
-    assert world.indirect_1.value == pytest.approx(SLOPE * GAP, abs=1e-12)
-    assert world.indirect_0.value == pytest.approx(SLOPE * GAP, abs=1e-12)
-    assert world.direct_1.value == pytest.approx(DIRECT, abs=1e-12)
-    assert world.proportion.value == pytest.approx(SLOPE * GAP / (DIRECT + SLOPE * GAP))
+    assert world.te.value == pytest.approx(DIRECT + SLOPE * GAP, abs=1e-12)
+    assert world.pnde.value == pytest.approx(DIRECT, abs=1e-12)
+    assert world.tnie.value == pytest.approx(SLOPE * GAP, abs=1e-12)
+    assert world.pnie.value == pytest.approx(SLOPE * GAP, abs=1e-12)
+    assert world.tnde.value == pytest.approx(DIRECT, abs=1e-12)
+    assert world.proportion_mediated.value == pytest.approx(SLOPE * GAP / (DIRECT + SLOPE * GAP))
 
 
 def test_the_parts_add_up_exactly_with_noise() -> None:
     world = cross_world(runs(), arm="projection", yoked="yoked", reverse="reverse")
-    assert world.direct_0.value + world.indirect_1.value == pytest.approx(world.total.value)
-    assert world.direct_1.value + world.indirect_0.value == pytest.approx(world.total.value)
+    assert world.pnde.value + world.tnie.value == pytest.approx(world.te.value)
+    assert world.tnde.value + world.pnie.value == pytest.approx(world.te.value)
 
 
 def test_without_a_reverse_yoke_its_parts_are_not_estimable() -> None:
     world = cross_world(runs(), arm="projection", yoked="yoked")
-    assert isinstance(world.indirect_0, NotEstimable)
-    assert isinstance(world.direct_1, NotEstimable)
+    assert isinstance(world.pnie, NotEstimable)
+    assert isinstance(world.tnde, NotEstimable)
 
 
 def test_all_parts_use_the_same_seeds() -> None:
     data = runs()
     data = data.loc[~((data["arm"] == "yoked") & (data["seed"] == 3))]
     world = cross_world(data, arm="projection", yoked="yoked")
-    assert (world.total.n_seeds, world.total.n_dropped) == (11, 1)
-    assert world.direct_0.value + world.indirect_1.value == pytest.approx(world.total.value)
+    assert (world.te.n_seeds, world.te.n_dropped) == (11, 1)
+    assert world.pnde.value + world.tnie.value == pytest.approx(world.te.value)
 
 
-def test_a_perfect_clamp_leaks_nothing() -> None:
+def test_a_perfect_clamp_leaves_no_gap() -> None:
     world = cross_world(runs(), arm="projection", yoked="yoked")
-    assert world.leak.value == pytest.approx(0.0, abs=1e-12)
-    assert not any("clamp left" in warning for warning in world.indirect_1.warnings)
+    assert world.residual_mediator_gap.value == pytest.approx(0.0, abs=1e-12)
+    assert not any("clamp left" in warning for warning in world.tnie.warnings)
 
 
-def test_a_leaking_clamp_is_measured_and_named() -> None:
-    world = cross_world(runs(leak=0.3), arm="projection", yoked="yoked")
-    assert world.leak.value == pytest.approx(0.3, rel=1e-9)
-    assert "the clamp left 30 % of the alignment gap open" in world.indirect_1.warnings
-    assert "the clamp left 30 % of the alignment gap open" not in world.total.warnings
+def test_the_gap_that_a_clamp_leaves_is_measured_and_named() -> None:
+    world = cross_world(runs(gap_left=0.3), arm="projection", yoked="yoked")
+    assert world.residual_mediator_gap.value == pytest.approx(0.3, rel=1e-9)
+    assert "the clamp left 30 % of the alignment gap open" in world.tnie.warnings
+    assert "the clamp left 30 % of the alignment gap open" not in world.te.warnings
 
 
 def test_the_controlled_effect_is_the_paired_difference_of_clamped_arms() -> None:
@@ -111,4 +111,4 @@ def test_arms_without_a_common_step_cannot_be_compared() -> None:
 
 def test_two_seeds_estimate_nothing() -> None:
     world = cross_world(runs(2), arm="projection", yoked="yoked")
-    assert isinstance(world.indirect_1, NotEstimable)
+    assert isinstance(world.tnie, NotEstimable)

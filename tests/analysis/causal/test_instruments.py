@@ -13,8 +13,8 @@ import pytest
 
 from sublim_causal.analysis.causal.anderson_rubin import _pivot, anderson_rubin
 from sublim_causal.analysis.causal.fixed_effects import demean
-from sublim_causal.analysis.causal.instruments import direct_dose_effect, dose_effect, wald_by_dose
-from sublim_causal.analysis.causal.two_stage import two_stage, validate_doses
+from sublim_causal.analysis.causal.instruments import egger_intercept, iv_linear_dose, wald_by_dose
+from sublim_causal.analysis.causal.two_stage import iv_2sls, validate_doses
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.errors import DataError, RequestError
@@ -71,7 +71,7 @@ INSTRUMENTS = [("doses", "iv_all_doses"), ("linear", "iv_linear_dose")]
         ("value", "estimate"),
         ("se_iid", "se"),
         ("se_cr0", "se_cluster_hc0"),
-        ("se_hc1", "se_cluster_hc1"),
+        ("se_cr1s", "se_cluster_hc1"),
         ("first_stage_f", "weak_F"),
         ("wu_hausman", "wu_hausman"),
         ("wu_hausman_p", "wu_hausman_p"),
@@ -80,7 +80,7 @@ INSTRUMENTS = [("doses", "iv_all_doses"), ("linear", "iv_linear_dose")]
 def test_two_stage_agrees_with_ivreg(
     reference: dict[str, Any], instruments: Any, key: str, ours: str, theirs: str
 ) -> None:
-    fit = two_stage(dose_table(), DOSES, instruments=instruments, **COLUMNS)
+    fit = iv_2sls(dose_table(), DOSES, instruments=instruments, **COLUMNS)
     numbers = {
         **fit.effect.diagnostics,
         "value": fit.effect.value,
@@ -91,7 +91,7 @@ def test_two_stage_agrees_with_ivreg(
 
 
 def test_sargan_agrees_with_ivreg(reference: dict[str, Any]) -> None:
-    test = two_stage(dose_table(), DOSES, **COLUMNS).overidentification
+    test = iv_2sls(dose_table(), DOSES, **COLUMNS).overidentification
     expected = reference["iv_all_doses"]
     assert test.statistic == pytest.approx(expected["sargan"], rel=REL)
     assert test.p_value == pytest.approx(expected["sargan_p"], rel=REL)
@@ -99,41 +99,41 @@ def test_sargan_agrees_with_ivreg(reference: dict[str, Any]) -> None:
 
 
 def test_first_stage_degrees_of_freedom_count_the_seeds(reference: dict[str, Any]) -> None:
-    test = two_stage(dose_table(), DOSES, **COLUMNS).first_stage
+    test = iv_2sls(dose_table(), DOSES, **COLUMNS).first_stage
     expected = reference["iv_all_doses"]
     assert test.df == (expected["weak_df1"], expected["weak_df2"])
 
 
 def test_one_instrument_has_nothing_to_compare() -> None:
-    test = two_stage(dose_table(), DOSES, instruments="linear", **COLUMNS).overidentification
+    test = iv_2sls(dose_table(), DOSES, instruments="linear", **COLUMNS).overidentification
     assert test.statistic is None
     assert "one instrument" in test.reason
 
 
 @pytest.mark.parametrize("name", ["runs_nointer", "runs_inter"])
-@pytest.mark.parametrize("ours", ["value", "se_iid", "se_cr0", "se_hc1", "first_stage_f", "j"])
+@pytest.mark.parametrize("ours", ["value", "se_iid", "se_cr0", "se_cr1s", "first_stage_f", "j"])
 def test_arms_as_instruments_agree_with_ivreg(name: str, ours: str) -> None:
     expected = json.loads((GOLDEN / f"{name}.json").read_text())["iv_arms"]
     keys = ("estimate", "se", "se_cluster_hc0", "se_cluster_hc1", "weak_F", "sargan")
     theirs = dict(
-        zip(("value", "se_iid", "se_cr0", "se_hc1", "first_stage_f", "j"), keys, strict=True)
+        zip(("value", "se_iid", "se_cr0", "se_cr1s", "first_stage_f", "j"), keys, strict=True)
     )
-    effect = two_stage(pd.read_csv(GOLDEN / f"{name}.csv"), instruments="arms", **COLUMNS).effect
+    effect = iv_2sls(pd.read_csv(GOLDEN / f"{name}.csv"), instruments="arms", **COLUMNS).effect
     numbers = {**effect.diagnostics, "value": effect.value}
     assert numbers[ours] == pytest.approx(expected[theirs[ours]], rel=REL)
 
 
 def test_a_rejected_estimate_says_so_in_its_line() -> None:
     table = pd.read_csv(GOLDEN / "runs_inter.csv")
-    effect = two_stage(table, instruments="arms", **COLUMNS).effect
+    effect = iv_2sls(table, instruments="arms", **COLUMNS).effect
     assert "OVER-IDENTIFICATION REJECTED" in effect.summary()
     assert any("exclusion is contradicted" in warning for warning in effect.warnings)
 
 
 def test_the_fieller_estimate_carries_the_verdict_too() -> None:
     bent = simulated(quadratic=4.0)
-    assert "OVER-IDENTIFICATION REJECTED" in dose_effect(bent, DOSES, **COLUMNS).summary()
-    straight = dose_effect(dose_table(), DOSES, **COLUMNS)
+    assert "OVER-IDENTIFICATION REJECTED" in iv_linear_dose(bent, DOSES, **COLUMNS).summary()
+    straight = iv_linear_dose(dose_table(), DOSES, **COLUMNS)
     assert "over-identification not rejected" in straight.summary()
 
 
@@ -145,7 +145,7 @@ def test_two_stage_agrees_with_linearmodels() -> None:
     m, y = (demean(table[c].to_numpy(float), rows) for c in ("alignment", "gain"))
     z = demean(np.asarray(pd.get_dummies(table["lam"], drop_first=True), dtype=float), rows)
     theirs = IV2SLS(y, None, m, z).fit(cov_type="clustered", clusters=rows, debiased=False)
-    effect = two_stage(table, DOSES, **COLUMNS).effect
+    effect = iv_2sls(table, DOSES, **COLUMNS).effect
     assert effect.value == pytest.approx(theirs.params.item(), rel=1e-9)
     assert effect.diagnostics["se_cr0"] == pytest.approx(theirs.std_errors.item(), rel=1e-9)
     assert effect.diagnostics["j"] == pytest.approx(theirs.sargan.stat, rel=1e-9)
@@ -167,13 +167,13 @@ def test_wald_ratios_agree_with_r(reference: dict[str, Any], position: int, quan
 
 
 def test_linear_two_stage_and_slope_ratio_are_one_number() -> None:
-    linear = two_stage(dose_table(), DOSES, instruments="linear", **COLUMNS).effect
-    assert dose_effect(dose_table(), DOSES, **COLUMNS).value == pytest.approx(linear.value)
+    linear = iv_2sls(dose_table(), DOSES, instruments="linear", **COLUMNS).effect
+    assert iv_linear_dose(dose_table(), DOSES, **COLUMNS).value == pytest.approx(linear.value)
 
 
 def test_with_one_dose_anderson_rubin_is_fieller() -> None:
     two = {"0.0": 0.0, "1.0": 1.0}
-    fieller, exact = (f(dose_table(), two, **COLUMNS) for f in (dose_effect, anderson_rubin))
+    fieller, exact = (f(dose_table(), two, **COLUMNS) for f in (iv_linear_dose, anderson_rubin))
     assert exact.low == pytest.approx(fieller.low, rel=1e-7)
     assert exact.high == pytest.approx(fieller.high, rel=1e-7)
     assert exact.p_value == pytest.approx(fieller.p_value, rel=1e-9)
@@ -214,7 +214,7 @@ def test_the_anderson_rubin_set_agrees_with_a_grid_when_doses_are_weak() -> None
 
 
 def test_a_weak_dose_gives_an_unbounded_set_that_says_so() -> None:
-    estimate = dose_effect(simulated(n_seeds=8, strength=0.0, seed=3), DOSES, **COLUMNS)
+    estimate = iv_linear_dose(simulated(n_seeds=8, strength=0.0, seed=3), DOSES, **COLUMNS)
     assert np.isinf(estimate.low)
     assert np.isinf(estimate.high)
     assert estimate.diagnostics["shape"] in ("line", "complement")
@@ -222,7 +222,7 @@ def test_a_weak_dose_gives_an_unbounded_set_that_says_so() -> None:
 
 
 def test_a_weak_first_stage_is_named() -> None:
-    effect = two_stage(simulated(strength=0.0, seed=3), DOSES, **COLUMNS).effect
+    effect = iv_2sls(simulated(strength=0.0, seed=3), DOSES, **COLUMNS).effect
     assert any("weak" in warning for warning in effect.warnings)
 
 
@@ -235,10 +235,10 @@ def test_an_incompatible_study_leaves_no_effect() -> None:
 
 def test_alignment_that_no_arm_moves_has_no_effect() -> None:
     still = dose_table().assign(alignment=0.0)
-    fit = two_stage(still, DOSES, **COLUMNS)
+    fit = iv_2sls(still, DOSES, **COLUMNS)
     assert isinstance(fit.effect, NotEstimable)
     assert fit.first_stage.p_value is None
-    assert isinstance(dose_effect(still, DOSES, **COLUMNS), NotEstimable)
+    assert isinstance(iv_linear_dose(still, DOSES, **COLUMNS), NotEstimable)
     assert isinstance(anderson_rubin(still, DOSES, **COLUMNS), NotEstimable)
 
 
@@ -254,10 +254,10 @@ def test_an_outcome_that_repeats_over_doses_has_no_joint_test() -> None:
 
 def test_two_seeds_estimate_nothing() -> None:
     table = dose_table().query("seed < 2")
-    fit = two_stage(table, DOSES, **COLUMNS)
+    fit = iv_2sls(table, DOSES, **COLUMNS)
     assert isinstance(fit.effect, NotEstimable)
     assert "2 complete seeds" in fit.overidentification.reason
-    assert isinstance(dose_effect(table, DOSES, **COLUMNS), NotEstimable)
+    assert isinstance(iv_linear_dose(table, DOSES, **COLUMNS), NotEstimable)
 
 
 def test_too_few_seeds_for_the_doses() -> None:
@@ -267,7 +267,7 @@ def test_too_few_seeds_for_the_doses() -> None:
 
 
 def test_the_intercept_finds_a_constant_direct_effect() -> None:
-    result = direct_dose_effect(simulated(n_seeds=200, direct=-2.0), DOSES, **COLUMNS)
+    result = egger_intercept(simulated(n_seeds=200, direct=-2.0), DOSES, **COLUMNS)
     # Attenuation by noise in dM is below 0.01 of the effect at this strength.
     assert result.low < -2.0 < result.high
     assert result.value == pytest.approx(-2.0, abs=0.3)
@@ -275,27 +275,27 @@ def test_the_intercept_finds_a_constant_direct_effect() -> None:
 
 
 def test_two_doses_draw_no_line() -> None:
-    result = direct_dose_effect(dose_table(), {"0.0": 0.0, "1.0": 1.0}, **COLUMNS)
+    result = egger_intercept(dose_table(), {"0.0": 0.0, "1.0": 1.0}, **COLUMNS)
     assert isinstance(result, NotEstimable)
 
 
 def test_missing_runs_are_dropped_and_counted() -> None:
     table = dose_table().drop(index=3)
-    estimate = dose_effect(table, DOSES, **COLUMNS)
+    estimate = iv_linear_dose(table, DOSES, **COLUMNS)
     assert (estimate.n_seeds, estimate.n_dropped) == (29, 1)
-    unbalanced = two_stage(table, DOSES, **COLUMNS).effect
+    unbalanced = iv_2sls(table, DOSES, **COLUMNS).effect
     assert (unbalanced.n_seeds, unbalanced.n_dropped) == (30, 0)
 
 
 def test_unfinished_runs_do_not_enter() -> None:
     table = dose_table().assign(status="complete")
     table.loc[0, "status"] = "diverged"
-    assert dose_effect(table, DOSES, **COLUMNS).n_dropped == 1
+    assert iv_linear_dose(table, DOSES, **COLUMNS).n_dropped == 1
 
 
 def test_the_answer_does_not_depend_on_the_order_of_rows() -> None:
     shuffled = dose_table().sample(frac=1, random_state=1)
-    first, second = (dose_effect(t, DOSES, **COLUMNS) for t in (dose_table(), shuffled))
+    first, second = (iv_linear_dose(t, DOSES, **COLUMNS) for t in (dose_table(), shuffled))
     assert isinstance(first, Estimate)
     assert first.value == pytest.approx(second.value, rel=1e-13)
 
@@ -308,17 +308,17 @@ def test_doses_must_differ_and_be_finite(doses: dict[str, float]) -> None:
 
 def test_doses_are_needed_unless_arms_are_the_instruments() -> None:
     with pytest.raises(RequestError, match="doses"):
-        two_stage(dose_table(), **COLUMNS)
+        iv_2sls(dose_table(), **COLUMNS)
 
 
 def test_an_arm_that_is_not_there_is_named() -> None:
     with pytest.raises(DataError, match=r"'2\.0'"):
-        dose_effect(dose_table(), {**DOSES, "2.0": 2.0}, **COLUMNS)
+        iv_linear_dose(dose_table(), {**DOSES, "2.0": 2.0}, **COLUMNS)
 
 
 @pytest.mark.parametrize("column", ["alignment", "gain"])
 def test_the_intercept_needs_a_line(column: str) -> None:
     flat = dose_table().assign(**{column: 0.5})
-    found = direct_dose_effect(flat, DOSES, **COLUMNS)
+    found = egger_intercept(flat, DOSES, **COLUMNS)
     assert isinstance(found, NotEstimable)
     assert "does not vary over seeds" in found.reason

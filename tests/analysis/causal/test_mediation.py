@@ -43,11 +43,11 @@ def one(name: str, arm: str, **options: Any) -> Mediation:
     [
         ("alpha", "alpha"),
         ("beta", "beta"),
-        ("indirect_0", "nie"),
-        ("indirect_1", "nie"),
-        ("direct_0", "nde"),
-        ("total", "te"),
-        ("proportion", "prop"),
+        ("pnie", "nie"),
+        ("tnie", "nie"),
+        ("pnde", "nde"),
+        ("te", "te"),
+        ("proportion_mediated", "prop"),
     ],
 )
 def test_without_interaction_agrees_with_r(name: str, arm: str, ours: str, theirs: str) -> None:
@@ -60,11 +60,11 @@ def test_without_interaction_agrees_with_r(name: str, arm: str, ours: str, their
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        ("indirect_0", "nie0"),
-        ("indirect_1", "nie1"),
-        ("direct_0", "nde0"),
-        ("direct_1", "nde1"),
-        ("controlled", "cde_at_EM0"),
+        ("pnie", "nie0"),
+        ("tnie", "nie1"),
+        ("pnde", "nde0"),
+        ("tnde", "nde1"),
+        ("cde", "cde_at_EM0"),
     ],
 )
 def test_with_interaction_agrees_with_r(name: str, arm: str, ours: str, theirs: str) -> None:
@@ -78,9 +78,9 @@ def test_with_interaction_agrees_with_r(name: str, arm: str, ours: str, theirs: 
 @pytest.mark.parametrize(
     ("ours", "theirs", "interaction"),
     [
-        ("indirect_0", "acme", False),
-        ("indirect_0", "acme0", True),
-        ("indirect_1", "acme1", True),
+        ("pnie", "acme", False),
+        ("pnie", "acme0", True),
+        ("tnie", "acme1", True),
     ],
 )
 def test_indirect_effects_are_within_monte_carlo_error_of_mediate(
@@ -103,7 +103,7 @@ def test_beta_has_the_cr2_error_and_df_of_clubsandwich(name: str) -> None:
 @pytest.mark.parametrize("position", range(3))
 @pytest.mark.parametrize("name", NAMES)
 def test_the_total_has_the_cr2_error_and_df_of_clubsandwich(name: str, position: int) -> None:
-    total = one(name, ARMS[position]).total
+    total = one(name, ARMS[position]).te
     expected = json.loads((GOLDEN / f"{name}.json").read_text())["fe_arm_cr2"]
     assert total.se == pytest.approx(expected["se"][position], rel=REL)
     assert total.df == pytest.approx(expected["df"][position], rel=REL)
@@ -113,19 +113,19 @@ def test_the_total_has_the_cr2_error_and_df_of_clubsandwich(name: str, position:
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_parts_add_up(arm: str, interaction: bool) -> None:
     split = one("runs_inter", arm, interaction=interaction)
-    total = split.total.value
-    assert split.direct_0.value + split.indirect_1.value == pytest.approx(total, rel=1e-12)
-    assert split.direct_1.value + split.indirect_0.value == pytest.approx(total, rel=1e-12)
+    total = split.te.value
+    assert split.pnde.value + split.tnie.value == pytest.approx(total, rel=1e-12)
+    assert split.tnde.value + split.pnie.value == pytest.approx(total, rel=1e-12)
 
 
 def test_the_product_interval_is_wider_than_sobel_with_few_df() -> None:
-    nie = one("runs_nointer", "projection").indirect_0
+    nie = one("runs_nointer", "projection").pnie
     sobel = 2 * stats.norm.ppf(0.975) * nie.se
     assert nie.high - nie.low > sobel
 
 
 def test_draws_follow_the_rng_and_are_kept() -> None:
-    first, again, other = (one("runs_inter", "liminal", rng=r).indirect_0 for r in (1, 1, 2))
+    first, again, other = (one("runs_inter", "liminal", rng=r).pnie for r in (1, 1, 2))
     assert (first.low, first.high) == (again.low, again.high)
     assert first.low != other.low
     # Monte Carlo error of a 2.5 % quantile with 20,000 draws: about 0.02 se.
@@ -135,7 +135,7 @@ def test_draws_follow_the_rng_and_are_kept() -> None:
 
 def test_every_split_number_is_labelled_a_sensitivity_analysis() -> None:
     split = one("runs_inter", "projection", interaction=True)
-    by_design = {split.total.estimand.name, split.alpha.estimand.name}
+    by_design = {split.te.estimand.name, split.alpha.estimand.name}
     for result in split.results():
         if result.estimand.name not in by_design:
             assert "sensitivity analysis" in result.summary()
@@ -146,15 +146,15 @@ def test_a_constant_mediator_in_an_arm_loses_its_kappa_and_says_so() -> None:
     data = table("runs_inter")
     data.loc[data["arm"] == "projection", "alignment"] = 0.0
     splits = {m.arm: m for m in mediate(data, **COLUMNS, interaction=True)}
-    notes = splits["projection"].indirect_1.warnings
+    notes = splits["projection"].tnie.warnings
     assert any("kappa taken as 0" in note for note in notes)
-    assert splits["projection"].indirect_1.value == splits["projection"].indirect_0.value
-    assert not any("kappa" in note for note in splits["liminal"].indirect_1.warnings)
+    assert splits["projection"].tnie.value == splits["projection"].pnie.value
+    assert not any("kappa" in note for note in splits["liminal"].tnie.warnings)
 
 
 def test_an_arm_that_misses_seeds_is_still_compared() -> None:
     data = table("runs_nointer").drop(index=[1, 5])
-    total = next(m for m in mediate(data, **COLUMNS) if m.arm == "projection").total
+    total = next(m for m in mediate(data, **COLUMNS) if m.arm == "projection").te
     assert isinstance(total, Estimate)
     assert total.n_seeds == 30
 
@@ -165,14 +165,14 @@ def test_an_arm_of_two_seeds_is_not_split_and_the_others_are() -> None:
     few = data[(data["arm"] != "projection") | first]
     by_arm = {split.arm: split for split in mediate(few, **COLUMNS)}
     assert all(isinstance(part, NotEstimable) for part in by_arm["projection"].results())
-    assert "2 complete seeds" in by_arm["projection"].total.reason
-    assert isinstance(by_arm["liminal"].total, Estimate)
+    assert "2 complete seeds" in by_arm["projection"].te.reason
+    assert isinstance(by_arm["liminal"].te, Estimate)
 
 
 def test_without_variation_of_alignment_nothing_is_split() -> None:
     data = table("runs_nointer").assign(alignment=0.5)
     split = mediate(data, **COLUMNS)[0]
-    assert isinstance(split.indirect_0, NotEstimable)
+    assert isinstance(split.pnie, NotEstimable)
 
 
 @pytest.mark.parametrize("gone", ["all but one", "baseline"])
@@ -182,12 +182,12 @@ def test_without_pairs_nothing_is_split_and_the_reason_is_told(gone: str) -> Non
     runs.loc[lost, "status"] = "failed"
     for split in mediate(runs, **COLUMNS):
         assert all(isinstance(part, NotEstimable) for part in split.results())
-        assert "complete" in split.total.reason
+        assert "complete" in split.te.reason
 
 
 def test_two_seeds_estimate_nothing() -> None:
     data = table("runs_nointer").query("seed < 2")
-    assert isinstance(mediate(data, **COLUMNS)[0].total, NotEstimable)
+    assert isinstance(mediate(data, **COLUMNS)[0].te, NotEstimable)
 
 
 def test_too_few_draws_are_refused() -> None:

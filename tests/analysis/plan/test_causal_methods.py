@@ -11,7 +11,7 @@ import pytest
 from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
 from sublim_causal.analysis.causal.crossworld import cross_world
 from sublim_causal.analysis.causal.dose import monotone_trend
-from sublim_causal.analysis.causal.instruments import dose_effect
+from sublim_causal.analysis.causal.instruments import iv_linear_dose
 from sublim_causal.analysis.causal.mediation import mediate
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
 from sublim_causal.analysis.plan.declaration import Settings
@@ -58,15 +58,15 @@ def test_arms_in_another_setting_are_no_doses() -> None:
     apart = {arm: {**options, **settings.get(arm, {})} for arm, options in STUDY.items()}
     mixed = replace(record, interventions=apart)
     assert doses(mixed, "update") == {"baseline": 0.0, "double": 2.0}
-    lacking = estimated(mixed, method="direct_dose_effect")["x"]
+    lacking = estimated(mixed, method="egger_intercept")["x"]
     assert isinstance(lacking, NotEstimable)
     assert "half, whole not counted: student, channel, lesson, inputs are not" in lacking.reason
 
 
 def test_dose_effects_are_those_of_the_estimators(record: Record) -> None:
     found = doses(record, "update")
-    own = number(estimated(record, method="dose_effect", space="update")["x"])
-    same = number(dose_effect(record.replicates, found))
+    own = number(estimated(record, method="iv_linear_dose", space="update")["x"])
+    same = number(iv_linear_dose(record.replicates, found))
     assert (own.value, own.low, own.high) == (same.value, same.low, same.high)
     assert own.low < SLOPE < own.high
     assert own.estimand.sentence == "Some quantity, in one sentence."
@@ -78,18 +78,18 @@ def test_dose_effects_are_those_of_the_estimators(record: Record) -> None:
 
 @pytest.mark.parametrize("instruments", ["doses", "linear"])
 def test_two_stage_recovers_the_slope_and_keeps_its_tests(record: Record, instruments: str) -> None:
-    own = number(estimated(record, method="two_stage", instruments=instruments)["x"])
+    own = number(estimated(record, method="iv_2sls", instruments=instruments)["x"])
     assert own.low < SLOPE < own.high
     assert own.diagnostics["first_stage"]["statistic"] > 50
     assert own.diagnostics["endogeneity"]["distribution"] == "F"
 
 
 def test_arms_as_instruments_use_all_arms(record: Record) -> None:
-    own = number(estimated(record, method="two_stage", instruments="arms")["x"])
+    own = number(estimated(record, method="iv_2sls", instruments="arms")["x"])
     assert own.diagnostics["j_df"] == [len(STUDY) - 2.0]
     alone = make_record(["baseline"])
     assert (
-        "nothing to compare" in estimated(alone, method="two_stage", instruments="arms")["x"].reason
+        "nothing to compare" in estimated(alone, method="iv_2sls", instruments="arms")["x"].reason
     )  # type: ignore[union-attr]
 
 
@@ -100,7 +100,7 @@ def test_wald_ratios_come_by_arm(record: Record) -> None:
 
 
 def test_no_direct_effect_of_a_dose(record: Record) -> None:
-    own = number(estimated(record, method="direct_dose_effect")["x"])
+    own = number(estimated(record, method="egger_intercept")["x"])
     assert own.low < 0 < own.high
 
 
@@ -127,7 +127,7 @@ def test_changes_run_from_dose_to_dose(record: Record) -> None:
 
 
 def test_a_run_without_doses_names_the_study_that_has_them() -> None:
-    lacking = estimated(make_record(["baseline", "projection"]), method="dose_effect")["x"]
+    lacking = estimated(make_record(["baseline", "projection"]), method="iv_linear_dose")["x"]
     assert isinstance(lacking, NotEstimable)
     assert lacking.reason.startswith(
         "strengths of projection in update space: 0 in the run, at least 1 needed; "
@@ -136,7 +136,7 @@ def test_a_run_without_doses_names_the_study_that_has_them() -> None:
 
 
 def test_one_strength_draws_no_line() -> None:
-    lacking = estimated(make_record(["baseline", "whole"]), method="direct_dose_effect")["x"]
+    lacking = estimated(make_record(["baseline", "whole"]), method="egger_intercept")["x"]
     assert isinstance(lacking, NotEstimable)
     assert "in update space: 1 in the run, at least 2 needed" in lacking.reason
 
@@ -183,11 +183,11 @@ def test_the_factors_of_the_drive_add_up(record: Record) -> None:
 def test_cross_world_effects_are_those_of_the_estimator(record: Record) -> None:
     found = estimated(record, method="cross_world")
     same = cross_world(record.replicates, arm="projection", yoked="yoked", reverse="reverse")
-    for part in ("total", "direct_0", "indirect_1", "indirect_0", "direct_1"):
+    for part in ("te", "pnde", "tnie", "pnie", "tnde"):
         assert number(found[f"x_{part}"]).value == number(getattr(same, part)).value
-    assert number(found["x_direct_0"]).value == pytest.approx(DIRECT, abs=0.005)
+    assert number(found["x_pnde"]).value == pytest.approx(DIRECT, abs=0.005)
     without = estimated(make_record(["baseline", "projection", "yoked"]), method="cross_world")
-    assert isinstance(without["x_indirect_0"], NotEstimable)
+    assert isinstance(without["x_pnie"], NotEstimable)
 
 
 def test_a_run_without_yoked_arms_names_the_study_that_has_them() -> None:
@@ -210,7 +210,7 @@ def test_the_controlled_effect_and_the_clamp(record: Record) -> None:
 def test_mediation_is_that_of_the_estimator(record: Record) -> None:
     found = estimated(record, method="mediation", contrast="projection - baseline")
     (same,) = mediate(record.replicates, arms=["projection"])
-    for part in ("total", "alpha", "beta", "direct_0"):
+    for part in ("te", "alpha", "beta", "pnde"):
         assert number(found[f"x_{part}"]).value == number(getattr(same, part)).value
     each = estimated(record, method="mediation", contrast="each - baseline")
     assert number(each["x_alpha_half"]).value == pytest.approx(-0.02, abs=0.002)

@@ -9,6 +9,7 @@ import pytest
 
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.registry import METHODS
+from sublim_causal.analysis.plan.renamed import RENAMED_METHODS
 from sublim_causal.declared import list_declared
 from sublim_causal.errors import RequestError
 
@@ -59,6 +60,13 @@ def test_an_unknown_method_names_the_nearest():
     assert error.field == "estimand[0].method"
     assert "did you mean 'paired_contrast'?" in str(error)
     assert all(method in error.allowed for method in METHODS)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED_METHODS.items())
+def test_a_method_of_an_old_name_is_refused_with_the_new_one(old, new):
+    error = refused(plan_with({"method": old}))
+    assert (error.field, error.allowed) == ("estimand[0].method", new)
+    assert new in METHODS
 
 
 def test_an_unknown_field_names_the_nearest_of_this_method():

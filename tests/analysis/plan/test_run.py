@@ -263,7 +263,8 @@ def test_json_is_strict_and_carries_what_a_reader_needs(results, plan):
     assert document["n_seeds"] == 10
     first = document["results"][0]
     assert first["plan_digest"] == plan.digest
-    assert {"method", "n_seeds", "low", "high", "level", "sentence", "diagnostics"} <= set(first)
+    assert {"method", "n_seeds", "conf_low", "conf_high", "level", "sentence"} <= set(first)
+    assert "diagnostics" in first
     assert document["results"][3]["status"] == "not estimable"
 
 
@@ -293,7 +294,7 @@ def test_infinite_limits_stay_readable(plan, tmp_path):
     wide = plan.estimands[0].model_copy(update={"interval": "bootstrap-t"})
     found = analyse(few, plan.model_copy(update={"estimands": (wide,)}))
     first = json.loads(found.to_json())["results"][0]
-    assert (first["low"], first["high"]) == ("-inf", "inf")
+    assert (first["conf_low"], first["conf_high"]) == ("-inf", "inf")
 
 
 def test_values_that_are_not_finite_make_one_estimand_not_estimable(plan, tmp_path):

@@ -25,6 +25,12 @@ ENTRIES = [
     {"name": "two", "contrast": "projection - baseline", **EFFECT},
     {"name": "every", "contrast": "each - baseline", **EFFECT},
     {"name": "split", "sentence": "The parts of an effect.", "method": "cross_world"},
+    {
+        "name": "by_model",
+        "sentence": "The parts of an effect.",
+        "method": "mediation",
+        "contrast": "each - baseline",
+    },
 ]
 
 
@@ -129,7 +135,7 @@ def test_unbounded_and_missing_limits_decide_nothing() -> None:
 
 def test_what_cannot_be_estimated_is_open_with_the_reason_of_its_whole() -> None:
     whole = NotEstimable(Estimand("split", "The parts of an effect."), "no yoked arm was run")
-    verdict = judged([whole], {"estimand": "split_indirect_1"}, {"estimand": "every_liminal"})
+    verdict = judged([whole], {"estimand": "split_tnie"}, {"estimand": "every_liminal"})
     assert verdict.verdict == "undetermined"
     part, arm = (one.reason for one in verdict.findings)
     assert part == "no yoked arm was run"
@@ -139,10 +145,25 @@ def test_what_cannot_be_estimated_is_open_with_the_reason_of_its_whole() -> None
 
 
 def test_an_unknown_estimand_names_the_nearest() -> None:
-    error = refused(claim({"estimand": "split_indirect_2"}))
+    error = refused(claim({"estimand": "split_pnid"}))
     assert error.field == "claim[0].condition[0].estimand"
-    assert "did you mean 'split_indirect_" in str(error)
+    assert "did you mean 'split_pn" in str(error)
     assert "every_<arm>" in error.allowed
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("split_indirect_1", "split_tnie"),
+        ("split_leak", "split_residual_mediator_gap"),
+        ("by_model_controlled_projection", "by_model_cde_projection"),
+        ("by_model_proportion_liminal", "by_model_proportion_mediated_liminal"),
+    ],
+)
+def test_a_part_of_an_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
+    error = refused(claim({"estimand": old}))
+    assert (error.value, error.allowed) == (old, new)
+    assert plan_with(claim({"estimand": new})).claims
 
 
 def test_a_condition_names_a_part_not_its_whole() -> None:
@@ -207,10 +228,12 @@ def test_results_carry_the_verdicts_and_their_numbers(run: Any) -> None:
     effect = found["final_accuracy_projection"]
     assert isinstance(effect, Estimate)
     assert (first["estimand"], first["outcome"]) == ("final_accuracy_projection", "holds")
-    assert (first["low"], first["high"]) == (effect.low, effect.high)
+    assert (first["conf_low"], first["conf_high"]) == (effect.low, effect.high)
     frame = found.tidy_verdicts()
     assert len(frame) == sum(len(one.findings) for one in found.verdicts)
-    assert {"claim", "verdict", "estimand", "outcome", "low", "high", "reason"} <= set(frame)
+    assert {"claim", "verdict", "estimand", "outcome", "conf_low", "conf_high", "reason"} <= set(
+        frame
+    )
     table = found.table()
     assert "alignment_causes_transfer: PARTLY SUPPORTED (holds" in table
     assert "- holds  final_accuracy_projection (essential) = " in table

@@ -18,8 +18,8 @@ from sublim_causal.analysis.causal.dose import (
     linear_curve,
     monotone_trend,
 )
-from sublim_causal.analysis.causal.instruments import direct_dose_effect, dose_effect, wald_by_dose
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, two_stage, validate_doses
+from sublim_causal.analysis.causal.instruments import egger_intercept, iv_linear_dose, wald_by_dose
+from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls, validate_doses
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
 from sublim_causal.analysis.plan.declaration import (
     Declared,
@@ -184,7 +184,7 @@ def _effect(
 
 def _two_stage(record: Record, declared: TwoStage, settings: Settings) -> Sequence[Result]:
     def estimate(found: Doses | None) -> Sequence[Result]:
-        fit = two_stage(
+        fit = iv_2sls(
             record.replicates,
             found,
             instruments=declared.instruments,
@@ -307,10 +307,10 @@ def _plain(test: TestResult) -> dict[str, object]:
 
 
 DOSE_METHODS: Mapping[str, Method] = {
-    "dose_effect": Method(Instrumented, _effect(dose_effect, 1)),
-    "two_stage": Method(TwoStage, _two_stage),
+    "iv_linear_dose": Method(Instrumented, _effect(iv_linear_dose, 1)),
+    "iv_2sls": Method(TwoStage, _two_stage),
     "anderson_rubin": Method(Instrumented, _effect(anderson_rubin, 1)),
     "wald_by_dose": Method(WaldByDose, _wald_by_dose),
-    "direct_dose_effect": Method(Instrumented, _effect(direct_dose_effect, 2)),
+    "egger_intercept": Method(Instrumented, _effect(egger_intercept, 2)),
     "dose_trend": Method(DoseTrend, _dose_trend),
 }

@@ -37,14 +37,14 @@ from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.mundlak import mundlak
 from sublim_causal.analysis.steps.slopes import LEVELS
 
-_EFFECTS = ("direct_0", "indirect_1", "indirect_0", "direct_1", "proportion")
-_ARROWS = ("alpha", "beta", "controlled")
+_EFFECTS = ("pnde", "tnie", "pnie", "tnde", "proportion_mediated")
+_ARROWS = ("alpha", "beta", "cde")
 
 
 class Mediated(Contrasted):
     """Run-level mediation through alignment; contrasts of each arm share one slope."""
 
-    parts = ("total", *_EFFECTS, *_ARROWS)
+    parts = ("te", *_EFFECTS, *_ARROWS)
     outcome: ReplicateColumn = OUTCOME
     """Column of ``replicates``."""
     mediator: ReplicateColumn = TREATMENT
@@ -67,8 +67,8 @@ class MediationSensitivity(Contrasted):
 class CrossWorldEffects(WithInterval):
     """Total effect of an arm, split by yoked runs.
 
-    `interval` is that of the effects. Proportion and leak are ratios and have Fieller's set, the
-    proportion bootstrap-t where seeds are skewed.
+    `interval` is that of the effects. The proportion mediated and the residual mediator gap
+    are ratios and have Fieller's set, the former bootstrap-t where seeds are skewed.
     """
 
     arm: str = "projection"
@@ -86,7 +86,7 @@ class CrossWorldEffects(WithInterval):
 
     def endings(self) -> tuple[str, ...]:
         """The parts."""
-        return ("total", *_EFFECTS, "leak")
+        return ("te", *_EFFECTS, "residual_mediator_gap")
 
 
 class ControlledDirect(Contrasted, WithInterval):
