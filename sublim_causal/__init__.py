@@ -17,11 +17,13 @@ _PUBLIC = {
     "paired_contrast": "sublim_causal.analysis",
     "SublimError": "sublim_causal.errors",
 }
-__all__ = list(_PUBLIC)
+__all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     """Import public names on first use, so that importing the package stays fast."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("sublim-causal")
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sysconfig
 import tomllib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sublim_causal.allowed import choices, in_words, models_at, place_at
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.location import locate
 
@@ -99,30 +100,46 @@ def validate_declared(model: type[Model], data: object, where: str) -> Model:
         raise _request_error(model, first, where) from error
 
 
+@contextmanager
+def naming_file(name: object) -> Iterator[None]:
+    """Name the file `name` in the request errors that are raised within, unless they name one."""
+    try:
+        yield
+    except RequestError as error:
+        raise error.in_file(str(name)) from error.__cause__
+
+
 def _request_error(model: type[BaseModel], found: Any, where: str) -> RequestError:
-    field = ".".join([*([where] if where else []), *map(str, found["loc"])])
+    path = list(_keys(model, found["loc"]))
+    field = ".".join([*([where] if where else []), *map(str, path)])
     if found["type"] == "extra_forbidden":
-        known = list(_model_at(model, found["loc"]).model_fields)
-        remedy = nearest(str(found["loc"][-1]), known)
+        known = [
+            field.alias or name
+            for inner in models_at(place_at(model, path[:-1]))
+            for name, field in inner.model_fields.items()
+        ]
         allowed = f"no such field; known: {', '.join(known)}"
-        return RequestError(field, found["input"], allowed, remedy)
+        return RequestError(field, found["input"], allowed, nearest(str(path[-1]), known))
+    place = place_at(model, path)
+    words = in_words(place) if place else ""
     if found["type"] == "missing":
-        return RequestError(field, None, "a value: the field is required")
-    allowed = found["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    remedy = nearest(str(found["input"]), re.findall(r"'([^']+)'", allowed))
-    return RequestError(field, found["input"], allowed, remedy)
+        return RequestError(field, None, f"{words or 'a value'}: the field is required")
+    if found["type"] == "finite_number":
+        return RequestError(field, found["input"], "a finite number")
+    if found["type"] in ("value_error", "assertion_error") or not words:
+        words = found["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    remedy = nearest(str(found["input"]), choices(place)) if place else ""
+    return RequestError(field, found["input"], words, remedy)
 
 
-def _model_at(model: type[BaseModel], path: Iterable[object]) -> type[BaseModel]:
-    """Return the nested model in which the last key of `path` stands."""
-    for key in path:
-        if key in model.model_fields:
-            model = next(_models(model.model_fields[str(key)].annotation), model)
-    return model
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
+def _keys(model: type[BaseModel], location: Iterable[object]) -> Iterator[object]:
+    """Yield the keys of `location`, without what pydantic puts beside them: members of unions."""
+    path: list[object] = []
+    for key in location:
+        if key == "[key]":
+            continue
+        place = place_at(model, path)
+        known = place_at(model, [*path, key]) is not None
+        if known or place is None or any(models_at(place)):
+            path.append(key)
+            yield key

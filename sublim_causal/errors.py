@@ -27,16 +27,30 @@ class RequestError(SublimError):
         What would have been accepted, in words.
     remedy : str
         What to do about it.
+    file : str
+        The file in which the value stands; empty if it was given otherwise.
     """
 
-    def __init__(self, field: str, value: object, allowed: str, remedy: str = "") -> None:
+    def __init__(
+        self, field: str, value: object, allowed: str, remedy: str = "", file: str = ""
+    ) -> None:
         self.field, self.value, self.allowed, self.remedy = field, value, allowed, remedy
-        lines = [f"{field}: {value!r} is not allowed", f"allowed: {allowed}"]
+        self.file = file
+        place = f"{file}: {field}" if file else field
+        told = "missing" if value is None else f"{_short(value)} is not allowed"
+        lines = [f"{place}: {told}", f"allowed: {allowed}"]
         super().__init__("\n".join([*lines, f"remedy: {remedy}"] if remedy else lines))
 
-    def __reduce__(self) -> tuple[type[RequestError], tuple[str, object, str, str]]:
+    def in_file(self, file: str) -> RequestError:
+        """Return the error with the name of the file in which the value stands."""
+        if self.file:
+            return self
+        remedy = self.remedy or "correct it there"
+        return RequestError(self.field, self.value, self.allowed, remedy, file)
+
+    def __reduce__(self) -> tuple[type[RequestError], tuple[str, object, str, str, str]]:
         """Let a worker process send the error to its parent."""
-        return type(self), (self.field, self.value, self.allowed, self.remedy)
+        return type(self), (self.field, self.value, self.allowed, self.remedy, self.file)
 
 
 class DataError(SublimError):
@@ -51,6 +65,8 @@ class StorageError(SublimError):
     """A file cannot be written: the disk is full, or the file system refuses."""
 
 
+SHOWN = 300
+"""Characters of a wrong value that are shown."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, a full quota, and a file beyond the size allowed."""
 
@@ -78,6 +94,11 @@ def _exists(path: Path) -> bool:
     with suppress(OSError):  # a name that is too long
         return path.exists()
     return False
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 2 :]}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

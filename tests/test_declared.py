@@ -69,6 +69,6 @@ def test_a_missing_field_and_a_wrong_value_are_said():
     with pytest.raises(RequestError, match="required") as missing:
         declared.validate_declared(Study, {}, "study")
     assert missing.value.field == "study.seeds"
-    with pytest.raises(RequestError, match="greater than or equal to 0") as wrong:
+    with pytest.raises(RequestError, match="a number that is at least 0") as wrong:
         declared.validate_declared(Study, {"seeds": 3, "arms": {"a": {"strength": -1}}}, "")
     assert (wrong.value.field, wrong.value.value) == ("arms.a.strength", -1)

@@ -13,6 +13,10 @@ import typer
 
 from sublim_causal.errors import NO_ROOM, RequestError, SublimError, storage_error
 from sublim_causal.location import is_client_error, is_remote, locate
+from sublim_causal.study.commands import studies
+from sublim_causal.study.commands.init import init
+from sublim_causal.study.commands.interventions import interventions
+from sublim_causal.study.commands.names import complete_plan, complete_study
 from sublim_causal.study.console import (
     DONE,
     INCOMPLETE,
@@ -32,12 +36,11 @@ from sublim_causal.study.console import (
 
 app = typer.Typer(
     name="sublim-causal",
-    help="Run subliminal-learning studies under interventions, and estimate what they show.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(init)
 RunArgument = Annotated[
     Path, typer.Argument(parser=locate, metavar="RUN", help="Run directory, or its s3:// address.")
 ]
@@ -47,9 +50,33 @@ TrackingOption = Annotated[
 ]
 
 
+def show_version(wanted: bool) -> None:
+    """Print the version of the package and end."""
+    if wanted:
+        from sublim_causal import __version__
+
+        print(f"sublim-causal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Run subliminal-learning studies under interventions, and estimate what they show."""
+
+
 @app.command()
 def run(
-    study: Annotated[str, typer.Argument(help="Study: a name or a TOML file.")] = "quickstart",
+    study: Annotated[
+        str,
+        typer.Argument(help="Study: a name or a TOML file.", autocompletion=complete_study),
+    ] = "quickstart",
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -159,7 +186,10 @@ def check_precision(name: str) -> Any:
     return name
 
 
-PlanOption = Annotated[str, typer.Option(help="Analysis plan: a name or a TOML file.")]
+PlanOption = Annotated[
+    str,
+    typer.Option(help="Analysis plan: a name or a TOML file.", autocompletion=complete_plan),
+]
 
 
 @app.command()
@@ -241,20 +271,6 @@ def power(
 
 
 @app.command()
-def studies() -> None:
-    """List the built-in studies."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from sublim_causal.study.spec import built_in_studies
-
-    table = Table(show_header=False, box=None)
-    for name, title in built_in_studies().items():
-        table.add_row(Text(name, "bold"), title)
-    out.print(table)
-
-
-@app.command()
 def status(
     run: RunArgument,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it is finished.")] = False,
@@ -330,6 +346,10 @@ def ui(
     from sublim_causal.store.ui import serve_ui
 
     raise typer.Exit(serve_ui(runs or [], tracking_uri, port=port))
+
+
+app.add_typer(studies.app, name="studies")
+app.command()(interventions)
 
 
 def guarded(command: Callable[[], Any]) -> int:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field
 
-from sublim_causal.declared import find_declared, list_declared, read_toml, validate_declared
+from sublim_causal.declared import (
+    find_declared,
+    list_declared,
+    naming_file,
+    read_toml,
+    validate_declared,
+)
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.config import ArmConfig, Experiment
 from sublim_causal.experiment.data.sources import SOURCES, validate_data
@@ -21,8 +28,23 @@ from sublim_causal.experiment.interventions.base import Intervention, LogitSplit
 from sublim_causal.experiment.teaching.channels import Channel, build_channel
 from sublim_causal.experiment.teaching.representation import Representation
 
+QUOTED = r"""\s*(?:"(?:[^"\\]|\\.)*"|'[^']*')\s*"""
+PART = re.compile(rf"{QUOTED}|[^.=\"']+")
+SETTING = re.compile(
+    rf"(?P<key>(?:{PART.pattern})(?:\.(?:{PART.pattern}))*)=(?P<value>.*)", re.DOTALL
+)
+"""A change of a field, ``key.of.section = value``; parts of the key may be quoted."""
 FILE_NAME_BYTES = 255
 """The longest name that the usual file systems take."""
+
+
+def _is_file_name(name: str) -> str:
+    if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}", name):
+        raise ValueError(
+            "1 to 100 characters, none of them a slash, a backslash or a control character, and "
+            "no dot at the beginning"
+        )
+    return name
 
 
 def _fits(name: str, file: str) -> str:
@@ -36,7 +58,7 @@ def _fits(name: str, file: str) -> str:
 
 Name = Annotated[
     str,
-    StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}$"),
+    AfterValidator(_is_file_name),
     AfterValidator(lambda name: _fits(name, name)),
 ]
 """A name that is a file name: no slash, no control character, no leading dot, 100 at most."""
@@ -127,41 +149,63 @@ def load_study(
     RequestError
         If the file, a field, an arm or an intervention is wrong.
     """
-    table = read_toml(find_declared("studies", name), "studies")
+    path = find_declared("studies", name)
+    table = read_toml(path, "studies")
     for setting in settings:
         apply_setting(table, setting)
     if seeds is not None:
         table["seeds"] = seeds
     if arms is not None:
         table["arms"] = select_arms(table.get("arms", {}), list(arms))
-    study = validate_declared(Study, table, "")
-    study.interventions()
-    study.channels()
-    validate_data(study)
+    with naming_file(f"{path} with --set" if settings else path):
+        study = validate_declared(Study, table, "")
+        study.interventions()
+        study.channels()
+        validate_data(study)
     return study
 
 
 def apply_setting(table: dict[str, Any], setting: str) -> None:
     """Write one ``key=value`` into the nested `table`.
 
+    A key is dotted; a part that holds a dot or a ``=`` stands in quotes, as in TOML. Shells take
+    quotes away, so the name of a field that is there may hold dots without them.
+
     Raises
     ------
     RequestError
         If it has no ``=``, or its path runs through a plain value.
     """
-    key, equals, text = setting.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
-        raise RequestError("--set", setting, "field=value, as in distillation.epochs=2")
+    found = SETTING.fullmatch(setting)
+    if not found:
+        raise RequestError(
+            "--set", setting, "field=value, as in distillation.epochs=2 or arms.'a.b'.strength=2"
+        )
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {found['value']}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
-        value = text.strip()
-    for part in path[:-1]:
-        table = table.setdefault(part, {})
+        value = found["value"].strip()
+    path = [_unquoted(part) for part in re.findall(PART, found["key"])]
+    while path:
+        size = next((n for n in range(len(path), 0, -1) if ".".join(path[:n]) in table), 1)
+        key, path = ".".join(path[:size]), path[size:]
+        if not path:
+            table[key] = value
+            return
+        table = table.setdefault(key, {})
         if not isinstance(table, dict):
-            raise RequestError("--set", setting, f"a field; {part!r} has no fields")
-    table[path[-1]] = value
+            raise RequestError("--set", setting, f"a field; {key!r} has no fields")
+
+
+def _unquoted(part: str) -> str:
+    """Return the key that `part` of a dotted key means."""
+    part = part.strip()
+    if not part.startswith(('"', "'")):
+        return part
+    try:
+        return str(next(iter(tomllib.loads(f"{part} = 0"))))
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError("--set", part, f"a key as in a TOML file ({error})") from None
 
 
 def select_arms(arms: object, names: list[str]) -> dict[str, Any]:

@@ -17,7 +17,17 @@ from tests.study.commands import TINY, environment, sublim
 HEAVY = ("torch", "torchvision", "mlflow", "statsmodels", "pandas", "sklearn")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["studies"]])
+LIGHT = [
+    ["--help"],
+    ["--version"],
+    ["run", "--help"],
+    ["studies"],
+    ["interventions"],
+    ["init", "-h"],
+]
+
+
+@pytest.mark.parametrize("arguments", LIGHT)
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"

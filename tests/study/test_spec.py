@@ -36,28 +36,38 @@ def test_the_paper_study_is_the_papers() -> None:
     ("setting", "field", "hint"),
     [
         ("distillation.epoch=2", "distillation.epoch", "epochs"),
-        ("distillation.epochs=0", "distillation.epochs", "greater than or equal to 1"),
-        ("distillation.epochs=many", "distillation.epochs", "integer"),
+        ("distillation.epochs=0", "distillation.epochs", "a whole number that is at least 1"),
+        ("distillation.epochs=many", "distillation.epochs", "a whole number"),
         ("teacher.learning_rate=nan", "teacher.learning_rate", "finite"),
         ("data.name=minst", "data.name", "mnist"),
-        ("attack.epsilon=0", "attack.epsilon", "greater than 0"),
+        ("attack.epsilon=0", "attack.epsilon", "above 0 and at most 2"),
         ("attack.step=3", "attack.step", "steps"),
         ("data.train=100000", "data.train", "at most"),
         ("probe.size=5000", "probe.size", "held-out"),
         ("probe.size=63", "probe.size", "multiple of 2"),
         ("arms.projection.strenght=2", "arms.projection.strenght", "strength"),
-        ("arms.projection.strength=-1", "arms.projection.strength", "greater than or equal"),
+        ("arms.projection.strength=-1", "arms.projection.strength", "a number from 0 to 10"),
         ("arms.projection.space=weights", "arms.projection.space", "update"),
         ("arms.projection.intervention=projektion", "arms.projection.intervention", "projection"),
         ("arms.x.intervention=no.module:Thing", "arms.x.intervention", "import"),
         ("colour=red", "colour", "known: name, data"),
-        ("name=a/b", "name", "pattern"),
-        ("name=..", "name", "pattern"),
-        ("seeds=0", "seeds", "greater"),
+        ("name=a/b", "name", "a slash"),
+        ("name=..", "name", "no dot at the beginning"),
+        ("seeds=0", "seeds", "a whole number from 1 to 1,000,000"),
         ("distillation", "--set", "field=value"),
+        ("distillation.inputs=noise", "distillation.inputs", "'uniform', 'gaussian', 'pink'"),
+        ("arms.baseline.inputs=unifrom", "arms.baseline.inputs", "did you mean 'uniform'"),
+        ("arms.projection.layers=0", "arms.projection.layers", "a list of texts"),
+        ("arms.projection.layers=[0]", "arms.projection.layers.0", "a text"),
+        ("arms.baseline=3", "arms.baseline", "a table"),
+        ("model.options=3", "model.options", "a table"),
+        ("measure.layers=maybe", "measure.layers", "true or false"),
+        ("model.clas=mlp", "model.clas", "did you mean 'class'"),
+        ('arms."a/b".intervention=baseline', "arms.a/b", "a slash"),
+        ('arms."a\\qb".strength=1', "--set", "a key as in a TOML file"),
         ("seeds.x=1", "--set", "no fields"),
         ("arms.baseline.intervention=pathlib:Path", "arms.baseline.intervention", "a class with"),
-        ("seeds=" + "[" * 5000 + "]" * 5000, "seeds", "integer"),
+        ("seeds=" + "[" * 5000 + "]" * 5000, "seeds", "a whole number"),
     ],
 )
 def test_a_wrong_field_is_named(setting: str, field: str, hint: str) -> None:
@@ -87,6 +97,33 @@ def test_settings_are_toml_and_strings_need_no_quotes() -> None:
     assert study.distillation.epochs == 2
     assert study.model.options == {"hidden": [8, 4]}
     assert study.title == "A title"
+
+
+@pytest.mark.parametrize("key", ['"0.5 a=b"', "'0.5 a=b'", ' "0.5 a\\u003db" '])
+def test_a_key_of_a_setting_may_be_quoted(key: str) -> None:
+    study = load_study("quickstart", settings=[f"arms.{key}.intervention=projection"])
+    assert study.arms["0.5 a=b"].intervention == "projection"
+
+
+def test_an_arm_that_is_there_needs_no_quotes_which_shells_take_away() -> None:
+    settings = ["arms.update 0.5.strength=0.4", 'arms."update 1.5".when=positive']
+    study = load_study("dose", settings=settings)
+    assert study.arms["update 0.5"].procedure["strength"] == 0.4
+    assert study.arms["update 1.5"].procedure["when"] == "positive"
+    assert set(study.arms) == set(load_study("dose").arms)
+
+
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\nseeds = 0\n[arms.baseline]\nintervention = "baseline"\n')
+    with pytest.raises(RequestError) as refused:
+        load_study(str(file))
+    assert str(refused.value) == (
+        f"{file}: seeds: 0 is not allowed\n"
+        "allowed: a whole number from 1 to 1,000,000\n"
+        "remedy: correct it there"
+    )
+    assert refused.value.field == "seeds"
 
 
 def test_arms_and_seeds_can_be_chosen() -> None:

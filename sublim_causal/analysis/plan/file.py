@@ -16,7 +16,7 @@ from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
 from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.plan.renamed import RENAMED_METHODS
 from sublim_causal.analysis.plan.verdicts import Claim, validate_claims
-from sublim_causal.declared import find_declared, read_toml, validate_declared
+from sublim_causal.declared import find_declared, naming_file, read_toml, validate_declared
 from sublim_causal.errors import RequestError, nearest
 
 Adjustment = Literal["sign_flip", "holm"]
@@ -61,7 +61,9 @@ def load_plan(name: str | Path = "primary") -> Plan:
         For the first field that is wrong: its path, value, what is allowed, the nearest match.
     """
     path = find_declared("analysis", name)
-    return parse_plan({"name": path.stem.replace("-", "_"), **read_toml(path, "analysis")})
+    table = {"name": path.stem.replace("-", "_"), **read_toml(path, "analysis")}
+    with naming_file(path):
+        return parse_plan(table)
 
 
 def parse_plan(table: Mapping[str, Any]) -> Plan:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class Liminal(Options):
-    r"""Add the gradient of :math:`\lambda(t)\,` KL(reference || student) on the step's batch."""
+    r"""Add the weighted gradient of KL(reference || student) on the step's batch.
+
+    The weight :math:`\lambda(t)` follows the `schedule`.
+    """
 
     weight: float = Field(default=1.0, ge=0, le=1000)
     """lambda_0, the weight at the first step."""

@@ -26,7 +26,12 @@ def coefficient(vector: Tensor, g_trait: Tensor, when: Literal["positive", "alwa
 
 
 class Projection(Options):
-    r"""Subtract :math:`s \max(0, \langle v, g \rangle) / |g|^2 \; g`, g the trait gradient."""
+    r"""Remove the component along the trait gradient.
+
+    .. math:: v - s \max(0, \langle v, g \rangle) / |g|^2 \; g
+
+    with g the trait gradient, v the vector, and s the `strength`.
+    """
 
     strength: float = Field(default=1.0, ge=0, le=10)
     """Share of the component removed: 1 as in the paper, 0.5 half a dose, 2 reverses it."""

@@ -75,7 +75,7 @@ class Logits(Options):
 
 
 class Soft(Logits):
-    r"""The teacher's distribution, :math:`q = \mathrm{softmax}(z / \tau)`."""
+    """The teacher's distribution, softmax(logits / temperature)."""
 
     def answers(self, logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Return the softened distribution."""

@@ -1,0 +1,41 @@
+"""``init``: write a study file with every field, what it means, and its default."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sublim_causal.study.commands.names import complete_study
+from sublim_causal.study.console import out
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.toml"),
+    like: Annotated[
+        str,
+        typer.Option(help="Study whose values it begins with.", autocompletion=complete_study),
+    ] = "quickstart",
+) -> None:
+    """Write a study file to change: every field with what it means, allows, and its default."""
+    from sublim_causal.declared import find_declared, read_toml
+    from sublim_causal.errors import RequestError, storage_error
+    from sublim_causal.study.commands.template import study_lines
+    from sublim_causal.study.spec import load_study
+
+    if file.exists():
+        raise RequestError("FILE", str(file), "a file that is not there yet", "choose another name")
+    if not file.parent.is_dir():
+        raise RequestError("FILE", str(file), "a file in a folder that is there", "make the folder")
+    load_study(like, settings=[f"name={json.dumps(file.stem)}"])
+    table = {**read_toml(find_declared("studies", like), "studies"), "name": file.stem}
+    text = "\n".join(study_lines(table)) + "\n"
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise storage_error(file, error) from None
+    out.print(f"Written: {file}", soft_wrap=True)
+    out.print(f"Next:    sublim-causal run {shlex.quote(str(file))} --dry-run", soft_wrap=True)

@@ -1,0 +1,43 @@
+"""``studies``: list the built-in studies; ``studies show NAME``: print the file of one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sublim_causal.study.commands.names import complete_study
+from sublim_causal.study.console import out
+
+app = typer.Typer(help="List the built-in studies, or show the file of one.")
+
+
+@app.callback(invoke_without_command=True)
+def list_studies(context: typer.Context) -> None:
+    """Print name and title of every built-in study."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from sublim_causal.study.spec import built_in_studies
+
+    if context.invoked_subcommand is not None:
+        return
+    table = Table(show_header=False, box=None)
+    for name, title in built_in_studies().items():
+        table.add_row(Text(name, "bold"), title)
+    out.print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(help="Study: a name or a TOML file.", autocompletion=complete_study),
+    ],
+) -> None:
+    """Print the study file NAME as it is; `> my.toml` makes a copy to change."""
+    from sublim_causal.declared import find_declared, read_toml
+
+    path = find_declared("studies", name)
+    read_toml(path, "studies")
+    print(path.read_text(encoding="utf-8"), end="")
