@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sublim_causal.analysis.arms.power import seeds_for_power as seeds_for_power
     from sublim_causal.analysis.estimates.bootstrap import cluster_bootstrap as cluster_bootstrap
     from sublim_causal.analysis.estimates.intervals import mean_interval as mean_interval
+    from sublim_causal.analysis.estimates.settings import Settings as Settings
     from sublim_causal.analysis.mixed.fit import fit_mixed as fit_mixed
     from sublim_causal.analysis.plan.file import load_plan as load_plan
     from sublim_causal.analysis.plan.run import analyse as analyse
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sublim_causal.analysis.steps.measurement import reliability as reliability
 
 _HOME = {
+    "Settings": "estimates.settings",
     "analyse": "plan.run",
     "arm_contrasts": "arms.contrasts",
     "cluster_bootstrap": "estimates.bootstrap",

@@ -16,6 +16,7 @@ from sublim_causal.analysis.estimates.intervals import (
     t_bounds,
     t_p_value,
 )
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,
     Estimand,
@@ -299,7 +300,9 @@ def difference(first: Material, second: Material, arm: str, column: str) -> Resu
     )
     if shares_draws(first, second):
         n_seeds, apart = len(x.index.union(y.index)), (x - y).dropna().to_numpy()
-        found = mean_interval(apart, first.level, estimand=estimand, n_dropped=n_seeds - len(apart))
+        found = mean_interval(
+            apart, settings=Settings(first.level), estimand=estimand, n_dropped=n_seeds - len(apart)
+        )
         if isinstance(found, NotEstimable):
             return found
         # Where no seed differs there is nothing to test.

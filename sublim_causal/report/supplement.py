@@ -10,6 +10,7 @@ from sublim_causal.analysis.causal.mediation import Mediation, mediate
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result, TestResult
 from sublim_causal.analysis.plan.methods.doses import Space, strengths
 from sublim_causal.analysis.plan.methods.steps import StepSlope
@@ -64,12 +65,15 @@ def ledgers(material: Material) -> Ledgers:
     arms, level, reference = material.shown_arms, material.level, material.reference
 
     def shares(term: Term) -> tuple[Result, ...]:
-        found = explained_shares(steps, term=term, level=level)
+        found = explained_shares(steps, term=term, settings=Settings(level))
         by_arm = dict(zip(sorted(arms), found, strict=True))
         return tuple(undeclared(by_arm[arm]) for arm in arms)
 
     others = [arm for arm in arms if arm != reference] if reference in arms else []
-    splits = [split_difference(steps, arm, reference=reference, level=level) for arm in others]
+    splits = [
+        split_difference(steps, arm, reference=reference, settings=Settings(level))
+        for arm in others
+    ]
     return Ledgers(
         shares=shares("drive"),
         mid_shares=shares("drive_mid"),
@@ -92,7 +96,9 @@ def _total(material: Material, arm: str) -> Result:
     )
     gains = rows["sum_gain"].dropna().to_numpy()
     n_dropped = len(rows) - len(gains)
-    return mean_interval(gains, material.level, estimand=estimand, n_dropped=n_dropped)
+    return mean_interval(
+        gains, settings=Settings(material.level), estimand=estimand, n_dropped=n_dropped
+    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ def removed_share(material: Material, arm: str) -> Result:
         estimand,
         acquired - panel.column("final_accuracy", arm),
         acquired - start,
-        level=material.level,
+        settings=Settings(material.level),
         n_dropped=panel.n_dropped,
     )
 
@@ -162,7 +168,9 @@ def residue(material: Material, arm: str) -> Result:
         assumptions=("seeds are independent draws", UNDECLARED),
     )
     difference = rows["final_accuracy"] - rows["reference_accuracy"]
-    return mean_interval(difference.to_numpy(), material.level, estimand=estimand)
+    return mean_interval(
+        difference.to_numpy(), settings=Settings(material.level), estimand=estimand
+    )
 
 
 def mean_alignment(material: Material, arm: str) -> Result:
@@ -177,7 +185,9 @@ def mean_alignment(material: Material, arm: str) -> Result:
     )
     found = rows["mean_cos_update"].dropna().to_numpy()
     n_dropped = len(rows) - len(found)
-    mean = mean_interval(found, material.level, estimand=estimand, n_dropped=n_dropped)
+    mean = mean_interval(
+        found, settings=Settings(material.level), estimand=estimand, n_dropped=n_dropped
+    )
     return within(mean, "mean_cos_update")
 
 
@@ -194,7 +204,9 @@ def equal_slopes(material: Material) -> dict[tuple[str, str], TestResult]:
 def _equal_slopes(material: Material, outcome: str, predictor: str) -> TestResult:
     try:
         steps = material.steps([outcome, predictor])
-        return mundlak(steps, outcome=outcome, predictor=predictor, level=material.level).equality
+        return mundlak(
+            steps, outcome=outcome, predictor=predictor, settings=Settings(material.level)
+        ).equality
     except DataError as error:
         return TestResult(NULL, None, None, reason=str(error))
 
@@ -230,7 +242,7 @@ def cross_worlds(material: Material) -> tuple[CrossWorld, ...]:
             yoked=yoked,
             baseline=reference,
             reverse=_yoke(material, reference, arm),
-            level=material.level,
+            settings=Settings(material.level),
         )
         for arm in material.shown_arms
         if arm not in (reference, *yokes) and (yoked := _yoke(material, arm, reference)) is not None

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from sublim_causal.analysis.arms.contrasts import mean_interval, paired_contrast
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.store.tables import read_table
 
@@ -81,10 +82,12 @@ def accuracy_texts(
     """
     rows = replicates[(replicates["arm"] == arm) & (replicates["status"] == "complete")]
     values = rows[column].to_numpy()
-    mean = interval(mean_interval(values, interval="t"), fallback=float(values.mean()))
+    mean = interval(
+        mean_interval(values, settings=Settings(interval="t")), fallback=float(values.mean())
+    )
     if arm == REFERENCE or REFERENCE not in arms:
         return mean, ""
-    contrast = paired_contrast(replicates, column, arm, REFERENCE, interval="t")
+    contrast = paired_contrast(replicates, column, arm, REFERENCE, settings=Settings(interval="t"))
     return mean, interval(contrast, sign=True)
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Floats
-from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval
+from sublim_causal.analysis.estimates.bootstrap import Floats
+from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
 from sublim_causal.errors import RequestError, nearest
 
@@ -107,11 +108,8 @@ def paired_contrast(
     arm: str,
     reference: str = "baseline",
     *,
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
+    settings: Settings = Settings(),
     estimand: Estimand | None = None,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
 ) -> Result:
     r"""Mean paired difference :math:`\bar D`, paired t interval, bootstrap-t where skewed.
 
@@ -123,8 +121,8 @@ def paired_contrast(
         Column that is compared.
     arm, reference : str
         The contrast is arm - reference.
-    level, interval, n_boot, rng
-        As in `mean_interval`.
+    settings : Settings
+        How the interval is computed.
     estimand : Estimand, optional
         What is estimated; the default names outcome and arms.
 
@@ -149,13 +147,10 @@ def paired_contrast(
     )
     result = mean_interval(
         pairs.values,
-        level,
         estimand=estimand,
-        interval=interval,
         n_dropped=sum(pairs.dropped.values()),
         diagnostics=_paired_diagnostics(pairs),
-        n_boot=n_boot,
-        rng=rng,
+        settings=settings,
     )
     return (
         replace(result, method=f"paired {result.method}")
@@ -200,15 +195,13 @@ def arm_contrasts(
     reference: str = "baseline",
     *,
     adjust: str = "sign_flip",
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
-    rng: np.random.Generator | int = 0,
+    settings: Settings = Settings(),
 ) -> tuple[Result, ...]:
     """`paired_contrast` of each of `arms`, with p adjusted over them in ``p_adjusted``.
 
     Parameters
     ----------
-    replicates, outcome, reference, level, interval, rng
+    replicates, outcome, reference, settings
         As in `paired_contrast`.
     arms : sequence of str
         The family.
@@ -222,15 +215,12 @@ def arm_contrasts(
     """
     _validate_choice("adjust", adjust, ("sign_flip", "holm"))
     results = [
-        paired_contrast(
-            replicates, outcome, arm, reference, level=level, interval=interval, rng=rng
-        )
-        for arm in arms
+        paired_contrast(replicates, outcome, arm, reference, settings=settings) for arm in arms
     ]
     if adjust == "holm":
         return with_adjusted(results, holm(p_values(results)), adjust)
     columns = {arm: paired_differences(replicates, outcome, arm, reference).values for arm in arms}
-    flipped = sign_flip_max_t(pd.DataFrame(columns).to_numpy(), rng=rng)
+    flipped = sign_flip_max_t(pd.DataFrame(columns).to_numpy(), rng=settings.rng)
     return with_adjusted(results, flipped, adjust)
 
 

@@ -13,8 +13,9 @@ import pandas as pd
 from scipy import stats
 
 from sublim_causal.analysis.arms.contrasts import paired_contrast, paired_differences
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Mean, cluster_bootstrap
-from sublim_causal.analysis.estimates.intervals import IntervalRule, t_bounds
+from sublim_causal.analysis.estimates.bootstrap import Mean, cluster_bootstrap
+from sublim_causal.analysis.estimates.intervals import t_bounds
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
 from sublim_causal.errors import RequestError
 
@@ -27,21 +28,21 @@ def tost(
     *,
     margin: float,
     alpha: float = 0.05,
-    interval: IntervalRule = "auto",
+    settings: Settings = Settings(),
     estimand: Estimand | None = None,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
 ) -> Result:
     r"""Paired TOST: :math:`p = \max(P(T > (\bar D + \Delta)/se), P(T < (\bar D - \Delta)/se))`.
 
     Parameters
     ----------
-    replicates, outcome, arm, reference, interval, n_boot, rng
+    replicates, outcome, arm, reference
         As in `paired_contrast`.
     margin : float
         Delta > 0 in the outcome's unit, chosen before the data were read.
     alpha : float
         Level of each one-sided test; the interval has level 1 - 2 alpha.
+    settings : Settings
+        How the interval is computed; its level follows from `alpha`.
     estimand : Estimand, optional
         What is estimated; the default names outcome, arms and margin.
 
@@ -63,18 +64,14 @@ def tost(
         raise RequestError("margin", margin, f"a positive number in the unit of {outcome}")
     if not 0 < alpha < 0.5:
         raise RequestError("alpha", alpha, "a number between 0 and 0.5")
-    generator = np.random.default_rng(rng)
-    again = copy.deepcopy(generator)
+    again = copy.deepcopy(settings.rng)
     result = paired_contrast(
         replicates,
         outcome,
         arm,
         reference,
-        level=1 - 2 * alpha,
-        interval=interval,
+        settings=replace(settings, level=1 - 2 * alpha),
         estimand=estimand or _estimand(outcome, arm, reference, margin),
-        n_boot=n_boot,
-        rng=generator,
     )
     if not isinstance(result, Estimate):
         return result
@@ -82,7 +79,7 @@ def tost(
         return _judged(result, margin, alpha, None)
     differences = paired_differences(replicates, outcome, arm, reference).values.to_numpy()
     # The same draws that made the interval, so that p and interval cannot disagree.
-    drawn = cluster_bootstrap(Mean(differences), n_boot=n_boot, rng=again)
+    drawn = cluster_bootstrap(Mean(differences), n_boot=settings.n_boot, rng=again)
     p = max(drawn.one_sided(-margin).greater, drawn.one_sided(margin).less)
     return _judged(result, margin, alpha, p)
 

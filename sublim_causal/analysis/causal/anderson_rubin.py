@@ -21,12 +21,12 @@ from sublim_causal.analysis.causal.two_stage import (
 from sublim_causal.analysis.estimates.intervals import seed_warnings
 from sublim_causal.analysis.estimates.panel import Matrix, Panel, Vector, paired_panel
 from sublim_causal.analysis.estimates.ratios import ConfidenceSet
+from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import (
     Estimate,
     NotEstimable,
     Result,
     TestResult,
-    validate_level,
 )
 
 

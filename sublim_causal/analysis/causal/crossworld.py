@@ -24,12 +24,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT
-from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval
+from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import (
     Panel,
     paired_panel,
@@ -37,6 +35,7 @@ from sublim_causal.analysis.estimates.panel import (
     validate_columns,
 )
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.errors import DataError
 
@@ -110,10 +109,7 @@ def cross_world(
     reverse: str | None = None,
     outcome: str = OUTCOME,
     mediator: str = TREATMENT,
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
+    settings: Settings = Settings(),
 ) -> CrossWorld:
     """Split the total effect of `arm` by the yoked runs.
 
@@ -127,10 +123,9 @@ def cross_world(
         The baseline's procedure at `arm`'s alignment.
     outcome, mediator : str
         Columns of outcome and alignment.
-    level : float
-        Confidence level in (0, 1).
-    interval, n_boot, rng
-        As in `mean_interval`.
+    settings : Settings
+        How the intervals are computed; that of the proportion mediated follows the skewness rule
+        whatever `settings.interval` is.
 
     Returns
     -------
@@ -144,7 +139,7 @@ def cross_world(
     """
     arms = [baseline, arm, yoked, *([] if reverse is None else [reverse])]
     panel = paired_panel(frame, [outcome, mediator], arms)
-    gap = _residual_gap(panel, mediator, arm, yoked, baseline, level)
+    gap = _residual_gap(panel, mediator, arm, yoked, baseline, settings.level)
     notes = _gap_warnings(gap)
 
     def part(name: str, sentence: str, plus: str | None, minus: str | None) -> Result:
@@ -159,12 +154,9 @@ def cross_world(
             return NotEstimable(estimand, "no reverse yoked arm was run")
         found = mean_interval(
             panel.difference(outcome, plus, minus),
-            level,
             estimand=estimand,
-            interval=interval,
             n_dropped=panel.n_dropped,
-            n_boot=n_boot,
-            rng=rng,
+            settings=settings,
         )
         return found if name == "te" else _with_notes(found, notes)
 
@@ -191,10 +183,8 @@ def cross_world(
                 ),
                 panel.difference(outcome, arm, yoked),
                 panel.difference(outcome, arm, baseline),
-                level=level,
                 n_dropped=panel.n_dropped,
-                n_boot=n_boot,
-                rng=rng,
+                settings=settings,
             ),
             notes,
         ),
@@ -209,10 +199,7 @@ def controlled_direct(
     baseline_clamped: str,
     outcome: str = OUTCOME,
     mediator: str = TREATMENT,
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
+    settings: Settings = Settings(),
 ) -> Result:
     """CDE(m): the arm's procedure against the baseline's, both clamped to one trajectory.
 
@@ -224,10 +211,8 @@ def controlled_direct(
         The two clamped arms.
     outcome, mediator : str
         Columns of outcome and alignment.
-    level : float
-        Confidence level in (0, 1).
-    interval, n_boot, rng
-        As in `mean_interval`.
+    settings : Settings
+        How the intervals are computed.
 
     Returns
     -------
@@ -243,7 +228,6 @@ def controlled_direct(
     }
     return mean_interval(
         panel.difference(outcome, arm_clamped, baseline_clamped),
-        level,
         estimand=Estimand(
             name=f"cde_{arm_clamped}",
             sentence=f"Effect of {arm_clamped} against {baseline_clamped} at one alignment.",
@@ -251,11 +235,9 @@ def controlled_direct(
             contrast=f"{arm_clamped} - {baseline_clamped}",
             assumptions=_ASSUMPTIONS,
         ),
-        interval=interval,
         n_dropped=panel.n_dropped,
         diagnostics=alignment,
-        n_boot=n_boot,
-        rng=rng,
+        settings=settings,
     )
 
 
@@ -302,8 +284,7 @@ def _residual_gap(
         ),
         panel.difference(mediator, yoked, baseline),
         panel.difference(mediator, arm, baseline),
-        level=level,
-        interval="fieller",
+        settings=Settings(level, interval="t"),
         n_dropped=panel.n_dropped,
     )
 

@@ -15,9 +15,9 @@ import pandas as pd
 from scipy import linalg, optimize, stats
 
 from sublim_causal.analysis.causal.two_stage import OUTCOME, validate_doses
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT
-from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval, seed_warnings
+from sublim_causal.analysis.estimates.intervals import mean_interval, seed_warnings
 from sublim_causal.analysis.estimates.panel import Matrix, Panel, Vector, paired_panel
+from sublim_causal.analysis.estimates.settings import Settings, validate_level
 from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,
     Estimand,
@@ -25,7 +25,6 @@ from sublim_causal.analysis.estimates.types import (
     Result,
     TestResult,
     too_few,
-    validate_level,
 )
 from sublim_causal.errors import RequestError
 
@@ -75,10 +74,7 @@ def dose_slope(
     doses: Mapping[str, float],
     *,
     outcome: str = OUTCOME,
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
+    settings: Settings = Settings(),
 ) -> Result:
     """Mean over seeds of the within-seed linear slope of the outcome on the dose.
 
@@ -90,10 +86,8 @@ def dose_slope(
         Strength of each arm, the undosed arm included.
     outcome : str
         Column of the outcome.
-    level : float
-        Confidence level in (0, 1).
-    interval, n_boot, rng
-        As in `mean_interval`.
+    settings : Settings
+        How the intervals are computed.
 
     Returns
     -------
@@ -104,7 +98,6 @@ def dose_slope(
     contrast = strength - strength.mean()
     return mean_interval(
         panel.columns[outcome] @ contrast / (contrast @ contrast),
-        level,
         estimand=Estimand(
             name=f"dose_slope_{outcome}",
             sentence=f"Mean change of {outcome} per unit of strength, within seeds.",
@@ -112,10 +105,8 @@ def dose_slope(
             contrast="within-seed slope on strength",
             assumptions=("doses are assigned by design", "seeds are independent"),
         ),
-        interval=interval,
         n_dropped=panel.n_dropped,
-        n_boot=n_boot,
-        rng=rng,
+        settings=settings,
     )
 
 
@@ -124,10 +115,7 @@ def adjacent_changes(
     doses: Mapping[str, float],
     *,
     outcome: str = OUTCOME,
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
+    settings: Settings = Settings(),
 ) -> tuple[Result, ...]:
     """Paired change of the outcome from each dose to the next higher one.
 
@@ -138,7 +126,6 @@ def adjacent_changes(
     def change(lower: str, upper: str) -> Result:
         return mean_interval(
             panel.difference(outcome, upper, lower),
-            level,
             estimand=Estimand(
                 name=f"step_{outcome}_{upper}",
                 sentence=f"Mean change of {outcome} from {lower} to {upper}, same seed.",
@@ -147,10 +134,8 @@ def adjacent_changes(
                 assumptions=("doses are assigned by design", "seeds are independent"),
                 family="adjacent_doses",
             ),
-            interval=interval,
             n_dropped=panel.n_dropped,
-            n_boot=n_boot,
-            rng=rng,
+            settings=settings,
         )
 
     return tuple(map(change, panel.arms[:-1], panel.arms[1:]))

@@ -24,19 +24,18 @@ from sublim_causal.analysis.causal.two_stage import (
     verdict,
 )
 from sublim_causal.analysis.estimates.intervals import (
-    IntervalRule,
     mean_interval,
     t_estimate,
     t_p_value,
 )
 from sublim_causal.analysis.estimates.panel import Matrix, paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.estimates.settings import Settings, validate_level
 from sublim_causal.analysis.estimates.types import (
     Estimand,
     NotEstimable,
     Result,
     too_few,
-    validate_level,
 )
 
 
@@ -112,8 +111,7 @@ def iv_linear_dose(
         estimand,
         panel.columns[outcome] @ contrast,
         first,
-        level=level,
-        interval="fieller",
+        settings=Settings(level, interval="t"),
         method=f"ratio of per-seed dose slopes{check.method}",
         n_dropped=panel.n_dropped,
         null=0.0,
@@ -133,7 +131,6 @@ def wald_by_dose(
     treatment: str = TREATMENT,
     outcome: str = OUTCOME,
     level: float = 0.95,
-    interval: IntervalRule = "t",
 ) -> tuple[WaldRatio, ...]:
     """Change of outcome over change of alignment, each dose against the lowest.
 
@@ -149,8 +146,6 @@ def wald_by_dose(
         Columns of alignment and outcome.
     level : float
         Confidence level in (0, 1).
-    interval : {"auto", "t", "bootstrap-t"}
-        Interval of the two changes.
 
     Returns
     -------
@@ -171,9 +166,8 @@ def wald_by_dose(
         )
         return mean_interval(
             panel.difference(name, arm, reference),
-            level,
+            settings=Settings(level, interval="t"),
             estimand=estimand,
-            interval=interval,
             n_dropped=panel.n_dropped,
         )
 
@@ -188,8 +182,7 @@ def wald_by_dose(
                 effect_estimand(f"wald_{arm}", treatment, outcome, f"{arm} against {reference}"),
                 dy,
                 dm,
-                level=level,
-                interval="fieller",
+                settings=Settings(level, interval="t"),
                 method="Wald ratio",
                 n_dropped=panel.n_dropped,
                 null=0.0,

@@ -35,13 +35,13 @@ from sublim_causal.analysis.causal.regressions import RunModels, fit_models, rea
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
 from sublim_causal.analysis.estimates.intervals import seed_warnings, t_estimate
 from sublim_causal.analysis.estimates.ratios import ratio_estimate
+from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import (
     Estimand,
     Estimate,
     NotEstimable,
     Result,
     too_few,
-    validate_level,
 )
 from sublim_causal.errors import DataError, RequestError
 

@@ -23,7 +23,8 @@ from scipy import stats
 
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
 from sublim_causal.analysis.estimates.panel import Vector, paired_panel
-from sublim_causal.analysis.estimates.types import MIN_SEEDS, validate_level
+from sublim_causal.analysis.estimates.settings import validate_level
+from sublim_causal.analysis.estimates.types import MIN_SEEDS
 from sublim_causal.errors import DataError, RequestError
 
 RHO = tuple(np.round(np.arange(-0.95, 0.96, 0.05), 2).tolist())

@@ -20,13 +20,13 @@ from sublim_causal.analysis.estimates.panel import (
     complete_runs,
     validate_arms,
 )
+from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import (
     Estimand,
     NotEstimable,
     Result,
     TestResult,
     too_few,
-    validate_level,
 )
 from sublim_causal.errors import RequestError
 

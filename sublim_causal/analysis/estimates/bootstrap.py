@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sublim_causal.analysis.estimates.types import validate_level
+from sublim_causal.analysis.estimates.settings import N_BOOT, validate_level
 from sublim_causal.errors import RequestError
 
 Floats = NDArray[np.float64]
 IntervalMethod = Literal["studentised", "percentile", "expanded", "bca", "basic"]
 
-N_BOOT = 1999
-"""Default number of replicates: (1999 + 1) * 0.025 is a whole number."""
 _BATCH_BYTES = 64 * 2**20
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from sublim_causal.analysis.estimates.bootstrap import (
-    N_BOOT,
     Bounds,
     Distribution,
     Floats,
@@ -23,6 +22,7 @@ from sublim_causal.analysis.estimates.bootstrap import (
     Ratio,
     cluster_bootstrap,
 )
+from sublim_causal.analysis.estimates.settings import IntervalRule, Settings
 from sublim_causal.analysis.estimates.types import (
     FEW_SEEDS,
     Estimand,
@@ -30,12 +30,8 @@ from sublim_causal.analysis.estimates.types import (
     NotEstimable,
     Result,
     too_few,
-    validate_level,
 )
-from sublim_causal.errors import DataError, RequestError
-
-IntervalRule = Literal["auto", "t", "bootstrap-t"]
-INTERVAL_RULES: tuple[IntervalRule, ...] = ("auto", "t", "bootstrap-t")
+from sublim_causal.errors import DataError
 
 SKEW_LIMIT = 1.0
 """Beyond this sample skewness of the per-seed values bootstrap-t is the headline."""
@@ -109,14 +105,7 @@ def headline_is_bootstrap(
     study are covered in 94 to 97 % of studies by t and with the switch alike, and where bootstrap-t
     would lead it is 1.3 to 5 times as wide as usual. Heavier skew costs t more: of 7 lognormal
     values themselves it covers the mean in 83 % of samples, with the switch in 86 %.
-
-    Raises
-    ------
-    RequestError
-        If `rule` is unknown.
     """
-    if rule not in INTERVAL_RULES:
-        raise RequestError("interval", rule, ", ".join(INTERVAL_RULES))
     usable = len(per_seed) >= FEW_SEEDS and is_skewed(per_seed) and is_stable(boot, plain)
     return rule == "bootstrap-t" or (rule == "auto" and usable)
 
@@ -182,7 +171,7 @@ def beside_bootstrap(
     per_seed : ndarray of shape (R,)
         The values whose skewness counts.
     rule : {"auto", "t", "bootstrap-t"}
-        As in `mean_interval`.
+        As in `Settings`.
     null : float
         Value that the p-values test.
 
@@ -190,11 +179,6 @@ def beside_bootstrap(
     -------
     Estimate
         The interval that does not lead stands in ``diagnostics["also"]``.
-
-    Raises
-    ------
-    RequestError
-        If `rule` is unknown.
     """
     boot = drawn.interval(plain.level)
     assert plain.df is not None
@@ -224,15 +208,12 @@ def beside_bootstrap(
 
 def mean_interval(
     values: ArrayLike,
-    level: float = 0.95,
     *,
+    settings: Settings = Settings(),
     estimand: Estimand = MEAN,
-    interval: IntervalRule = "auto",
     null: float = 0.0,
     n_dropped: int = 0,
     diagnostics: Mapping[str, Any] | None = None,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
 ) -> Result:
     r"""Mean over seeds with :math:`\bar x \pm t_{n-1} s / \sqrt n`, or bootstrap-t if skewed.
 
@@ -240,22 +221,16 @@ def mean_interval(
     ----------
     values : array_like of shape (R,)
         One number a seed.
-    level : float
-        Confidence level in (0, 1).
+    settings : Settings
+        How the interval is computed.
     estimand : Estimand
         What the mean estimates.
-    interval : {"auto", "t", "bootstrap-t"}
-        ``"auto"``: t, unless the skewness rule makes the studentised bootstrap the headline.
     null : float
         Value that `p_value` tests.
     n_dropped : int
         Seeds left out before.
     diagnostics : mapping, optional
         Further quantities to keep with the estimate.
-    n_boot : int
-        Bootstrap replicates.
-    rng : Generator or int
-        Source of randomness of the bootstrap.
 
     Returns
     -------
@@ -267,10 +242,8 @@ def mean_interval(
     ------
     DataError
         If a value is missing or infinite.
-    RequestError
-        If `interval` or `level` is not allowed.
     """
-    x = _validated(values, level, estimand)
+    x = _validated(values, estimand)
     if refusal := too_few(estimand, len(x)):
         return refusal
     kept = {"sd": float(x.std(ddof=1)), **(diagnostics or {})}
@@ -280,19 +253,18 @@ def mean_interval(
             float(x[0]),
             len(x),
             null,
-            level=level,
+            level=settings.level,
             estimand=estimand,
             n_dropped=n_dropped,
             diagnostics=kept,
         )
-    drawn = cluster_bootstrap(Mean(x), n_boot=n_boot, rng=rng)
+    drawn = cluster_bootstrap(Mean(x), n_boot=settings.n_boot, rng=settings.rng)
     return _judged(
         drawn,
         x,
         null,
-        level=level,
+        settings=settings,
         estimand=estimand,
-        interval=interval,
         n_dropped=n_dropped,
         diagnostics=kept,
     )
@@ -300,15 +272,12 @@ def mean_interval(
 
 def ratio_interval(
     ratio: Ratio,
-    level: float = 0.95,
     *,
     estimand: Estimand,
-    interval: IntervalRule = "auto",
+    settings: Settings = Settings(),
     null: float = 0.0,
     n_dropped: int = 0,
     diagnostics: Mapping[str, Any] | None = None,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
 ) -> Result:
     r"""Ratio of sums over seeds :math:`b = \sum u_s / \sum v_s` with t or bootstrap-t interval.
 
@@ -320,7 +289,7 @@ def ratio_interval(
     ----------
     ratio : Ratio
         u and v, one of each a seed.
-    level, estimand, interval, null, n_dropped, diagnostics, n_boot, rng
+    estimand, settings, null, n_dropped, diagnostics
         As in `mean_interval`.
 
     Returns
@@ -332,22 +301,20 @@ def ratio_interval(
     ------
     DataError
         If a value is missing or infinite.
-    RequestError
-        If `interval` or `level` is not allowed.
     """
-    u = _validated(ratio.numerators, level, estimand)
-    v = _validated(ratio.denominators, level, estimand)
+    u = _validated(ratio.numerators, estimand)
+    v = _validated(ratio.denominators, estimand)
     if refusal := too_few(estimand, len(u)):
         return refusal
     if v.sum() <= 0:
         return NotEstimable(estimand, "the denominator is not positive")
-    drawn = cluster_bootstrap(ratio, n_boot=n_boot, rng=rng)
+    drawn = cluster_bootstrap(ratio, n_boot=settings.n_boot, rng=settings.rng)
     if drawn.se <= 4 * np.finfo(float).eps * abs(drawn.value):
         return _without_spread(
             drawn.value,
             len(u),
             null,
-            level=level,
+            level=settings.level,
             estimand=estimand,
             n_dropped=n_dropped,
             diagnostics=dict(diagnostics or {}),
@@ -356,17 +323,15 @@ def ratio_interval(
         drawn,
         (u - drawn.value * v) / v.mean(),
         null,
-        level=level,
+        settings=settings,
         estimand=estimand,
-        interval=interval,
         n_dropped=n_dropped,
         diagnostics=dict(diagnostics or {}),
     )
 
 
-def _validated(values: ArrayLike, level: float, estimand: Estimand) -> Floats:
+def _validated(values: ArrayLike, estimand: Estimand) -> Floats:
     x = np.asarray(values, dtype=float).ravel()
-    validate_level(level)
     if not np.isfinite(x).all():
         raise DataError(f"{estimand.name}: {np.sum(~np.isfinite(x))} of {len(x)} values not finite")
     return x
@@ -377,22 +342,21 @@ def _judged(
     per_seed: Floats,
     null: float,
     *,
-    level: float,
+    settings: Settings,
     estimand: Estimand,
-    interval: IntervalRule,
     n_dropped: int,
     diagnostics: Mapping[str, Any],
 ) -> Estimate:
     """Return the t interval, or bootstrap-t where rule and skewness ask for it."""
     df = len(per_seed) - 1
-    low, high = t_bounds(drawn.value, drawn.se, df, level)
+    low, high = t_bounds(drawn.value, drawn.se, df, settings.level)
     plain = Estimate(
         estimand=estimand,
         value=drawn.value,
         se=drawn.se,
         low=low,
         high=high,
-        level=level,
+        level=settings.level,
         df=float(df),
         p_value=t_p_value(drawn.value, drawn.se, df, null),
         method="t",
@@ -400,7 +364,7 @@ def _judged(
         n_dropped=n_dropped,
         diagnostics=diagnostics,
     )
-    return beside_bootstrap(plain, drawn, per_seed, interval, null)
+    return beside_bootstrap(plain, drawn, per_seed, settings.interval, null)
 
 
 def _without_spread(

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Ratio, cluster_bootstrap
+from sublim_causal.analysis.estimates.bootstrap import Ratio, cluster_bootstrap
 from sublim_causal.analysis.estimates.intervals import is_skewed, seed_warnings, skewness, t_p_value
 from sublim_causal.analysis.estimates.panel import Matrix, Vector
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     Estimand,
     Estimate,
     NotEstimable,
     Result,
     too_few,
-    validate_level,
 )
 
 
@@ -189,15 +189,12 @@ def ratio_of_sums(
     numerators: Vector,
     denominators: Vector,
     *,
-    level: float = 0.95,
-    interval: Literal["auto", "fieller"] = "auto",
+    settings: Settings = Settings(),
     method: str = "ratio of sums",
     n_dropped: int = 0,
     null: float | None = None,
     warnings: tuple[str, ...] = (),
     diagnostics: Mapping[str, Any] | None = None,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
 ) -> Result:
     r"""Ratio ``sum_s a_s / sum_s b_s`` over seeds; never the mean of per-seed ratios.
 
@@ -207,15 +204,12 @@ def ratio_of_sums(
         What the ratio estimates.
     numerators, denominators : ndarray of shape (R,)
         One value per seed, in one unit each.
-    level : float
-        Confidence level in (0, 1).
-    interval : {"auto", "fieller"}
-        ``"auto"``: Fieller, unless the per-seed residuals ``a_s - r b_s`` are skewed and the
-        denominator is clearly not 0 (Fieller's set is bounded): then bootstrap-t.
+    settings : Settings
+        How the set is computed; ``interval = "auto"``: Fieller, unless the per-seed residuals
+        ``a_s - r b_s`` are skewed and the denominator is clearly not 0 (Fieller's set is
+        bounded): then bootstrap-t. Where all residuals are 0 it is Fieller's in any case.
     method, n_dropped, null, warnings, diagnostics
         As in `ratio_estimate`.
-    n_boot, rng
-        Replicates and randomness of the bootstrap.
 
     Returns
     -------
@@ -232,7 +226,7 @@ def ratio_of_sums(
         float(denominators.mean()),
         np.cov(np.stack([numerators, denominators])) / n,
         df=n - 1,
-        level=validate_level(level),
+        level=settings.level,
         method=f"Fieller, {method}",
         n_seeds=n,
         n_dropped=n_dropped,
@@ -247,10 +241,16 @@ def ratio_of_sums(
     exact = np.abs(residuals).max() <= 1e-9 * np.abs(numerators).max()
     kept = {"skewness": 0.0 if exact else skewness(residuals), **fieller.diagnostics}
     fieller = replace(fieller, diagnostics=kept)
-    if interval == "fieller" or exact or not is_skewed(residuals) or kept["shape"] != "interval":
+    skewed = is_skewed(residuals)
+    leads = settings.interval == "bootstrap-t" or (
+        settings.interval == "auto" and skewed and kept["shape"] == "interval"
+    )
+    if exact or not leads:
         return fieller
-    drawn = cluster_bootstrap(Ratio(numerators, denominators), n_boot=n_boot, rng=rng)
-    bounds = drawn.interval(level)
+    drawn = cluster_bootstrap(
+        Ratio(numerators, denominators), n_boot=settings.n_boot, rng=settings.rng
+    )
+    bounds = drawn.interval(settings.level)
     return replace(
         fieller,
         low=bounds.low,
@@ -258,7 +258,7 @@ def ratio_of_sums(
         df=None,
         p_value=None if null is None else drawn.p_value(null),
         method=f"bootstrap-t, {method}",
-        warnings=(*seed_warnings(n, skewed=True), *warnings),
+        warnings=(*seed_warnings(n, skewed), *warnings),
         diagnostics={
             **kept,
             "also": {"method": "Fieller", "low": fieller.low, "high": fieller.high},

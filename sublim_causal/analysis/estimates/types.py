@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sublim_causal.errors import RequestError
-
 MIN_SEEDS = 3
 """Below this many seeds nothing is estimated."""
 FEW_SEEDS = 8
@@ -183,19 +181,6 @@ class TestResult:
     df: tuple[float, ...] = ()
     distribution: str = ""
     reason: str = ""
-
-
-def validate_level(level: float) -> float:
-    """Return `level` if it is a confidence level strictly between 0 and 1.
-
-    Raises
-    ------
-    RequestError
-        If it is not.
-    """
-    if not 0 < level < 1:
-        raise RequestError("level", level, "a number strictly between 0 and 1", "use 0.95")
-    return level
 
 
 def too_few(estimand: Estimand, n_seeds: int) -> NotEstimable | None:

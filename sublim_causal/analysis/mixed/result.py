@@ -17,7 +17,8 @@ from sublim_causal.analysis.estimates.bootstrap import (
     Distribution,
     cluster_bootstrap,
 )
-from sublim_causal.analysis.estimates.types import TestResult, validate_level
+from sublim_causal.analysis.estimates.settings import validate_level
+from sublim_causal.analysis.estimates.types import TestResult
 from sublim_causal.analysis.mixed.covariance import Inference, group_products
 from sublim_causal.analysis.mixed.linear import contrast_matrix
 from sublim_causal.analysis.mixed.parameters import Problem, Residual

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT
-from sublim_causal.analysis.estimates.intervals import IntervalRule
+from sublim_causal.analysis.estimates.settings import IntervalRule
 from sublim_causal.analysis.estimates.types import Estimand
 from sublim_causal.errors import nearest
 from sublim_causal.store.schema import TABLES
@@ -102,7 +99,7 @@ class WithInterval(Declared):
     """A quantity whose interval the plan can choose; the others have one kind of interval."""
 
     interval: IntervalRule = "auto"
-    """`auto` follows the skewness rule."""
+    """`auto` follows the skewness rule; see `Settings`."""
 
 
 class Contrasted(Declared):
@@ -152,25 +149,6 @@ class OfArm(Declared):
     def chosen(self, arms: Sequence[str]) -> Sequence[str]:
         """Return the arms asked for, out of `arms`."""
         return arms if self.each else (self.arm,)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a plan sets for all its estimands.
-
-    Attributes
-    ----------
-    level : float
-        Confidence level.
-    n_boot : int
-        Bootstrap replicates.
-    rng : Generator
-        The estimand's own stream, derived from the plan's digest and the estimand's name.
-    """
-
-    level: float
-    rng: np.random.Generator
-    n_boot: int = N_BOOT
 
 
 def column_unit(table: str, column: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT
+from sublim_causal.analysis.estimates.settings import N_BOOT
 from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
 from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.plan.renamed import RENAMED_METHODS

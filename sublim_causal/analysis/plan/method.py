@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result
-from sublim_causal.analysis.plan.declaration import Contrasted, Declared, Settings
+from sublim_causal.analysis.plan.declaration import Contrasted, Declared
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.declared import list_declared, read_toml
 from sublim_causal.errors import DataError

@@ -18,8 +18,9 @@ from sublim_causal.analysis.arms.contrasts import (
     sign_flip_max_t,
     with_adjusted,
 )
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable, Result
-from sublim_causal.analysis.plan.declaration import Declared, Settings
+from sublim_causal.analysis.plan.declaration import Declared, WithInterval
 from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.analysis.plan.record import Record, read_record
 from sublim_causal.analysis.plan.registry import METHODS
@@ -86,7 +87,12 @@ def analyse(
 
 
 def _estimate(record: Record, declared: Declared, plan: Plan) -> Sequence[Result]:
-    settings = Settings(plan.level, _stream(plan, declared.name), plan.n_boot)
+    settings = Settings(
+        level=plan.level,
+        interval=declared.interval if isinstance(declared, WithInterval) else "auto",
+        n_boot=plan.n_boot,
+        rng=_stream(plan, declared.name),
+    )
     try:
         found = METHODS[declared.method].estimate(record, declared, settings)
     except DataError as error:

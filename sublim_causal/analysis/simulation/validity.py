@@ -27,6 +27,7 @@ from sublim_causal.analysis.causal.crossworld import cross_world
 from sublim_causal.analysis.causal.instruments import egger_intercept, iv_linear_dose
 from sublim_causal.analysis.causal.mediation import mediate
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, Result
 
 DOSES = {"baseline": 0.0, "p025": 0.25, "p050": 0.5, "p075": 0.75, "projection": 1.0, "p150": 1.5}
@@ -163,7 +164,7 @@ def estimate_all(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, Res
     """Run every estimator of `ESTIMATORS` on one study, as a user would."""
     doses = table.loc[table["arm"] != "yoked"]
     split = next(m for m in mediate(doses, n_draws=4000, rng=rng) if m.arm == "projection")
-    world = cross_world(table, arm="projection", yoked="yoked", interval="t")
+    world = cross_world(table, arm="projection", yoked="yoked", settings=Settings(interval="t"))
     return dict(
         zip(
             ESTIMATORS,

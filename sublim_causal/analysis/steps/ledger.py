@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT
 from sublim_causal.analysis.estimates.panel import validate_columns
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Result
 from sublim_causal.errors import DataError
 
@@ -89,9 +89,7 @@ def explained_shares(
     *,
     term: Term = "drive",
     epochs: bool = False,
-    level: float = 0.95,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
+    settings: Settings = Settings(),
 ) -> tuple[Result, ...]:
     r"""Share of the trait-loss drop that `term` explains, ``sum_s term / sum_s gain``.
 
@@ -104,10 +102,8 @@ def explained_shares(
     epochs : bool
         One estimate an epoch and arm instead of one an arm. An arm whose loss does not drop (the
         sum of gains is near 0) gets an unbounded set, and says so.
-    level : float
-        Confidence level in (0, 1).
-    n_boot, rng
-        Replicates and randomness of the bootstrap, used when the per-seed residuals are skewed.
+    settings : Settings
+        How the intervals are computed; see `ratio_of_sums`.
 
     Returns
     -------
@@ -117,7 +113,7 @@ def explained_shares(
     by = ("seed", "arm", "epoch") if epochs else ("seed", "arm")
     sums = ledger(steps, by)
     return tuple(
-        _share(_label(key), rows, term, level=level, n_boot=n_boot, rng=rng)
+        _share(_label(key), rows, term, settings=settings)
         for key, rows in sums.groupby(list(by[1:]), observed=True, sort=True)
     )
 
@@ -126,9 +122,7 @@ def layer_shares(
     layers: pd.DataFrame,
     steps: pd.DataFrame,
     *,
-    level: float = 0.95,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
+    settings: Settings = Settings(),
 ) -> tuple[Result, ...]:
     """Share of the trait-loss drop that each layer's drive explains, by arm.
 
@@ -141,7 +135,7 @@ def layer_shares(
         Table ``layers``: seed, arm, step, layer, drive (nats).
     steps : DataFrame
         Table ``steps`` of the same runs and steps.
-    level, n_boot, rng
+    settings : Settings
         As in `explained_shares`.
 
     Raises
@@ -163,7 +157,7 @@ def layer_shares(
         )
     joined = sums.merge(runs[["seed", "arm", "gain"]], on=["seed", "arm"])
     return tuple(
-        _share(_label(key), rows, "drive", level=level, n_boot=n_boot, rng=rng)
+        _share(_label(key), rows, "drive", settings=settings)
         for key, rows in joined.groupby(["arm", "layer"], observed=True, sort=True)
     )
 
@@ -178,9 +172,7 @@ def _share(
     rows: pd.DataFrame,
     term: str,
     *,
-    level: float,
-    n_boot: int,
-    rng: np.random.Generator | int,
+    settings: Settings,
 ) -> Result:
     whole = rows.loc[np.isfinite(rows[[term, "gain"]].to_numpy(float)).all(axis=1)]
     estimand = Estimand(
@@ -194,9 +186,7 @@ def _share(
         estimand,
         whole[term].to_numpy(float),
         whole["gain"].to_numpy(float),
-        level=level,
         n_dropped=len(rows) - len(whole),
         diagnostics={"sum_gain_mean": float(whole["gain"].mean())},
-        n_boot=n_boot,
-        rng=rng,
+        settings=settings,
     )

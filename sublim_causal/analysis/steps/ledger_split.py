@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT
-from sublim_causal.analysis.estimates.intervals import IntervalRule, mean_interval
+from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import (
     Vector,
     paired_panel,
     validate_arms,
     validate_columns,
 )
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Result
 from sublim_causal.analysis.steps.ledger import ledger
 
@@ -64,10 +64,7 @@ def split_difference(
     *,
     reference: str = "baseline",
     mid: bool = False,
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
+    settings: Settings = Settings(),
 ) -> LedgerSplit:
     """Split the arm difference in total gain exactly into drive and remainder.
 
@@ -81,10 +78,8 @@ def split_difference(
         The contrast is `arm` minus `reference`.
     mid : bool
         Use the trapezoid drive, ``drive_mid``, instead of ``drive``.
-    level : float
-        Confidence level in (0, 1).
-    interval, n_boot, rng
-        As in `mean_interval`.
+    settings : Settings
+        How the intervals are computed.
 
     Returns
     -------
@@ -97,7 +92,6 @@ def split_difference(
     def entry(name: str) -> Result:
         return mean_interval(
             panel.difference(name, arm, reference),
-            level,
             estimand=Estimand(
                 name=f"difference_{name}_{arm}",
                 sentence=f"Mean change of summed {name} from {reference} to {arm}, same seed.",
@@ -105,10 +99,8 @@ def split_difference(
                 contrast=f"{arm} - {reference}",
                 assumptions=("seeds are independent",),
             ),
-            interval=interval,
             n_dropped=panel.n_dropped,
-            n_boot=n_boot,
-            rng=rng,
+            settings=settings,
         )
 
     return LedgerSplit(gain=entry("gain"), drive=entry(drive), remainder=entry(remainder))
@@ -119,10 +111,7 @@ def drive_factors(
     arm: str,
     *,
     reference: str = "baseline",
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
+    settings: Settings = Settings(),
 ) -> DriveFactors:
     r"""Split the arm difference in drive over cosine, gradient norm and update norm.
 
@@ -136,10 +125,8 @@ def drive_factors(
         Table ``steps`` with cos_update (1), norm_trait (nats), norm_update (1).
     arm, reference : str
         The contrast is `arm` minus `reference`, paired by seed and step.
-    level : float
-        Confidence level in (0, 1).
-    interval, n_boot, rng
-        As in `mean_interval`.
+    settings : Settings
+        How the intervals are computed.
 
     Notes
     -----
@@ -168,7 +155,6 @@ def drive_factors(
     def part(column: str, phrase: str) -> Result:
         return mean_interval(
             whole[column].to_numpy(float),
-            level,
             estimand=Estimand(
                 name=f"difference_drive_{column}_{arm}" if column != "drive" else f"{column}_{arm}",
                 sentence=f"Change of summed drive from {reference} to {arm} {phrase}.",
@@ -176,10 +162,8 @@ def drive_factors(
                 contrast=f"{arm} - {reference}",
                 assumptions=("arithmetic: the factors influence each other along the run",),
             ),
-            interval=interval,
             n_dropped=n_seeds - len(whole),
-            n_boot=n_boot,
-            rng=rng,
+            settings=settings,
         )
 
     return DriveFactors(

@@ -16,11 +16,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Ratio
-from sublim_causal.analysis.estimates.intervals import IntervalRule, ratio_interval
+from sublim_causal.analysis.estimates.bootstrap import Ratio
+from sublim_causal.analysis.estimates.intervals import ratio_interval
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.steps.within_runs import within_products
 
@@ -38,11 +38,8 @@ def reliability(
     steps: pd.DataFrame,
     *,
     halves: tuple[str, str] = HALVES,
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
+    settings: Settings = Settings(),
     estimand: Estimand | None = None,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
 ) -> Result:
     """Reliability within runs of the whole-probe measurement, from its halves.
 
@@ -52,8 +49,8 @@ def reliability(
         One row a step: seed, arm, and both halves.
     halves : tuple of str
         The two columns.
-    level, interval, n_boot, rng
-        As in `mean_interval`.
+    settings : Settings
+        How the interval is computed.
     estimand : Estimand, optional
         What is estimated; the default names the halves.
 
@@ -75,11 +72,8 @@ def reliability(
     ratio = Ratio(s.of(a, b), (s.of(a, a) + s.of(b, b)) / 2)
     found = ratio_interval(
         ratio,
-        level,
         estimand=estimand or Estimand("reliability", f"Reliability of the mean of {a} and {b}."),
-        interval=interval,
-        n_boot=n_boot,
-        rng=rng,
+        settings=settings,
     )
     return _stepped_up(found) if isinstance(found, Estimate) else found
 
@@ -109,11 +103,8 @@ def corrected_slopes(
     outcome: str,
     *,
     halves: tuple[str, str] = HALVES,
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
+    settings: Settings = Settings(),
     estimand: Estimand | None = None,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
 ) -> Slopes:
     """Slope of `outcome` on alignment within runs, plain and freed of measurement error.
 
@@ -123,7 +114,7 @@ def corrected_slopes(
         One row a step: seed, arm, `outcome`, and both halves.
     outcome : str
         Per-step outcome.
-    halves, level, interval, n_boot, rng
+    halves, settings
         As in `reliability`.
     estimand : Estimand, optional
         What is estimated; its name gets the endings ``_plain`` and ``_corrected``.
@@ -144,11 +135,8 @@ def corrected_slopes(
     found = [
         ratio_interval(
             ratio,
-            level,
             estimand=replace(base, name=f"{base.name}_{name}"),
-            interval=interval,
-            n_boot=n_boot,
-            rng=rng,
+            settings=settings,
         )
         for name, ratio in (("plain", plain), ("corrected", corrected))
     ]

@@ -11,17 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT
-from sublim_causal.analysis.estimates.intervals import IntervalRule
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,
     Estimand,
     Result,
     TestResult,
-    validate_level,
 )
 from sublim_causal.analysis.mixed.result import MixedFit
 from sublim_causal.analysis.steps.slopes import LEVELS, fit_slopes, slope_estimates, slope_model
@@ -53,10 +50,7 @@ def mundlak(
     *,
     outcome: str = "gain",
     predictor: str = "cos_update",
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
+    settings: Settings = Settings(),
 ) -> Mundlak:
     """Estimate the slope at each level and test that the three are equal.
 
@@ -66,7 +60,7 @@ def mundlak(
         Table ``steps`` of complete replicates: seed, arm, `outcome`, `predictor`.
     outcome, predictor : str
         Columns.
-    level, interval, n_boot, rng
+    settings : Settings
         As in `slope_estimates`.
 
     Returns
@@ -97,10 +91,7 @@ def mundlak(
         model,
         {name: _estimand(name, outcome, predictor) for name in LEVELS},
         fit=fit,
-        level=validate_level(level),
-        interval=interval,
-        n_boot=n_boot,
-        rng=rng,
+        settings=settings,
     )
     return Mundlak(**found, equality=_equality(fit))
 

@@ -22,8 +22,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.bootstrap import N_BOOT, Distribution, Floats
-from sublim_causal.analysis.estimates.intervals import IntervalRule, beside_bootstrap
+from sublim_causal.analysis.estimates.bootstrap import Distribution, Floats
+from sublim_causal.analysis.estimates.intervals import beside_bootstrap
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result, too_few
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.mixed.result import MixedFit
@@ -133,11 +134,8 @@ def slope_estimates(
     estimands: Mapping[str, Estimand],
     *,
     fit: MixedFit | None = None,
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
+    settings: Settings = Settings(),
     n_dropped: int = 0,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
 ) -> dict[str, Result]:
     """Fit `model` by REML and return an estimate of each of its slopes.
 
@@ -149,7 +147,7 @@ def slope_estimates(
         What each slope estimates, by the keys of ``model.coefficients``.
     fit : MixedFit, optional
         What `fit_slopes` returned, where it is needed for more; default: fitted here.
-    level, interval, n_dropped, n_boot, rng
+    n_dropped, settings
         As in `mean_interval`.
 
     Returns
@@ -180,11 +178,8 @@ def slope_estimates(
                 fit,
                 model.coefficients[name],
                 estimand,
-                level=level,
-                interval=interval,
                 n_dropped=n_dropped,
-                n_boot=n_boot,
-                rng=rng,
+                settings=settings,
             )
         else:
             reason = "alignment does not vary where this slope would come from"
@@ -197,11 +192,8 @@ def contrast_estimate(
     contrast: str,
     estimand: Estimand,
     *,
-    level: float = 0.95,
-    interval: IntervalRule = "auto",
+    settings: Settings = Settings(),
     n_dropped: int = 0,
-    n_boot: int = N_BOOT,
-    rng: np.random.Generator | int = 0,
 ) -> Estimate:
     """Estimate a contrast of a fitted model with CR2, or bootstrap-t where seeds are skewed.
 
@@ -211,7 +203,7 @@ def contrast_estimate(
         A fit with ``vcov="CR2", df="cr2"``.
     contrast : str
         Expression in its coefficients.
-    estimand, level, interval, n_dropped, n_boot, rng
+    estimand, n_dropped, settings
         As in `mean_interval`; ``"t"`` is CR2 with Satterthwaite's df. The per-seed values of the
         skewness rule are the jackknife's pseudo-values, which for a slope are about the seeds'
         own slopes.
@@ -221,15 +213,15 @@ def contrast_estimate(
     RequestError
         If the contrast names no coefficient of the fit.
     """
-    row = fit.contrast(contrast, level).iloc[0]
-    drawn = fit.bootstrap(contrast, n_boot=n_boot, rng=rng)
+    row = fit.contrast(contrast, settings.level).iloc[0]
+    drawn = fit.bootstrap(contrast, n_boot=settings.n_boot, rng=settings.rng)
     plain = Estimate(
         estimand=estimand,
         value=float(row["estimate"]),
         se=float(row["se"]),
         low=float(row["low"]),
         high=float(row["high"]),
-        level=level,
+        level=settings.level,
         df=float(row["df"]),
         p_value=float(row["p_value"]),
         method="CR2",
@@ -244,7 +236,7 @@ def contrast_estimate(
             "formula": fit.formula,
         },
     )
-    found = beside_bootstrap(plain, drawn, pseudo_values(drawn), interval)
+    found = beside_bootstrap(plain, drawn, pseudo_values(drawn), settings.interval)
     return replace(found, method=f"mixed model, {found.method}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.report import paper
 from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
@@ -28,7 +29,9 @@ def glance(material: Material) -> Section:
 def arm_mean(material: Material, arm: str, column: str) -> Result:
     """Return the mean of a ``replicates`` column over the complete seeds of `arm`."""
     rows = material.complete[material.complete["arm"] == arm]
-    return within(mean_interval(rows[column].dropna().to_numpy(), material.level), column)
+    return within(
+        mean_interval(rows[column].dropna().to_numpy(), settings=Settings(material.level)), column
+    )
 
 
 def mean_text(result: Result, values: pd.Series, *, as_percent: bool) -> str:
@@ -92,7 +95,7 @@ def _over_seeds(material: Material, column: str) -> str:
     if values.empty:
         return ""
     mean = percent(float(values.mean()))
-    found = within(mean_interval(values.to_numpy(), material.level), column)
+    found = within(mean_interval(values.to_numpy(), settings=Settings(material.level)), column)
     if not isinstance(found, Estimate):
         return f"{mean}, {'one seed' if len(values) == 1 else f'mean over {len(values)} seeds'}"
     places = max(decimals(100 * found.low, 100 * found.high), 1)

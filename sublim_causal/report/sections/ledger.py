@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.analysis.plan.record import complete_steps
 from sublim_causal.analysis.steps.ledger import layer_shares
@@ -133,7 +134,7 @@ def _layers(material: Material) -> Section:
     )
     steps = material.steps(["drive", "drive_end", "gain"])
     try:
-        found = layer_shares(layers, steps, level=material.level)
+        found = layer_shares(layers, steps, settings=Settings(material.level))
     except DataError as error:
         return Section("ledger", TITLE, [Missing(str(error))])
     estimated = [undeclared(one) for one in found]

@@ -24,6 +24,7 @@ from sublim_causal.analysis.causal.instruments import (
 from sublim_causal.analysis.causal.mediation import Mediation
 from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
 from sublim_causal.analysis.causal.two_stage import iv_2sls
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
 from sublim_causal.errors import SublimError
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
@@ -267,14 +268,16 @@ def _estimate_doses(material: Material, strengths: Mapping[str, float]) -> _Dose
     effect = iv_linear_dose(runs, strengths, level=level)
     robust = anderson_rubin(runs, strengths, level=level)
     rows = {
-        "change of accuracy per unit of strength": dose_slope(runs, strengths, level=level),
+        "change of accuracy per unit of strength": dose_slope(
+            runs, strengths, settings=Settings(level)
+        ),
         "effect of alignment, linear dose (Fieller)": effect,
         "effect of alignment, all doses (2SLS)": fit.effect,
         "effect of alignment, all doses (Anderson-Rubin)": robust,
         "direct effect of a dose (intercept)": egger_intercept(runs, strengths, level=level),
         **{
             f"from {one.estimand.contrast.replace(' - ', ' after ')}": one
-            for one in adjacent_changes(runs, strengths, level=level)
+            for one in adjacent_changes(runs, strengths, settings=Settings(level))
         },
         **{f"Wald ratio at strength {one.dose:g}": one.ratio for one in ratios},
     }

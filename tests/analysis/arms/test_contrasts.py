@@ -17,6 +17,7 @@ from sublim_causal.analysis.arms.contrasts import (
     paired_differences,
     sign_flip_max_t,
 )
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.errors import RequestError
 
@@ -27,7 +28,7 @@ EXACT = 1e-8  # closed forms: only the rounding of the committed CSV (10 digits)
 @pytest.mark.parametrize("arm", ARMS)
 def test_paired_t_equals_r(golden_runs, arm):
     r = golden_runs.r["paired_vs_baseline"][arm]
-    ours = paired_contrast(golden_runs.data, "gain", arm, interval="t")
+    ours = paired_contrast(golden_runs.data, "gain", arm, settings=Settings(interval="t"))
     assert ours.value == pytest.approx(r["mean"], rel=EXACT)
     assert ours.se == pytest.approx(r["se"], rel=EXACT)
     assert (ours.low, ours.high) == pytest.approx(r["ci95"], rel=EXACT)
@@ -41,13 +42,15 @@ def test_paired_t_equals_r(golden_runs, arm):
 
 
 def test_ninety_percent_interval_equals_r(golden_runs):
-    ours = paired_contrast(golden_runs.data, "gain", "liminal", level=0.9, interval="t")
+    ours = paired_contrast(golden_runs.data, "gain", "liminal", settings=Settings(0.9, "t"))
     r = golden_runs.r["paired_vs_baseline"]["liminal"]["ci90"]
     assert (ours.low, ours.high) == pytest.approx(r, rel=EXACT)
 
 
 def test_holm_equals_r(golden_runs):
-    results = arm_contrasts(golden_runs.data, "gain", ARMS, adjust="holm", interval="t")
+    results = arm_contrasts(
+        golden_runs.data, "gain", ARMS, adjust="holm", settings=Settings(interval="t")
+    )
     for arm, ours in zip(ARMS, results, strict=True):
         assert ours.diagnostics["p_adjusted"] == pytest.approx(golden_runs.r["holm"][arm], rel=1e-7)
 

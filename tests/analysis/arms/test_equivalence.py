@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from sublim_causal.analysis.arms.equivalence import tost
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.errors import RequestError
 
 
@@ -22,7 +23,7 @@ def two_arms(differences: np.ndarray) -> pd.DataFrame:
 @pytest.mark.parametrize("arm", ["projection", "liminal", "shuffled"])
 def test_tost_equals_r(golden_runs, arm):
     r = golden_runs.r["paired_vs_baseline"][arm]["tost"]
-    ours = tost(golden_runs.data, "gain", arm, margin=r["margin"], interval="t")
+    ours = tost(golden_runs.data, "gain", arm, margin=r["margin"], settings=Settings(interval="t"))
     assert ours.diagnostics["t_lower"] == pytest.approx(r["t_lower"], rel=1e-8)
     assert ours.diagnostics["t_upper"] == pytest.approx(r["t_upper"], rel=1e-8)
     assert ours.diagnostics["p_lower"] == pytest.approx(r["p_lower"], rel=1e-7)
@@ -38,14 +39,16 @@ def test_tost_equals_r(golden_runs, arm):
 @pytest.mark.parametrize("interval", ["t", "bootstrap-t"])
 def test_the_verdict_of_p_and_of_the_interval_agree(seed, interval):
     frame = two_arms(np.random.default_rng(seed).normal(0.0, 1, size=14))
-    ours = tost(frame, "y", "shuffled", margin=0.55, interval=interval)
+    ours = tost(frame, "y", "shuffled", margin=0.55, settings=Settings(interval=interval))
     assert ours.level == pytest.approx(0.9)
     assert (ours.p_value < 0.05) == ours.diagnostics["equivalent"]
 
 
 def test_the_wide_interval_is_the_usual_one():
     d = np.random.default_rng(0).normal(size=12)
-    ours = tost(two_arms(d), "y", "shuffled", margin=1.0, interval="t").diagnostics
+    ours = tost(
+        two_arms(d), "y", "shuffled", margin=1.0, settings=Settings(interval="t")
+    ).diagnostics
     expected = stats.ttest_1samp(d, 0).confidence_interval(0.95)
     assert (ours["wide_low"], ours["wide_high"]) == pytest.approx(tuple(expected))
 
@@ -58,8 +61,7 @@ def test_size_at_the_margin_is_the_level():
             "y",
             "shuffled",
             margin=0.8,
-            n_boot=19,
-            interval="t",
+            settings=Settings(interval="t", n_boot=19),
         ).p_value
         < 0.05
         for _ in range(300)

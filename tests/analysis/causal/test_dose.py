@@ -15,6 +15,7 @@ from sublim_causal.analysis.causal.dose import (
     linear_curve,
     monotone_trend,
 )
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.errors import RequestError
 
@@ -52,7 +53,7 @@ def test_the_slope_is_the_mean_of_the_per_seed_slopes() -> None:
     slopes = [
         np.polyfit(STRENGTH, rows["final_accuracy"], 1)[0] for _, rows in data.groupby("seed")
     ]
-    estimate = dose_slope(data, DOSES, interval="t")
+    estimate = dose_slope(data, DOSES, settings=Settings(interval="t"))
     assert estimate.value == pytest.approx(np.mean(slopes), rel=1e-10)
     assert estimate.se == pytest.approx(np.std(slopes, ddof=1) / np.sqrt(12), rel=1e-8)
 

@@ -13,6 +13,7 @@ from sublim_causal.analysis.estimates.intervals import (
     mean_interval,
     skewness,
 )
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.errors import DataError, RequestError
 
@@ -40,13 +41,13 @@ def test_skewed_values_switch_the_headline_and_say_why():
 
 
 def test_a_declared_interval_overrules_the_skewness_rule_but_the_warning_stays():
-    ours = mean_interval(SKEWED, interval="t")
+    ours = mean_interval(SKEWED, settings=Settings(interval="t"))
     assert ours.method == "t"
     assert "skewed" in ours.warnings[0]
 
 
 def test_the_note_on_coverage_holds_at_any_level():
-    note = mean_interval(SKEWED, 0.9).warnings[1]
+    note = mean_interval(SKEWED, settings=Settings(0.9)).warnings[1]
     assert "covers its level (at 95 %: about 92 to 93.6 %)" in note
 
 
@@ -55,7 +56,7 @@ def test_an_unbounded_bootstrap_never_leads_unasked():
     ours = mean_interval(nearly_equal)
     assert ours.method == "t"
     assert "too few of them differ" in ours.warnings[0]
-    asked = mean_interval(nearly_equal, interval="bootstrap-t")
+    asked = mean_interval(nearly_equal, settings=Settings(interval="bootstrap-t"))
     assert np.isinf([asked.low, asked.high]).any()
 
 
@@ -79,7 +80,7 @@ def test_identical_values_have_no_width_and_say_so(value):
 
 def test_the_same_call_gives_the_same_interval():
     assert mean_interval(SKEWED) == mean_interval(SKEWED)
-    other = mean_interval(SKEWED, rng=1)
+    other = mean_interval(SKEWED, settings=Settings(rng=1))
     assert other.low != mean_interval(SKEWED).low
 
 
@@ -87,9 +88,9 @@ def test_wrong_requests_are_refused():
     with pytest.raises(DataError, match="1 of 3 values not finite"):
         mean_interval([1.0, np.nan, 2.0])
     with pytest.raises(RequestError, match="interval"):
-        mean_interval(SYMMETRIC, interval="wald")
+        mean_interval(SYMMETRIC, settings=Settings(interval="wald"))
     with pytest.raises(RequestError, match="level"):
-        mean_interval(SYMMETRIC, 95)
+        mean_interval(SYMMETRIC, settings=Settings(95))
 
 
 @given(st.floats(-100, 100), st.floats(0.01, 100), st.sampled_from([SYMMETRIC, SKEWED]))
@@ -103,8 +104,8 @@ def test_intervals_move_with_shift_and_scale(shift, scale, values):
 @pytest.mark.parametrize("values", [SYMMETRIC, SKEWED])
 def test_mirrored_values_have_the_mirrored_interval(values):
     one, other = (
-        mean_interval(values, interval="bootstrap-t"),
-        mean_interval(-values, interval="bootstrap-t"),
+        mean_interval(values, settings=Settings(interval="bootstrap-t")),
+        mean_interval(-values, settings=Settings(interval="bootstrap-t")),
     )
     assert (other.low, other.high) == pytest.approx((-one.high, -one.low), rel=1e-9)
 
@@ -126,12 +127,15 @@ def test_few_skewed_values_keep_the_t_interval_and_say_why() -> None:
     assert found.method == "t"
     assert any("fewer than 8 of them for bootstrap-t" in text for text in found.warnings)
     assert found.diagnostics["also"]["method"] == "bootstrap-t"
-    assert mean_interval(few, interval="bootstrap-t").method == "bootstrap-t"
+    assert mean_interval(few, settings=Settings(interval="bootstrap-t")).method == "bootstrap-t"
 
 
 def test_all_levels_of_one_figure_go_by_one_method() -> None:
     rng = np.random.default_rng(0)
     for _ in range(40):
         values = rng.exponential(size=8) ** 2
-        methods = {mean_interval(values, level).method for level in (0.8, 0.9, 0.95, 0.99)}
+        methods = {
+            mean_interval(values, settings=Settings(level)).method
+            for level in (0.8, 0.9, 0.95, 0.99)
+        }
         assert len(methods) == 1

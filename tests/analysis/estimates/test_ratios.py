@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from sublim_causal.analysis.estimates.ratios import ConfidenceSet, fieller_set, ratio_of_sums
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, NotEstimable
 
 RATIO = Estimand("ratio", "A ratio.")
@@ -83,7 +84,7 @@ def test_skewed_residuals_put_bootstrap_t_in_front() -> None:
     a = b + rng.lognormal(0, 1.2, 20)
     estimate = ratio_of_sums(RATIO, a, b)
     assert estimate.method.startswith("bootstrap-t")
-    fieller = ratio_of_sums(RATIO, a, b, interval="fieller")
+    fieller = ratio_of_sums(RATIO, a, b, settings=Settings(interval="t"))
     assert estimate.diagnostics["also"]["low"] == fieller.low
     assert (estimate.low, estimate.high) != (fieller.low, fieller.high)
 
@@ -94,7 +95,7 @@ def test_fieller_covers_when_the_denominator_is_weak() -> None:
     for _ in range(400):
         b = 0.2 + rng.standard_normal(10)
         a = 2 * b + rng.standard_normal(10)
-        estimate = ratio_of_sums(RATIO, a, b, interval="fieller")
+        estimate = ratio_of_sums(RATIO, a, b, settings=Settings(interval="t"))
         pieces = estimate.diagnostics["intervals"]
         covered += any(low <= 2.0 <= high for low, high in pieces)
     # Binomial(400, 0.95): three standard errors are 13.

@@ -13,8 +13,8 @@ from sublim_causal.analysis.causal.crossworld import cross_world
 from sublim_causal.analysis.causal.dose import monotone_trend
 from sublim_causal.analysis.causal.instruments import iv_linear_dose
 from sublim_causal.analysis.causal.mediation import mediate
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
-from sublim_causal.analysis.plan.declaration import Settings
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.methods.doses import doses
 from sublim_causal.analysis.plan.record import Record
@@ -32,7 +32,7 @@ def record() -> Record:
 def estimated(record: Record, **entry: Any) -> dict[str, Result]:
     entry = {"name": "x", "sentence": "Some quantity, in one sentence.", **entry}
     (declared,) = parse_plan({"name": "mine", "estimand": [entry]}).estimands
-    settings = Settings(0.95, np.random.default_rng(0), 199)
+    settings = Settings(n_boot=199, rng=np.random.default_rng(0))
     found = METHODS[declared.method].estimate(record, declared, settings)
     endings = declared.endings()
     if endings is not None and not any(isinstance(one, NotEstimable) for one in found):
@@ -252,7 +252,7 @@ def test_every_built_in_estimand_says_something_about_any_run(record: Record) ->
     few = make_record(["baseline"])
     for declared in load_plan("causal").estimands:
         if not {"cos_gradient"} & set(declared.step_columns()):
-            settings = Settings(0.95, np.random.default_rng(0), 199)
+            settings = Settings(n_boot=199, rng=np.random.default_rng(0))
             found = METHODS[declared.method].estimate(few, declared, settings)
             assert found or "each" in str(declared)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
-from sublim_causal.analysis.plan.declaration import Settings
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.methods.published import prediction_interval
 from sublim_causal.analysis.plan.registry import METHODS
@@ -57,7 +57,7 @@ def held(**entry: Any) -> dict[str, Result]:
         **entry,
     }
     (declared,) = parse_plan({"name": "mine", "estimand": [entry]}).estimands
-    settings = Settings(0.95, np.random.default_rng(0), 199)
+    settings = Settings(n_boot=199, rng=np.random.default_rng(0))
     found = METHODS["published"].estimate(make_record(["baseline", "half"]), declared, settings)
     return {one.estimand.name: one for one in found}
 
@@ -94,7 +94,7 @@ def test_limits_of_a_fraction_stay_fractions_and_those_of_a_difference_do_not() 
             "estimand": [{**entry, "outcome": "final_accuracy", "arm": "baseline", "published": 1}],
         }
     )
-    settings = Settings(0.95, np.random.default_rng(0), 199)
+    settings = Settings(n_boot=199, rng=np.random.default_rng(0))
     _, new = METHODS["published"].estimate(record, plan.estimands[0], settings)
     assert isinstance(new, Estimate)
     assert (new.low, new.high) == (0.0, 1.0)
@@ -114,7 +114,7 @@ def test_a_figure_is_not_held_against_a_run_of_other_data() -> None:
         for declared in plan.estimands
         if declared.method == "published"
         for one in METHODS["published"].estimate(
-            record, declared, Settings(0.95, np.random.default_rng(0), 199)
+            record, declared, Settings(n_boot=199, rng=np.random.default_rng(0))
         )
     }
     assert found["baseline_accuracy"].reason == "the figure is of mnist, the run of digits"  # type: ignore[union-attr]

@@ -16,6 +16,7 @@ import pandas as pd
 
 from sublim_causal.analysis.arms.contrasts import paired_differences
 from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Result
 from sublim_causal.analysis.simulation.tables import ArmTruth, Simulated, Truth, simulate
 from sublim_causal.analysis.steps.measurement import corrected_slopes
@@ -67,7 +68,7 @@ def _differences(level: float, arm: str) -> Callable[[Simulated, int], Iterator[
     def estimates(simulated: Simulated, n_seeds: int) -> Iterator[Result]:
         pairs = paired_differences(simulated.tables["replicates"], "final_accuracy", arm)
         for _, d in pairs.values.groupby(pairs.values.index // n_seeds):
-            yield mean_interval(d, level)
+            yield mean_interval(d, settings=Settings(level))
 
     return estimates
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.steps.ledger import (
     explained_shares,
@@ -150,7 +151,7 @@ def test_the_arm_difference_splits_exactly(mid: bool) -> None:
 
 def test_the_difference_is_the_paired_t() -> None:
     steps = steps_table()
-    gain = split_difference(steps, "projection", interval="t").gain
+    gain = split_difference(steps, "projection", settings=Settings(interval="t")).gain
     wide = ledger(steps).pivot(index="seed", columns="arm", values="gain")
     d = wide["projection"] - wide["baseline"]
     assert gain.value == pytest.approx(d.mean(), rel=ROUNDING)

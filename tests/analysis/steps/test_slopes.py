@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from sublim_causal.analysis.estimates.bootstrap import Mean, cluster_bootstrap
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate
 from sublim_causal.analysis.steps.slopes import LEVELS, pseudo_values, slope_estimates, slope_model
@@ -28,7 +29,7 @@ def golden_steps(request):
 
 def fitted(data, split, predictor="alignment"):
     model = slope_model(data, "gain", predictor, split, arms=ARMS)
-    return slope_estimates(model, named(model), interval="t")
+    return slope_estimates(model, named(model), settings=Settings(interval="t"))
 
 
 def of_r(block, name):
@@ -128,7 +129,7 @@ def test_an_arm_of_two_seeds_has_no_slope_of_its_own(steps):
     arms = sorted(steps["arm"].unique())
     few = steps[(steps["arm"] != arms[0]) | (steps["seed"] < 2)]
     model = slope_model(few, "gain", "cos_update", "by_arm", arms=arms)
-    found = slope_estimates(model, named(model), interval="t")
+    found = slope_estimates(model, named(model), settings=Settings(interval="t"))
     assert isinstance(found[arms[0]], NotEstimable)
     assert "2 complete seeds" in found[arms[0]].reason
     assert all(isinstance(found[arm], Estimate) for arm in arms[1:])
@@ -158,6 +159,6 @@ def test_skewed_slopes_are_led_by_the_bootstrap(skewed):
 
 def test_a_declared_interval_overrules_skewness(skewed):
     model = slope_model(skewed, "gain", "cos_gradient")
-    found = slope_estimates(model, named(model), interval="t")[""]
+    found = slope_estimates(model, named(model), settings=Settings(interval="t"))[""]
     assert "CR2" in found.method
     assert "skewed" in " ".join(found.warnings)

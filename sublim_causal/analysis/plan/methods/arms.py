@@ -8,11 +8,11 @@ from pydantic import Field
 
 from sublim_causal.analysis.arms.contrasts import paired_contrast
 from sublim_causal.analysis.arms.equivalence import tost
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Result
 from sublim_causal.analysis.plan.declaration import (
     Contrasted,
     ReplicateColumn,
-    Settings,
     WithInterval,
     with_unit,
 )
@@ -46,11 +46,8 @@ def _paired_contrast(
             declared.outcome,
             pair.arm,
             pair.reference,
-            level=settings.level,
-            interval=declared.interval,
             estimand=pair.estimand,
-            n_boot=settings.n_boot,
-            rng=settings.rng,
+            settings=settings,
         )
         results.append(found)
     return results
@@ -66,10 +63,8 @@ def _equivalence(record: Record, declared: Equivalence, settings: Settings) -> S
             pair.reference,
             margin=declared.margin,
             alpha=declared.alpha,
-            interval=declared.interval,
             estimand=pair.estimand,
-            n_boot=settings.n_boot,
-            rng=settings.rng,
+            settings=settings,
         )
         results.append(found)
     return results

@@ -20,11 +20,11 @@ from sublim_causal.analysis.causal.dose import (
 )
 from sublim_causal.analysis.causal.instruments import egger_intercept, iv_linear_dose, wald_by_dose
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls, validate_doses
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
 from sublim_causal.analysis.plan.declaration import (
     Declared,
     ReplicateColumn,
-    Settings,
     WithInterval,
 )
 from sublim_causal.analysis.plan.method import (
@@ -233,10 +233,7 @@ def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequ
                 record.replicates,
                 found,
                 outcome=declared.outcome,
-                level=settings.level,
-                interval=declared.interval,
-                n_boot=settings.n_boot,
-                rng=settings.rng,
+                settings=settings,
             )
             arms = validate_doses(found)[1:]
             return parts(declared, dict(zip(arms, changes, strict=True)))
@@ -250,10 +247,7 @@ def _slope(record: Record, declared: DoseTrend, found: Doses, settings: Settings
         record.replicates,
         found,
         outcome=declared.outcome,
-        level=settings.level,
-        interval=declared.interval,
-        n_boot=settings.n_boot,
-        rng=settings.rng,
+        settings=settings,
     )
     trend = monotone_trend(
         record.replicates, found, outcome=declared.outcome, direction=declared.direction

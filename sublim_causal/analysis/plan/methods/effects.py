@@ -15,11 +15,11 @@ from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
 from sublim_causal.analysis.estimates.intervals import mean_interval, seed_warnings
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
 from sublim_causal.analysis.plan.declaration import (
     Contrasted,
     ReplicateColumn,
-    Settings,
     StepColumn,
     WithInterval,
     with_unit,
@@ -224,10 +224,7 @@ def _cross_world(
         reverse=declared.reverse if declared.reverse in record.arms else None,
         outcome=declared.outcome,
         mediator=declared.mediator,
-        level=settings.level,
-        interval=declared.interval,
-        n_boot=settings.n_boot,
-        rng=settings.rng,
+        settings=settings,
     )
     return parts(declared, {name: getattr(found, name) for name in declared.endings()})
 
@@ -243,10 +240,7 @@ def _controlled_direct(
             baseline_clamped=pair.reference,
             outcome=declared.outcome,
             mediator=declared.mediator,
-            level=settings.level,
-            interval=declared.interval,
-            n_boot=settings.n_boot,
-            rng=settings.rng,
+            settings=settings,
         )
         results.append(as_declared(declared, found, declared.ending(pair.arm)))
     return results
@@ -270,12 +264,9 @@ def _clamp_error(record: Record, declared: ClampGap, settings: Settings) -> Sequ
     gaps = [clamp_error(both[both["seed"] == seed], **arms).mean_abs for seed in seeds]
     found = mean_interval(
         gaps,
-        settings.level,
         estimand=estimand,
-        interval=declared.interval,
         diagnostics={"max_abs": whole.max_abs, "n_steps": whole.n_steps},
-        n_boot=settings.n_boot,
-        rng=settings.rng,
+        settings=settings,
     )
     if not isinstance(found, Estimate):
         return [found]
@@ -288,10 +279,7 @@ def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Seq
         record.steps,
         outcome=declared.outcome,
         predictor=declared.predictor,
-        level=settings.level,
-        interval=declared.interval,
-        n_boot=settings.n_boot,
-        rng=settings.rng,
+        settings=settings,
     )
     test = found.equality
     said = f"not compared: {test.reason}"
@@ -326,11 +314,9 @@ def _retained_share(
                 replace(pair.estimand, contrast=contrast),
                 arm,
                 reference,
-                level=settings.level,
                 n_dropped=panel.n_dropped,
                 null=0.0,
-                n_boot=settings.n_boot,
-                rng=settings.rng,
+                settings=settings,
             )
         )
     return results

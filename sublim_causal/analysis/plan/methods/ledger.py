@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result, too_few
-from sublim_causal.analysis.plan.declaration import Contrasted, OfArm, Settings, WithInterval
+from sublim_causal.analysis.plan.declaration import Contrasted, OfArm, WithInterval
 from sublim_causal.analysis.plan.method import Method, Pair, absent, as_declared, by_pair
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.ledger import Term, explained_shares, layer_shares
@@ -79,17 +80,13 @@ def _explained_share(
         if layers is None:
             reason = "the run recorded no layers; set layers = true under [measure] in the study"
             return [NotEstimable(whole, reason)]
-        found = layer_shares(
-            layers, steps, level=settings.level, n_boot=settings.n_boot, rng=settings.rng
-        )
+        found = layer_shares(layers, steps, settings=settings)
     else:
         found = explained_shares(
             steps,
             term=declared.term,
             epochs=declared.by == "epoch",
-            level=settings.level,
-            n_boot=settings.n_boot,
-            rng=settings.rng,
+            settings=settings,
         )
     prefix = f"share_{declared.term}_"
     labels = [one.estimand.name.removeprefix(prefix) for one in found]
@@ -118,10 +115,7 @@ def _split(
             record.steps,
             pair.arm,
             reference=pair.reference,
-            level=settings.level,
-            interval=declared.interval,
-            n_boot=settings.n_boot,
-            rng=settings.rng,
+            settings=settings,
         )
         return [
             as_declared(declared, one, declared.ending(pair.arm, part))

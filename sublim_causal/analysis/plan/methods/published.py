@@ -23,17 +23,16 @@ from pydantic import Field
 
 from sublim_causal.analysis.estimates.intervals import is_skewed, mean_interval, t_estimate
 from sublim_causal.analysis.estimates.panel import paired_panel
+from sublim_causal.analysis.estimates.settings import Settings, validate_level
 from sublim_causal.analysis.estimates.types import (
     Estimand,
     Estimate,
     NotEstimable,
     Result,
     too_few,
-    validate_level,
 )
 from sublim_causal.analysis.plan.declaration import (
     ReplicateColumn,
-    Settings,
     WithInterval,
     column_unit,
     with_unit,
@@ -122,13 +121,10 @@ def _published(record: Record, declared: Published, settings: Settings) -> Seque
         values = values - panel.column(declared.outcome, declared.reference)
     mean = mean_interval(
         values,
-        settings.level,
         estimand=whole,
-        interval=declared.interval,
         null=declared.published,
         n_dropped=panel.n_dropped,
-        n_boot=settings.n_boot,
-        rng=settings.rng,
+        settings=settings,
     )
     sentence = f"{declared.sentence} Value of one more seed."
     new = prediction_interval(

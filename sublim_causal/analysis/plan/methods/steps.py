@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result, too_few
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.plan.declaration import (
     OfArm,
-    Settings,
     StepColumn,
     WithInterval,
     with_unit,
@@ -143,13 +143,10 @@ def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> 
         values = per_seed_summary(rows, declared.outcome, declared.summary, declared.window)
         found = mean_interval(
             values,
-            settings.level,
             estimand=estimand,
-            interval=declared.interval,
             null=null,
             diagnostics={"null": null},
-            n_boot=settings.n_boot,
-            rng=settings.rng,
+            settings=settings,
         )
         if share and isinstance(found, Estimate):
             return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
@@ -202,11 +199,8 @@ def _reliability(record: Record, declared: Reliability, settings: Settings) -> S
         "reliability of cos_gradient",
         lambda estimand, rows: reliability(
             rows,
-            level=settings.level,
-            interval=declared.interval,
             estimand=estimand,
-            n_boot=settings.n_boot,
-            rng=settings.rng,
+            settings=settings,
         ),
     )
 
@@ -217,13 +211,10 @@ def _corrected_slope(
     return corrected_slopes(
         record.steps,
         declared.outcome,
-        level=settings.level,
-        interval=declared.interval,
         estimand=declared.estimand(
             with_unit("steps", declared.outcome), "slope within runs on cos_half_a, cos_half_b"
         ),
-        n_boot=settings.n_boot,
-        rng=settings.rng,
+        settings=settings,
     )
 
 
@@ -243,10 +234,7 @@ def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequ
     found = slope_estimates(
         model,
         estimands,
-        level=settings.level,
-        interval=declared.interval,
-        n_boot=settings.n_boot,
-        rng=settings.rng,
+        settings=settings,
     )
     return list(found.values())
 
@@ -270,10 +258,7 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
             fit,
             declared.contrast,
             estimand,
-            level=settings.level,
-            interval=declared.interval,
-            n_boot=settings.n_boot,
-            rng=settings.rng,
+            settings=settings,
         )
     except RequestError as error:
         if not error.field.startswith(_OF_THE_RUN):
