@@ -10,8 +10,14 @@ from __future__ import annotations
 import pandas as pd
 
 from sublim_causal.analysis.arms.equivalence import tost
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
-from sublim_causal.analysis.plan.declaration import with_unit
+from sublim_causal.analysis.estimates.types import (
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+    difference_unit,
+)
+from sublim_causal.analysis.plan.declaration import column_unit, with_unit
 
 MARGINS = {"final_accuracy": 0.02, "mean_cos_gradient": 0.001, "mean_cos_update": 0.005}
 """Half-widths within which the runs count as equal, in each column's unit: two points of accuracy,
@@ -47,15 +53,14 @@ def agreement(
     """
     sides = [first, second]
     found = [
-        _equivalence([side[side["arm"] == arm] for side in sides], names, column, column, arm)
+        _equivalence([side[side["arm"] == arm] for side in sides], names, column, arm)
         for column in MARGINS
         for arm in arms
     ]
     for arm in arms:
         if reference in arms and arm != reference:
             effects = [_effects(side, arm, reference) for side in sides]
-            label = f"{arm} - {reference}"
-            found.append(_equivalence(effects, names, "final_accuracy", "effect", label))
+            found.append(_equivalence(effects, names, "final_accuracy", arm, reference))
     return found
 
 
@@ -67,14 +72,25 @@ def _effects(replicates: pd.DataFrame, arm: str, reference: str) -> pd.DataFrame
 
 
 def _equivalence(
-    sides: list[pd.DataFrame], names: tuple[str, str], column: str, what: str, label: str
+    sides: list[pd.DataFrame],
+    names: tuple[str, str],
+    column: str,
+    arm: str,
+    reference: str = "",
 ) -> Result:
     margin = MARGINS[column]
+    what = "effect" if reference else column
+    label = f"{arm} - {reference}" if reference else arm
     estimand = Estimand(
         name=f"agreement_{what}_{label}",
         sentence=f"The runs differ in mean {what} under {label} by less than {margin:g}.",
         outcome=with_unit("replicates", column),
         contrast=f"{names[0]} - {names[1]}",
+        arm=arm,
+        reference=reference,
+        part=what,
+        column=column,
+        unit=difference_unit(column_unit("replicates", column)),
     )
     if not all(len(side) for side in sides):
         return NotEstimable(estimand, "a run has no complete seed under it")

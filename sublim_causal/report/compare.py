@@ -23,8 +23,9 @@ from sublim_causal.analysis.estimates.types import (
     Estimate,
     NotEstimable,
     Result,
+    difference_unit,
 )
-from sublim_causal.analysis.plan.declaration import with_unit
+from sublim_causal.analysis.plan.declaration import column_unit, with_unit
 from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.errors import RequestError
@@ -145,7 +146,7 @@ def _sentences(agreed: list[Result], first: Material, second: Material) -> Itera
     arms = _common_arms(first, second)
     if agreed:
         yield _agrees(agreed)
-    tests = {one.estimand.name.removeprefix("agreement_final_accuracy_"): one for one in agreed}
+    tests = {one.estimand.arm: one for one in agreed if one.estimand.part == "final_accuracy"}
     for i, arm in enumerate(arms):
         question = "Do the arms reach the same accuracy?" if i == 0 else ""
         found = difference(first, second, arm, "final_accuracy")
@@ -183,11 +184,7 @@ def _says(arm: str, found: Result, test: Result | None, minus: str) -> Sentence:
 def _margin(test: Result) -> str:
     """Write the margin of an equivalence test in the unit of its estimate."""
     scale = scale_of(test)
-    return f"{scale * MARGINS[_column(test)]:g}{' points' * (scale == 100)}"
-
-
-def _column(test: Result) -> str:
-    return test.estimand.outcome.partition(" (")[0]
+    return f"{scale * MARGINS[test.estimand.column]:g}{' points' * (scale == 100)}"
 
 
 def _agreed(first: Material, second: Material) -> list[Result]:
@@ -207,12 +204,12 @@ def _agrees(found: list[Result]) -> Sentence:
 
 def _agreement(found: list[Result], reference: str) -> Section:
     labels = [
-        f"{one.estimand.name.removeprefix('agreement_').replace('_', ' ')}: "
+        f"{_figure(one.estimand)}: "
         + ("equivalent" if equal(one) else "not shown")
         + f" (margin {_margin(one)})"
         for one in found
     ]
-    by_column = {_column(one): _margin(one) for one in found}
+    by_column = {one.estimand.column: _margin(one) for one in found}
     margins = ", ".join(f"{margin} for {column}" for column, margin in by_column.items())
     text = (
         "Both runs made every random draw alike and define these arms alike, so each difference is "
@@ -225,6 +222,11 @@ def _agreement(found: list[Result], reference: str) -> Section:
         AGREEMENT,
         [Text(text), estimates_table("agreement", caption, found, labels=labels)],
     )
+
+
+def _figure(one: Estimand) -> str:
+    arms = " - ".join(filter(None, (one.arm, one.reference)))
+    return f"{one.part.replace('_', ' ')} {arms}"
 
 
 def _studies(first: Material, second: Material) -> Section:
@@ -293,6 +295,9 @@ def difference(first: Material, second: Material, arm: str, column: str) -> Resu
         sentence=f"Mean difference of {column} under {arm} between the runs.",
         outcome=with_unit("replicates", column),
         contrast=f"{one} - {other}",
+        arm=arm,
+        column=column,
+        unit=difference_unit(column_unit("replicates", column)),
     )
     x, y = (
         side.complete[side.complete["arm"] == arm].set_index("seed")[column].dropna()
@@ -343,7 +348,7 @@ def _arms(first: Material, second: Material) -> Section:
     bars = [
         Bar(arm, 100 * one.value, 100 * one.low, 100 * one.high, look.color, look.marker)
         for one in accuracy
-        for arm in (one.estimand.name.removeprefix("difference_final_accuracy_"),)
+        for arm in (one.estimand.arm,)
         for look in (styles[arm],)
     ]
     blocks: list[Block] = []

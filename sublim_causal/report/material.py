@@ -18,7 +18,13 @@ from scipy import stats
 
 from sublim_causal.analysis.causal.crossworld import CrossWorld
 from sublim_causal.analysis.causal.mediation import Mediation
-from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result, TestResult
+from sublim_causal.analysis.estimates.types import (
+    MIN_SEEDS,
+    Estimand,
+    Estimate,
+    Result,
+    TestResult,
+)
 from sublim_causal.analysis.plan.declaration import Contrasted, Declared
 from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.record import complete_steps, same_setting
@@ -165,11 +171,7 @@ class Material:
         The first that a contrast of the plan subtracts and the run has; else the first whose
         intervention is ``baseline``; else the study's first.
         """
-        subtracted = [
-            one.contrast.partition(" - ")[2]
-            for one in self.plan.estimands
-            if isinstance(one, Contrasted)
-        ]
+        subtracted = [one.reference for one in self.plan.estimands if isinstance(one, Contrasted)]
         plain = [arm for arm in self.arms if self.options(arm)["intervention"] == "baseline"]
         return next(arm for arm in (*subtracted, *plain, *self.arms) if arm in self.arms)
 
@@ -243,33 +245,32 @@ class Material:
         always = options.get("when", "positive") != "positive"
         return bool(options.get("layers")), always, abs(float(options.get("strength", 1.0)) - 1.0)
 
-    def find(self, method: str, ending: str = "", **fields: Any) -> Result | None:
+    def find(self, method: str, *, arm: str = "", part: str = "", **fields: Any) -> Result | None:
         """Return the first result of the estimand declared with `method` and `fields`.
 
         Parameters
         ----------
         method : str
             As in the plan.
-        ending : str
-            Arm or level of the result, where the estimand has several.
+        arm : str
+            Arm of the result; of a contrast, against the reference.
+        part : str
+            Part of the result, where the estimand has several.
         **fields
             Values the declaration must have: ``outcome="gain"``.
         """
         for result in self.declared(method, **fields):
-            if not ending or self._is_of(result, ending):
+            if self._is_of(result.estimand, arm, part):
                 return result
         return None
 
-    def _is_of(self, result: Result, ending: str) -> bool:
-        """Whether `result` is that of arm or level `ending`, an arm against the reference.
-
-        What could not be estimated for any arm names none, and is that of each.
-        """
-        contrast, declared = result.estimand.contrast, self.declaration(result)
-        if contrast in ("", f"arm {ending}", f"{ending} - {self.reference}"):
-            return True
-        named = declared is not None and result.estimand.name == f"{declared.name}_{ending}"
-        return named and " - " not in contrast
+    def _is_of(self, estimand: Estimand, arm: str, part: str) -> bool:
+        """Whether `estimand` is that of `arm` and `part`; one that names none is that of each."""
+        return (
+            estimand.arm in ("", arm)
+            and estimand.reference in ("", self.reference)
+            and (not part or estimand.part in ("", part))
+        )
 
     def declared(self, method: str, **fields: Any) -> tuple[Result, ...]:
         """Return the results of every estimand declared with `method` and `fields`."""
@@ -283,13 +284,11 @@ class Material:
 
     def declaration(self, result: Result) -> Declared | None:
         """Return what the plan declared for `result`."""
-        name = result.estimand.name
-        matching = [
-            one
-            for one in self.plan.estimands
-            if name == one.name or name.startswith(f"{one.name}_")
-        ]
-        return max(matching, key=lambda one: len(one.name), default=None)
+        return self._by_name.get(result.estimand.declared)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Declared]:
+        return {one.name: one for one in self.plan.estimands}
 
     def steps(self, columns: Sequence[str]) -> pd.DataFrame:
         """Read seed, arm, step and `columns` of every complete replicate."""

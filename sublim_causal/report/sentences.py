@@ -76,7 +76,7 @@ def _persists(material: Material) -> Iterator[Sentence]:
     reference = material.reference
     late = {
         (column, summary): material.find(
-            "seed_summary", reference, outcome=column, summary=summary, window="late"
+            "seed_summary", arm=reference, outcome=column, summary=summary, window="late"
         )
         for column in ("cos_gradient", "cos_update")
         for summary in ("mean", "share_positive")
@@ -117,7 +117,7 @@ def _drop(material: Material) -> Iterator[Sentence]:
     drop = values(
         material.find(
             "seed_summary",
-            material.reference,
+            arm=material.reference,
             outcome="cos_gradient",
             summary="mean",
             window="early - late",
@@ -162,13 +162,13 @@ def _stops(material: Material) -> Iterator[Sentence]:
         if caution := _misses(material, arm, stopped.verdict):
             yield caution
     for arm in material.interventions("liminal"):
-        found = material.find("paired_contrast", arm, outcome="final_accuracy")
+        found = material.find("paired_contrast", arm=arm, outcome="final_accuracy")
         if isinstance(found, Estimate):
             yield _attenuates(material, arm, found)
 
 
 def _stopped(material: Material, arm: str) -> Sentence:
-    found = material.find("paired_contrast", arm, outcome="final_accuracy")
+    found = material.find("paired_contrast", arm=arm, outcome="final_accuracy")
     if not isinstance(found, Estimate):
         return Sentence(
             _why_not(found, f"the contrast of {arm} and {material.reference} in final accuracy"),
@@ -340,9 +340,9 @@ def _control(material: Material) -> Iterator[Sentence]:
         scale = scale_of(one)
         margin = f"{scale * float(one.diagnostics['margin']):g}{' points' * (scale == 100)}"
         same = bool(one.diagnostics["equivalent"])
-        arm, _, reference = one.estimand.contrast.partition(" - ")
+        arm, reference = one.estimand.arm, one.estimand.reference
         says = "is equivalent to" if same else "is not shown to be equivalent to"
-        outcome = one.estimand.outcome.split(" (")[0].replace("_", " ")
+        outcome = one.estimand.column.replace("_", " ")
         shuffled = arm in material.interventions("shuffled")
         yield Sentence(
             f"{arm} {says} {reference} in {outcome}: the difference is {estimate(one)} "
@@ -429,7 +429,7 @@ def _levels_differ(material: Material) -> Iterator[Sentence]:
         within, between = (
             values(
                 material.find(
-                    "step_slope", level, outcome="gain", predictor=predictor, split="levels"
+                    "step_slope", part=level, outcome="gain", predictor=predictor, split="levels"
                 )
             )
             for level in ("within_run", "between_arms")

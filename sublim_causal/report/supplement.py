@@ -11,7 +11,14 @@ from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result, TestResult
+from sublim_causal.analysis.estimates.types import (
+    DIFFERENCE,
+    FRACTION,
+    Estimand,
+    NotEstimable,
+    Result,
+    TestResult,
+)
 from sublim_causal.analysis.plan.methods.doses import Space, strengths
 from sublim_causal.analysis.plan.methods.steps import StepSlope
 from sublim_causal.analysis.steps.ledger import Term, explained_shares
@@ -92,6 +99,7 @@ def _total(material: Material, arm: str) -> Result:
         sentence=f"Mean drop of the trait loss over a run of {arm}.",
         outcome="sum_gain (nats)",
         contrast=f"arm {arm}",
+        arm=arm,
         assumptions=("seeds are independent draws", UNDECLARED),
     )
     gains = rows["sum_gain"].dropna().to_numpy()
@@ -140,6 +148,7 @@ def removed_share(material: Material, arm: str) -> Result:
         name=f"removed_share_{arm}",
         sentence=f"Share of the accuracy that {reference} acquires which {arm} prevents.",
         outcome="share of acquired accuracy (fraction)",
+        unit=FRACTION,
         contrast=f"({reference} minus {arm}) / ({reference} minus untrained)",
         assumptions=("seeds are independent draws", UNDECLARED),
     )
@@ -164,6 +173,7 @@ def residue(material: Material, arm: str) -> Result:
         name=f"acquired_{arm}",
         sentence=f"Test accuracy that {arm} acquires: after training minus before.",
         outcome="final_accuracy - reference_accuracy (fraction)",
+        unit=DIFFERENCE,
         contrast=f"arm {arm}, after - before",
         assumptions=("seeds are independent draws", UNDECLARED),
     )
@@ -181,6 +191,7 @@ def mean_alignment(material: Material, arm: str) -> Result:
         sentence=f"Mean over steps and seeds of the alignment under {arm}.",
         outcome="mean_cos_update (1)",
         contrast=f"arm {arm}",
+        arm=arm,
         assumptions=("seeds are independent draws", UNDECLARED),
     )
     found = rows["mean_cos_update"].dropna().to_numpy()

@@ -6,11 +6,10 @@ import math
 import re
 from collections.abc import Sequence
 
-from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimate, Result
 
 MINUS = "\N{MINUS SIGN}"
 POINTS = "percentage points"
-FRACTIONS = ("(fraction)", "share_positive of", "reliability")
 
 
 def decimals(low: float, high: float) -> int:
@@ -44,10 +43,8 @@ def interval(low: float, high: float, places: int, scale: float = 1.0) -> str:
 
 
 def scale_of(result: Result) -> float:
-    """Return 100 for what is a fraction, shown in percent; else 1."""
-    outcome = result.estimand.outcome
-    is_slope = "slope" in result.estimand.contrast
-    return 100.0 if not is_slope and any(mark in outcome for mark in FRACTIONS) else 1.0
+    """Return 100 for what is shown in percent or percentage points; else 1."""
+    return 100.0 if result.estimand.unit in (FRACTION, DIFFERENCE) else 1.0
 
 
 def places_of(result: Estimate) -> int:
@@ -60,9 +57,7 @@ def places_of(result: Estimate) -> int:
 
 def unit_of(result: Result) -> str:
     """Return the unit that `estimate` writes behind the value."""
-    if scale_of(result) == 1.0:
-        return ""
-    return f" {POINTS}" if " - " in result.estimand.contrast + result.estimand.outcome else " %"
+    return {FRACTION: " %", DIFFERENCE: f" {POINTS}"}.get(result.estimand.unit, "")
 
 
 def estimate(result: Estimate, *, unit: bool = True) -> str:

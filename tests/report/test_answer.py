@@ -67,7 +67,7 @@ def test_slopes_differ_by_their_test_and_not_by_their_intervals(
     p: float, said: str, demo_material: Material
 ) -> None:
     between = demo_material.find(
-        "step_slope", "between_arms", outcome="gain", predictor="cos_update", split="levels"
+        "step_slope", part="between_arms", outcome="gain", predictor="cos_update", split="levels"
     )
     assert isinstance(between, Estimate)
     shown = demo_material.results

@@ -240,7 +240,7 @@ def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_pa
 def test_a_contrast_is_that_of_the_arm_asked_for(tmp_path: Path) -> None:
     arms = {"baseline": ArmTruth(), "half_projection": ArmTruth(), "projection": ArmTruth()}
     found = material_of(make_run(tmp_path / "run", n_seeds=3, arms=arms)).find(
-        "paired_contrast", "projection", outcome="final_accuracy"
+        "paired_contrast", arm="projection", outcome="final_accuracy"
     )
     assert found is not None
     assert found.estimand.contrast == "projection - baseline"

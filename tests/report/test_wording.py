@@ -5,14 +5,14 @@ import math
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.estimates.types import Estimand, Estimate
+from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimand, Estimate
 from sublim_causal.report import wording
 from sublim_causal.report.blocks import Table
 from sublim_causal.report.tables import latex
 
 
-def made(value: float, low: float, high: float, outcome: str, contrast: str = "") -> Estimate:
-    estimand = Estimand("x", "A quantity.", outcome, contrast)
+def made(value: float, low: float, high: float, unit: str) -> Estimate:
+    estimand = Estimand("x", "A quantity.", unit=unit)
     return Estimate(estimand, value, 0.1, low, high, 0.95, None, 0.5, "t", 8)
 
 
@@ -32,22 +32,22 @@ def test_numbers_have_a_true_minus_and_no_minus_zero() -> None:
 
 
 def test_fractions_are_shown_in_percent() -> None:
-    one = made(0.859, 0.822, 0.897, "share_positive of cos_gradient, late", "arm baseline")
+    one = made(0.859, 0.822, 0.897, FRACTION)
     assert wording.estimate(one) == "85.9 % [82.2, 89.7]"
 
 
 def test_differences_of_fractions_are_percentage_points() -> None:
-    one = made(-0.38, -0.43, -0.34, "final_accuracy (fraction)", "projection - baseline")
+    one = made(-0.38, -0.43, -0.34, DIFFERENCE)
     assert wording.estimate(one).startswith("\N{MINUS SIGN}38.0 percentage points [")
 
 
 def test_slopes_keep_their_unit() -> None:
-    one = made(0.02, 0.01, 0.03, "accuracy_gain (fraction)", "slope on cos_update")
+    one = made(0.02, 0.01, 0.03, "fraction per unit of cos_update")
     assert wording.estimate(one) == "0.020 [0.010, 0.030]"
 
 
 def test_an_interval_without_width_says_why() -> None:
-    one = made(1.0, 1.0, 1.0, "share_positive of cos_update, late", "arm baseline")
+    one = made(1.0, 1.0, 1.0, FRACTION)
     assert wording.estimate(one) == "100 % in every seed"
 
 

@@ -13,6 +13,10 @@ MIN_SEEDS = 3
 """Below this many seeds nothing is estimated."""
 FEW_SEEDS = 8
 """Below this many seeds every interval carries a warning."""
+FRACTION = "fraction"
+"""Unit of accuracies and shares."""
+DIFFERENCE = "difference of fractions"
+"""Unit of what is the difference of two fractions; in percent it is percentage points."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,16 @@ class Estimand:
         What must hold for the number to mean what the sentence says.
     family : str
         Estimands of one family share a multiplicity adjustment; empty: none.
+    declared : str
+        Name of the plan's estimand that it is a result of; empty outside plans.
+    arm, reference : str
+        The arm that it is about, and the one that is subtracted from it; empty: none.
+    part : str
+        Which of the quantities that one declaration gives: ``"pnde"``, ``"within_run"``.
+    column : str
+        Column of ``replicates`` or ``steps`` that is measured; empty: none, or several.
+    unit : str
+        Unit of the value: that of the column, `DIFFERENCE`, ``"nats per unit of cos_update"``.
     """
 
     name: str
@@ -41,6 +55,22 @@ class Estimand:
     contrast: str = ""
     assumptions: tuple[str, ...] = ()
     family: str = ""
+    declared: str = ""
+    arm: str = ""
+    reference: str = ""
+    part: str = ""
+    column: str = ""
+    unit: str = ""
+
+    def tidy(self) -> dict[str, Any]:
+        """Columns that say what a row of `Estimate.tidy` is about."""
+        names = ("name", "outcome", "contrast", "arm", "reference", "part", "column", "unit")
+        return {name: getattr(self, name) for name in names}
+
+
+def difference_unit(unit: str) -> str:
+    """Return the unit of the difference of two quantities in `unit`."""
+    return DIFFERENCE if unit == FRACTION else unit
 
 
 @dataclass(frozen=True)
@@ -96,9 +126,7 @@ class Estimate:
     def tidy(self) -> dict[str, Any]:
         """One flat row with fixed columns, named as in R's broom, without the draws."""
         return {
-            "name": self.estimand.name,
-            "outcome": self.estimand.outcome,
-            "contrast": self.estimand.contrast,
+            **self.estimand.tidy(),
             "estimate": self.value,
             "std_error": self.se,
             "conf_low": self.low,
@@ -136,9 +164,7 @@ class NotEstimable:
         """The columns of `Estimate.tidy`, empty where there is nothing to say."""
         numbers = ("estimate", "std_error", "conf_low", "conf_high", "level", "df")
         return {
-            "name": self.estimand.name,
-            "outcome": self.estimand.outcome,
-            "contrast": self.estimand.contrast,
+            **self.estimand.tidy(),
             **dict.fromkeys((*numbers, "p_value", "p_adjusted")),
             "method": "",
             "n_seeds": 0,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sublim_causal.analysis.estimates.settings import IntervalRule
-from sublim_causal.analysis.estimates.types import Estimand
+from sublim_causal.analysis.estimates.types import Estimand, difference_unit
 from sublim_causal.errors import nearest
 from sublim_causal.store.schema import TABLES
 
@@ -34,8 +34,18 @@ StepColumn = Annotated[str, _column_of("steps")]
 ReplicateColumn = Annotated[str, _column_of("replicates")]
 
 
+_EACH_AGAINST = f"{EACH} - "
+
+
+def _sides(value: str) -> list[str]:
+    """Arm and reference of a contrast; after `EACH` the reference may be called anything."""
+    if value.startswith(_EACH_AGAINST):
+        return [EACH, value.removeprefix(_EACH_AGAINST)]
+    return value.split(" - ")
+
+
 def _check_contrast(value: str) -> str:
-    parts = value.split(" - ")
+    parts = _sides(value)
     if len(parts) != 2 or not all(part.strip() == part and part for part in parts):
         raise ValueError(f"'ARM - REFERENCE', where ARM may be '{EACH}'")
     if parts[1] == EACH or parts[0] == parts[1]:
@@ -83,8 +93,22 @@ class Declared(Frozen):
         """Endings of its results' names; None where they follow the run's arms."""
         return ("",)
 
-    def estimand(self, outcome: str, contrast: str = "", ending: str = "") -> Estimand:
-        """Return the estimand of one result."""
+    def about(self) -> dict[str, str]:
+        """Fields of `Estimand` that its results share: column, unit, part."""
+        return {}
+
+    def estimand(self, outcome: str, contrast: str = "", ending: str = "", **own: str) -> Estimand:
+        """Return the estimand of one result.
+
+        Parameters
+        ----------
+        outcome, contrast : str
+            For the reader.
+        ending : str
+            Ending of the result's name.
+        **own
+            Further fields of `Estimand`: arm, reference, part, and what is not as in `about`.
+        """
         return Estimand(
             name=f"{self.name}_{ending}" if ending else self.name,
             sentence=self.sentence,
@@ -92,6 +116,8 @@ class Declared(Frozen):
             contrast=contrast,
             assumptions=self.assumptions,
             family=self.family,
+            declared=self.name,
+            **{**self.about(), **own},
         )
 
 
@@ -113,7 +139,17 @@ class Contrasted(Declared):
     @property
     def each(self) -> bool:
         """Whether every arm is contrasted."""
-        return self.contrast.startswith(f"{EACH} - ")
+        return _sides(self.contrast)[0] == EACH
+
+    @property
+    def reference(self) -> str:
+        """The arm that is subtracted."""
+        return _sides(self.contrast)[1]
+
+    def about(self) -> dict[str, str]:
+        """Both arms, or the reference where each arm is asked for."""
+        arm, reference = _sides(self.contrast)
+        return {"arm": "" if self.each else arm, "reference": reference}
 
     def endings(self) -> tuple[str, ...] | None:
         """The parts; followed by the arm where each is asked for."""
@@ -125,7 +161,7 @@ class Contrasted(Declared):
 
     def pairs(self, arms: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Yield ``(arm, reference)``, ``each`` spelt out over `arms`."""
-        arm, reference = self.contrast.split(" - ")
+        arm, reference = _sides(self.contrast)
         for one in arms if self.each else (arm,):
             if one != reference:
                 yield one, reference
@@ -141,6 +177,10 @@ class OfArm(Declared):
     def each(self) -> bool:
         """Whether every arm is asked for."""
         return self.arm == EACH
+
+    def about(self) -> dict[str, str]:
+        """The arm, unless each is asked for."""
+        return {"arm": "" if self.each else self.arm}
 
     def endings(self) -> tuple[str, ...] | None:
         """An ending by arm, where each is asked for."""
@@ -159,3 +199,14 @@ def column_unit(table: str, column: str) -> str:
 def with_unit(table: str, column: str) -> str:
     """Return ``"final_accuracy (fraction)"``."""
     return f"{column} ({column_unit(table, column)})"
+
+
+def slope_of(outcome: str, predictor: str) -> dict[str, str]:
+    """Return column and unit of a slope of two columns of ``steps``."""
+    unit = f"{column_unit('steps', outcome)} per unit of {predictor}"
+    return {"column": outcome, "unit": unit}
+
+
+def difference_of(column: str) -> dict[str, str]:
+    """Return column and unit of a difference of a ``replicates`` column."""
+    return {"column": column, "unit": difference_unit(column_unit("replicates", column))}

@@ -50,7 +50,13 @@ def contrast_pairs(
     missing: list[Result] = []
     there: list[Pair] = []
     for arm, reference in declared.pairs(record.arms):
-        estimand = declared.estimand(outcome, f"{arm} - {reference}", declared.ending(arm))
+        estimand = declared.estimand(
+            outcome,
+            f"{arm} - {reference}",
+            declared.ending(arm),
+            arm=arm,
+            reference=reference,
+        )
         lacking = absent(record, estimand, arm, reference)
         if lacking:
             missing.append(lacking)
@@ -101,21 +107,16 @@ def studies_with(has: Callable[[Interventions], bool]) -> str:
     return f"; built-in studies that have it: {', '.join(found)}" if found else ""
 
 
-def as_declared(declared: Declared, found: Result, ending: str = "") -> Result:
+def as_declared(declared: Declared, found: Result, ending: str = "", **own_fields: str) -> Result:
     """Return `found` under the name that the plan gave it.
 
     The part of a quantity (with an ending) keeps the estimator's sentence, the whole gets the
-    plan's; the assumptions of both stand.
+    plan's; the assumptions of both stand. `own_fields` are as in `Declared.estimand`.
     """
     own = found.estimand
     estimand = replace(
-        declared.estimand(own.outcome, own.contrast, ending),
+        declared.estimand(own.outcome, own.contrast, ending, **own_fields),
         sentence=own.sentence if ending else declared.sentence,
         assumptions=tuple(dict.fromkeys((*declared.assumptions, *own.assumptions))),
     )
     return replace(found, estimand=estimand)
-
-
-def parts(declared: Declared, found: Mapping[str, Result]) -> list[Result]:
-    """Return the results in `found` under the plan's name, each with its key as an ending."""
-    return [as_declared(declared, one, ending) for ending, one in found.items()]

@@ -16,7 +16,7 @@ from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.analysis.plan.verdicts import ClaimVerdict
 from sublim_causal.store.tables import write_atomically
 
-SCHEMA = "sublim_causal.results/1"
+SCHEMA = "sublim_causal.results/2"
 _SMALLEST_P = 1e-16
 
 
@@ -88,6 +88,7 @@ class Results:
         body = [
             {
                 **one.tidy(),
+                "declared": one.estimand.declared,
                 "sentence": one.estimand.sentence,
                 "assumptions": one.estimand.assumptions,
                 "family": one.estimand.family,

@@ -128,24 +128,22 @@ def _adjusted(
             adjusted = holm(p_values(members))
         else:
             rng = _stream(plan, f"family {family}")
-            outcomes = [d for d, found in parts for _ in found if d.family == family]
-            adjusted = sign_flip_max_t(_differences(record, outcomes, members), rng=rng)
+            adjusted = sign_flip_max_t(_differences(record, members), rng=rng)
         for i, one in zip(places, with_adjusted(members, adjusted, how), strict=True):
             results[i] = one
     return tuple(results)
 
 
-def _differences(
-    record: Record, declared: Sequence[Declared], members: Sequence[Result]
-) -> np.ndarray:
+def _differences(record: Record, members: Sequence[Result]) -> np.ndarray:
     """Differences of a family's paired contrasts, seeds by members; NaN without a pair."""
     columns = {}
-    for i, (one, result) in enumerate(zip(declared, members, strict=True)):
+    for i, result in enumerate(members):
         columns[i] = pd.Series(dtype=float)
         if not isinstance(result, NotEstimable):
-            arm, reference = result.estimand.contrast.split(" - ")
-            outcome = one.model_dump()["outcome"]
-            columns[i] = paired_differences(record.replicates, outcome, arm, reference).values
+            pair = result.estimand
+            columns[i] = paired_differences(
+                record.replicates, pair.column, pair.arm, pair.reference
+            ).values
     return pd.DataFrame(columns).to_numpy(dtype=float)
 
 

@@ -178,7 +178,7 @@ def validate_claims(claims: Sequence[Claim], declared: Sequence[Declared]) -> No
             if new := _renamed(name, declared):
                 where = f"claim[{i}].condition[{j}].estimand"
                 raise RequestError(where, name, new, "the part has this name since version 0.2")
-            if name not in known and not any(name.startswith(f"{one}_") for one in by_arm):
+            if not any(_may_name(one, name) for one in declared):
                 endless = [f"{one}_<arm>" for one in by_arm]
                 raise RequestError(
                     f"claim[{i}].condition[{j}].estimand",
@@ -226,6 +226,11 @@ def _names(one: Declared) -> Iterator[str]:
         yield f"{one.name}_{ending}" if ending else one.name
 
 
+def _may_name(one: Declared, name: str) -> bool:
+    """Whether a result of `one` may be called `name`; arms are not known before the run."""
+    return name in _names(one) or (one.endings() is None and name.startswith(f"{one.name}_"))
+
+
 def _finding(
     condition: Condition, by_name: dict[str, Result], declared: Sequence[Declared]
 ) -> Finding:
@@ -233,7 +238,7 @@ def _finding(
     found = by_name.get(name)
     if found is None:
         # An estimand that a run cannot give at all has one result, without an ending.
-        wholes = [by_name.get(one.name) for one in declared if name.startswith(f"{one.name}_")]
+        wholes = [by_name.get(one.name) for one in declared if _may_name(one, name)]
         found = next((one for one in wholes if isinstance(one, NotEstimable)), None)
     if not isinstance(found, Estimate):
         return Finding(condition, "open", None, found.reason if found else _no_arm(name))

@@ -113,7 +113,7 @@ def explained_shares(
     by = ("seed", "arm", "epoch") if epochs else ("seed", "arm")
     sums = ledger(steps, by)
     return tuple(
-        _share(_label(key), rows, term, settings=settings)
+        _share(key, rows, term, settings=settings)
         for key, rows in sums.groupby(list(by[1:]), observed=True, sort=True)
     )
 
@@ -157,23 +157,20 @@ def layer_shares(
         )
     joined = sums.merge(runs[["seed", "arm", "gain"]], on=["seed", "arm"])
     return tuple(
-        _share(_label(key), rows, "drive", settings=settings)
+        _share(key, rows, "drive", settings=settings)
         for key, rows in joined.groupby(["arm", "layer"], observed=True, sort=True)
     )
 
 
-def _label(key: object) -> str:
-    parts = key if isinstance(key, tuple) else (key,)
-    return "_".join(str(part) for part in parts)
-
-
 def _share(
-    label: str,
+    key: tuple[object, ...],
     rows: pd.DataFrame,
     term: str,
     *,
     settings: Settings,
 ) -> Result:
+    arm, part = (*map(str, key), "")[:2]
+    label = "_".join(map(str, key))
     whole = rows.loc[np.isfinite(rows[[term, "gain"]].to_numpy(float)).all(axis=1)]
     estimand = Estimand(
         name=f"share_{term}_{label}",
@@ -181,6 +178,9 @@ def _share(
         outcome="share of summed gain (1)",
         contrast=f"sum({term}) / sum(gain)",
         assumptions=_IDENTITY,
+        arm=arm,
+        part=part,
+        unit="1",
     )
     return ratio_of_sums(
         estimand,

@@ -68,7 +68,7 @@ def _contrasts(material: Material) -> Iterator[Block]:
             report_command(material.run),
         )
         return
-    of_accuracy = [one for one in found if one.estimand.outcome.startswith("final_accuracy")]
+    of_accuracy = [one for one in found if one.estimand.column == "final_accuracy"]
     estimated = [one for one in of_accuracy if isinstance(one, Estimate)]
     if estimated:
         yield Picture(
@@ -112,11 +112,10 @@ def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar
     styles = looks(list(material.shown_arms))
     bars = []
     for one in estimates:
-        arm = one.estimand.contrast.split(" - ")[0]
-        look = styles.get(arm)
+        look = styles.get(one.estimand.arm)
         bars.append(
             Bar(
-                label=one.estimand.contrast.replace(" - ", " minus\n"),
+                label=f"{one.estimand.arm} minus\n{one.estimand.reference}",
                 value=100 * one.value,
                 low=100 * one.low,
                 high=100 * one.high,
@@ -128,5 +127,5 @@ def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar
 
 
 def _label(result: Result) -> str:
-    outcome = result.estimand.outcome.split(" (")[0]
-    return f"{outcome}, {result.estimand.contrast.replace(' - ', f' {MINUS} ')}"
+    one = result.estimand
+    return f"{one.column}, {one.arm} {MINUS} {one.reference}"

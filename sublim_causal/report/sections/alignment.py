@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.analysis.plan.methods.steps import DROP, SeedSummary
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
 from sublim_causal.report.commands import aligned_command, report_command
 from sublim_causal.report.figures import curves as draw
@@ -91,20 +92,18 @@ def _early_and_late(material: Material) -> Iterator[Block]:
         "Early is the first epoch, late is everything after it; differences are taken seed by "
         "seed. A share is tested against one half, a mean or difference against 0."
     )
-    for column in dict.fromkeys(_field(material, one, "outcome") for one in found):
-        yield _windows(
-            material, column, [one for one in found if _field(material, one, "outcome") == column]
-        )
+    for column in dict.fromkeys(one.estimand.column for one in found):
+        yield _windows(material, column, [one for one in found if one.estimand.column == column])
 
 
 def _windows(material: Material, column: str, found: Sequence[Result]) -> Table:
     """Return a row a quantity and arm, a column a window."""
     cells: dict[tuple[str, str], dict[str, str]] = {}
-    windows = [*dict.fromkeys(_field(material, one, "window") for one in found)]
+    windows = [*dict.fromkeys(one.estimand.part for one in found)]
     for one in found:
-        kind, window = (_field(material, one, name) for name in ("summary", "window"))
-        row = cells.setdefault((kind, one.estimand.contrast.removeprefix("arm ")), {})
-        row[f"{window} (p)" if " - " in window else window] = _cell(one)
+        kind, window = _summary(material, one), one.estimand.part
+        row = cells.setdefault((kind, one.estimand.arm), {})
+        row[f"{window} (p)" if window == DROP else window] = _cell(one)
     shown = [{"": f"{arm}: {_KINDS.get(kind, kind)}", **row} for (kind, arm), row in cells.items()]
     return Table(
         f"alignment_{column}",
@@ -118,7 +117,7 @@ def _windows(material: Material, column: str, found: Sequence[Result]) -> Table:
 
 def _span(windows: Sequence[str]) -> str:
     """Return which windows a table has, in words."""
-    if {"early", "late"} <= {*windows} or "early - late" in windows:
+    if {"early", "late"} <= {*windows} or DROP in windows:
         return "early against late"
     return listed(["whole run" if one == "all" else one for one in windows])
 
@@ -126,12 +125,13 @@ def _span(windows: Sequence[str]) -> str:
 def _cell(one: Result) -> str:
     if not isinstance(one, Estimate):
         return f"not estimable: {one.reason}"
-    p = f" ({p_value(one.p_value)})" if " - " in one.estimand.outcome.split(", ")[-1] else ""
+    p = f" ({p_value(one.p_value)})" if one.estimand.part == DROP else ""
     return estimate(one).replace("percentage ", "") + p
 
 
-def _field(material: Material, result: Result, name: str) -> str:
-    return str(getattr(material.declaration(result), name, ""))
+def _summary(material: Material, result: Result) -> str:
+    declared = material.declaration(result)
+    return declared.summary if isinstance(declared, SeedSummary) else ""
 
 
 _KINDS = {"share_positive": "share of steps above 0", "mean": "mean over steps"}

@@ -10,7 +10,7 @@ from sublim_causal.report.commands import report_command
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import decimals, interval, number, scale_of, slug
+from sublim_causal.report.wording import POINTS, decimals, interval, number, scale_of, slug
 
 TITLE = "Control and equivalence"
 
@@ -71,10 +71,10 @@ def _margin(index: int, one: Estimate) -> Picture:
     if "wide_low" in one.diagnostics:
         wide = [scale * float(one.diagnostics[name]) for name in ("wide_low", "wide_high")]
         bars.append(Bar(f"{50 * (1 + one.level):g} %", value, wide[0], wide[1]))
-    unit = "percentage points" if scale == 100 else one.estimand.outcome
+    unit = POINTS if scale == 100 else one.estimand.outcome
     return Picture(
         slug("equivalence", index, one.estimand.name),
-        f"{one.estimand.contrast}, {one.estimand.outcome.split(' (')[0]}: difference and "
+        f"{one.estimand.contrast}, {one.estimand.column}: difference and "
         "intervals against the margin (shaded).",
         forest(bars, f"difference ({unit})", margin=margin),
     )

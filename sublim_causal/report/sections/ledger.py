@@ -63,7 +63,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         bars = [
             Bar(arm, one.value, one.low, one.high, styles[arm].color, styles[arm].marker)
             for one in totals
-            for arm in (one.estimand.contrast.removeprefix("arm "),)
+            for arm in (one.estimand.arm,)
         ]
         yield Picture(
             "ledger_totals",
@@ -114,9 +114,9 @@ def _splits(material: Material) -> Iterator[Block]:
         "paired by seed. Added by the report.",
         parts,
         labels=[
-            f"{one.estimand.outcome.split(' ')[0].removeprefix('sum_')}, "
-            f"{one.estimand.contrast.replace(' - ', f' {MINUS} ')}"
-            for one in parts
+            f"{entry}, {split.gain.estimand.arm} {MINUS} {material.reference}"
+            for split in splits
+            for entry in ("gain", "drive", "remainder")
         ],
     )
 

@@ -15,7 +15,8 @@ from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.mixed.result import MixedFit
 from sublim_causal.analysis.plan.declaration import column_unit
-from sublim_causal.analysis.steps.slopes import SlopeModel, slope_model
+from sublim_causal.analysis.plan.methods.steps import StepSlope
+from sublim_causal.analysis.steps.slopes import LEVELS, SlopeModel, slope_model
 from sublim_causal.errors import DataError
 from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text
 from sublim_causal.report.commands import aligned_command, report_command, run_command
@@ -101,14 +102,15 @@ def _or_why(blocks: Iterator[Block]) -> Iterator[Block]:
 
 def _pair(material: Material, result: Result) -> _Pair:
     declared = material.declaration(result)
-    return _Pair(str(getattr(declared, "outcome", "")), str(getattr(declared, "predictor", "")))
+    assert isinstance(declared, StepSlope)  # `material.declared` chose it by its method
+    return _Pair(declared.outcome, declared.predictor)
 
 
 def _slope_picture(material: Material, pair: _Pair, rows: Sequence[Result]) -> Iterator[Block]:
     bars = [
-        Bar(label, one.value, one.low, one.high)
+        Bar(_label(one), one.value, one.low, one.high)
         for one in rows
-        if isinstance(one, Estimate) and "between" not in (label := _label(material, pair, one))
+        if isinstance(one, Estimate) and one.estimand.part not in LEVELS[1:]
     ]
     if bars:
         yield Picture(
@@ -124,14 +126,13 @@ def _slope_table(material: Material, pair: _Pair, rows: Sequence[Result]) -> Tab
         f"slopes_{pair.outcome}_{pair.predictor}",
         f"Slopes of {pair.text}, {pair.unit} per unit of cosine.",
         rows,
-        labels=[_label(material, pair, one) for one in rows],
+        labels=[_label(one) for one in rows],
     )
 
 
-def _label(material: Material, pair: _Pair, result: Result) -> str:
-    prefix = f"slope on {pair.predictor}"
-    ending = result.estimand.contrast.removeprefix(prefix).removeprefix(", ")
-    return ending.replace("_", " ") if ending else "all arms, pooled"
+def _label(result: Result) -> str:
+    one = result.estimand
+    return one.arm or one.part.replace("_", " ") or "all arms, pooled"
 
 
 def _levels(material: Material, pairs: Sequence[_Pair]) -> Table:

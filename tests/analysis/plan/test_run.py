@@ -258,11 +258,19 @@ def test_progress_is_told_each_estimand_and_the_end(run, plan):
 
 def test_json_is_strict_and_carries_what_a_reader_needs(results, plan):
     document = json.loads(results.to_json(), parse_constant=pytest.fail)
-    assert document["schema"] == "sublim_causal.results/1"
+    assert document["schema"] == "sublim_causal.results/2"
     assert document["plan_digest"] == plan.digest
     assert document["n_seeds"] == 10
     first = document["results"][0]
     assert first["plan_digest"] == plan.digest
+    about = ("declared", "arm", "reference", "column", "unit")
+    assert [first[name] for name in about] == [
+        "effect",
+        "projection",
+        "baseline",
+        "final_accuracy",
+        "difference of fractions",
+    ]
     assert {"method", "n_seeds", "conf_low", "conf_high", "level", "sentence"} <= set(first)
     assert "diagnostics" in first
     assert document["results"][3]["status"] == "not estimable"

@@ -14,6 +14,7 @@ from sublim_causal.analysis.plan.declaration import (
     Contrasted,
     ReplicateColumn,
     WithInterval,
+    difference_of,
     with_unit,
 )
 from sublim_causal.analysis.plan.method import Method, contrast_pairs
@@ -25,6 +26,10 @@ class PairedContrast(Contrasted, WithInterval):
 
     outcome: ReplicateColumn
     """Column of ``replicates``."""
+
+    def about(self) -> dict[str, str]:
+        """Column and unit of the difference."""
+        return {**super().about(), **difference_of(self.outcome)}
 
 
 class Equivalence(PairedContrast):

@@ -21,18 +21,25 @@ from sublim_causal.analysis.causal.dose import (
 from sublim_causal.analysis.causal.instruments import egger_intercept, iv_linear_dose, wald_by_dose
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls, validate_doses
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, TestResult
+from sublim_causal.analysis.estimates.types import (
+    Estimate,
+    NotEstimable,
+    Result,
+    TestResult,
+    difference_unit,
+)
 from sublim_causal.analysis.plan.declaration import (
     Declared,
     ReplicateColumn,
     WithInterval,
+    column_unit,
+    difference_of,
 )
 from sublim_causal.analysis.plan.method import (
     Interventions,
     Method,
     absent,
     as_declared,
-    parts,
     studies_with,
 )
 from sublim_causal.analysis.plan.record import SETTING, Record, same_setting
@@ -61,6 +68,19 @@ class Instrumented(Dosed):
     treatment: ReplicateColumn = TREATMENT
     """Column of ``replicates`` that the dose moves."""
 
+    def about(self) -> dict[str, str]:
+        """Column, and unit per unit of the treatment."""
+        unit = f"{column_unit('replicates', self.outcome)} per unit of {self.treatment}"
+        return {"column": self.outcome, "unit": unit}
+
+
+class Egger(Instrumented):
+    """What a dose does to the outcome past alignment: an intercept over doses."""
+
+    def about(self) -> dict[str, str]:
+        """Column and unit of a difference."""
+        return difference_of(self.outcome)
+
 
 class TwoStage(Instrumented):
     """The same by two-stage least squares."""
@@ -83,6 +103,12 @@ class DoseTrend(Dosed, WithInterval):
     """Within-seed slope; changes from dose to dose; or a curve with a simultaneous band."""
     direction: Direction = "falling"
     """Direction of the monotone trend."""
+
+    def about(self) -> dict[str, str]:
+        """Column, and the unit of the shape asked for."""
+        unit = column_unit("replicates", self.outcome)
+        units = {"slope": f"{unit} per unit of strength", "changes": difference_unit(unit)}
+        return {"column": self.outcome, "unit": units.get(self.shape, unit)}
 
     @field_validator("shape")
     @classmethod
@@ -216,7 +242,10 @@ def _wald_by_dose(record: Record, declared: WaldByDose, settings: Settings) -> S
             outcome=declared.outcome,
             level=settings.level,
         )
-        return parts(declared, {one.arm: one.ratio for one in ratios})
+        return [
+            as_declared(declared, one.ratio, one.arm, arm=one.arm, reference=declared.undosed)
+            for one in ratios
+        ]
 
     return _dosed(record, declared, 1, estimate)
 
@@ -235,8 +264,11 @@ def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequ
                 outcome=declared.outcome,
                 settings=settings,
             )
-            arms = validate_doses(found)[1:]
-            return parts(declared, dict(zip(arms, changes, strict=True)))
+            arms = validate_doses(found)
+            return [
+                as_declared(declared, one, upper, arm=upper, reference=lower)
+                for lower, upper, one in zip(arms, arms[1:], changes, strict=False)
+            ]
         return _curve_points(record, declared, found, settings)
 
     return _dosed(record, declared, 2, estimate)
@@ -280,7 +312,7 @@ def _curve_points(
 def _point(declared: DoseTrend, curve: DoseCurve, arm: str, i: int) -> Estimate:
     strength = f"strength {curve.doses[i]:g} in {declared.space} space"
     return Estimate(
-        estimand=declared.estimand(declared.outcome, strength, arm),
+        estimand=declared.estimand(declared.outcome, strength, arm, arm=arm),
         value=float(curve.fitted[i]),
         se=float("nan"),
         low=float(curve.low[i]),
@@ -305,6 +337,6 @@ DOSE_METHODS: Mapping[str, Method] = {
     "iv_2sls": Method(TwoStage, _two_stage),
     "anderson_rubin": Method(Instrumented, _effect(anderson_rubin, 1)),
     "wald_by_dose": Method(WaldByDose, _wald_by_dose),
-    "egger_intercept": Method(Instrumented, _effect(egger_intercept, 2)),
+    "egger_intercept": Method(Egger, _effect(egger_intercept, 2)),
     "dose_trend": Method(DoseTrend, _dose_trend),
 }

@@ -22,6 +22,9 @@ from sublim_causal.analysis.plan.declaration import (
     ReplicateColumn,
     StepColumn,
     WithInterval,
+    column_unit,
+    difference_of,
+    slope_of,
     with_unit,
 )
 from sublim_causal.analysis.plan.method import (
@@ -31,12 +34,12 @@ from sublim_causal.analysis.plan.method import (
     as_declared,
     by_pair,
     contrast_pairs,
-    parts,
 )
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.mundlak import mundlak
 from sublim_causal.analysis.steps.slopes import LEVELS
 
+_RATIOS = ("proportion_mediated", "residual_mediator_gap")
 _EFFECTS = ("pnde", "tnie", "pnie", "tnde", "proportion_mediated")
 _ARROWS = ("alpha", "beta", "cde")
 
@@ -54,9 +57,17 @@ class Mediated(Contrasted):
     controlled_at: float = 0.0
     """Alignment at which the controlled direct effect is taken."""
 
+    def about(self) -> dict[str, str]:
+        """Arms, column and unit."""
+        return {**super().about(), **difference_of(self.outcome)}
+
 
 class MediationSensitivity(Contrasted):
     """Correlation of the error terms at which the indirect effect vanishes."""
+
+    def about(self) -> dict[str, str]:
+        """Arms and unit."""
+        return {**super().about(), "unit": "1"}
 
     outcome: ReplicateColumn = OUTCOME
     """Column of ``replicates``."""
@@ -84,6 +95,10 @@ class CrossWorldEffects(WithInterval):
     mediator: ReplicateColumn = TREATMENT
     """Column of ``replicates``."""
 
+    def about(self) -> dict[str, str]:
+        """Arms, column and unit."""
+        return {"arm": self.arm, "reference": self.reference, **difference_of(self.outcome)}
+
     def endings(self) -> tuple[str, ...]:
         """The parts."""
         return ("te", *_EFFECTS, "residual_mediator_gap")
@@ -91,6 +106,10 @@ class CrossWorldEffects(WithInterval):
 
 class ControlledDirect(Contrasted, WithInterval):
     """Effect of a procedure at an alignment that is held: both arms run at one trajectory."""
+
+    def about(self) -> dict[str, str]:
+        """Arms, column and unit."""
+        return {**super().about(), **difference_of(self.outcome)}
 
     outcome: ReplicateColumn = OUTCOME
     """Column of ``replicates``."""
@@ -108,6 +127,11 @@ class ClampGap(WithInterval):
     alignment: StepColumn = "cos_update"
     """Column of ``steps`` that is clamped."""
 
+    def about(self) -> dict[str, str]:
+        """Arms, column and unit."""
+        arms = {"arm": self.yoked, "reference": self.target}
+        return {**arms, "column": self.alignment, "unit": column_unit("steps", self.alignment)}
+
     def step_columns(self) -> tuple[str, ...]:
         """The alignment."""
         return (self.alignment,)
@@ -121,6 +145,10 @@ class MundlakSlopes(WithInterval):
     predictor: StepColumn = "cos_update"
     """Column of ``steps``."""
 
+    def about(self) -> dict[str, str]:
+        """Column and unit of a slope."""
+        return slope_of(self.outcome, self.predictor)
+
     def step_columns(self) -> tuple[str, ...]:
         """Outcome and predictor."""
         return (self.outcome, self.predictor)
@@ -132,6 +160,10 @@ class MundlakSlopes(WithInterval):
 
 class RetainedShare(Contrasted):
     """Share of the accuracy that the reference acquires which an arm acquires too."""
+
+    def about(self) -> dict[str, str]:
+        """Arms and unit."""
+        return {**super().about(), "unit": "1"}
 
 
 def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequence[Result]:
@@ -149,12 +181,30 @@ def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequen
         level=settings.level,
         rng=settings.rng,
     )
-    results = {
-        declared.ending(one.arm, part): getattr(one, part)
-        for one in found
-        for part in declared.parts
-    }
-    return [*missing, *parts(declared, results)]
+    return [
+        *missing,
+        *(
+            as_declared(
+                declared,
+                getattr(one, part),
+                declared.ending(one.arm, part),
+                arm=one.arm,
+                **_of_part(part, declared.outcome, declared.mediator),
+            )
+            for one in found
+            for part in declared.parts
+        ),
+    ]
+
+
+def _of_part(part: str, outcome: str, mediator: str) -> dict[str, str]:
+    """Return part, column and unit of a part of an effect."""
+    if part in _RATIOS:
+        return {"part": part, "column": "", "unit": "1"}
+    if part == "beta":
+        unit = f"{column_unit('replicates', outcome)} per unit of {mediator}"
+        return {"part": part, "column": outcome, "unit": unit}
+    return {"part": part, **difference_of(mediator if part == "alpha" else outcome)}
 
 
 def _mediation_sensitivity(
@@ -226,7 +276,15 @@ def _cross_world(
         mediator=declared.mediator,
         settings=settings,
     )
-    return parts(declared, {name: getattr(found, name) for name in declared.endings()})
+    return [
+        as_declared(
+            declared,
+            getattr(found, part),
+            part,
+            **_of_part(part, declared.outcome, declared.mediator),
+        )
+        for part in declared.endings()
+    ]
 
 
 def _controlled_direct(
@@ -242,7 +300,7 @@ def _controlled_direct(
             mediator=declared.mediator,
             settings=settings,
         )
-        results.append(as_declared(declared, found, declared.ending(pair.arm)))
+        results.append(as_declared(declared, found, declared.ending(pair.arm), arm=pair.arm))
     return results
 
 
@@ -294,7 +352,7 @@ def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Seq
         diagnostics = {**one.diagnostics, **equality}
         return replace(one, method=f"{one.method}; {said}", diagnostics=diagnostics)
 
-    return parts(declared, {name: noted(getattr(found, name)) for name in LEVELS})
+    return [as_declared(declared, noted(getattr(found, name)), name, part=name) for name in LEVELS]
 
 
 def _retained_share(

@@ -30,6 +30,10 @@ class ExplainedShare(OfArm):
     by: Literal["run", "epoch", "layer"] = "run"
     """One share an arm, or one for each of its epochs or layers."""
 
+    def about(self) -> dict[str, str]:
+        """Unit."""
+        return {**super().about(), "unit": "1"}
+
     def step_columns(self) -> tuple[str, ...]:
         """The entries, and the epoch."""
         return (*_ENTRIES, "epoch")
@@ -50,6 +54,10 @@ class LedgerDifference(Contrasted, WithInterval):
     mid: bool = False
     """Whether the drive is taken by the trapezoid rule."""
 
+    def about(self) -> dict[str, str]:
+        """Unit."""
+        return {**super().about(), "unit": "nats"}
+
     def step_columns(self) -> tuple[str, ...]:
         """The entries."""
         return _ENTRIES
@@ -59,6 +67,10 @@ class FactoredDrive(Contrasted, WithInterval):
     """Arm difference in total drive, split exactly over cosine and both lengths."""
 
     parts = ("drive", "cosine", "norm_trait", "norm_update")
+
+    def about(self) -> dict[str, str]:
+        """Unit."""
+        return {**super().about(), "unit": "nats"}
 
     def step_columns(self) -> tuple[str, ...]:
         """The factors."""
@@ -88,18 +100,21 @@ def _explained_share(
             epochs=declared.by == "epoch",
             settings=settings,
         )
-    prefix = f"share_{declared.term}_"
-    labels = [one.estimand.name.removeprefix(prefix) for one in found]
-    if declared.endings() == ("",):
-        return [as_declared(declared, found[0])]
-    shares = [as_declared(declared, one, label) for one, label in zip(found, labels, strict=True)]
+    shares = [_named(declared, one) for one in found]
     lost = [arm for arm in arms if arm not in set(steps["arm"])]
     return [*shares, *(NotEstimable(_share(declared, arm), "no complete seeds") for arm in lost)]
 
 
-def _share(declared: ExplainedShare, ending: str = "") -> Estimand:
+def _named(declared: ExplainedShare, found: Result) -> Result:
+    """Return the share of an arm, or of one of its epochs or layers, under the plan's name."""
+    arm, part = found.estimand.arm, found.estimand.part
+    ending = "" if declared.endings() == ("",) else "_".join(filter(None, (arm, part)))
+    return as_declared(declared, found, ending, arm=arm, part=part)
+
+
+def _share(declared: ExplainedShare, arm: str = "") -> Estimand:
     contrast = f"sum({declared.term}) / sum(gain)"
-    return declared.estimand("share of summed gain (1)", contrast, ending)
+    return declared.estimand("share of summed gain (1)", contrast, arm, arm=arm)
 
 
 def _split(
@@ -118,7 +133,14 @@ def _split(
             settings=settings,
         )
         return [
-            as_declared(declared, one, declared.ending(pair.arm, part))
+            as_declared(
+                declared,
+                one,
+                declared.ending(pair.arm, part),
+                arm=pair.arm,
+                reference=pair.reference,
+                part=part,
+            )
             for part, one in vars(found).items()
         ]
 

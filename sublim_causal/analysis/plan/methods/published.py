@@ -25,10 +25,12 @@ from sublim_causal.analysis.estimates.intervals import is_skewed, mean_interval,
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.settings import Settings, validate_level
 from sublim_causal.analysis.estimates.types import (
+    FRACTION,
     Estimand,
     Estimate,
     NotEstimable,
     Result,
+    difference_unit,
     too_few,
 )
 from sublim_causal.analysis.plan.declaration import (
@@ -37,7 +39,7 @@ from sublim_causal.analysis.plan.declaration import (
     column_unit,
     with_unit,
 )
-from sublim_causal.analysis.plan.method import Method, absent, parts
+from sublim_causal.analysis.plan.method import Method, absent, as_declared
 from sublim_causal.analysis.plan.record import Record
 
 
@@ -54,6 +56,16 @@ class Published(WithInterval):
     """The figure, in the outcome's unit."""
     data: str = ""
     """The data set that the figure is of; a run of another one is not held against it."""
+
+    def about(self) -> dict[str, str]:
+        """Arm, reference, column and unit."""
+        unit = column_unit("replicates", self.outcome)
+        return {
+            "arm": self.arm,
+            "reference": self.reference,
+            "column": self.outcome,
+            "unit": difference_unit(unit) if self.reference else unit,
+        }
 
     def endings(self) -> tuple[str, ...]:
         """The mean, and one more run."""
@@ -134,7 +146,10 @@ def _published(record: Record, declared: Published, settings: Settings) -> Seque
         n_dropped=panel.n_dropped,
     )
     found = {"mean": mean, "new_run": new}
-    return parts(declared, {name: _placed(one, declared) for name, one in found.items()})
+    return [
+        as_declared(declared, _placed(one, declared), name, part=name)
+        for name, one in found.items()
+    ]
 
 
 def _placed(one: Result, declared: Published) -> Result:
@@ -144,8 +159,7 @@ def _placed(one: Result, declared: Published) -> Result:
     """
     if not isinstance(one, Estimate):
         return one
-    fraction = column_unit("replicates", declared.outcome) == "fraction"
-    if fraction and not declared.reference:
+    if one.estimand.unit == FRACTION:
         one = replace(one, low=max(one.low, 0.0), high=min(one.high, 1.0))
     inside = one.low <= declared.published <= one.high
     return replace(

@@ -12,12 +12,22 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result, too_few
+from sublim_causal.analysis.estimates.types import (
+    FRACTION,
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+    difference_unit,
+    too_few,
+)
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.plan.declaration import (
     OfArm,
     StepColumn,
     WithInterval,
+    column_unit,
+    slope_of,
     with_unit,
 )
 from sublim_causal.analysis.plan.method import Method, absent
@@ -34,6 +44,8 @@ from sublim_causal.analysis.steps.within_runs import finite_columns
 from sublim_causal.errors import RequestError
 from sublim_causal.store.schema import TABLES
 
+DROP = "early - late"
+"""The window that is a difference of two."""
 _OF_THE_RUN = ("contrast", "formula: C(")
 """Fields of a mixed model in which a run without an arm makes a right value wrong."""
 
@@ -51,6 +63,14 @@ class SeedSummary(OfArm, WithInterval):
     window: Literal["all", "early", "late", "early - late"] = "all"
     """`early` is the first epoch, `late` all later ones."""
 
+    def about(self) -> dict[str, str]:
+        """Column, unit and window."""
+        is_share = self.summary == "share_positive"
+        unit = FRACTION if is_share else column_unit("steps", self.outcome)
+        if self.window == DROP:
+            unit = difference_unit(unit)
+        return {**super().about(), "column": self.outcome, "unit": unit, "part": self.window}
+
     def step_columns(self) -> tuple[str, ...]:
         """Outcome and epoch."""
         return (self.outcome, "epoch")
@@ -65,6 +85,10 @@ class StepSlope(WithInterval):
     """Column of ``steps``."""
     split: Split = "pooled"
     """`pooled`; `by_arm`; or `levels`: within a run, between arms, between seeds."""
+
+    def about(self) -> dict[str, str]:
+        """Column and unit of the slope."""
+        return slope_of(self.outcome, self.predictor)
 
     def step_columns(self) -> tuple[str, ...]:
         """Outcome and predictor."""
@@ -100,6 +124,10 @@ class MixedModel(WithInterval):
 class Reliability(OfArm, WithInterval):
     """Reliability within runs of the alignment, from the two halves of the probe."""
 
+    def about(self) -> dict[str, str]:
+        """Unit."""
+        return {**super().about(), "unit": FRACTION}
+
     def step_columns(self) -> tuple[str, ...]:
         """Both halves."""
         return HALVES
@@ -115,6 +143,10 @@ class CorrectedSlope(WithInterval):
         """Outcome and both halves."""
         return (self.outcome, *HALVES)
 
+    def about(self) -> dict[str, str]:
+        """Column and unit of the slope."""
+        return slope_of(self.outcome, "cos_gradient")
+
     def endings(self) -> tuple[str, ...]:
         """Both slopes."""
         return ("plain", "corrected")
@@ -128,7 +160,7 @@ def _for_arms(
 ) -> list[Result]:
     results: list[Result] = []
     for arm in declared.chosen(record.arms):
-        estimand = declared.estimand(outcome, f"arm {arm}", arm if declared.each else "")
+        estimand = declared.estimand(outcome, f"arm {arm}", arm if declared.each else "", arm=arm)
         missing = absent(record, estimand, arm)
         results.append(missing or estimate(estimand, record.steps[record.steps["arm"] == arm]))
     return results
@@ -136,7 +168,7 @@ def _for_arms(
 
 def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> Sequence[Result]:
     # A gradient without any bond to the trait is aligned in half of the steps.
-    share = declared.summary == "share_positive" and "-" not in declared.window
+    share = declared.summary == "share_positive" and declared.window != DROP
     null = 0.5 if share else 0.0
 
     def estimate(estimand: Estimand, rows: pd.DataFrame) -> Result:
@@ -208,14 +240,19 @@ def _reliability(record: Record, declared: Reliability, settings: Settings) -> S
 def _corrected_slope(
     record: Record, declared: CorrectedSlope, settings: Settings
 ) -> Sequence[Result]:
-    return corrected_slopes(
+    found = corrected_slopes(
         record.steps,
         declared.outcome,
         estimand=declared.estimand(
-            with_unit("steps", declared.outcome), "slope within runs on cos_half_a, cos_half_b"
+            with_unit("steps", declared.outcome),
+            "slope within runs on cos_half_a, cos_half_b",
         ),
         settings=settings,
     )
+    return [
+        replace(one, estimand=replace(one.estimand, part=part))
+        for part, one in zip(declared.endings(), found, strict=True)
+    ]
 
 
 def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequence[Result]:
@@ -228,6 +265,8 @@ def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequ
             with_unit("steps", declared.outcome),
             f"slope on {declared.predictor}{', ' * bool(name)}{name}",
             name,
+            arm=name if declared.split == "by_arm" else "",
+            part=name if declared.split == "levels" else "",
         )
         for name in names
     }
