@@ -8,6 +8,7 @@ do differently stands here.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -68,6 +69,28 @@ def locate(place: str | Path) -> Path:
 def is_remote(path: Path) -> bool:
     """Return whether `path` lies in an object store."""
     return not isinstance(path, Path)
+
+
+def validate_links(folder: Path) -> None:
+    """Check that no file or folder below `folder` is a symbolic link.
+
+    What is written or deleted through a link lies elsewhere. `folder` itself may be a link: its
+    user has named it.
+
+    Raises
+    ------
+    RunError
+        If there is one.
+    """
+    if is_remote(folder) or not folder.is_dir():
+        return
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if (path := Path(parent, name)).is_symlink():
+                raise RunError(
+                    f"{path}: a symbolic link, through which files elsewhere could be changed\n"
+                    "remedy: delete it, or put what it points to in its place"
+                )
 
 
 def put(path: Path, data: bytes, *, create: bool = False) -> None:

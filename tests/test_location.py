@@ -14,7 +14,7 @@ import pytest
 
 from sublim_causal.errors import RequestError, RunError, StorageError
 from sublim_causal.location import is_remote, locate, put, remove
-from sublim_causal.store import tables
+from sublim_causal.store import removal, tables
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest
 from tests.store.conftest import write_run
@@ -67,7 +67,7 @@ def test_any_arm_name_survives_the_object_store(bucket: str, arm: str) -> None:
     tables.write_block(run, "0000000-0000000", arm, block_of(0))
     assert set(tables.committed(run)) == {("plain", "0000000-0000000"), (arm, "0000000-0000000")}
     assert set(tables.read_table(run, "steps", arms=[arm])["arm"]) == {arm}
-    tables.remove_block(run, arm, "0000000-0000000")
+    removal.remove_block(run, arm, "0000000-0000000")
     assert (arm, "0000000-0000000") not in set(tables.committed(run))
 
 
@@ -99,7 +99,7 @@ def test_an_uncommitted_block_is_not_read_and_goes_away(bucket: str) -> None:
     orphan = run / "steps" / "arm=baseline" / "0000001-0000001.parquet"
     put(orphan, b"half")
     assert set(tables.read_table(run, "steps")["seed"]) == {0}
-    assert tables.remove_uncommitted(run) == 1
+    assert removal.remove_uncommitted(run) == 1
     assert not orphan.exists()
 
 

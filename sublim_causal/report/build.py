@@ -10,7 +10,7 @@ from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.errors import RunError
-from sublim_causal.location import locate
+from sublim_causal.location import locate, validate_links
 from sublim_causal.report.blocks import Picture, Section, Table
 from sublim_causal.report.files import check_folder, write
 from sublim_causal.report.html import render
@@ -58,12 +58,13 @@ def write_report(
     RequestError
         If the plan is wrong, or `out` is a file.
     RunError
-        If `run` is no run directory, is damaged, or has nothing complete yet.
+        If `run` is no run directory, is damaged, holds symbolic links, or has nothing complete yet.
     """
     from sublim_causal.report.figures.style import settings
     from sublim_causal.report.sections import BODY
 
     run, asked = locate(run), "" if isinstance(plan, Plan) else str(plan)
+    validate_links(run)
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
     if out:
         check_folder(out)

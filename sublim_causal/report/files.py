@@ -20,14 +20,20 @@ def check_folder(out: Path) -> None:
     Raises
     ------
     RequestError
-        If `out`, a folder above it, or one that it shall hold is a file.
+        If `out`, a folder above it, or one that it shall hold is a file or a link.
     """
     if is_remote(out):  # an object store has no folders
         return
-    for place in (*out.parents, out, *(out / name for name in FOLDERS)):
+    folders = [out / name for name in FOLDERS]
+    for place in (*out.parents, out, *folders):
         if place.exists() and not place.is_dir():
             raise RequestError(
                 "--out", str(out), f"a folder, there or not; {place} is a file", "name another"
+            )
+    for place in folders:
+        if place.is_symlink():
+            raise RequestError(
+                "--out", str(out), f"a folder without links; {place} is one", "name another"
             )
 
 

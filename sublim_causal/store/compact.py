@@ -2,9 +2,9 @@
 
 Neighbouring blocks of an arm are written as one block that is named by all their seeds. Its commit
 hides them from readers (`tables.committed`) in the same instant in which it shows their rows; they
-are deleted afterwards. A process that is killed before the commit leaves files that nobody sees,
-one that is killed later leaves files that nobody sees any more; both are removed by the next
-`compact` or `run`.
+are deleted afterwards. A process that is killed before the commit leaves files that are not
+visible yet, one that is killed later leaves files that are not visible any more; both are removed
+by the next `compact` or `run`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from pathlib import Path
 from sublim_causal.errors import RunError
 from sublim_causal.location import is_remote, sizes
 from sublim_causal.store.damage import Checked, check_blocks
+from sublim_causal.store.removal import remove_uncommitted
 from sublim_causal.store.schema import TABLES
 from sublim_causal.store.tables import (
     COMMIT_TABLE,
     WEIGHTS,
+    block_name,
     committed,
     dataset,
     files_of,
     read_table,
     remove_tables,
-    remove_uncommitted,
     span,
     write_block,
 )
@@ -55,9 +56,9 @@ class Compaction:
     ----------
     before, after : Size
     damaged : dict of Path to str
-        Files that are not whole, and why; their blocks were left as they are.
+        Damaged files, and why; their blocks were not merged.
     failed : int
-        Blocks with failed replicates, which are run again as a whole and were left as they are.
+        Blocks with failed replicates, which are run again as a whole and were not merged.
     """
 
     before: Size
@@ -75,7 +76,7 @@ class Piece:
 
     @property
     def mergeable(self) -> bool:
-        """Whether the block is whole and stays; a block with a failed replicate is run again."""
+        """Whether the block is undamaged and has no failed replicate, which is run again."""
         return not self.checked.problems and "failed" not in self.checked.statuses
 
     @property
@@ -194,7 +195,7 @@ def merge(run: Path, arm: str, group: Sequence[Piece]) -> None:
     if len(group) == 1:
         return
     blocks = [piece.block for piece in group]
-    name = f"{span(blocks[0])[0]:07d}-{span(blocks[-1])[1]:07d}"
+    name = block_name(span(blocks[0])[0], span(blocks[-1])[1])
     tables = {table: read_table(run, table, arms=[arm], blocks=blocks) for table in group[0].tables}
     weights = {key: digest for piece in group for key, digest in piece.weights.items()}
     write_block(run, name, arm, tables, inherited=weights)

@@ -12,10 +12,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from sublim_causal.errors import RequestError, SublimError
-from sublim_causal.location import is_remote
+from sublim_causal.errors import RequestError, RunError, SublimError
+from sublim_causal.location import is_remote, validate_links
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -30,6 +30,16 @@ CONNECT_SECONDS = 5
 
 SECRETS = "password|passwd|pwd|token|secret"
 """What the names of secret options end in; those of an address may also hold pass or key."""
+
+PLACES = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("workspaces", "default_artifact_root"),
+    ("workspaces", "trace_archival_location"),
+)
+"""Tables and columns of a store that say where files lie, beside those of experiments."""
 
 STUDY = ("study", "", "")
 
@@ -61,7 +71,9 @@ def default_tracking_uri(run: Path) -> str:
     Raises
     ------
     RequestError
-        If `run` lies in an object store, which cannot hold a database.
+        If `run` lies in an object store, which cannot hold a database, or if the store keeps files
+        elsewhere than in the folder ``mlartifacts`` beside it: its maker could read or write files
+        anywhere through it.
     """
     if is_remote(run):
         raise RequestError(
@@ -70,11 +82,77 @@ def default_tracking_uri(run: Path) -> str:
             "an MLflow store",
             f"name one: {run} lies in an object store, which has no mlflow.db beside a run",
         )
-    return f"sqlite:///{run.resolve().parent / 'mlflow.db'}"
+    database = run.resolve().parent / "mlflow.db"
+    validate_store(database)
+    return f"sqlite:///{database}"
+
+
+def validate_store(database: Path) -> None:
+    """Check that the store `database`, if it is there, keeps its files beside it.
+
+    Raises
+    ------
+    RequestError
+        If one lies elsewhere, or there is a symbolic link among them.
+    TrackingError
+        If the database cannot be read.
+    """
+    root = database.parent / "mlartifacts"
+    remedy = (
+        "name the store with --tracking-uri if you trust it; or delete it with its mlartifacts, "
+        "and make it from the tables with `sync`"
+    )
+    allowed = f"a store whose files lie in {root}"
+    for path in (database, root):
+        if path.is_symlink():
+            raise RequestError("--tracking-uri", str(path), f"{allowed}, without links", remedy)
+    try:
+        validate_links(root)
+    except RunError as error:
+        raise RequestError("--tracking-uri", str(database), f"{allowed}; {error}", remedy) from None
+    for place in _places(database) if database.is_file() else ():
+        if not _lies_in(root, place):
+            raise RequestError("--tracking-uri", str(database), f"{allowed}; not {place}", remedy)
+
+
+def _lies_in(root: Path, place: str) -> bool:
+    parts = urlsplit(place)
+    path = Path(unquote(parts.path))
+    local = parts.scheme in ("", "file") and not parts.netloc
+    return parts.scheme == "models" or (
+        local and path.is_relative_to(root) and ".." not in path.parts
+    )
+
+
+def _places(database: Path) -> list[str]:
+    """Return where a store says that files of its runs, models and experiments lie.
+
+    The scheme ``models`` names a model of the same store. Experiment 0, which MLflow makes where it
+    happens to run, counts by its runs only.
+    """
+    query = "SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL AND {column} != ''"
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            found = [
+                place
+                for table, column in PLACES
+                if table in names
+                for (place,) in connection.execute(query.format(table=table, column=column))
+            ]
+            if "experiments" in names:
+                own = "SELECT artifact_location FROM experiments WHERE experiment_id != 0"
+                found += [place for (place,) in connection.execute(own) if place]
+        except sqlite3.Error as error:
+            raise TrackingError(
+                f"{database}: no store of MLflow ({error})\n"
+                "remedy: move it away, and make it from the tables with `sync`"
+            ) from None
+    return [str(place) for place in found]
 
 
 def redact(text: str) -> str:
-    """Return `text` with user names, passwords and tokens of the addresses in it blotted out.
+    """Return `text` with user names, passwords and tokens of the addresses in it redacted.
 
     A password may hold any character, so it reaches to the last ``@``: text that may hold one and
     does not belong to the address is redacted by itself. A second time changes nothing.

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from sublim_causal.errors import RunError
 from sublim_causal.location import is_remote, read_files, size_of, sizes
-from sublim_causal.store.schema import TABLES, arrow_schema, version_of
+from sublim_causal.store.schema import TABLES
 from sublim_causal.store.tables import (
     COMMIT_TABLE,
     DIGESTS,
@@ -20,17 +20,22 @@ from sublim_causal.store.tables import (
     committed,
     digest_of,
     file_of,
+    overlapping,
+    rows_of_commit,
+    validate_identity,
 )
 
 FILE = re.compile(rf"({'|'.join([*TABLES, WEIGHTS])})(/[0-9]+-[0-9]+)?")
 """A name in `DIGESTS`."""
+SHOWN = 5
+"""Damaged files that an error names."""
 DIGEST = re.compile(r"[0-9a-f]{32}(:[0-9]+)?")
 """What `DIGESTS` holds under a name."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One arm of a committed block, all its files looked at.
+    """One arm of a committed block, all its files checked.
 
     Attributes
     ----------
@@ -39,7 +44,7 @@ class Checked:
     digests : dict of str to str
         Hashes and sizes of its other files, by name, as `DIGESTS` says.
     problems : dict of Path to str
-        What is wrong with the files that are not whole.
+        What is wrong with its damaged files.
     """
 
     statuses: set[str]
@@ -47,18 +52,21 @@ class Checked:
     problems: dict[Path, str]
 
 
-def check_blocks(run: Path, pairs: Sequence[tuple[str, str]]) -> Iterator[Checked]:
-    """Look at every file of committed blocks, given by arm and name, and find those not whole.
+def check_blocks(
+    run: Path, pairs: Sequence[tuple[str, str]], *, weights: bool = True
+) -> Iterator[Checked]:
+    """Check every file of committed blocks, given by arm and name.
 
-    A commit is read with its page checksums, the other files are compared with the hashes that
-    their commit holds, so that a flipped bit is found as surely as a truncated file. An object
-    store writes whole objects and guards them against bit errors itself; so there the other files
-    are not fetched, but must be there with the size that was written.
+    A commit is read with its page checksums, and must hold the seeds and the arm of its name. The
+    other files are compared with the hashes that their commit holds, so that a flipped bit is found
+    as surely as a truncated file; without `weights`, those only by their size. An object store
+    writes whole objects and guards them against bit errors itself; so there the other files are not
+    fetched, but must be there with the size that was written.
     """
     commits = read_files([file_of(run, COMMIT_TABLE, *pair) for pair in pairs])
     size = sizes(run).get if is_remote(run) else size_of
     for (arm, block), commit in zip(pairs, commits, strict=True):
-        yield _checked(run, arm, block, commit, size)
+        yield _checked(run, arm, block, commit, size, weights)
 
 
 def _checked(
@@ -67,9 +75,11 @@ def _checked(
     block: str,
     commit: bytes | Exception,
     size: Callable[[Path], int | None],
+    weights: bool,
 ) -> Checked:
     try:
-        rows = _rows_of_commit(commit)
+        rows = rows_of_commit(commit)
+        validate_identity(rows, arm, block)
         digests = _digests_of(rows.schema)
     except (pa.ArrowException, OSError, ValueError) as error:
         path = file_of(run, COMMIT_TABLE, arm, block)
@@ -83,21 +93,9 @@ def _checked(
             problems[path] = "it is missing"
         elif not is_remote(path) and path.is_dir():
             problems[path] = "it is a directory"
-        elif not _as_written(path, there, *digest.split(":")):
+        elif not _as_written(path, there, *digest.split(":"), hashed=weights or table != WEIGHTS):
             problems[path] = "its content is not what was written"
     return Checked(set(rows["status"].to_pylist()), digests, problems)
-
-
-def _rows_of_commit(commit: bytes | Exception) -> pa.Table:
-    if isinstance(commit, Exception):
-        raise commit
-    file = pq.ParquetFile(
-        pa.BufferReader(commit), page_checksum_verification=True, pre_buffer=False
-    )
-    rows = file.read(use_threads=False)  # threads cost more than they save on a file of one row
-    if not rows.schema.equals(arrow_schema(COMMIT_TABLE, version=version_of(rows.schema))):
-        raise ValueError(f"it does not have the columns of the table {COMMIT_TABLE!r}")
-    return rows
 
 
 def _digests_of(schema: pa.Schema) -> dict[str, str]:
@@ -118,14 +116,42 @@ def _is_digest(name: str, digest: object) -> bool:
     return bool(FILE.fullmatch(name) and isinstance(digest, str) and DIGEST.fullmatch(digest))
 
 
-def _as_written(path: Path, there: int, digest: str, size: str = "") -> bool:
+def _as_written(path: Path, there: int, digest: str, size: str = "", *, hashed: bool) -> bool:
     if size and there != int(size):
         return False
-    return is_remote(path) or digest_of(path.read_bytes()).startswith(digest)
+    return not hashed or is_remote(path) or digest_of(path.read_bytes()).startswith(digest)
 
 
-def damaged(run: Path) -> dict[tuple[str, str], dict[Path, str]]:
-    """Check every committed block; return the problems of those that are not whole."""
+def damaged(run: Path, *, weights: bool = True) -> dict[tuple[str, str], dict[Path, str]]:
+    """Check every committed block; return the problems of those that are damaged.
+
+    Of blocks that share seeds, the later one is damaged too. `weights` is as for `check_blocks`.
+    """
     pairs = list(committed(run))
-    checked = zip(pairs, check_blocks(run, pairs), strict=True)
-    return {pair: found.problems for pair, found in checked if found.problems}
+    checked = zip(pairs, check_blocks(run, pairs, weights=weights), strict=True)
+    found = {pair: one.problems for pair, one in checked if one.problems}
+    for arm, block in overlapping(pair for pair in pairs if pair not in found):
+        path = file_of(run, COMMIT_TABLE, arm, block)
+        found[arm, block] = {path: "another block holds some of its seeds too"}
+    return found
+
+
+def validate_undamaged(run: Path) -> None:
+    """Check that the tables of `run` are what was written, before numbers are made of them.
+
+    Raises
+    ------
+    RunError
+        If a file is missing, has another content, or is not of the arm and seeds of its name.
+    """
+    problems = [
+        f"{path} ({problem})"
+        for found in damaged(run, weights=False).values()
+        for path, problem in found.items()
+    ]
+    if problems:
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise RunError(
+            "\n  ".join([f"{run}: damaged files:", *problems[:SHOWN], *more])
+            + "\nremedy: running the study again repairs it"
+        )

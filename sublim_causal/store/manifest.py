@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ FIELDS: dict[str, Any] = {
     "created": str,
     "finished": str | None,
 }
+CHECKSUM = "checksum"
+"""Field with the hash of all others; manifests from before version 0.2 have none."""
 OF_STUDY: dict[str, Any] = {"arms": dict, "seeds": int}
 KINDS = {int: "a whole number", str: "a text", dict: "an object", str | None: "a text or null"}
 """What the types of fields are called."""
@@ -33,8 +36,17 @@ def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
     StorageError
         If the file cannot be written; the old one is kept.
     """
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    content = json.loads(json.dumps(manifest))
+    content[CHECKSUM] = checksum(content)
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_atomically(run / FILE, text.encode())
+
+
+def checksum(manifest: Mapping[str, Any]) -> str:
+    """Return a hash of `manifest` without its checksum: 32 hexadecimal digits."""
+    content = {name: value for name, value in manifest.items() if name != CHECKSUM}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def renew_version(run: Path) -> None:
@@ -80,6 +92,8 @@ def read_manifest(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
         raise _damaged(path, f"it holds a {type(manifest).__name__} instead of an object")
     _check(path, manifest, {"schema_version": int})
     _check_version(path, manifest["schema_version"])
+    if manifest.pop(CHECKSUM, expected := checksum(manifest)) != expected:
+        raise _damaged(path, "it is not what was written: its checksum differs")
     _check(path, manifest, {**dict.fromkeys(needed, object), **FIELDS})
     _check(path, manifest["study"], OF_STUDY, "study.")
     return manifest

@@ -3,9 +3,9 @@
 A table is a directory of Parquet files, ``<table>/arm=<arm>/<block>.parquet``. Every file is
 written under a temporary name and renamed. A block's ``replicates`` file is written last and
 commits it: readers see the files of committed blocks only. A block is named by its first and last
-seed; one that lies within another committed block of its arm has been compacted into it, and is
-not seen any more. ``weights/arm=<arm>/<block>.safetensors`` stays as it was written, also when its
-block is compacted. Anything that is named otherwise is somebody else's and left alone.
+seed. A commit whose rows are all seeds of its name hides the blocks of its arm within that span:
+they have been compacted into it. ``weights/arm=<arm>/<block>.safetensors`` stays as it was written,
+also when its block is compacted. Files that are named otherwise are ignored.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from sublim_causal.location import (
     is_remote,
     matching,
     put,
+    read_files,
     remove,
 )
-from sublim_causal.store.schema import TABLES, arrow_schema
+from sublim_causal.store.schema import TABLES, arrow_schema, version_of
 
 COMMIT_TABLE = "replicates"
 DIGESTS = b"sublim_causal.digests"
@@ -45,10 +46,10 @@ and its size in bytes, ``"<hash>:<size>"`` (version 1: the hash alone).
 A file is called by its table, or by table and block if it was written for another block, which
 has been compacted into this one: ``"steps"``, ``"weights/0000003-0000003"``.
 """
+BLOCK = b"sublim_causal.block"
+"""Key in the metadata of a commit under which ``"<arm>/<block>"`` stands (since 0.2)."""
 WEIGHTS = "weights"
 NO_SPAN = (-1, -1)
-TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9a-f]+\.tmp")
-"""Name of a file while it is written."""
 FEW = 4
 """Up to so many files are asked for one by one, more by a listing of all."""
 FILES = 1024
@@ -112,10 +113,9 @@ def _sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
-def _encode(table: str, frame: pd.DataFrame, digests: Mapping[str, str] | None = None) -> bytes:
+def _encode(table: str, frame: pd.DataFrame, metadata: Mapping[bytes, str] | None = None) -> bytes:
     schema = arrow_schema(table)
-    if digests:
-        schema = schema.with_metadata({**(schema.metadata or {}), DIGESTS: json.dumps(digests)})
+    schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})})
     content = pa.Table.from_pandas(frame.loc[:, schema.names], schema=schema, preserve_index=False)
     buffer = pa.BufferOutputStream()
     pq.write_table(
@@ -169,7 +169,8 @@ def write_block(
     if weights is not None:
         content[WEIGHTS] = weights
     digests = {name: digest_of(data) for name, data in content.items()} | dict(inherited or {})
-    commit = _encode(COMMIT_TABLE, tables[COMMIT_TABLE], digests)
+    about = {BLOCK: f"{arm}/{block}", **({DIGESTS: json.dumps(digests)} if digests else {})}
+    commit = _encode(COMMIT_TABLE, tables[COMMIT_TABLE], about)
     _discard(run, arm, block)
     try:
         for name, data in content.items():
@@ -188,8 +189,13 @@ def _discard(run: Path, arm: str, block: str) -> None:
 def committed(run: Path) -> Iterator[tuple[str, str]]:
     """Yield ``(arm, block)`` of every committed block, sorted; not those compacted into another."""
     for arm, pairs in groupby(sorted(_blocks(run, COMMIT_TABLE)), key=itemgetter(0)):
-        for block in _outermost(block for _, block in pairs):
+        for block in _visible(run, arm, [block for _, block in pairs]):
             yield arm, block
+
+
+def commits_of(run: Path) -> set[tuple[str, str]]:
+    """Return ``(arm, block)`` of every commit, also of blocks compacted into another."""
+    return _blocks(run, COMMIT_TABLE)
 
 
 def _blocks(run: Path, table: str) -> set[tuple[str, str]]:
@@ -200,27 +206,83 @@ def _blocks(run: Path, table: str) -> set[tuple[str, str]]:
 def files_of(run: Path, table: str) -> dict[Path, tuple[str, str]]:
     """Return what has the name of a file of a table, or of `WEIGHTS`, each with arm and block."""
     found = matching(run / table, f"arm=*/*.{_suffix(table)}")
-    return {path: block_of(path) for path in found if _is_ours(path) and span(path.stem) != NO_SPAN}
+    return {path: block_of(path) for path in found if is_ours(path) and span(path.stem) != NO_SPAN}
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
     """Return whether `path` lies in a directory that is named as an arm's is, so not in a copy."""
     return path.parent.name == folder_of(block_of(path)[0])
 
 
 def span(block: str) -> tuple[int, int]:
     """Return first and last seed of a block by its name; `NO_SPAN` if it is not a block's."""
-    seeds = re.fullmatch(r"([0-9]+)-([0-9]+)", block)
-    return (int(seeds[1]), int(seeds[2])) if seeds else NO_SPAN
+    seeds = re.fullmatch(r"([0-9]{7,9})-([0-9]{7,9})", block)
+    first, last = (int(seeds[1]), int(seeds[2])) if seeds else NO_SPAN
+    return (
+        (first, last) if seeds and first <= last and block == block_name(first, last) else NO_SPAN
+    )
 
 
-def _outermost(blocks: Iterable[str]) -> Iterator[str]:
-    reached = -1
-    for block in sorted(blocks, key=lambda block: (span(block)[0], -span(block)[1], block)):
-        last = span(block)[1]
-        if last > reached:
-            reached = last
+def block_name(first: int, last: int) -> str:
+    """Return the name of the block of the seeds `first` to `last`."""
+    return f"{first:07d}-{last:07d}"
+
+
+def _visible(run: Path, arm: str, blocks: Iterable[str]) -> Iterator[str]:
+    """Yield the blocks of `arm` that no other hides."""
+    above: list[str] = []
+    for block in sorted(blocks, key=lambda block: (span(block)[0], -span(block)[1])):
+        above = [other for other in above if span(other)[1] >= span(block)[0]]
+        if not any(within(block, other) and _holds_its_seeds(run, arm, other) for other in above):
+            above.append(block)
             yield block
+
+
+def _holds_its_seeds(run: Path, arm: str, block: str) -> bool:
+    """Return whether the commit of a block can be read and is what its name says."""
+    (commit,) = read_files([file_of(run, COMMIT_TABLE, arm, block)])
+    try:
+        validate_identity(rows_of_commit(commit), arm, block)
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+    return True
+
+
+def rows_of_commit(commit: bytes | Exception) -> pa.Table:
+    """Return the rows of a commit, given its content or why it could not be read.
+
+    Raises
+    ------
+    ArrowException, OSError or ValueError
+        If it is damaged.
+    """
+    if isinstance(commit, Exception):
+        raise commit
+    file = pq.ParquetFile(
+        pa.BufferReader(commit), page_checksum_verification=True, pre_buffer=False
+    )
+    rows = file.read(use_threads=False)  # threads cost more than they save on a file of one row
+    if not rows.schema.equals(arrow_schema(COMMIT_TABLE, version=version_of(rows.schema))):
+        raise ValueError(f"it does not have the columns of the table {COMMIT_TABLE!r}")
+    return rows
+
+
+def validate_identity(rows: pa.Table, arm: str, block: str) -> None:
+    """Check that the rows of a commit are those of `arm` and of the seeds that `block` names.
+
+    Raises
+    ------
+    ValueError
+        If not.
+    """
+    written = (rows.schema.metadata or {}).get(BLOCK, f"{arm}/{block}".encode()).decode()
+    if written != f"{arm}/{block}":
+        raise ValueError(f"it was written as arm and block {written}")
+    first, last = span(block)
+    if len(rows) != last - first + 1 or sorted(rows["seed"].to_pylist()) != [
+        *range(first, last + 1)
+    ]:
+        raise ValueError(f"it does not hold the seeds {first} to {last} of its name")
 
 
 def block_of(path: Path) -> tuple[str, str]:
@@ -228,32 +290,8 @@ def block_of(path: Path) -> tuple[str, str]:
     return unquote(path.parent.name.removeprefix("arm=")), path.stem
 
 
-def remove_uncommitted(run: Path) -> int:
-    """Delete files that a killed run left behind without committing; return how many."""
-    keep = set(committed(run))
-    orphans = _temporary(run)
-    for table in TABLES:
-        orphans += [path for path, pair in files_of(run, table).items() if pair not in keep]
-    for path, (arm, block) in files_of(run, WEIGHTS).items():
-        if not ((arm, block) in keep or any(a == arm and _within(block, b) for a, b in keep)):
-            orphans.append(path)
-    for path in orphans:
-        remove(path)
-    return len(orphans)
-
-
-def _temporary(run: Path) -> list[Path]:
-    """Return the files that a killed run left half written; an object is put whole."""
-    if is_remote(run):
-        return []
-    of_tables = (
-        path for table in (*TABLES, WEIGHTS) for path in (run / table).glob("arm=*/.*.tmp")
-    )
-    found = [*run.glob(".*.tmp"), *filter(_is_ours, of_tables)]
-    return [path for path in found if TEMPORARY.fullmatch(path.name) and path.is_file()]
-
-
-def _within(block: str, other: str) -> bool:
+def within(block: str, other: str) -> bool:
+    """Return whether the seeds of `block` are among those of `other`."""
     (first, last), (start, end) = span(block), span(other)
     return start <= first and last <= end
 
@@ -264,21 +302,13 @@ def remove_tables(run: Path, arm: str, block: str) -> None:
         remove(file_of(run, table, arm, block))
 
 
-def remove_block(run: Path, arm: str, block: str) -> None:
-    """Delete one arm of one block and the weights of its seeds, so that a rerun redoes it."""
-    remove_tables(run, arm, block)
-    for path in matching(file_of(run, WEIGHTS, arm, block).parent, "*.safetensors"):
-        if _within(path.stem, block):
-            remove(path)
-
-
 def weights_of(run: Path, arm: str, seed: int) -> Path | None:
     """Return the file with the weights of a replicate, if a committed block has them."""
-    own = f"{seed:07d}-{seed:07d}"
+    own = block_name(seed, seed)
     files = file_of(run, WEIGHTS, arm, own).parent.glob("*.safetensors")
-    path = next((path for path in files if _within(own, path.stem)), None)
+    path = next((path for path in files if within(own, path.stem)), None)
     pairs = committed(run) if path is not None else ()
-    held = any(a == arm and _within(own, block) for a, block in pairs)
+    held = any(a == arm and within(own, block) for a, block in pairs)
     return path if held else None
 
 
@@ -328,9 +358,30 @@ def _wanted(
     run: Path, table: str, arms: Collection[str] | None, blocks: Collection[str] | None
 ) -> list[tuple[str, str]]:
     pairs = _holding(run, table, _selected(run, arms, blocks))
+    _validate_disjoint(run, pairs)
     if not pairs:
         raise RunError(f"{run}: no finished block has a table {table!r} yet; run the study first")
     return pairs
+
+
+def _validate_disjoint(run: Path, pairs: Iterable[tuple[str, str]]) -> None:
+    if found := next(overlapping(pairs), None):
+        arm, block = found
+        raise RunError(
+            f"{file_of(run, COMMIT_TABLE, arm, block)}: holds seeds of {arm} that another block "
+            f"holds too\nremedy: 'sublim-causal status {run}' names the file that is wrong"
+        )
+
+
+def overlapping(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield those of the sorted `pairs` of arm and block that share seeds with an earlier one."""
+    reached: dict[str, int] = {}
+    for arm, block in sorted(pairs, key=lambda pair: (pair[0], span(pair[1]))):
+        first, last = span(block)
+        if first <= reached.get(arm, -1):
+            yield arm, block
+        else:
+            reached[arm] = last
 
 
 def _dataset(run: Path, table: str, pairs: Sequence[tuple[str, str]]) -> ds.Dataset:

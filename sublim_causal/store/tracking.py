@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from sublim_causal.location import validate_links
 from sublim_causal.store import tables
 from sublim_causal.store.connection import (
     STUDY,
@@ -333,10 +334,11 @@ def open_mirror(run: Path, tracking_uri: str, *, replicates: bool = True) -> Mir
     RequestError
         If `tracking_uri` is no address.
     RunError
-        If `run` is no run directory.
+        If `run` is no run directory, or there is a symbolic link in it.
     TrackingError
         If the store cannot be reached, within about 15 seconds.
     """
+    validate_links(run)
     manifest = read_manifest(run)
     with reaching(tracking_uri):
         client = connect(tracking_uri)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sublim_causal.errors import NO_ROOM, RequestError, SublimError, storage_error
-from sublim_causal.location import is_client_error, is_remote, locate
+from sublim_causal.location import is_client_error, is_remote, locate, validate_links
 from sublim_causal.study.commands import studies
 from sublim_causal.study.commands.init import init
 from sublim_causal.study.commands.interventions import interventions
@@ -197,6 +197,7 @@ def analyse(run: RunArgument, plan: PlanOption = "primary") -> None:
     """Estimate what a plan declares from RUN; prints the table, writes report/results-PLAN.json."""
     from sublim_causal.analysis.plan.run import analyse as analyse_run
 
+    validate_links(run)
     with progress_bar("Estimating") as said:
         results = analyse_run(run, plan, said)
     path = results.write(run / "report" / f"results-{results.plan}.json")
@@ -253,11 +254,13 @@ def power(
     """Tell how many seeds a precision or power needs, with RUN as the pilot."""
     from sublim_causal.analysis.arms.power import pilots, power_curve, power_table
     from sublim_causal.errors import DataError
+    from sublim_causal.store.damage import validate_undamaged
     from sublim_causal.store.manifest import read_manifest
     from sublim_causal.store.tables import read_table
     from sublim_causal.study.tables import curve_table, seeds_table
 
     read_manifest(run)
+    validate_undamaged(run)
     found = pilots(read_table(run, "replicates"), outcome)
     if not found:
         raise DataError(

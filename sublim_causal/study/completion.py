@@ -9,7 +9,8 @@ import pandas as pd
 
 from sublim_causal.errors import RunError
 from sublim_causal.store.damage import damaged
-from sublim_causal.store.tables import committed, read_table, remove_block, remove_uncommitted
+from sublim_causal.store.removal import remove_block, remove_uncommitted
+from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.spec import Study
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sublim_causal.errors import RunError
-from sublim_causal.location import is_remote
+from sublim_causal.location import is_remote, validate_links
 from sublim_causal.study.lease import leased
 
 FILE = ".lock"
@@ -18,7 +18,7 @@ FILE = ".lock"
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the lock of `run`.
+    """Hold the lock of `run`, which must not hold symbolic links.
 
     In a directory the operating system releases it when the process ends, however it ends; for
     an object store see `lease.leased`.
@@ -27,7 +27,9 @@ def locked(run: Path) -> Iterator[None]:
     ------
     RunError
         If another process holds it; the message names host and process if the lock tells them.
+        If there is a symbolic link in `run`.
     """
+    validate_links(run)
     with leased(run / FILE) if is_remote(run) else _flocked(run):
         yield
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from sublim_causal.experiment.data.sources import division
+from sublim_causal.store.tables import block_name
 from sublim_causal.study.spec import Study
 
 
@@ -20,7 +21,7 @@ class Block:
     @property
     def name(self) -> str:
         """File name of the block's tables, without suffix."""
-        return f"{self.seeds[0]:07d}-{self.seeds[-1]:07d}"
+        return block_name(self.seeds[0], self.seeds[-1])
 
     def halves(self) -> list[Block]:
         """Return two blocks of half the seeds; none if there is only one seed."""

@@ -15,7 +15,7 @@ import pytest
 
 from sublim_causal.errors import RunError
 from sublim_causal.store import compact as compacting
-from sublim_causal.store import tables
+from sublim_causal.store import removal, tables
 from sublim_causal.store.compact import compact
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, version_of
@@ -138,7 +138,7 @@ def test_damage_is_not_merged(tmp_path: Path) -> None:
     victim.write_bytes(content)
     assert list(compact(tmp_path).damaged) == [victim]
     assert list(damaged(tmp_path)) == [("baseline", "0000002-0000002")]
-    tables.remove_block(tmp_path, "baseline", "0000002-0000002")
+    removal.remove_block(tmp_path, "baseline", "0000002-0000002")
     assert set(rows(tmp_path)["steps"].query("arm == 'baseline'")["seed"]) == {0, 1, 3, 4}
 
 
@@ -147,13 +147,13 @@ def test_weights_stay_in_their_files_and_are_still_checked(tmp_path: Path) -> No
     compact(tmp_path)
     weights = sorted((tmp_path / "weights" / "arm=baseline").iterdir())
     assert [path.stem for path in weights] == [f"{seed:07d}-{seed:07d}" for seed in range(4)]
-    assert tables.remove_uncommitted(tmp_path) == 0
+    assert removal.remove_uncommitted(tmp_path) == 0
     assert damaged(tmp_path) == {}
     weights[2].write_bytes(b"other")
     assert damaged(tmp_path) == {
         ("baseline", "0000000-0000003"): {weights[2]: "its content is not what was written"}
     }
-    tables.remove_block(tmp_path, "baseline", "0000000-0000003")
+    removal.remove_block(tmp_path, "baseline", "0000000-0000003")
     assert not any(path.exists() for path in weights)
     assert {arm for arm, _ in tables.committed(tmp_path)} == {"a/b"}
 
@@ -162,7 +162,7 @@ def test_weights_of_no_committed_block_are_removed(tmp_path: Path) -> None:
     compact(written(tmp_path, weights=True))
     orphan = tmp_path / "weights" / "arm=baseline" / "0000004-0000004.safetensors"
     orphan.write_bytes(b"orphan")
-    assert tables.remove_uncommitted(tmp_path) == 1
+    assert removal.remove_uncommitted(tmp_path) == 1
     assert not orphan.exists()
 
 

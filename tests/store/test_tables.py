@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sublim_causal.errors import RunError, StorageError
-from sublim_causal.store import tables
+from sublim_causal.store import removal, tables
 from sublim_causal.store.curves import CURVES, block_curves
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 
@@ -58,7 +58,7 @@ def test_any_arm_name_survives_the_file_system(tmp_path: Path, arm: str) -> None
         (arm, "0000000-0000000"),
     }
     assert set(tables.read_table(tmp_path, "steps", arms=[arm])["arm"]) == {arm}
-    tables.remove_block(tmp_path, arm, "0000000-0000000")
+    removal.remove_block(tmp_path, arm, "0000000-0000000")
     assert (arm, "0000000-0000000") not in set(tables.committed(tmp_path))
 
 
@@ -85,9 +85,9 @@ def test_uncommitted_and_temporary_files_are_invisible_then_removed(tmp_path: Pa
 
     assert list(tables.committed(tmp_path)) == [("baseline", "0000000-0000000")]
     assert set(tables.read_table(tmp_path, "steps")["seed"]) == {0}
-    assert tables.remove_uncommitted(tmp_path) == 4
+    assert removal.remove_uncommitted(tmp_path) == 4
     assert files(tmp_path) == before
-    assert tables.remove_uncommitted(tmp_path) == 0
+    assert removal.remove_uncommitted(tmp_path) == 0
 
 
 def test_a_missing_column_leaves_everything_as_it_was(tmp_path: Path) -> None:
@@ -202,6 +202,6 @@ def test_every_file_tells_units_meanings_and_version(tmp_path: Path) -> None:
 
 def test_a_run_without_blocks_says_what_to_do(tmp_path: Path) -> None:
     assert list(tables.committed(tmp_path)) == []
-    assert tables.remove_uncommitted(tmp_path) == 0
+    assert removal.remove_uncommitted(tmp_path) == 0
     with pytest.raises(RunError, match="run the study first"):
         tables.read_table(tmp_path, "steps")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sublim_causal.errors import RequestError, RunError
-from sublim_causal.store import tables
+from sublim_causal.store import removal, tables
 from sublim_causal.store.connection import (
     TrackingError,
     connect,
@@ -265,7 +265,7 @@ def test_a_replicate_gone_from_the_tables_is_gone_from_the_mirror(
 ) -> None:
     run = make_run(seeds=[0, 1])
     sync(run, uri)
-    tables.remove_block(run, "projection", "0000001-0000001")
+    removal.remove_block(run, "projection", "0000001-0000001")
     sync(run, uri)
     assert ("projection", "1") not in runs_of(uri, "replicate")
     assert len(runs_of(uri, "replicate")) == 3

@@ -11,7 +11,8 @@ from safetensors import safe_open
 
 from sublim_causal.errors import DataError, RunError
 from sublim_causal.experiment.data.sources import load_images, to_tensors
-from sublim_causal.store.tables import committed, read_table, remove_uncommitted
+from sublim_causal.store.removal import remove_uncommitted
+from sublim_causal.store.tables import committed, read_table
 from sublim_causal.store.weights import read_weights
 from sublim_causal.study.spec import load_study
 from tests.study.commands import TINY, same_tables, sublim

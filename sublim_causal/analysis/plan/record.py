@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.errors import RunError
+from sublim_causal.store.damage import validate_undamaged
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import read_table
 
@@ -82,9 +83,10 @@ def read_record(run: Path, step_columns: Collection[str] = (), layers: bool = Fa
     Raises
     ------
     RunError
-        If `run` is no run directory or has nothing finished yet.
+        If `run` is no run directory, has nothing finished yet, or a file of it is damaged.
     """
     manifest = read_manifest(run)
+    validate_undamaged(run)
     replicates = read_table(run, "replicates").sort_values(["seed", "arm"], ignore_index=True)
     found = set(replicates["arm"])
     interventions = manifest["study"].get("arms", {})

@@ -1,0 +1,168 @@
+"""Runs of somebody else's: links and stores that point elsewhere are refused; nothing is hidden."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sublim_causal.store.tables import committed, file_of, read_table, write_block
+from tests.study.commands import TINY, same_tables, sublim
+
+OPTIONS = (*TINY, "--seeds", "3")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a run of three seeds and its mirror."""
+    cwd = tmp_path_factory.mktemp("sound")
+    done = sublim("run", *OPTIONS, "--arms", "baseline,projection", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / "runs"
+
+
+@pytest.fixture
+def run(sound: Path, tmp_path: Path) -> Path:
+    """A copy of the run, without the mirror."""
+    run = tmp_path / "runs" / "quickstart"
+    shutil.copytree(sound / "quickstart", run)
+    return run
+
+
+def folder_link(run: Path, outside: Path) -> Path:
+    (run / "report").symlink_to(outside)
+    return run / "report"
+
+
+def file_link(run: Path, outside: Path) -> Path:
+    (run / "errors").mkdir()
+    (run / "errors" / "x.log").symlink_to(outside / "mine")
+    return run / "errors" / "x.log"
+
+
+def lock_link(run: Path, outside: Path) -> Path:
+    (run / ".lock").unlink(missing_ok=True)
+    (run / ".lock").symlink_to(outside / "mine")
+    return run / ".lock"
+
+
+@pytest.mark.parametrize("verb", ["run", "compact", "sync", "analyse", "report"])
+@pytest.mark.parametrize("link", [folder_link, file_link, lock_link])
+def test_links_are_refused_and_nothing_outside_changes(
+    link: Callable[[Path, Path], Path], verb: str, run: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine").write_text("mine")
+    place = link(run, outside)
+    what = OPTIONS if verb == "run" else (run,)
+    refused = sublim(verb, *what, cwd=tmp_path)
+    assert refused.returncode == 2, refused.stdout
+    assert f"{place.name}: a symbolic link" in refused.stderr
+    assert [path.name for path in outside.iterdir()] == ["mine"]
+    assert (outside / "mine").read_text() == "mine"
+
+
+def test_a_run_directory_may_itself_be_a_link(run: Path, tmp_path: Path) -> None:
+    moved = run.rename(tmp_path / "elsewhere")
+    run.symlink_to(moved)
+    done = sublim("compact", run, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("experiments", "artifact_location"), ("runs", "artifact_uri")]
+)
+@pytest.mark.parametrize("place", ["file:///etc", "/etc", "s3://bucket", "{root}/../../etc"])
+def test_a_store_beside_a_run_that_keeps_files_elsewhere_is_refused(
+    table: str, column: str, place: str, sound: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(sound, runs)
+    place = place.format(root=f"file://{runs / 'mlartifacts'}")
+    with closing(sqlite3.connect(runs / "mlflow.db")) as store:
+        for name, one in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            store.execute(
+                f"UPDATE {name} SET {one} = replace({one}, ?, ?)", (str(sound), str(runs))
+            )
+        store.commit()
+        assert sublim("sync", runs / "quickstart", cwd=tmp_path).returncode == 0
+        store.execute(f"UPDATE {table} SET {column} = ? WHERE experiment_id != 0", (place,))
+        store.commit()
+    for verb in (["sync", runs / "quickstart"], ["ui", runs / "quickstart"], ["run", *OPTIONS]):
+        refused = sublim(*verb, cwd=tmp_path)
+        assert refused.returncode == 2, refused.stdout
+        assert f"a store whose files lie in {runs / 'mlartifacts'}; not {place}" in refused.stderr
+        assert "--tracking-uri" in refused.stderr
+
+
+def copies(run: Path, source: str, target: str, arm: str = "baseline", to: str = "") -> None:
+    """Copy a block's files under the name of another."""
+    for table in ("replicates", "steps", "evaluations"):
+        copy = file_of(run, table, to or arm, target)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(file_of(run, table, arm, source), copy)
+
+
+def test_a_stray_copy_hides_nothing_and_is_named_by_whatever_makes_numbers(
+    run: Path, sound: Path, tmp_path: Path
+) -> None:
+    copies(run, "0000000-0000000", "0000000-0000099")
+    assert ("baseline", "0000001-0000001") in committed(run)
+    for verb in ("analyse", "report", "power"):
+        refused = sublim(verb, run, cwd=tmp_path)
+        assert refused.returncode == 2, refused.stdout
+        assert "arm=baseline/0000000-0000099.parquet (it " in refused.stderr
+    options = (*OPTIONS, "--arms", "baseline,projection", "--tracking-uri", "none")
+    repaired = sublim("run", *options, cwd=tmp_path)
+    assert repaired.returncode == 0, repaired.stderr
+    assert "6 of 6 replicates are there already" in repaired.stderr
+    same_tables(run, sound / "quickstart")
+
+
+def test_a_block_of_another_arm_is_named(run: Path, tmp_path: Path) -> None:
+    copies(run, "0000001-0000001", "0000001-0000001", to="projection")
+    refused = sublim("analyse", run, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "it was written as arm and block baseline/0000001-0000001" in refused.stderr
+
+
+@pytest.mark.parametrize("table", ["steps", "evaluations"])
+def test_a_file_that_a_commit_declares_and_that_is_not_there_is_named(
+    table: str, run: Path, tmp_path: Path
+) -> None:
+    file_of(run, table, "projection", "0000001-0000001").unlink()
+    for verb in ("analyse", "report"):
+        refused = sublim(verb, run, cwd=tmp_path)
+        assert refused.returncode == 2, refused.stdout
+        assert f"{table}/arm=projection/0000001-0000001.parquet (it is missing)" in refused.stderr
+
+
+def test_a_hidden_block_with_other_rows_is_never_deleted(run: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    shutil.copytree(run, kept)
+    assert sublim("compact", run, cwd=tmp_path).returncode == 0
+    same = [file_of(kept, t, "baseline", "0000001-0000001") for t in ("replicates", "steps")]
+    for path in same:
+        shutil.copy(path, run / path.relative_to(kept))
+    assert sublim("compact", run, cwd=tmp_path).returncode == 0
+    assert not (run / same[0].relative_to(kept)).exists()
+    rows = read_table(kept, "replicates", arms=["baseline"], blocks=["0000001-0000001"])
+    steps = read_table(kept, "steps", arms=["baseline"], blocks=["0000001-0000001"])
+    write_block(
+        run, "0000001-0000001", "baseline", {"replicates": rows.assign(seconds=9), "steps": steps}
+    )
+    assert sublim("compact", run, cwd=tmp_path).returncode == 0
+    assert all((run / path.relative_to(kept)).exists() for path in same)
+
+
+def test_a_manifest_that_was_changed_is_damaged(run: Path, tmp_path: Path) -> None:
+    manifest = run / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seeds": 3', '"seeds": 4'))
+    refused = sublim("status", run, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "its checksum differs" in refused.stderr
