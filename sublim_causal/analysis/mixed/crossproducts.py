@@ -8,10 +8,10 @@ chunks; what is kept is one small matrix a stratum (a combination of labels).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from sublim_causal.analysis.mixed.formula import MixedFormula, evaluate_expression, names_in
+from sublim_causal.analysis.mixed.expressions import evaluate_expression
+from sublim_causal.analysis.mixed.formula import ColumnKind, MixedFormula
 from sublim_causal.errors import DataError, RequestError
 
 Floats = NDArray[np.float64]
@@ -77,22 +78,103 @@ def open_data(data: Data) -> Opened:
     return data
 
 
-def categorical_columns(data: Opened) -> list[str]:
-    """Columns that hold labels: strings, categories and booleans."""
+def column_kinds(data: Opened) -> dict[str, ColumnKind]:
+    """What each column holds; numbers may be objects, Decimals, nullable or Arrow's.
+
+    Raises
+    ------
+    RequestError
+        If two columns have one name.
+    """
     if isinstance(data, pd.DataFrame):
-        number, boolean = pd.api.types.is_numeric_dtype, pd.api.types.is_bool_dtype
-        return [str(c) for c in data if not number(data[c].dtype) or boolean(data[c].dtype)]
+        if not data.columns.is_unique:
+            twice = data.columns[data.columns.duplicated()][0]
+            raise RequestError("data", twice, "columns of different names", "rename one of them")
+        return {name: _kind_of(data[name]) for name in data.columns if isinstance(name, str)}
+    return {field.name: _kind_of_type(field.type) for field in data.schema}
+
+
+_INFERRED: Mapping[str, ColumnKind] = {
+    "integer": "number",
+    "floating": "number",
+    "decimal": "number",
+    "mixed-integer-float": "number",
+    "boolean": "label",
+    "string": "label",
+    "mixed-integer": "label",
+    "categorical": "label",
+    "empty": "label",
+    "datetime64": "date",
+    "datetime": "date",
+    "date": "date",
+    "time": "date",
+    "timedelta64": "date",
+    "timedelta": "date",
+    "period": "date",
+}
+"""Kinds by what pandas infers of the values."""
+
+
+def _kind_of(column: pd.Series) -> ColumnKind:
+    types = pd.api.types
+    if isinstance(column.dtype, pd.CategoricalDtype) or types.is_bool_dtype(column.dtype):
+        return "label"
+    if types.is_complex_dtype(column.dtype):
+        return "other"
+    if types.is_numeric_dtype(column.dtype):
+        return "number"
+    kind = _INFERRED.get(types.infer_dtype(column, skipna=True), "other")
+    if kind == "label" and _is_digits(column.dropna()):
+        return "digits"
+    return kind
+
+
+def _is_digits(column: pd.Series) -> bool:
+    """Whether text holds nothing but numbers."""
+    first = column.iloc[:1]
+    if first.empty or not isinstance(first.iloc[0], str):
+        return False
+    return bool(_numbers(first).notna().all() and _numbers(column).notna().all())
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    return pd.to_numeric(column, errors="coerce")
+
+
+def _kind_of_type(kind: pa.DataType) -> ColumnKind:
     types = pa.types
-    return [
-        f.name for f in data.schema if not (types.is_integer(f.type) or types.is_floating(f.type))
-    ]
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return "number"
+    if types.is_temporal(kind):
+        return "date"
+    if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+        return "other"
+    return "label"
+
+
+def sorted_levels(levels: Iterable[object]) -> list[Any]:
+    """Sort labels; those of several types by their type first."""
+    found: list[Any] = list(levels)
+    try:
+        return sorted(found)
+    except TypeError:
+        return sorted(found, key=lambda level: (type(level).__name__, str(level)))
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """Labels of some rows: -1 where there is none, and whether the levels' order is their own."""
+
+    codes: Integers
+    levels: Sequence[object]
+    ordered: bool = False
 
 
 @dataclass(frozen=True)
 class _Chunk:
     """Some rows: label codes with their levels, and numbers."""
 
-    codes: dict[str, tuple[Integers, Sequence[object]]]
+    codes: dict[str, _Codes]
     values: dict[str, Floats]
 
 
@@ -129,23 +211,25 @@ def _tables(data: pa.Table | ds.Dataset, columns: list[str]) -> Iterator[pa.Tabl
         yield pa.Table.from_batches(held)
 
 
-def _encode(column: pd.Series) -> tuple[Integers, Sequence[object]]:
+def _encode(column: pd.Series) -> _Codes:
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.codes.to_numpy().astype(np.int64), list(column.cat.categories)
-    if not pd.api.types.is_numeric_dtype(column.dtype):
+        codes = column.cat.codes.to_numpy().astype(np.int64)
+        return _Codes(codes, list(column.cat.categories), ordered=True)
+    if pd.api.types.infer_dtype(column, skipna=True) == "string":
         return _encode_arrow(pa.chunked_array([pa.array(column)]))
     codes, levels = pd.factorize(column)
-    return codes.astype(np.int64, copy=False), list(levels)
+    return _Codes(codes.astype(np.int64, copy=False), list(levels))
 
 
-def _encode_arrow(column: pa.ChunkedArray) -> tuple[Integers, Sequence[object]]:
+def _encode_arrow(column: pa.ChunkedArray) -> _Codes:
+    ordered = pa.types.is_dictionary(column.type) and column.type.ordered
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     array = column.unify_dictionaries().combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0)
     codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes, array.dictionary.to_pylist()
+    return _Codes(codes, array.dictionary.to_pylist(), ordered)
 
 
 def accumulate(data: Opened, formula: MixedFormula, time: str = "") -> CrossProducts:
@@ -167,9 +251,7 @@ def accumulate(data: Opened, formula: MixedFormula, time: str = "") -> CrossProd
         times repeat or come unordered over chunks.
     """
     labels = list(dict.fromkeys(filter(None, (formula.group, formula.cell, *formula.factors))))
-    numbers = list(
-        dict.fromkeys([n for e in formula.expressions for n in names_in(e)] + [time] * bool(time))
-    )
+    numbers = list(dict.fromkeys([*formula.columns, *([time] if time else [])]))
     state = _State(labels)
     bad: Counter[str] = Counter()
     for chunk in _chunks(data, labels, numbers):
@@ -193,8 +275,8 @@ def accumulate(data: Opened, formula: MixedFormula, time: str = "") -> CrossProd
 
 def _count_bad(chunk: _Chunk, bad: Counter[str]) -> bool:
     before = sum(bad.values())
-    for name, (codes, _) in chunk.codes.items():
-        bad[name] += int(np.count_nonzero(codes < 0))
+    for name, coded in chunk.codes.items():
+        bad[name] += int(np.count_nonzero(coded.codes < 0))
     for name, values in chunk.values.items():
         if name not in chunk.codes:
             bad[name] += values.size - int(np.count_nonzero(np.isfinite(values)))
@@ -207,7 +289,7 @@ def _base_columns(chunk: _Chunk, formula: MixedFormula) -> list[Floats]:
     """The base columns after the constant: numeric products, then the outcome."""
     columns = []
     for product in [*formula.products, (formula.outcome,)]:
-        factors = [evaluate_expression(name, chunk.values) for name in product]
+        factors = [evaluate_expression(formula.numeric[name], chunk.values) for name in product]
         column = factors[0] if len(factors) == 1 else np.prod(factors, axis=0)
         if not np.isfinite(column).all():
             count = np.count_nonzero(~np.isfinite(column))
@@ -230,6 +312,7 @@ class _State:
 
     labels: list[str]
     levels: dict[str, dict[object, int]] = field(default_factory=dict)
+    ordered: set[str] = field(default_factory=set)
     keys: dict[tuple[int, ...], int] = field(default_factory=dict)
     scaling: list[tuple[Floats, Floats]] = field(default_factory=list)
     sums: list[tuple[Integers, Floats]] = field(default_factory=list)
@@ -244,17 +327,19 @@ class _State:
         lagged = [_split_lags(_sum_strata(self.lags[gap], n, 2 * len(shift))) for gap in gaps]
         for a, _, _ in lagged:
             total = total - a
-        names = {name: list(levels) for name, levels in self.levels.items()}
         codes = np.array(list(self.keys)).reshape(n, len(self.labels))
         frame = pd.DataFrame(
-            {
-                name: pd.Categorical.from_codes(codes[:, i], pd.Index(names[name]))
-                for i, name in enumerate(self.labels)
-            }
+            {name: self._labels(name, codes[:, i]) for i, name in enumerate(self.labels)}
         )
         n_obs = round(sum(sums[:, 0, 0].sum() for _, sums in self.sums))
         parts = np.stack([total, *(part for lag in lagged for part in lag)])
         return CrossProducts(frame, parts, np.array(gaps), shift, scale, n_obs)
+
+    def _labels(self, name: str, codes: Integers) -> pd.Categorical:
+        """Labels of the strata: levels in their own order, else sorted."""
+        levels = pd.Index(list(self.levels[name]))
+        found = pd.Categorical.from_codes(codes, levels)
+        return found if name in self.ordered else found.reorder_categories(sorted_levels(levels))
 
 
 def _split_lags(joint: Floats) -> tuple[Floats, Floats, Floats]:
@@ -293,7 +378,9 @@ def _row_keys(state: _State, chunk: _Chunk) -> tuple[Integers, tuple[int, ...]]:
     key: Integers = np.zeros(1, dtype=np.int64)
     radix = []
     for name in state.labels:
-        codes, levels = chunk.codes[name]
+        codes, levels = chunk.codes[name].codes, chunk.codes[name].levels
+        if chunk.codes[name].ordered:
+            state.ordered.add(name)
         known = state.levels.setdefault(name, {})
         translation = np.array([known.setdefault(level, len(known)) for level in levels])
         if not np.array_equal(translation, np.arange(len(levels))):

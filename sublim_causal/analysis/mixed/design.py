@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import linalg
 
-from sublim_causal.analysis.mixed.crossproducts import CrossProducts
-from sublim_causal.analysis.mixed.formula import Coding, MixedFormula, code_terms
+from sublim_causal.analysis.mixed.coding import Coding, code_terms
+from sublim_causal.analysis.mixed.crossproducts import CrossProducts, sorted_levels
+from sublim_causal.analysis.mixed.formula import MixedFormula
 from sublim_causal.errors import DataError, RequestError
 
 Floats = NDArray[np.float64]
@@ -244,7 +246,7 @@ def _eliminate(products: Floats, columns: slice) -> Floats:
 
 
 def _ordered_levels(
-    labels: pd.DataFrame, asked: dict[str, str]
+    labels: pd.DataFrame, asked: Mapping[str, str]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Reference levels first: asked for, else ``baseline``, else the first."""
     references = {}
@@ -363,7 +365,7 @@ def _cell_keys(formula: MixedFormula, arm_variances: bool, serial: bool) -> list
 
 def _cells(labels: pd.DataFrame, keys: list[str], formula: MixedFormula) -> _Cells:
     group = labels[formula.group].cat
-    groups = sorted(group.categories) if _sortable(group.categories) else list(group.categories)
+    groups = sorted_levels(group.categories)
     position = {level: i for i, level in enumerate(groups)}
     if len(groups) < 2:
         raise DataError(f"{formula.group} has {len(groups)} level; at least 2 are needed")
@@ -378,10 +380,6 @@ def _cells(labels: pd.DataFrame, keys: list[str], formula: MixedFormula) -> _Cel
     table = pd.DataFrame({"group": unique[:, 0], "place": place, "label": label})
     inverse = inverse.reshape(-1)
     return _Cells(groups, owner, place[inverse].astype(np.int64), len(unique), table)
-
-
-def _sortable(levels: pd.Index) -> bool:
-    return len({type(level) for level in levels}) == 1
 
 
 def _variances(

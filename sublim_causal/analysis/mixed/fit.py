@@ -17,7 +17,7 @@ from sublim_causal.analysis.mixed.covariance import (
 from sublim_causal.analysis.mixed.crossproducts import (
     Data,
     accumulate,
-    categorical_columns,
+    column_kinds,
     open_data,
 )
 from sublim_causal.analysis.mixed.design import Design, build_design
@@ -98,7 +98,7 @@ def fit_mixed(
     _validate_options(reml, residual, arm_variances, vcov, df)
     opened = open_data(data)
     columns = list(opened.columns) if isinstance(opened, pd.DataFrame) else opened.schema.names
-    parsed = parse_formula(formula, columns, categorical_columns(opened))
+    parsed = parse_formula(formula, column_kinds(opened))
     serial = residual != "iid"
     if serial and time not in columns:
         raise RequestError("time", time, f"a column: {', '.join(columns)}")

@@ -1,24 +1,22 @@
-"""Mixed-model formulas: lme4's random-effects syntax around a formulaic fixed part."""
+"""Mixed-model formulas: terms of the fixed part, random effects, and their group."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Literal, NoReturn, TypeAlias
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from sublim_causal.analysis.mixed.expressions import names_in, validate_expression
+from sublim_causal.analysis.mixed.syntax import Node, Source, parse
+from sublim_causal.errors import nearest
 
-from sublim_causal.errors import RequestError
+ColumnKind = Literal["number", "label", "digits", "date", "other"]
+"""What a column holds: numbers; labels or booleans; numbers written as text; dates; other."""
 
-T = TypeVar("T")
-
-_ELSEWHERE = "statsmodels' MixedLM with variance components, or lme4 in R"
-_CALLS = {
-    name: getattr(np, name) for name in ("log", "log2", "log10", "log1p", "exp", "sqrt", "abs")
-} | {"I": lambda value: value}
+MAX_TERMS = 200
+"""Terms of a formula when its products and powers are expanded."""
+_ELSEWHERE = "fit it with statsmodels' MixedLM with variance components, or lme4 in R"
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Factor:
     Attributes
     ----------
     name : str
-        Column (categorical) or expression (numeric).
+        Column, or expression in one spelling.
     categorical : bool
         Whether it is coded by levels.
     """
@@ -37,7 +35,7 @@ class Factor:
     categorical: bool
 
 
-Term = tuple[Factor, ...]
+Term: TypeAlias = tuple[Factor, ...]
 """A product of factors; the empty product is the intercept."""
 
 
@@ -59,8 +57,10 @@ class MixedFormula:
         Grouping factor: the cluster.
     cell : str
         Factor whose cells within a group have a random intercept; empty: none.
-    references : dict of str to str
+    references : mapping of str to str
         Reference levels asked for by ``C(factor, level)``.
+    numeric : mapping of str to Node
+        What the names of numeric factors and of the outcome stand for.
     """
 
     text: str
@@ -69,7 +69,8 @@ class MixedFormula:
     blocks: tuple[tuple[Term, ...], ...]
     group: str
     cell: str
-    references: dict[str, str]
+    references: Mapping[str, str]
+    numeric: Mapping[str, Node]
 
     def terms(self) -> Iterator[Term]:
         """Every term, fixed and random."""
@@ -80,17 +81,20 @@ class MixedFormula:
     @property
     def factors(self) -> list[str]:
         """Categorical columns of the terms, in order of appearance."""
-        return _unique(f.name for term in self.terms() for f in term if f.categorical)
+        return list(dict.fromkeys(f.name for term in self.terms() for f in term if f.categorical))
 
     @property
     def products(self) -> list[tuple[str, ...]]:
         """Numeric parts of the terms, in order of appearance, without the empty one."""
-        return _unique(part for term in self.terms() if (part := numeric_part(term)))
+        parts = (numeric_part(term) for term in self.terms())
+        return list(dict.fromkeys(part for part in parts if part))
 
     @property
-    def expressions(self) -> list[str]:
-        """Numeric expressions, the outcome last."""
-        return _unique([*(name for part in self.products for name in part), self.outcome])
+    def columns(self) -> list[str]:
+        """Columns of numbers that the terms and the outcome read."""
+        names = dict.fromkeys(name for part in self.products for name in part)
+        nodes = [self.numeric[name] for name in (*names, self.outcome)]
+        return list(dict.fromkeys(name for node in nodes for name in names_in(node)))
 
 
 def numeric_part(term: Term) -> tuple[str, ...]:
@@ -98,263 +102,251 @@ def numeric_part(term: Term) -> tuple[str, ...]:
     return tuple(f.name for f in term if not f.categorical)
 
 
-def parse_formula(
-    text: str, columns: Collection[str], categorical: Collection[str]
-) -> MixedFormula:
+def parse_formula(text: str, kinds: Mapping[str, ColumnKind]) -> MixedFormula:
     """Parse ``outcome ~ fixed + (terms | group) + (1 | group:cell)``.
 
     Parameters
     ----------
     text : str
         lme4's language for one grouping factor and cells nested in it: ``(1 | g)``,
-        ``(1 + x | g)``, ``(1 + x || g)``, ``(1 | g:a)``, ``(1 | g/a)``; factors, interactions and
-        ``C(factor, reference)`` in the fixed part.
-    columns : collection of str
-        Columns of the data.
-    categorical : collection of str
-        Those that are not numbers.
+        ``(1 + x | g)``, ``(1 + x || g)``, ``(1 | g:a)``, ``(1 | g/a)``; in the terms ``+ - * / :``,
+        powers, ``C(factor, reference)``, ``I(arithmetic)`` and the functions of
+        `expressions.FUNCTIONS`. A name that is no identifier stands in backticks.
+    kinds : mapping of str to str
+        What each column of the data holds.
 
     Raises
     ------
     RequestError
         If the formula cannot be read, names an absent column, or has another random structure
-        (crossed groups, three levels, slopes of cells).
+        (crossed groups, three levels, slopes of cells); it shows where.
     """
-    outcome, separator, right = text.partition("~")
-    if not separator or not outcome.strip():
-        raise RequestError("formula", text, "outcome ~ fixed + (terms | group)")
-    pieces = _split(right, "+")
-    bars = [piece[1:-1] for piece in pieces if _is_random(piece)]
-    fixed_text = " + ".join(piece for piece in pieces if not _is_random(piece)) or "1"
-    if "|" in fixed_text or not bars:
-        raise RequestError(
-            "formula", text, "at least one random term in parentheses, like (1 | seed)"
-        )
-    references: dict[str, str] = {}
-    reader = _Reader(text, frozenset(columns), frozenset(categorical), references)
-    blocks: list[tuple[Term, ...]] = []
+    source = Source("formula", text)
+    tree = parse(source)
+    if tree.kind != "binary" or tree.value != "~":
+        raise source.refuse_node(tree, "outcome ~ fixed + (terms | group)")
+    left, right = tree.parts
+    reader = _Reader(source, kinds)
+    outcome = reader.numeric(left)
+    summands = list(_summands(right))
+    bars = [node for node in summands if _is_random(source, node)]
+    if not bars:
+        inner = (n for n in right.walk() if n.kind == "binary" and n.value in ("|", "||"))
+        allowed = "at least one random term, like (1 | seed), as a summand"
+        raise source.refuse_node(next(inner, right), allowed)
     groups: list[str] = []
     cells: list[tuple[str, str]] = []
+    blocks: list[tuple[Term, ...]] = []
     for bar in bars:
-        terms, uncorrelated, grouping = _split_bar(bar, text)
-        block = reader.terms(terms)
-        plain, nested = _grouping(grouping, text)
+        terms, grouping = bar.parts
+        block = reader.terms([terms])
+        plain, nested = _grouping(reader, grouping)
         groups += plain
         cells += nested
         if nested and block != ((),):
-            raise RequestError("formula", bar, "(1 | group:cell)", f"fit it with {_ELSEWHERE}")
+            raise source.refuse_node(bar, "(1 | group:cell)", _ELSEWHERE)
         if plain:
-            blocks += [(term,) for term in block] if uncorrelated else [block]
-    group, cell = _hierarchy(groups, cells, text)
-    formula = MixedFormula(
-        text, outcome.strip(), reader.terms(fixed_text), tuple(blocks), group, cell, references
-    )
-    _validate(formula, reader)
-    return formula
-
-
-def _validate(formula: MixedFormula, reader: _Reader) -> None:
-    random = [term for block in formula.blocks for term in block]
+            blocks += [(term,) for term in block] if bar.value == "||" else [block]
+    group, cell = _hierarchy(source, bars, groups, cells)
+    random = [frozenset(term) for block in blocks for term in block]
     if len(set(random)) < len(random):
-        raise RequestError("formula", formula.text, "each random term once")
-    for name in filter(None, (formula.group, formula.cell)):
-        reader.require(name)
-    reader.numeric(formula.outcome)
+        raise source.refuse(bars[0].start, bars[-1].stop, "each random term once")
+    fixed = reader.terms([node for node in summands if node not in bars])
+    return MixedFormula(
+        text, outcome, fixed, tuple(blocks), group, cell, reader.references, reader.expressions
+    )
+
+
+def _summands(node: Node) -> Iterator[Node]:
+    """Parts of a sum; one that is taken away keeps its sign."""
+    if node.kind == "binary" and node.value in "+-":
+        yield from _summands(node.parts[0])
+        right = node.parts[1]
+        yield right if node.value == "+" else Node("unary", "-", (right,), right.start, right.stop)
+    else:
+        yield node
+
+
+def _is_random(source: Source, node: Node) -> bool:
+    if node.kind != "binary" or node.value not in ("|", "||"):
+        return False
+    if source.text[node.start] != "(" or source.text[node.stop - 1] != ")":
+        raise source.refuse_node(node, "a random term in parentheses, like (1 | seed)")
+    return True
+
+
+_Expansion: TypeAlias = dict[frozenset[Factor], Term]
+"""Terms by what they are made of, in order of appearance."""
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns formulaic's terms into ours, knowing which columns there are."""
+    """Turns nodes into terms, knowing what the columns hold."""
 
-    text: str
-    columns: frozenset[str]
-    categorical: frozenset[str]
-    references: dict[str, str]
+    source: Source
+    kinds: Mapping[str, ColumnKind]
+    references: dict[str, str] = field(default_factory=dict)
+    expressions: dict[str, Node] = field(default_factory=dict)
 
-    def terms(self, text: str) -> tuple[Term, ...]:
-        from formulaic import Formula
-        from formulaic.errors import FormulaicError
+    def terms(self, summands: Iterable[Node]) -> tuple[Term, ...]:
+        """Expand a sum with an intercept, of which lower orders come first."""
+        found: _Expansion = {frozenset(): ()}
+        for node in summands:
+            for one in _summands(node):
+                self.add(found, one)
+        return tuple(sorted(found.values(), key=len))
 
-        try:
-            parsed = list(Formula(text))
-        except FormulaicError as error:
-            raise RequestError("formula", text, "a formula formulaic can read") from error
-        return tuple(
-            tuple(self._factor(f.expr) for f in term.factors if f.expr != "1") for term in parsed
-        )
+    def add(self, found: _Expansion, node: Node) -> None:
+        """Add a summand to `found`, or take it away."""
+        taken = node.kind == "unary" and node.value == "-"
+        inner = node.parts[0] if node.kind == "unary" else node
+        number = inner.value if inner.kind == "number" else ""
+        if number in ("0", "1"):
+            if taken and number == "0":
+                raise self.source.refuse_node(node, "-1 or 0 for no intercept")
+            if taken or number == "0":
+                found.pop(frozenset(), None)
+            else:
+                found.setdefault(frozenset(), ())
+            return
+        for key, term in self.expand(inner).items():
+            if taken:
+                found.pop(key, None)
+            else:
+                found.setdefault(key, term)
 
-    def _factor(self, expression: str) -> Factor:
-        tree = ast.parse(expression.strip("`"), mode="eval").body
-        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == "C":
-            return Factor(self._coded(tree), True)
-        if expression in self.columns and expression in self.categorical:
-            return Factor(expression, True)
-        self.numeric(expression)
-        return Factor(expression, False)
+    def expand(self, node: Node) -> _Expansion:
+        """Terms that `node` stands for."""
+        if node.kind == "binary" and node.value in ("|", "||", "~"):
+            allowed = "one ~, and random terms as summands: (1 | seed)"
+            raise self.source.refuse_node(node, allowed)
+        if node.kind == "binary":
+            found = self.combine(node)
+            if len(found) > MAX_TERMS:
+                raise self.source.refuse_node(node, f"at most {MAX_TERMS} terms")
+            return found
+        if node.kind in ("number", "text", "unary"):
+            raise self.source.refuse_node(node, "columns and expressions, 1 and 0", "write I(...)")
+        factor = self.factor(node)
+        return {frozenset([factor]): (factor,)}
 
-    def _coded(self, call: ast.Call) -> str:
-        name = ast.unparse(call.args[0])
-        self.require(name)
-        options = [*call.args[1:], *(k.value for k in call.keywords)]
-        if options and isinstance(inner := options[0], ast.Call):
-            if ast.unparse(inner.func) not in ("Treatment", "contr.treatment"):
-                raise RequestError("formula", ast.unparse(call), "treatment coding")
-            options = [*inner.args, *(k.value for k in inner.keywords)]
-        if options:
-            level = options[0]
-            reference = str(level.value if isinstance(level, ast.Constant) else ast.unparse(level))
-            if self.references.setdefault(name, reference) != reference:
-                raise RequestError("formula", self.text, f"one reference level of {name}")
+    def combine(self, node: Node) -> _Expansion:
+        sign, (left, right) = node.value, node.parts
+        if sign in "+-":
+            found: _Expansion = {}
+            for one in _summands(node):
+                self.add(found, one)
+            return found
+        if sign in ("**", "^"):
+            return self.power(left, right)
+        a, b = self.expand(left), self.expand(right)
+        if sign == ":":
+            return self.products(node, a, b)
+        if sign == "/":
+            whole = tuple(dict.fromkeys(f for term in a.values() for f in term))
+            return a | self.products(node, {frozenset(whole): whole}, b)
+        return a | b | self.products(node, a, b)
+
+    def power(self, base: Node, exponent: Node) -> _Expansion:
+        if exponent.kind != "number" or exponent.value not in tuple("123456789"):
+            allowed = "a whole number from 1 to 9: the order of the interactions"
+            raise self.source.refuse_node(exponent, allowed, "powers of numbers stand in I(...)")
+        terms = self.expand(base)
+        found = terms
+        for _ in range(int(exponent.value) - 1):
+            found = self.products(base, found, terms)
+        return found
+
+    def products(self, node: Node, a: _Expansion, b: _Expansion) -> _Expansion:
+        if len(a) * len(b) > MAX_TERMS**2:
+            raise self.source.refuse_node(node, f"at most {MAX_TERMS} terms")
+        found: _Expansion = {}
+        for one, other in product(a.values(), b.values()):
+            term = tuple(dict.fromkeys((*one, *other)))
+            found.setdefault(frozenset(term), term)
+        return found
+
+    def factor(self, node: Node) -> Factor:
+        if node.kind == "call" and node.value == "C":
+            return Factor(self.coded(node), True)
+        if node.kind == "name" and self.kind(node) == "label":
+            return Factor(node.value, True)
+        return Factor(self.numeric(node), False)
+
+    def coded(self, call: Node) -> str:
+        """Column of ``C(column)`` or ``C(column, reference)``."""
+        if not 1 <= len(call.parts) <= 2 or call.parts[0].kind != "name":
+            raise self.source.refuse_node(call, "C(column) or C(column, reference level)")
+        column = call.parts[0]
+        self.kind(column)
+        for level in call.parts[1:]:
+            if level.kind == "call" and level.value in ("Treatment", "contr.treatment"):
+                if len(level.parts) != 1:
+                    raise self.source.refuse_node(level, f"{level.value}(reference level)")
+                (level,) = level.parts
+            if level.kind not in ("name", "number", "text") or level.value.startswith("contr."):
+                allowed = "a reference level: treatment coding is the only one"
+                raise self.source.refuse_node(level, allowed)
+            if self.references.setdefault(column.value, level.value) != level.value:
+                raise self.source.refuse_node(level, f"one reference level of {column.value}")
+        return column.value
+
+    def numeric(self, node: Node) -> str:
+        """Name of a numeric expression, whose node is kept."""
+        validate_expression(self.source, node)
+        for one in node.walk():
+            if one.kind == "name" and (kind := self.kind(one)) != "number":
+                self.refuse_kind(one, kind)
+        name = node.value if node.kind == "name" else node.show()
+        self.expressions[name] = node
         return name
 
-    def require(self, name: str) -> None:
-        if name not in self.columns:
-            raise RequestError("formula", name, f"a column: {', '.join(sorted(self.columns))}")
+    def refuse_kind(self, node: Node, kind: ColumnKind) -> NoReturn:
+        what, remedy = {
+            "label": ("labels", "make a column of numbers of it"),
+            "digits": ("numbers written as text", "convert it with pandas.to_numeric"),
+            "date": ("dates or times", "make a number of it, such as the days since the first"),
+            "other": ("neither numbers nor labels", "make a column of numbers of it"),
+        }[kind]
+        if kind != "label":
+            remedy += f", or write C({node.show()}) if its values are labels"
+        raise self.source.refuse_node(node, f"numbers; {node.value} holds {what}", remedy)
 
-    def numeric(self, expression: str) -> None:
-        """Only what acts row by row: a mean inside would depend on how the data are read."""
-        for node in ast.walk(ast.parse(expression, mode="eval")):
-            if isinstance(node, ast.Call) and not _is_elementwise(node.func):
-                raise RequestError(
-                    "formula",
-                    expression,
-                    f"columns, arithmetic, {', '.join(_CALLS)} and numpy's ufuncs",
-                    "make a column of it first",
-                )
-        for name in names_in(expression):
-            self.require(name)
-            if name in self.categorical:
-                raise RequestError("formula", expression, "numbers", f"{name} holds labels")
-
-
-def _is_elementwise(function: ast.expr) -> bool:
-    if isinstance(function, ast.Attribute) and ast.unparse(function.value) == "np":
-        return isinstance(getattr(np, function.attr, None), np.ufunc)
-    return isinstance(function, ast.Name) and function.id in _CALLS
+    def kind(self, node: Node) -> ColumnKind:
+        """Kind of the column that `node` names."""
+        if node.kind != "name" or node.value not in self.kinds:
+            known = ", ".join(sorted(self.kinds))
+            raise self.source.refuse_node(
+                node, f"a column: {known}", nearest(node.value, self.kinds)
+            )
+        return self.kinds[node.value]
 
 
-def names_in(expression: str) -> list[str]:
-    """Columns that `expression` reads."""
-    tree = ast.parse(expression, mode="eval")
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    return _unique(
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and id(node) not in called and node.id != "np"
-    )
-
-
-def evaluate_expression(
-    expression: str, values: dict[str, NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Value of a validated numeric `expression` in each row."""
-    if expression in values:
-        return values[expression]
-    with np.errstate(all="ignore"):
-        result = eval(expression, {"__builtins__": {}, "np": np} | _CALLS, values)
-    return np.broadcast_to(np.asarray(result, dtype=float), next(iter(values.values())).shape)
-
-
-@dataclass(frozen=True)
-class Coding:
-    """Design columns as linear maps of a row's numbers.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Names of the P columns, treatment-coded: ``arm[T.projection]``, ``alignment``.
-    maps : ndarray of shape (U, P, K)
-        For each of U combinations of levels, the P columns in terms of the K base columns.
-    """
-
-    names: tuple[str, ...]
-    maps: NDArray[np.float64]
-
-
-def code_terms(
-    terms: Collection[Term], combinations: pd.DataFrame, products: list[tuple[str, ...]]
-) -> Coding:
-    """Code `terms` for each row of `combinations` (categorical columns, reference first).
-
-    The base columns are 1, `products`, and the outcome; formulaic decides which levels a term
-    needs for full rank.
-    """
-    from formulaic import Formula
-    from formulaic.parser.types import Factor as Lookup
-    from formulaic.parser.types import Term as Product
-
-    numbers = {f.name: 1.0 for term in terms for f in term if not f.categorical}
-    frame = combinations.assign(**numbers)
-    if not terms:
-        return Coding((), np.zeros((len(frame), 0, len(products) + 2)))
-    coded = {
-        Product(
-            [Lookup(f.name, eval_method="lookup") for f in term]
-            or [Lookup("1", eval_method="literal")]
-        ): term
-        for term in terms
-    }
-    matrix = Formula(list(coded), _ordering="none").get_model_matrix(frame)
-    positions = {part: i + 1 for i, part in enumerate(products)} | {(): 0}
-    maps = np.zeros((len(frame), matrix.shape[1], len(products) + 2))
-    values = matrix.to_numpy(dtype=float)
-    for term, columns in matrix.model_spec.term_slices.items():
-        maps[:, columns, positions[numeric_part(coded[term])]] = values[:, columns]
-    return Coding(tuple(str(name) for name in matrix.columns), maps)
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """Split at `separator` outside parentheses and brackets; empty pieces are dropped."""
-    pieces, depth = [""], 0
-    for character in text:
-        depth += (character in "([") - (character in ")]")
-        if character == separator and depth == 0:
-            pieces.append("")
-        else:
-            pieces[-1] += character
-    return [piece.strip() for piece in pieces if piece.strip()]
-
-
-def _is_random(piece: str) -> bool:
-    return piece.startswith("(") and piece.endswith(")") and len(_split(piece[1:-1], "|")) > 1
-
-
-def _split_bar(bar: str, text: str) -> tuple[str, bool, str]:
-    parts = _split(bar, "|")
-    if len(parts) != 2:
-        raise RequestError("formula", text, "(terms | group) or (terms || group)")
-    return parts[0], "||" in bar, parts[1]
-
-
-def _grouping(grouping: str, text: str) -> tuple[list[str], list[tuple[str, str]]]:
+def _grouping(reader: _Reader, node: Node) -> tuple[list[str], list[tuple[str, str]]]:
     """Groups and (group, cell) pairs of one grouping expression."""
-    for separator in "/:":
-        names = [name.strip() for name in grouping.split(separator)]
-        if len(names) == 2 and all(name.isidentifier() for name in names):
-            pair = (names[0], names[1])
-            return ([names[0]], [pair]) if separator == "/" else ([], [pair])
-    if grouping.isidentifier():
-        return [grouping], []
-    raise RequestError(
-        "formula", text, "one grouping factor and cells nested in it", f"fit it with {_ELSEWHERE}"
-    )
+    if node.kind == "name":
+        reader.kind(node)
+        return [node.value], []
+    if node.kind == "binary" and node.value in "/:":
+        group, cell = node.parts
+        if group.kind == cell.kind == "name":
+            reader.kind(group)
+            reader.kind(cell)
+            pair = (group.value, cell.value)
+            return ([group.value], [pair]) if node.value == "/" else ([], [pair])
+    allowed = "one grouping factor and cells nested in it"
+    raise reader.source.refuse_node(node, allowed, _ELSEWHERE)
 
 
-def _hierarchy(groups: list[str], cells: list[tuple[str, str]], text: str) -> tuple[str, str]:
+def _hierarchy(
+    source: Source, bars: list[Node], groups: list[str], cells: list[tuple[str, str]]
+) -> tuple[str, str]:
     """The one group and the one cell factor, or an error that names the way."""
-    names = set(groups)
     pairs = {frozenset(pair) for pair in cells}
     group = next(iter(groups), cells[0][0] if cells else "")
-    if len(names) > 1 or len(pairs) > 1 or (pairs and group not in next(iter(pairs))):
-        raise RequestError(
-            "formula",
-            text,
-            "one grouping factor and cells nested in it, not crossed groups",
-            f"fit it with {_ELSEWHERE}",
-        )
+    crossed = len(set(groups)) > 1 or len(pairs) > 1 or any(group not in pair for pair in pairs)
+    if crossed or any(len(pair) < 2 for pair in pairs):
+        allowed = "one grouping factor and cells nested in it, not crossed groups"
+        raise source.refuse(bars[0].start, bars[-1].stop, allowed, _ELSEWHERE)
     cell = next((name for pair in cells for name in pair if name != group), "")
     return group, cell
-
-
-def _unique(items: Iterable[T]) -> list[T]:
-    return list(dict.fromkeys(items))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sublim_causal.analysis.mixed.syntax import Node, Source, parse
 from sublim_causal.errors import RequestError, nearest
 
 Floats = NDArray[np.float64]
@@ -43,41 +42,38 @@ def contrast_matrix(contrasts: str | Sequence[str] | Floats, names: pd.Index) ->
 
 
 def _linear(text: str, names: list[str]) -> Floats:
-    """Coefficients of `text`: names become placeholders, then the syntax tree is summed up."""
-    longest_first = sorted(names, key=len, reverse=True)
-    pattern = "|".join(rf"(?<![\w.:\]]){re.escape(n)}(?![\w.:\[])" for n in longest_first)
-    coded = re.sub(pattern, lambda found: f"_{names.index(found.group())}_", text)
-    try:
-        value = _walk(ast.parse(coded.strip(), mode="eval").body, len(names))
-    except (SyntaxError, ValueError) as error:
-        hint = nearest(text, names)
-        raise RequestError(
-            "contrast", text, f"sums and multiples of {', '.join(names)}", hint
-        ) from error
+    """Coefficients of `text`."""
+    source = Source("contrast", text)
+    tree = parse(source, names)
+    value = _value(source, tree, names)
     if not isinstance(value, np.ndarray):
-        raise RequestError("contrast", text, f"at least one of {', '.join(names)}")
+        raise source.refuse_node(tree, f"at least one of {', '.join(names)}")
     return value
 
 
-def _walk(node: ast.expr, size: int) -> Floats | float:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+def _value(source: Source, node: Node, names: list[str]) -> Floats | float:
+    """Coefficients of `node`, or the number that it is."""
+    if node.kind == "number":
         return float(node.value)
-    if isinstance(node, ast.Name) and re.fullmatch(r"_\d+_", node.id):
-        return np.eye(size)[int(node.id[1:-1])]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        value = _walk(node.operand, size)
-        return -value if isinstance(node.op, ast.USub) else value
-    if isinstance(node, ast.BinOp):
-        return _combine(node.op, _walk(node.left, size), _walk(node.right, size))
-    raise ValueError(ast.dump(node))
+    if node.kind == "name" and node.value in names:
+        return np.eye(len(names))[names.index(node.value)]
+    parts = [_value(source, part, names) for part in node.parts if node.kind != "call"]
+    if node.kind == "unary":
+        return -parts[0] if node.value == "-" else parts[0]
+    found = _combine(node.value, *parts) if node.kind == "binary" else None
+    if found is None:
+        allowed = f"sums and multiples of {', '.join(names)}"
+        raise source.refuse_node(node, allowed, nearest(node.value, names))
+    return found
 
 
-def _combine(op: ast.operator, left: Floats | float, right: Floats | float) -> Floats | float:
+def _combine(sign: str, left: Floats | float, right: Floats | float) -> Floats | float | None:
+    """Result of an operation; None where it is not linear."""
     vectors = isinstance(left, np.ndarray) + isinstance(right, np.ndarray)
-    if isinstance(op, ast.Add | ast.Sub) and vectors != 1:
-        return left + right if isinstance(op, ast.Add) else left - right
-    if isinstance(op, ast.Mult) and vectors < 2:
+    if sign in "+-" and vectors != 1:
+        return left + right if sign == "+" else left - right
+    if sign == "*" and vectors < 2:
         return left * right
-    if isinstance(op, ast.Div) and not isinstance(right, np.ndarray) and right:
+    if sign == "/" and not isinstance(right, np.ndarray) and right:
         return left / right
-    raise ValueError(type(op).__name__)
+    return None

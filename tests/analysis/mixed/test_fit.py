@@ -12,7 +12,7 @@ from scipy import stats
 
 from sublim_causal.analysis.mixed import crossproducts
 from sublim_causal.analysis.mixed.covariance import group_products
-from sublim_causal.analysis.mixed.crossproducts import accumulate
+from sublim_causal.analysis.mixed.crossproducts import accumulate, column_kinds
 from sublim_causal.analysis.mixed.design import build_design
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.mixed.formula import parse_formula
@@ -119,7 +119,7 @@ def test_gradient_is_the_slope_of_the_criterion(
     data: pd.DataFrame, residual: str, arm_variances: bool
 ) -> None:
     rows = gappy(data)
-    parsed = parse_formula(SLOPE, rows.columns, ["arm"])
+    parsed = parse_formula(SLOPE, column_kinds(rows))
     products = accumulate(rows, parsed, "step" if residual == "ar1" else "")
     problem = Problem(build_design(products, parsed, arm_variances=arm_variances), True, residual)
     rng = np.random.default_rng(1)
@@ -135,7 +135,7 @@ def test_gradient_is_the_slope_of_the_criterion(
 
 def test_a_weight_of_two_is_the_data_twice(data: pd.DataFrame) -> None:
     twice = pd.concat([data, data.assign(seed=data["seed"] + 100)])
-    parsed = parse_formula(SLOPE, data.columns, ["arm"])
+    parsed = parse_formula(SLOPE, column_kinds(data))
     once = Problem(build_design(accumulate(data, parsed), parsed), True, "iid")
     both = Problem(build_design(accumulate(twice, parsed), parsed), True, "iid")
     theta = once.start()[None]
@@ -147,7 +147,7 @@ def test_a_weight_of_two_is_the_data_twice(data: pd.DataFrame) -> None:
 
 
 def test_no_random_variance_is_least_squares(data: pd.DataFrame) -> None:
-    parsed = parse_formula(SLOPE, data.columns, ["arm"])
+    parsed = parse_formula(SLOPE, column_kinds(data))
     problem = Problem(build_design(accumulate(data, parsed), parsed), True, "iid")
     found = evaluate(problem, np.zeros((1, problem.n_theta)), np.ones((1, 8)))
     x = np.column_stack(

@@ -14,7 +14,7 @@ from sublim_causal.analysis.plan.methods.steps import per_seed_summary
 from sublim_causal.analysis.plan.record import read_record
 from sublim_causal.analysis.plan.run import _estimate, analyse
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
-from sublim_causal.errors import RequestError, RunError
+from sublim_causal.errors import RunError
 from tests.analysis.small import make_record
 
 TRUTH = Truth(n_seeds=10, n_steps=40, steps_per_epoch=10, reliability=0.6, diverged_runs=0.05)
@@ -118,17 +118,39 @@ def test_a_formula_of_ones_own_is_fitted(run):
     assert found["pooled_contrast"].n_seeds == 10
 
 
-def test_a_wrong_formula_names_its_estimand(run):
-    entry = {
-        "name": "wrong",
-        "sentence": "A model of nothing.",
-        "method": "mixed_model",
-        "formula": "gain ~ nothing + (1 | seed)",
-        "contrast": "nothing",
-    }
-    with pytest.raises(RequestError, match="'nothing' is not allowed") as error:
-        analyse(run, parse_plan({"name": "own", "estimand": [entry]}))
-    assert error.value.field == "estimand wrong: formula"
+HOSTILE = (
+    "[np.exp('touch HOSTILE') for np.exp in [np.lib._utils_impl.os.system]] and "
+    "[0 for np.exp in [np._core.umath.exp]] and gain ~ cos_update + (1 | seed)"
+)
+
+
+@pytest.mark.parametrize(
+    ("formula", "contrast", "wrong"),
+    [
+        (HOSTILE, "cos_update", "'['"),
+        ("gain ~ nothing + (1 | seed)", "nothing", "'nothing'"),
+        ("gain ~ cos_update + (1 | seed", "cos_update", "'('"),
+        ("gain ~ cos_update + (1 | seed)", "__import__('os')", "\"__import__('os')\""),
+    ],
+)
+def test_a_wrong_formula_costs_its_own_estimand(
+    run, tmp_path, monkeypatch, formula, contrast, wrong
+):
+    monkeypatch.chdir(tmp_path)
+    entry = {"sentence": "A slope of the gain.", "method": "mixed_model"}
+    right = {"formula": "gain ~ cos_update + (1 | seed)", "contrast": "cos_update"}
+    entries = [
+        {**entry, "name": "wrong", "formula": formula, "contrast": contrast},
+        {**entry, "name": "right", **right},
+    ]
+    found = analyse(run, parse_plan({"name": "own", "estimand": entries}))
+    assert f"estimand wrong: {'contrast' if formula == right['formula'] else 'formula'}" in (
+        found["wrong"].reason
+    )
+    assert f"{wrong} is not allowed" in found["wrong"].reason
+    assert "^" in found["wrong"].reason
+    assert isinstance(found["right"], Estimate)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_arm_that_was_not_run_costs_one_estimand(run):

@@ -46,8 +46,6 @@ from sublim_causal.store.schema import TABLES
 
 DROP = "early - late"
 """The window that is a difference of two."""
-_OF_THE_RUN = ("contrast", "formula: C(")
-"""Fields of a mixed model in which a run without an arm makes a right value wrong."""
 
 
 class SeedSummary(OfArm, WithInterval):
@@ -300,9 +298,9 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
             settings=settings,
         )
     except RequestError as error:
-        if not error.field.startswith(_OF_THE_RUN):
+        if not error.field.startswith(("formula", "contrast")):
             raise
-        return [NotEstimable(estimand, str(error))]
+        return [NotEstimable(estimand, f"estimand {declared.name}: {error}")]
     return [found]
 
 
