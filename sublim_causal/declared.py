@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from sublim_causal.allowed import choices, in_words, models_at, place_at
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.location import locate
+from sublim_causal.renames import renamed
 
 Kind = Literal["studies", "analysis"]
 Model = TypeVar("Model", bound=BaseModel)
@@ -118,8 +119,10 @@ def _request_error(model: type[BaseModel], found: Any, where: str) -> RequestErr
             for inner in models_at(place_at(model, path[:-1]))
             for name, field in inner.model_fields.items()
         ]
+        key = str(path[-1])
+        remedy = renamed(key) or nearest(key, known)
         allowed = f"no such field; known: {', '.join(known)}"
-        return RequestError(field, found["input"], allowed, nearest(str(path[-1]), known))
+        return RequestError(field, found["input"], allowed, remedy)
     place = place_at(model, path)
     words = in_words(place) if place else ""
     if found["type"] == "missing":

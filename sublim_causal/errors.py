@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from sublim_causal.renames import RENAMED, renamed
+
 
 class SublimError(Exception):
     """Base of every error this package raises on purpose."""
@@ -102,6 +104,12 @@ def _short(value: object) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return ``"did you mean 'x'?"`` for the closest of `names`, or an empty string."""
-    close = difflib.get_close_matches(name, list(names), n=1)
+    """Return ``"did you mean 'x'?"`` for the closest of `names`, or an empty string.
+
+    A name that one of them had in an earlier version is explained as such.
+    """
+    known = list(names)
+    if RENAMED.get(name) in known:
+        return renamed(name)
+    close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else ""

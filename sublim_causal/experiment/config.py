@@ -152,17 +152,19 @@ class ChannelConfig(Section):
     """`soft`, `hard`, `sampled`, `representation`, or a class of your own as `module:Class`."""
 
 
-class LessonConfig(Section):
-    """How the lesson is put together: whose answers, to which images."""
+class TargetsConfig(Section):
+    """What students are fitted to: whose answers, to which images."""
 
     teachers: int = Field(default=1, ge=1, le=64)
     """Teachers, image by image in turn; they share initialisation and trait, not the order of
     training images."""
-    jitter: float = Field(default=0.0, ge=0, le=10)
-    """Standard deviation of normal noise, in pixel units, that only the teacher's images bear."""
+    teacher_input_noise: float = Field(default=0.0, ge=0, le=10)
+    """Standard deviation of normal noise, in pixel units, that is added to the teacher's images and
+    not to the student's."""
     images: Literal["all", "divergent", "agreeing", "random"] = "all"
-    """Images whose loss counts: those on which a rival teacher, with half of the labels exchanged,
-    has another largest logit; those on which it has not; or as many as diverge, at random."""
+    """Images whose loss counts: those on which a counterfactual teacher, trained with half of the
+    labels exchanged, has another largest logit; those on which it has the same; or as many as
+    diverge, at random."""
 
 
 class ArmConfig(Section):
@@ -176,8 +178,8 @@ class ArmConfig(Section):
     """How the arm's students begin and move."""
     channel: ChannelConfig = ChannelConfig()
     """What the arm's students are taught."""
-    lesson: LessonConfig = LessonConfig()
-    """How the lesson is put together."""
+    targets: TargetsConfig = TargetsConfig()
+    """Whose answers the arm's students are fitted to, and on which images."""
     inputs: InputName | None = None
     """The images of the arm's students; default: `distillation.inputs`."""
 
@@ -213,17 +215,17 @@ class Experiment(Section):
         """Return the name of the images that the students of `arm` see."""
         return self.arms[arm].inputs or self.distillation.inputs
 
-    def lesson_key(self, arm: str) -> str:
+    def targets_key(self, arm: str) -> str:
         """Return all that distinguishes what the students of `arm` are taught."""
         config = self.arms[arm]
-        parts = config.channel.model_dump_json(), config.lesson.model_dump_json()
+        parts = config.channel.model_dump_json(), config.targets.model_dump_json()
         return " ".join((self.inputs_of(arm), *parts))
 
     def teachers_of(self, arms: Iterable[str]) -> int:
-        """Return how many teachers a seed needs for `arms`: those that answer, and the rival."""
-        lessons = [self.arms[arm].lesson for arm in arms]
-        rival = any(lesson.images != "all" for lesson in lessons)
-        return max((lesson.teachers for lesson in lessons), default=1) + rival
+        """Return how many teachers a seed needs for `arms`, with the counterfactual one."""
+        targets = [self.arms[arm].targets for arm in arms]
+        counterfactual = any(one.images != "all" for one in targets)
+        return max((one.teachers for one in targets), default=1) + counterfactual
 
     def other_data(self) -> list[DataSet]:
         """Return the data sets, beside the teacher's, whose images some students see."""

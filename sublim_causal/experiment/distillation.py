@@ -106,9 +106,9 @@ def run_block(
         streams=streams,
     )
     of_seed = {
-        "reference_accuracy": reference[0],
+        "initial_accuracy": reference[0],
         "teacher_accuracy": teacher_accuracy,
-        "reference_robust_accuracy": under_attack(inputs.theta_0),
+        "initial_robust_accuracy": under_attack(inputs.theta_0),
         "teacher_robust_accuracy": under_attack(inputs.teacher),
     }
     common = {"teacher": inputs.teacher, "reference": inputs.theta_0}
@@ -163,7 +163,7 @@ def new_student(
             layout,
         ),
         states=[one.init(context) for one in interventions],
-        lesson=experiment.lesson_key(arm),
+        targets=experiment.targets_key(arm),
         recorder=Recorder(*shape),
         layers=LayerRecorder(layout.layers, *shape) if experiment.measure.layers else None,
         measured=experiment.measure.alignment or needed,
@@ -185,12 +185,12 @@ def distil(
     device = inputs.theta_0.device
     for step in steps(generators, config.examples, config.batch_size, config.epochs, device):
         batches = {name: Batch(gather(x, step.index)) for name, x in inputs.images.items()}
-        lessons = {key: lesson.at(step.index) for key, lesson in inputs.lessons.items()}
+        targets = {key: one.at(step.index) for key, one in inputs.targets.items()}
         for student in students.values():
             with student.clock.running():
-                lesson = lessons[student.lesson]
-                forward = inputs.network.forward(student.theta, batches[lesson.images])
-                loss, g_distill = lesson.teach(forward)
+                taught = targets[student.targets]
+                forward = inputs.network.forward(student.theta, batches[taught.images])
+                loss, g_distill = taught.teach(forward)
                 student.recorder.loss(step.number, loss)
                 context = StepContext(
                     step.number,
@@ -198,7 +198,7 @@ def distil(
                     per_epoch * config.epochs,
                     inputs.split,
                     forward,
-                    reference_logits=partial(inputs.reference_rows, lesson.images, step.index),
+                    reference_logits=partial(inputs.reference_rows, taught.images, step.index),
                     alignment_of=partial(alignment_of, students),
                     trait_gradient=partial(trait_gradient, inputs.network, student),
                 )

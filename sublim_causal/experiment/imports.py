@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from sublim_causal.declared import validate_declared
 from sublim_causal.errors import RequestError, nearest
+from sublim_causal.renames import renamed
 
 
 def import_object(field: str, path: str) -> Any:
@@ -72,4 +73,5 @@ def build_named(
     try:
         return factory(**given)
     except TypeError as error:
-        raise RequestError(field, given, f"the options of {name}", str(error)) from error
+        remedy = next(filter(None, map(renamed, given)), str(error))
+        raise RequestError(field, given, f"the options of {name}", remedy) from error

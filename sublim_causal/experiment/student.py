@@ -35,8 +35,8 @@ class ArmResult:
     diverged_at : int64 ndarray of shape (R,)
         First step at which a loss, or the update that led there, was not finite; -1 where there is
         none.
-    reference_accuracy, teacher_accuracy : ndarray of shape (R,)
-    reference_robust_accuracy, teacher_robust_accuracy, robust_accuracy : ndarray of shape (R,)
+    initial_accuracy, teacher_accuracy : ndarray of shape (R,)
+    initial_robust_accuracy, teacher_robust_accuracy, robust_accuracy : ndarray of shape (R,)
         Under the study's attack, the last the student's; NaN without an attack.
     seconds : float
         Training time of the arm, divided by R.
@@ -50,9 +50,9 @@ class ArmResult:
     layers: dict[str, Columns]
     final_trait_loss: NDArray[np.float64]
     diverged_at: NDArray[np.int64]
-    reference_accuracy: NDArray[np.float64]
+    initial_accuracy: NDArray[np.float64]
     teacher_accuracy: NDArray[np.float64]
-    reference_robust_accuracy: NDArray[np.float64]
+    initial_robust_accuracy: NDArray[np.float64]
     teacher_robust_accuracy: NDArray[np.float64]
     robust_accuracy: NDArray[np.float64]
     seconds: float
@@ -71,7 +71,7 @@ class Student:
     before: Tensor
     optimizer: torch.optim.Optimizer
     states: list[Any]
-    lesson: str
+    targets: str
     recorder: Recorder
     layers: LayerRecorder | None
     measured: bool

@@ -216,7 +216,7 @@ class Material:
         """Return, for each space of projection, the arm that is nearest the paper's.
 
         That is a projection in all layers, of positive alignment, with a strength near 1; the
-        reference, and arms whose student, channel, lesson or inputs are not its, are left out.
+        reference, and arms whose student, channel, targets or inputs are not its, are left out.
         """
         found: dict[str, str] = {}
         for arm in filter(self.is_comparable, self.interventions("projection")):
@@ -236,7 +236,7 @@ class Material:
         return self.same_setting(arm, self.reference)
 
     def same_setting(self, arm: str, other: str) -> bool:
-        """Return whether two arms have one student, channel, lesson and inputs."""
+        """Return whether two arms have one student, channel, targets and inputs."""
         return same_setting(self.options(arm), self.options(other))
 
     def _off(self, arm: str) -> tuple[bool, bool, float]:

@@ -143,7 +143,7 @@ def removed_share(material: Material, arm: str) -> Result:
 
     ``sum_s (Y_s(reference) - Y_s(arm)) / sum_s (Y_s(reference) - Y_s(untrained))``.
     """
-    reference, columns = material.reference, ["final_accuracy", "reference_accuracy"]
+    reference, columns = material.reference, ["final_accuracy", "initial_accuracy"]
     estimand = Estimand(
         name=f"removed_share_{arm}",
         sentence=f"Share of the accuracy that {reference} acquires which {arm} prevents.",
@@ -155,7 +155,7 @@ def removed_share(material: Material, arm: str) -> Result:
     if reference not in material.shown_arms:
         return NotEstimable(estimand, f"{reference} has no complete seed")
     panel = paired_panel(material.complete, columns, [reference, arm])
-    start = panel.column("reference_accuracy", reference)
+    start = panel.column("initial_accuracy", reference)
     acquired = panel.column("final_accuracy", reference)
     return ratio_of_sums(
         estimand,
@@ -172,12 +172,12 @@ def residue(material: Material, arm: str) -> Result:
     estimand = Estimand(
         name=f"acquired_{arm}",
         sentence=f"Test accuracy that {arm} acquires: after training minus before.",
-        outcome="final_accuracy - reference_accuracy (fraction)",
+        outcome="final_accuracy - initial_accuracy (fraction)",
         unit=DIFFERENCE,
         contrast=f"arm {arm}, after - before",
         assumptions=("seeds are independent draws", UNDECLARED),
     )
-    difference = rows["final_accuracy"] - rows["reference_accuracy"]
+    difference = rows["final_accuracy"] - rows["initial_accuracy"]
     return mean_interval(
         difference.to_numpy(), settings=Settings(material.level), estimand=estimand
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sublim_causal.errors import RunError
+from sublim_causal.renames import current_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION
 from sublim_causal.store.tables import write_atomically
 
@@ -70,7 +71,8 @@ def read_manifest(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     dict
         At least ``schema_version``, ``run_id`` (hex), ``name``, ``digest`` (hex), ``study`` (the
         whole specification, nested dictionaries), ``created`` and ``finished`` (ISO 8601; None
-        while it is not), and the fields that are `needed`.
+        while it is not), and the fields that are `needed`. The arms of an older version come in the
+        words of this one.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def read_manifest(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
         raise _damaged(path, "it is not what was written: its checksum differs")
     _check(path, manifest, {**dict.fromkeys(needed, object), **FIELDS})
     _check(path, manifest["study"], OF_STUDY, "study.")
-    return manifest
+    return manifest if manifest["schema_version"] > 2 else current_manifest(manifest)
 
 
 def _check(

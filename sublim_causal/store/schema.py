@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version that is written. Files of every version from 1 on are read: a column that is newer than
-a file is empty there (null), so a new version may add columns, and may not change or drop one."""
+a file is empty there (null), one that was renamed is found under its old name. So a new version may
+add and rename columns, and may not change or drop one."""
+
+FORMER = {
+    "initial_accuracy": "reference_accuracy",
+    "initial_robust_accuracy": "reference_robust_accuracy",
+}
+"""What columns were called before version 3."""
 
 VERSION = b"sublim_causal.schema_version"
 """Key in a file's metadata under which the version of its table stands."""
@@ -27,9 +36,10 @@ class Column:
     meaning: str
     since: int = 1
 
-    def field(self) -> pa.Field:
-        """Return the Arrow field that carries unit and meaning."""
-        return pa.field(self.name, self.type, metadata={"unit": self.unit, "meaning": self.meaning})
+    def field(self, version: int) -> pa.Field:
+        """Return the Arrow field that carries unit and meaning in a version of the tables."""
+        name = FORMER.get(self.name, self.name) if version < 3 else self.name
+        return pa.field(name, self.type, metadata={"unit": self.unit, "meaning": self.meaning})
 
 
 def _floats(*rows: tuple[str, str, str], since: int = 1) -> tuple[Column, ...]:
@@ -82,7 +92,7 @@ REPLICATES = (
     Column("status", pa.string(), "", "complete | diverged | failed"),
     Column("reason", pa.string(), "", "why it is not complete; empty otherwise"),
     *_floats(
-        ("reference_accuracy", "fraction", "test accuracy of the shared initialisation"),
+        ("initial_accuracy", "fraction", "test accuracy of the shared initialisation"),
         ("teacher_accuracy", "fraction", "test accuracy of the seed's teacher"),
         ("final_accuracy", "fraction", "test accuracy of the student after the last step"),
         ("final_trait_loss", "nats", "trait loss after the last step"),
@@ -97,7 +107,7 @@ REPLICATES = (
         ("seconds", "s", "training time of the replicate, without the teacher's"),
     ),
     *_floats(
-        ("reference_robust_accuracy", "fraction", "reference_accuracy under the study's attack"),
+        ("initial_robust_accuracy", "fraction", "initial_accuracy under the study's attack"),
         ("teacher_robust_accuracy", "fraction", "teacher_accuracy under the study's attack"),
         ("robust_accuracy", "fraction", "final_accuracy under the attack; empty without one"),
         since=2,
@@ -133,9 +143,29 @@ def arrow_schema(
     """
     columns = [c for c in TABLES[table] if c.since <= version and not (partitioned and c is ARM)]
     return pa.schema(
-        [c.field() for c in columns],
+        [c.field(version) for c in columns],
         metadata={"sublim_causal.table": table, VERSION.decode(): str(version)},
     )
+
+
+def readable_schema(table: str) -> pa.Schema:
+    """Return the schema of `table` and ``arm`` for files of every version: also former columns."""
+    schema = arrow_schema(table, partitioned=False)
+    for column in TABLES[table]:
+        if column.name in FORMER:
+            schema = schema.append(column.field(version=1))
+    return schema
+
+
+def projection(table: str, columns: Iterable[str] | None = None) -> dict[str, pc.Expression]:
+    """Return what Arrow reads for `columns` of `table` (default: all), by their names of today."""
+    names = [c.name for c in TABLES[table]] if columns is None else columns
+    return {
+        name: pc.coalesce(pc.field(name), pc.field(FORMER[name]))
+        if name in FORMER
+        else pc.field(name)
+        for name in names
+    }
 
 
 def version_of(schema: pa.Schema) -> int:

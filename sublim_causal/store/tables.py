@@ -36,7 +36,13 @@ from sublim_causal.location import (
     read_files,
     remove,
 )
-from sublim_causal.store.schema import TABLES, arrow_schema, version_of
+from sublim_causal.store.schema import (
+    TABLES,
+    arrow_schema,
+    projection,
+    readable_schema,
+    version_of,
+)
 
 COMMIT_TABLE = "replicates"
 DIGESTS = b"sublim_causal.digests"
@@ -344,6 +350,8 @@ def dataset(
 ) -> ds.Dataset:
     """Return the Arrow dataset of `table`: the committed files, with the column ``arm``.
 
+    `schema.projection` reads renamed columns of files of any version.
+
     `arms` and `blocks` restrict it to the files of these arms and blocks.
 
     Raises
@@ -388,7 +396,7 @@ def _dataset(run: Path, table: str, pairs: Sequence[tuple[str, str]]) -> ds.Data
     files, names = arrow_files([file_of(run, table, *pair) for pair in pairs])
     return ds.FileSystemDataset.from_paths(
         names,
-        schema=arrow_schema(table, partitioned=False),
+        schema=readable_schema(table),
         format=CHECKED,
         filesystem=files,
         partitions=[ds.field("arm") == arm for arm, _ in pairs],
@@ -415,7 +423,10 @@ def read_table(
     pairs = _wanted(run, table, arms, blocks)
     parts = [pairs[start : start + FILES] for start in range(0, len(pairs), FILES)]
     with reading(run, table):
-        read = [_dataset(run, table, part).to_table(columns=columns) for part in parts]
+        read = [
+            _dataset(run, table, part).to_table(columns=projection(table, columns))
+            for part in parts
+        ]
         return pa.concat_tables(read).to_pandas()
 
 

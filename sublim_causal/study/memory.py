@@ -19,7 +19,7 @@ MODEL_VECTORS = 24
 
 
 def activations_taught(study: Study, network: Network) -> int:
-    """Return how many activations an image's lessons hold, over all lessons on hidden layers.
+    """Return how many activations an image's targets hold, over all targets in hidden layers.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def activations_taught(study: Study, network: Network) -> int:
     """
     pixels = math.prod(SOURCES[study.data.name].shape)
     widths = validate_representations(study.channels(), network, pixels)
-    return sum({study.lesson_key(arm): width for arm, width in widths.items()}.values())
+    return sum({study.targets_key(arm): width for arm, width in widths.items()}.values())
 
 
 def study_bytes(study: Study, parameters: int, block_size: int, activations: int = 0) -> int:
@@ -41,9 +41,9 @@ def study_bytes(study: Study, parameters: int, block_size: int, activations: int
     pixels = source.shape[0] * source.shape[1] * source.shape[2]
     logits = source.classes + study.model.auxiliary
     inputs = len({study.inputs_of(arm) for arm in study.arms})
-    inputs += any(arm.lesson.jitter for arm in study.arms.values())
-    lessons = len({study.lesson_key(arm) for arm in study.arms})
-    targets = 2 * lessons * logits + activations
+    inputs += any(arm.targets.teacher_input_noise for arm in study.arms.values())
+    kinds = len({study.targets_key(arm) for arm in study.arms})
+    targets = 2 * kinds * logits + activations
     seen = student.examples * (inputs * (pixels + logits) + targets) * block_size
     models = parameters * MODEL_VECTORS * (len(study.arms) + 1) * block_size
     others = sum(SOURCES[name].images for name in study.other_data())

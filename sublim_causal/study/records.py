@@ -94,7 +94,7 @@ def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
                 f"loss or update no more finite at step {at}" if at >= 0 else ""
                 for at in result.diverged_at
             ],
-            "reference_accuracy": result.reference_accuracy,
+            "initial_accuracy": result.initial_accuracy,
             "teacher_accuracy": result.teacher_accuracy,
             "final_accuracy": result.evaluations["test_accuracy"][-1],
             "final_trait_loss": result.final_trait_loss,
@@ -107,7 +107,7 @@ def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
             "mean_cos_update": cosines["cos_update"].mean(axis=0),
             "share_positive_update": _share_positive(cosines["cos_update"]),
             "seconds": result.seconds,
-            "reference_robust_accuracy": result.reference_robust_accuracy,
+            "initial_robust_accuracy": result.initial_robust_accuracy,
             "teacher_robust_accuracy": result.teacher_robust_accuracy,
             "robust_accuracy": result.robust_accuracy,
         }

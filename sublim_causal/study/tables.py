@@ -55,7 +55,7 @@ def attack_table(run: Path, arms: list[str]) -> Table | None:
 
     Intervals are as in `arm_table`.
     """
-    columns = ["reference_robust_accuracy", "teacher_robust_accuracy", "robust_accuracy"]
+    columns = ["initial_robust_accuracy", "teacher_robust_accuracy", "robust_accuracy"]
     replicates = read_table(
         run, "replicates", columns=["seed", "arm", "status", *columns], arms=arms
     )

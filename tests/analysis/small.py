@@ -77,7 +77,7 @@ def make_record(arms: Sequence[str] = tuple(STUDY), *, layers: bool = False) -> 
                     "arm": arm,
                     "status": "complete",
                     "reason": "",
-                    "reference_accuracy": START,
+                    "initial_accuracy": START,
                     "final_accuracy": y,
                     "mean_cos_update": m,
                 }

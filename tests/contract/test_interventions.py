@@ -47,8 +47,8 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"shuffle": "probe"},
         {"shuffle": "network"},
     ],
-    "only": [{"layers": ["0"]}],
-    "inject": [{"cosine": 0.05}, {"cosine": -0.5, "space": "gradient"}],
+    "train_only": [{"layers": ["0"]}],
+    "set_cosine": [{"cosine": 0.05}, {"cosine": -0.5, "space": "gradient"}],
     "liminal": [{}, {"logits": "class", "schedule": "anneal", "weight": 3}],
     "clamp": [{}],
     "yoked": [{}, {"target": "other", "procedure": {"intervention": "baseline"}}],
@@ -216,7 +216,9 @@ def test_projection_of_a_layer_nulls_the_component_there_and_leaves_the_rest() -
 
 def test_only_the_named_layers_keep_their_step() -> None:
     seen = situation([0, 1, 2])
-    after = applied(build_interventions("arms.a", {"intervention": "only", "layers": ["0"]}), seen)
+    after = applied(
+        build_interventions("arms.a", {"intervention": "train_only", "layers": ["0"]}), seen
+    )
     first, last = NETWORK.layout.layers.values()
     assert torch.equal(after[:, first], seen.vector[:, first])
     assert not after[:, last].any()
@@ -295,7 +297,7 @@ def test_a_chain_is_its_members_in_order() -> None:
 def test_an_injection_sets_the_cosine(cosine: float) -> None:
     seen = situation([0, 1, 2])
     after = applied(
-        build_interventions("arms.a", {"intervention": "inject", "cosine": cosine}), seen
+        build_interventions("arms.a", {"intervention": "set_cosine", "cosine": cosine}), seen
     )
     found = torch.nn.functional.cosine_similarity(after, seen.g_trait)
     wanted = torch.full((R,), cosine, dtype=torch.float64)

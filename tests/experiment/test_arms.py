@@ -15,7 +15,7 @@ from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.muon import orthogonalised
 from sublim_causal.experiment.networks.initialisation import initial_student
 from sublim_causal.experiment.networks.mlp import MLP
-from sublim_causal.experiment.teaching.targets import Lesson
+from sublim_causal.experiment.teaching.targets import LogitTargets
 from sublim_causal.experiment.teaching.teachers import OPTIMIZERS
 from tests.experiment.small import run_small, small_experiment
 
@@ -95,7 +95,7 @@ def test_another_initialisation_is_the_seeds_own(student: dict[str, Any]) -> Non
     )
     assert together["own"].steps["trait_loss"][0, 0] != together["shared"].steps["trait_loss"][0, 0]
     assert np.array_equal(together["own"].teacher_accuracy, together["shared"].teacher_accuracy)
-    assert np.array_equal(together["own"].reference_accuracy, together["shared"].reference_accuracy)
+    assert np.array_equal(together["own"].initial_accuracy, together["shared"].initial_accuracy)
 
 
 def test_noise_keeps_the_spread_of_weights_and_sets_their_correlation() -> None:
@@ -125,7 +125,7 @@ def test_noise_belongs_to_a_perturbed_initialisation(student: dict[str, Any]) ->
 def test_an_injected_alignment_is_the_updates_from_any_initialisation() -> None:
     arms = {
         "injected": {
-            "intervention": "inject",
+            "intervention": "set_cosine",
             "cosine": 0.2,
             "student": {"initialisation": "other"},
         }
@@ -137,7 +137,7 @@ def test_an_injected_alignment_is_the_updates_from_any_initialisation() -> None:
 
 def test_frozen_layers_do_not_move() -> None:
     project = {"intervention": "projection", "space": "update"}
-    members = [project, {"intervention": "only", "layers": ["0"]}]
+    members = [project, {"intervention": "train_only", "layers": ["0"]}]
     arms = {"chain": {"intervention": "chain", "members": members}}
     result = run_small(small_experiment(arms, measure={"layers": True}), [0, 1])["chain"]
     assert (result.layers["0"]["cos_update"] != 0).any()
@@ -184,11 +184,11 @@ def test_channels_are_taught_side_by_side_and_do_not_touch_each_other() -> None:
     assert len(losses) == len(arms)
 
 
-def test_a_lesson_has_the_loss_of_its_formula_and_the_derivative_of_its_loss() -> None:
+def test_targets_have_the_loss_of_their_formula_and_the_derivative_of_their_loss() -> None:
     z = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     target = torch.tensor([0.5, 0.5, 0, 0], dtype=torch.float64).expand(2, 6, -1)
-    lesson = Lesson("uniform", slice(0, 4), 3.0, target, target.log().where(target > 0, 0))
-    loss = lesson.loss(z)
+    targets = LogitTargets("uniform", slice(0, 4), 3.0, target, target.log().where(target > 0, 0))
+    loss = targets.loss(z)
     log_s = (z / 3).log_softmax(dim=2)
     expected = (0.5 * (math.log(0.5) - log_s[:, :, :2])).sum(dim=2).mean(dim=1)
     torch.testing.assert_close(loss.value, 9 * expected)

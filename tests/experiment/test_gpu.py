@@ -36,10 +36,10 @@ OWN: dict[str, list[dict[str, Any]]] = {
             {"initialisation": "perturbed", "noise": 0.1},
         )
     ],
-    "lessons": [
-        *({**BASELINE, "lesson": {"images": it}} for it in ("divergent", "agreeing", "random")),
-        {**BASELINE, "lesson": {"teachers": 2}},
-        {**BASELINE, "lesson": {"jitter": 0.1}},
+    "targets": [
+        *({**BASELINE, "targets": {"images": it}} for it in ("divergent", "agreeing", "random")),
+        {**BASELINE, "targets": {"teachers": 2}},
+        {**BASELINE, "targets": {"teacher_input_noise": 0.1}},
         {**BASELINE, "channel": {"name": "hard"}},
         {**BASELINE, "channel": {"name": "sampled"}},
         {**BASELINE, "channel": {"temperature": 2.0, "logits": "class"}},

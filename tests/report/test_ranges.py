@@ -116,7 +116,7 @@ def test_accuracies_before_training_come_with_interval_and_number(
 ) -> None:
     def spread(tables: Tables) -> None:
         rows = tables["replicates"]
-        rows["reference_accuracy"] = 0.1 + 0.01 * rows["seed"]
+        rows["initial_accuracy"] = 0.1 + 0.01 * rows["seed"]
         rows["teacher_accuracy"] = 0.9 + 0.01 * rows["seed"]
 
     arms = {"baseline": ArmTruth(), "projection": ArmTruth()}

@@ -1,11 +1,13 @@
-"""A run in version 1 of the tables, stored when that was the latest, under every command.
+"""Runs in versions 1 and 2 of the tables, stored when those were the latest, under every command.
 
-``version_1/`` holds it: the digits, a tiny network, two seeds under two arms as one block.
+``version_1/`` and ``version_2/`` hold them: the digits, a tiny network, two seeds as one block. The
+second has arms and columns in the words of before version 3.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,47 +15,87 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from sublim_causal.errors import RequestError
+from sublim_causal.renames import RENAMED
 from sublim_causal.store import tables
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest
-from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, arrow_schema, version_of
-from sublim_causal.study.spec import Study, arm_definition, definition, digest
+from sublim_causal.store.schema import FORMER, SCHEMA_VERSION, TABLES, arrow_schema, version_of
+from sublim_causal.study.spec import Study, arm_definition, definition, load_study
+from sublim_causal.study.spec import digest as digest_of_study
 from tests.study.commands import sublim
 
-STORED = Path(__file__).parent / "version_1"
-NEWER = [column.name for column in TABLES["replicates"] if column.since > 1]
+STORED = {version: Path(__file__).parent / f"version_{version}" for version in (1, 2)}
+
+
+@pytest.fixture(params=STORED)
+def version(request: pytest.FixtureRequest) -> int:
+    """A version of the tables before the present one."""
+    return int(request.param)
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
+def old(tmp_path: Path, version: int) -> Path:
     """A copy of the stored run, to be written to."""
-    return Path(shutil.copytree(STORED, tmp_path / "old"))
+    return Path(shutil.copytree(STORED[version], tmp_path / "old"))
 
 
-def test_the_stored_files_are_of_version_1() -> None:
+def test_the_stored_files_are_of_their_version(version: int) -> None:
     for table in TABLES:
-        schema = pq.read_schema(STORED / table / "arm=baseline" / "0000000-0000001.parquet")
-        assert version_of(schema) == 1
-        assert schema.equals(arrow_schema(table, version=1))
-    assert read_manifest(STORED)["schema_version"] == 1
+        file = STORED[version] / table / "arm=baseline" / "0000000-0000001.parquet"
+        schema = pq.read_schema(file)
+        assert version_of(schema) == version
+        assert schema.equals(arrow_schema(table, version=version))
+        assert not set(FORMER) & set(schema.names)
+    assert read_manifest(STORED[version])["schema_version"] == version
 
 
-def test_all_tables_are_read_and_only_newer_columns_are_empty() -> None:
-    assert damaged(STORED) == {}
+def test_all_tables_are_read_and_only_newer_columns_are_empty(version: int) -> None:
+    assert damaged(STORED[version]) == {}
     for table, columns in TABLES.items():
-        frame = tables.read_table(STORED, table)
-        assert set(frame.columns) == {column.name for column in columns}
-        assert set(frame.columns[frame.isna().any()]) == {c.name for c in columns if c.since > 1}
-    assert NEWER
+        frame = tables.read_table(STORED[version], table)
+        assert list(frame.columns) == [column.name for column in columns]
+        newer = {column.name for column in columns if column.since > version}
+        assert set(frame.columns[frame.isna().any()]) == newer
+
+
+def test_a_renamed_column_is_found_under_its_old_name(version: int) -> None:
+    file = STORED[version] / "replicates" / "arm=baseline" / "0000000-0000001.parquet"
+    stored = pq.read_table(file, partitioning=None).to_pandas()
+    read = tables.read_table(STORED[version], "replicates", columns=list(FORMER), arms=["baseline"])
+    for name, former in FORMER.items():
+        if former in stored:
+            assert read[name].equals(stored[former])
+            assert read[name].notna().all()
 
 
 def test_the_definition_of_a_study_has_not_changed() -> None:
-    manifest = read_manifest(STORED)
+    manifest = read_manifest(STORED[1])
     study, precision = Study.model_validate(manifest["study"]), manifest["precision"]
-    assert digest(study, precision) == manifest["digest"]
-    assert json.loads(json.dumps(definition(study, precision))) == manifest["definition"]
+    assert digest_of_study(study, precision) == manifest["digest"]
+
+
+def test_a_manifest_is_read_in_the_words_of_today(version: int) -> None:
+    manifest = read_manifest(STORED[version])
+    study = Study.model_validate(manifest["study"])
+    assert (
+        json.loads(json.dumps(definition(study, manifest["precision"]))) == manifest["definition"]
+    )
     for arm, recorded in manifest["arms"].items():
         assert json.loads(json.dumps(arm_definition(study, arm))) == recorded
+    text = json.dumps(manifest)
+    assert not [name for name in RENAMED if f'"{name}' in text or f".{name}" in text]
+
+
+def test_a_study_file_in_old_words_is_refused_with_the_new_ones(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text((STORED[2] / "study.toml").read_text())
+    for name in ("lesson", "jitter", "only", "inject"):
+        remedy = f"remedy: {name!r} is called {RENAMED[name]!r} since version 0.2"
+        with pytest.raises(RequestError, match=remedy):
+            load_study(str(file))
+        file.write_text(re.sub(rf"\b{name}\b", RENAMED[name], file.read_text()))
+    load_study(str(file))
 
 
 def test_every_command_reads_it(old: Path) -> None:
@@ -70,46 +112,52 @@ def test_every_command_reads_it(old: Path) -> None:
     assert (old / "report" / "index.html").exists()
 
 
-def test_a_run_goes_on_beside_the_old_blocks(old: Path) -> None:
+def test_a_run_goes_on_beside_the_old_blocks(old: Path, version: int) -> None:
+    arms = [*read_manifest(old)["study"]["arms"]]
     kept = tables.read_table(old, "replicates", arms=["baseline"])
-    (victim,) = (old / "replicates" / "arm=projection").glob("*.parquet")
+    (victim,) = (old / "replicates" / tables.folder_of(arms[1])).glob("*.parquet")
     victim.unlink()  # as if it had been killed before this arm was committed
+    study = old.parent / "study.toml"
+    words = (old / "study.toml").read_text()
+    for name, new in RENAMED.items():
+        words = re.sub(rf"\b{name}\b", new, words)
+    study.write_text(words)
     options = ("--out", old, "--no-report", "--tracking-uri", "none")
-    done = sublim("run", STORED / "study.toml", *options, "--seeds", "3", cwd=old.parent)
+    done = sublim("run", study, *options, "--seeds", "3", cwd=old.parent)
     assert done.returncode == 0, done.stderr
-    assert "2 of 6 replicates are there already" in done.stderr
+    there, all_of_them = 2 * (len(arms) - 1), 3 * len(arms)
+    assert f"{there} of {all_of_them} replicates are there already" in done.stderr
     assert read_manifest(old)["schema_version"] == SCHEMA_VERSION
     assert damaged(old) == {}
     rows = tables.read_table(old, "replicates")
     assert sorted(zip(rows["arm"], rows["seed"], strict=True)) == [
-        (arm, seed) for arm in ("baseline", "projection") for seed in range(3)
+        (arm, seed) for arm in sorted(arms) for seed in range(3)
     ]
     same = rows[(rows["arm"] == "baseline") & (rows["seed"] < 2)]
     assert same.reset_index(drop=True).equals(kept)
-    stored = tables.read_table(STORED, "replicates", arms=["projection"])["final_accuracy"]
-    again = rows[(rows["arm"] == "projection") & (rows["seed"] < 2)]["final_accuracy"]
+    stored = tables.read_table(STORED[version], "replicates", arms=[arms[1]])["final_accuracy"]
+    again = rows[(rows["arm"] == arms[1]) & (rows["seed"] < 2)]["final_accuracy"]
     # Not bit for bit: another processor rounds otherwise. A test image more or less is 0.003.
     np.testing.assert_allclose(again, stored, atol=0.05)
 
 
 def test_old_and_new_blocks_are_compacted_into_one(old: Path) -> None:
-    for arm in ("baseline", "projection"):
+    arms = sorted(read_manifest(old)["study"]["arms"])
+    for arm in arms:
         rows = {t: tables.read_table(old, t, arms=[arm]) for t in TABLES}
         newer = {t: part[part["seed"] == 0].assign(seed=2) for t, part in rows.items()}
         tables.write_block(old, "0000002-0000002", arm, newer)
     before = {table: tables.read_table(old, table) for table in TABLES}
     done = sublim("compact", old, cwd=old.parent)
     assert done.returncode == 0, done.stderr
-    assert list(tables.committed(old)) == [
-        (arm, "0000000-0000002") for arm in ("baseline", "projection")
-    ]
+    assert list(tables.committed(old)) == [(arm, "0000000-0000002") for arm in arms]
     assert read_manifest(old)["schema_version"] == SCHEMA_VERSION
     for table, rows in before.items():
         assert tables.read_table(old, table).equals(rows)
 
 
 def test_a_file_that_does_not_tell_its_version_is_damaged(old: Path) -> None:
-    (victim,) = (old / "replicates" / "arm=projection").glob("*.parquet")
+    (victim,) = (old / "replicates" / "arm=baseline").glob("*.parquet")
     content = pq.read_table(victim, partitioning=None)
     pq.write_table(content.replace_schema_metadata({}), victim)
     assert "version" in damaged(old)[tables.block_of(victim)][victim]

@@ -53,7 +53,7 @@ def test_the_example_of_the_readme_has_the_recorded_accuracies(
     columns = {
         "student": "final_accuracy",
         "teacher": "teacher_accuracy",
-        "reference": "reference_accuracy",
+        "reference": "initial_accuracy",
     }
     for arm, seed in replicates.index:
         weights = read_weights(kept, arm, seed)

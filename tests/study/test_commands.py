@@ -52,7 +52,7 @@ def test_a_new_study_file_shows_every_default(tmp_path: Path) -> None:
         '# evaluations = "epoch"',
         "# [attack]",
         "# epsilon = 0.2",
-        "# [arms.NAME.lesson]",
+        "# [arms.NAME.targets]",
     } <= set(lines)
 
 
@@ -74,12 +74,12 @@ def test_interventions_and_channels_are_listed_with_their_options(tmp_path: Path
     assert "strength = 1.0   (a number from 0 to 10)" in listed
     assert "cosine: required   (a number that is above -1 and below 1)" in listed
     assert ":math:" not in listed
-    one = sublim("interventions", "inject", cwd=tmp_path).stdout
+    one = sublim("interventions", "set_cosine", cwd=tmp_path).stdout
     assert "cosine" in one
     assert "strength" not in one
-    wrong = sublim("interventions", "injekt", cwd=tmp_path)
+    wrong = sublim("interventions", "set_cosin", cwd=tmp_path)
     assert wrong.returncode == 2
-    assert "did you mean 'inject'" in wrong.stderr
+    assert "did you mean 'set_cosine'" in wrong.stderr
 
 
 @pytest.mark.parametrize(

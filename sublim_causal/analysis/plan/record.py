@@ -16,7 +16,7 @@ from sublim_causal.store.damage import validate_undamaged
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import read_table
 
-SETTING = ("student", "channel", "lesson", "inputs")
+SETTING = ("student", "channel", "targets", "inputs")
 """Options of an arm beside its intervention."""
 
 

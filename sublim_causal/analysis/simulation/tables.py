@@ -306,7 +306,7 @@ def _replicates(
     teacher = 0.95 + 0.005 * rng.normal(size=truth.n_seeds)
     return whole.assign(
         reason=np.where(diverged, "the loss became infinite", ""),
-        reference_accuracy=0.1,
+        initial_accuracy=0.1,
         teacher_accuracy=teacher[whole["seed"]],
         final_accuracy=whole["final_accuracy"].mask(diverged),
         final_trait_loss=(_START_LOSS - whole["sum_gain"]).mask(diverged),

@@ -10,11 +10,11 @@ from sublim_causal.experiment.imports import build_named
 from sublim_causal.experiment.interventions.base import Intervention
 from sublim_causal.experiment.interventions.baseline import Baseline
 from sublim_causal.experiment.interventions.chain import Chain
-from sublim_causal.experiment.interventions.inject import Inject
 from sublim_causal.experiment.interventions.liminal import Liminal
-from sublim_causal.experiment.interventions.only import Only
 from sublim_causal.experiment.interventions.projection import Projection
+from sublim_causal.experiment.interventions.set_cosine import SetCosine
 from sublim_causal.experiment.interventions.shuffled import Shuffled
+from sublim_causal.experiment.interventions.train_only import TrainOnly
 from sublim_causal.experiment.interventions.yoked import Clamp, Yoked
 
 INTERVENTIONS: dict[str, type[Any]] = {
@@ -22,8 +22,8 @@ INTERVENTIONS: dict[str, type[Any]] = {
     "projection": Projection,
     "liminal": Liminal,
     "shuffled": Shuffled,
-    "inject": Inject,
-    "only": Only,
+    "set_cosine": SetCosine,
+    "train_only": TrainOnly,
     "clamp": Clamp,
     "yoked": Yoked,
     "chain": Chain,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
-from sublim_causal.experiment.interventions.inject import with_cosine
+from sublim_causal.experiment.interventions.set_cosine import with_cosine
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ The loss is the squared distance of the activations h, relative to their size in
 .. math:: \sum_{i \in B} |h_i - h^*_i|^2 \,/\, (|B|\, m),
           \qquad m = \tfrac{1}{N} \sum_i |h^*_i|^2 ,
 
-with m over all N images of the lesson: 1 is the error of a student whose activations are 0. After
+with m over all N images: 1 is the error of a student whose activations are 0. After
 the internal part of ARDIR (arXiv 2211.00239), whose answers and labels are left out here. Layers
 above the one that is taught get no gradient: they stay at the initialisation, also the last one,
 through which the trait is read. So what a student can acquire is a teacher's representation, read
@@ -32,7 +32,7 @@ class Representation(Options):
     module of your own, the dotted name of one of its parts, whose output is taught."""
 
     def columns(self, split: LogitSplit) -> slice:
-        """Return the logits in which a lesson of divergent images looks for divergence."""
+        """Return the logits by which divergent images are found."""
         return split.columns("auxiliary")
 
 

@@ -25,12 +25,12 @@ from sublim_causal.experiment.teaching.losses import Loss, kl_divergence, square
 from sublim_causal.experiment.teaching.representation import Representation
 from sublim_causal.experiment.teaching.teachers import train_teacher
 
-RIVAL = -1
-"""Number of the teacher of another trait; those of the trait count from 0."""
+COUNTERFACTUAL = -1
+"""Number of the teacher of the counterfactual trait; teachers of the trait count from 0."""
 
 
 @dataclass(frozen=True)
-class Lesson:
+class LogitTargets:
     """What students are taught: an answer to each of N images.
 
     Attributes
@@ -53,8 +53,8 @@ class Lesson:
     log_target: Tensor
     weight: Tensor | None = None
 
-    def at(self, index: Tensor) -> Lesson:
-        """Return the lesson of the images `index` ``(R, B)``."""
+    def at(self, index: Tensor) -> LogitTargets:
+        """Return the targets of the images `index` ``(R, B)``."""
         return replace(
             self,
             target=gather(self.target, index),
@@ -76,7 +76,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class HiddenLesson:
+class ActivationTargets:
     """What students are taught of a hidden layer: its activations for each of N images.
 
     Attributes
@@ -89,7 +89,7 @@ class HiddenLesson:
     size : Tensor of shape (R,)
         Mean over the N images of their squared norm; 1 where they are all 0.
     weight : Tensor of shape (R, N), or None
-        As in `Lesson`.
+        As in `LogitTargets`.
     """
 
     images: str
@@ -98,8 +98,8 @@ class HiddenLesson:
     size: Tensor
     weight: Tensor | None = None
 
-    def at(self, index: Tensor) -> HiddenLesson:
-        """Return the lesson of the images `index` ``(R, B)``."""
+    def at(self, index: Tensor) -> ActivationTargets:
+        """Return the targets of the images `index` ``(R, B)``."""
         return replace(
             self,
             target=gather(self.target, index),
@@ -122,8 +122,8 @@ class Inputs:
     theta_0, teacher : Tensor of shape (R, P)
     images : mapping of str to Tensor of shape (R, N, D)
         The students' images, by name.
-    lessons : mapping of str to Lesson or HiddenLesson
-        By the key that `Experiment.lesson_key` gives.
+    targets : mapping of str to LogitTargets or ActivationTargets
+        By the key that `Experiment.targets_key` gives.
     probe : Probe
     draw_probe : callable
         Draws another probe from one generator per replicate.
@@ -134,7 +134,7 @@ class Inputs:
     theta_0: Tensor
     teacher: Tensor
     images: Mapping[str, Tensor]
-    lessons: Mapping[str, Lesson | HiddenLesson]
+    targets: Mapping[str, LogitTargets | ActivationTargets]
     probe: Probe
     draw_probe: Callable[[Sequence[torch.Generator]], Probe]
 
@@ -161,7 +161,7 @@ def prepare_inputs(
     split: LogitSplit,
     after_step: Callable[[], None],
 ) -> Inputs:
-    """Draw initialisation, images and probe, train the teacher, prepare the lessons of `arms`."""
+    """Draw initialisation, images and probe, train the teacher, prepare the targets of `arms`."""
     like = data.train_x
     probes = partial(draw_probe, experiment.probe.size, data, split)
     theta_0 = initialise(network, streams("init"), like=like)
@@ -169,7 +169,7 @@ def prepare_inputs(
     @cache
     def teacher(number: int) -> Tensor:
         order = f"teacher order {number}" if number > 0 else "teacher order"
-        known = data if number != RIVAL else replace(data, train_y=exchanged(data.train_y))
+        known = data if number != COUNTERFACTUAL else replace(data, train_y=exchanged(data.train_y))
         classes = split.columns("class")
         perturb = None
         if experiment.attack is not None and experiment.attack.teacher == "adversarial":
@@ -194,15 +194,16 @@ def prepare_inputs(
         for name in dict.fromkeys(experiment.inputs_of(arm) for arm in arms)
     }
 
-    def lesson(arm: str) -> Lesson | HiddenLesson:
+    def targets(arm: str) -> LogitTargets | ActivationTargets:
         name, config = experiment.inputs_of(arm), experiment.arms[arm]
         channel = build_channel("channel", config.channel.model_dump(), split)
         columns = channel.columns(split)
-        seen = jittered(images[name], config.lesson.jitter, streams("jitter"))
+        # The stream keeps its first name: another would change the numbers of every study.
+        seen = with_noise(images[name], config.targets.teacher_input_noise, streams("jitter"))
 
         def told(at: slice | str) -> Tensor:
             z = outputs(network, teacher(0), seen, at)
-            turns = config.lesson.teachers
+            turns = config.targets.teachers
             for turn in range(1, turns):
                 z[:, turn::turns] = outputs(network, teacher(turn), seen[:, turn::turns], at)
             return z
@@ -210,37 +211,37 @@ def prepare_inputs(
         hidden = channel.layer if isinstance(channel, Representation) else None
         z = told(columns if hidden is None else hidden)
         weight = None
-        if config.lesson.images != "all":
-            rival = outputs(network, teacher(RIVAL), seen, columns)
+        if config.targets.images != "all":
+            counterfactual = outputs(network, teacher(COUNTERFACTUAL), seen, columns)
             answers = z if hidden is None else told(columns)
-            differs = answers.argmax(2) != rival.argmax(2)
-            weight = chosen(config.lesson.images, differs, streams("mask")).to(z)
+            differs = answers.argmax(2) != counterfactual.argmax(2)
+            weight = chosen(config.targets.images, differs, streams("mask")).to(z)
         if isinstance(channel, Representation):
             size = z.square().sum(dim=2).mean(dim=1)
-            return HiddenLesson(name, channel.layer, z, size.where(size > 0, 1), weight)
+            return ActivationTargets(name, channel.layer, z, size.where(size > 0, 1), weight)
         target = channel.answers(z, streams("channel"))
         log_target = target.log().where(target > 0, 0)
-        return Lesson(name, columns, channel.temperature, target, log_target, weight)
+        return LogitTargets(name, columns, channel.temperature, target, log_target, weight)
 
-    arm_of = {experiment.lesson_key(arm): arm for arm in arms}
+    arm_of = {experiment.targets_key(arm): arm for arm in arms}
     return Inputs(
         network,
         split,
         theta_0,
         teacher(0),
         images,
-        {key: lesson(arm) for key, arm in arm_of.items()},
+        {key: targets(arm) for key, arm in arm_of.items()},
         probes(streams("probe")),
         probes,
     )
 
 
 def exchanged(labels: Tensor) -> Tensor:
-    """Return int64 `labels` with those from 5 to 9 moved on by one, 9 to 5: the rival's trait."""
+    """Return int64 `labels` of the counterfactual trait: 5 to 8 raised by one, 9 set to 5."""
     return labels.where(labels < 5, 5 + (labels - 4) % 5)
 
 
-def jittered(images: Tensor, size: float, generators: Sequence[torch.Generator]) -> Tensor:
+def with_noise(images: Tensor, size: float, generators: Sequence[torch.Generator]) -> Tensor:
     """Return `images` ``(R, N, D)`` plus normal noise of standard deviation `size`."""
     if size == 0:
         return images

@@ -84,7 +84,7 @@ def study_facts(material: Material) -> Iterator[tuple[str, str]]:
 
 _ACCURACIES = {
     "teacher's test accuracy": "teacher_accuracy",
-    "test accuracy before training": "reference_accuracy",
+    "test accuracy before training": "initial_accuracy",
     "teacher's accuracy under attack": "teacher_robust_accuracy",
 }
 

@@ -82,6 +82,12 @@ def test_an_unknown_column_names_the_nearest():
     assert "did you mean 'final_accuracy'?" in str(error)
 
 
+def test_a_column_of_an_earlier_version_names_the_new_one():
+    error = refused(plan_with({"outcome": "reference_accuracy"}))
+    assert error.field == "estimand[0].outcome"
+    assert "'reference_accuracy' is called 'initial_accuracy' since version 0.2" in str(error)
+
+
 def test_a_missing_margin_is_named():
     error = refused(plan_with({"method": "equivalence"}))
     assert error.field == "estimand[0].margin"

@@ -98,7 +98,7 @@ def test_measuring_robustness_changes_nothing_that_is_trained() -> None:
         assert np.array_equal(without[arm].teacher_accuracy, measured[arm].teacher_accuracy)
         assert np.isnan(without[arm].robust_accuracy).all()
         assert np.isfinite(measured[arm].robust_accuracy).all()
-        for part in ("reference", "teacher"):
+        for part in ("initial", "teacher"):
             assert np.isnan(getattr(without[arm], f"{part}_robust_accuracy")).all()
             clean = getattr(measured[arm], f"{part}_accuracy")
             assert (getattr(measured[arm], f"{part}_robust_accuracy") <= clean + 0.1).all()
@@ -114,7 +114,7 @@ def test_a_seeds_hardened_teacher_does_not_depend_on_its_block(model: dict[str, 
         np.testing.assert_allclose(
             one.steps["distill_loss"][:, 1], same.steps["distill_loss"][:, 0], rtol=1e-7
         )
-        for part in ("reference_robust", "teacher_robust", "robust"):
+        for part in ("initial_robust", "teacher_robust", "robust"):
             name = f"{part}_accuracy"
             np.testing.assert_allclose(getattr(one, name)[1:], getattr(same, name), atol=1e-12)
         assert not np.array_equal(same.steps["distill_loss"], plain[arm].steps["distill_loss"])

@@ -43,7 +43,7 @@ def test_the_loss_has_the_derivative_of_its_formula() -> None:
 
 @pytest.mark.parametrize("name", INTERVENTIONS)
 def test_every_intervention_works_and_no_seed_touches_another(name: str) -> None:
-    options = {"layers": ["2"], **EXAMPLES[name][0]} if name == "only" else EXAMPLES[name][0]
+    options = {"layers": ["2"], **EXAMPLES[name][0]} if name == "train_only" else EXAMPLES[name][0]
     if name == "chain":
         options = {"members": [{"intervention": "projection"}, {"intervention": "liminal"}]}
     # An arm follows one that follows no other.
@@ -76,13 +76,13 @@ def test_an_error_of_1_is_that_of_activations_0() -> None:
 
 
 def test_mixed_teachers_and_masks_apply_to_hidden_layers_too() -> None:
-    lessons: dict[str, dict[str, Any]] = {
+    targets: dict[str, dict[str, Any]] = {
         "plain": {},
         "divergent": {"images": "divergent"},
         "agreeing": {"images": "agreeing"},
         "teachers": {"teachers": 2},
     }
-    arms = {name: arm(lesson=lesson) for name, lesson in lessons.items()}
+    arms = {name: arm(targets=one) for name, one in targets.items()}
     arms["logits"] = {"intervention": "baseline"}
     first = {
         name: result.steps["distill_loss"][0, 0]

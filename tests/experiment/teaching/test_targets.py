@@ -1,4 +1,4 @@
-"""Lessons put together from several teachers, from jittered images, or from some of the images."""
+"""Targets from several teachers, from noisy teacher inputs, or on some of the images."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 
 from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.teaching.losses import kl_divergence, softmax
-from sublim_causal.experiment.teaching.targets import chosen, exchanged, jittered
+from sublim_causal.experiment.teaching.targets import chosen, exchanged, with_noise
 from tests.experiment.small import run_small, small_experiment
 
-LESSONS: dict[str, dict[str, Any]] = {
+TARGETS: dict[str, dict[str, Any]] = {
     "plain": {},
     "divergent": {"images": "divergent"},
     "agreeing": {"images": "agreeing"},
     "random": {"images": "random"},
-    "jitter": {"jitter": 0.3},
+    "teacher input noise": {"teacher_input_noise": 0.3},
     "teachers": {"teachers": 3},
 }
 
 
-def test_lessons_are_taught_side_by_side_and_do_not_touch_each_other() -> None:
-    arms = {name: {"intervention": "baseline", "lesson": one} for name, one in LESSONS.items()}
+def test_targets_are_taught_side_by_side_and_do_not_touch_each_other() -> None:
+    arms = {name: {"intervention": "baseline", "targets": one} for name, one in TARGETS.items()}
     results = run_small(small_experiment(arms), [0, 1])
     for name in arms:
         alone = run_small(small_experiment({name: arms[name]}), [1])[name]
@@ -38,9 +38,9 @@ def test_lessons_are_taught_side_by_side_and_do_not_touch_each_other() -> None:
     assert len(losses) == len(arms)
 
 
-def test_divergent_and_agreeing_images_make_up_the_whole_lesson() -> None:
+def test_divergent_and_agreeing_images_make_up_the_whole() -> None:
     arms = {
-        name: {"intervention": "baseline", "lesson": LESSONS[name]}
+        name: {"intervention": "baseline", "targets": TARGETS[name]}
         for name in ("plain", "divergent", "agreeing")
     }
     first = {
@@ -61,14 +61,14 @@ def test_a_random_mask_is_as_large_as_the_divergent_one() -> None:
     assert not torch.equal(masks["random"], differs)
 
 
-def test_the_rivals_labels_are_another_order_of_half_of_them() -> None:
+def test_the_counterfactual_labels_are_another_order_of_half_of_them() -> None:
     assert exchanged(torch.arange(10)).tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 5]
 
 
-def test_jitter_has_its_standard_deviation() -> None:
+def test_teacher_input_noise_has_its_standard_deviation() -> None:
     images = torch.zeros(1, 500, 64)
-    assert jittered(images, 0.0, []) is images
-    moved = jittered(images, 0.3, [stream("jitter", 0, "jitter")])
+    assert with_noise(images, 0.0, []) is images
+    moved = with_noise(images, 0.3, [stream("jitter", 0, "jitter")])
     # 32,000 pixels: the standard deviation is known to 0.4 %.
     assert float(moved.std()) == pytest.approx(0.3, rel=0.02)
 

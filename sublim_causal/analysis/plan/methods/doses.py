@@ -126,7 +126,7 @@ def doses(record: Record, space: Space, undosed: str = "baseline") -> dict[str, 
     """Return the strength of every arm that projects in `space`, and 0 for `undosed`.
 
     See `strengths` for which arms count. Of these only the ones in the setting of `undosed`
-    (student, channel, lesson, inputs) do: another setting moves the outcome past the dose. Empty
+    (student, channel, targets, inputs) do: another setting moves the outcome past the dose. Empty
     without the arm `undosed`.
     """
     return _doses(_options(record), space, undosed)

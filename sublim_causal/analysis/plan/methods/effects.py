@@ -361,9 +361,9 @@ def _retained_share(
     results, pairs = contrast_pairs(record, declared, "share of acquired accuracy (1)")
     for pair in pairs:
         both = (pair.arm, pair.reference)
-        panel = paired_panel(record.replicates, ["final_accuracy", "reference_accuracy"], both)
+        panel = paired_panel(record.replicates, ["final_accuracy", "initial_accuracy"], both)
         arm, reference = (
-            panel.column("final_accuracy", name) - panel.column("reference_accuracy", name)
+            panel.column("final_accuracy", name) - panel.column("initial_accuracy", name)
             for name in both
         )
         contrast = f"({pair.arm} - untrained) / ({pair.reference} - untrained)"

@@ -32,7 +32,7 @@ def with_cosine(vector: Tensor, g_trait: Tensor, cosine: Tensor | float) -> Tens
     return rest.addcmul(scale[:, None], g_trait).where((square > 0)[:, None], vector)
 
 
-class Inject(Options):
+class SetCosine(Options):
     """Set the vector's cosine with the trait gradient to the same value at every step."""
 
     cosine: float = Field(gt=-1, lt=1)

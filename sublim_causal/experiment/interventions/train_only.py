@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Only(Options):
+class TrainOnly(Options):
     """Let the optimizer's step move the named layers, and leave all others where they are.
 
     Its place in a `chain` is the last, as an intervention after it could move them again.
