@@ -10,12 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.intervals import (
-    mean_interval,
-    seed_warnings,
-    t_bounds,
-    t_p_value,
-)
+from sublim_causal.analysis.estimates.headline import seed_warnings
+from sublim_causal.analysis.estimates.intervals import mean_interval, t_bounds, t_p_value
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,

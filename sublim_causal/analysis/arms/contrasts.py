@@ -7,18 +7,18 @@ one arm is noisier it covers 84 to 86 % for that arm and 100 % for a quiet one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from sublim_causal.analysis.estimates.bootstrap import Floats
 from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.estimates.panel import Panel, paired_panel
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Floats, Result
 from sublim_causal.errors import RequestError, nearest
 
 N_FLIPS = 9999
@@ -26,80 +26,27 @@ _EXACT_SEEDS = 13
 _TIE = 1e-10
 
 
-@dataclass(frozen=True)
-class PairedDifferences:
-    """Outcome under an arm minus under the reference, one number a complete seed.
-
-    Attributes
-    ----------
-    values : Series of shape (N,), indexed by seed
-        Differences in the outcome's unit.
-    arm, reference : Series of shape (N,)
-        The outcome under each.
-    dropped : mapping of str to int
-        Seeds left out, counted by reason.
-    """
-
-    values: pd.Series
-    arm: pd.Series
-    reference: pd.Series
-    dropped: Mapping[str, int]
-
-
-def paired_differences(
+def paired_arms(
     replicates: pd.DataFrame, outcome: str, arm: str, reference: str = "baseline"
-) -> PairedDifferences:
-    """Return the differences arm - reference of the seeds that are complete in both.
-
-    Parameters
-    ----------
-    replicates : DataFrame
-        One row a seed and arm: seed, arm, `outcome`, and where there is one, status.
-    outcome : str
-        Column that is compared.
-    arm, reference : str
-        Arms that are compared.
+) -> Panel:
+    """Return `outcome` of the seeds that are complete under both arms.
 
     Raises
     ------
     RequestError
         If a column or an arm is not there.
+    DataError
+        If a seed has two complete rows under one arm.
     """
     _validate_choice("outcome", outcome, list(replicates.columns))
     for name in (arm, reference):
         _validate_choice("arm", name, list(replicates["arm"].unique()))
-    sides = [_side(replicates, outcome, name) for name in (arm, reference)]
-    seeds = np.sort(replicates["seed"].unique())
-    reasons = [
-        _reasons(side, seeds, name) for side, name in zip(sides, (arm, reference), strict=True)
-    ]
-    why = reasons[0].where(reasons[0] != "", reasons[1])
-    complete = why.index[why == ""]
-    a, r = (side.loc[complete, outcome].astype(float) for side in sides)
-    counts = why[why != ""].value_counts().sort_index()
-    return PairedDifferences(a - r, a, r, {str(k): int(v) for k, v in counts.items()})
+    return paired_panel(replicates, [outcome], [arm, reference])
 
 
 def _validate_choice(field: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise RequestError(field, value, ", ".join(known), nearest(value, known))
-
-
-def _side(replicates: pd.DataFrame, outcome: str, arm: str) -> pd.DataFrame:
-    rows = replicates.loc[replicates["arm"] == arm].set_index("seed")
-    if not rows.index.is_unique:
-        raise RequestError("replicates", arm, "one row a seed and arm")
-    status = rows.get("status", "complete")
-    return rows[[outcome]].assign(status=status)
-
-
-def _reasons(side: pd.DataFrame, seeds: np.ndarray, arm: str) -> pd.Series:
-    """Why each seed cannot enter on this side; empty where it can."""
-    aligned = side.reindex(seeds)
-    status = aligned["status"].fillna("missing").astype(str)
-    finite = np.isfinite(aligned.iloc[:, 0].to_numpy(dtype=float, na_value=np.nan))
-    status = status.where((status != "complete") | finite, "without outcome")
-    return (arm + " " + status).where(status != "complete", "")
 
 
 def paired_contrast(
@@ -138,7 +85,7 @@ def paired_contrast(
     RequestError
         If a column or an arm is not there.
     """
-    pairs = paired_differences(replicates, outcome, arm, reference)
+    panel = paired_arms(replicates, outcome, arm, reference)
     estimand = estimand or Estimand(
         name=f"{outcome}_{arm}",
         sentence=f"Mean difference of {outcome} between {arm} and {reference}.",
@@ -146,10 +93,10 @@ def paired_contrast(
         contrast=f"{arm} - {reference}",
     )
     result = mean_interval(
-        pairs.values,
+        panel.difference(outcome, arm, reference),
         estimand=estimand,
-        n_dropped=sum(pairs.dropped.values()),
-        diagnostics=_paired_diagnostics(pairs),
+        n_dropped=panel.n_dropped,
+        diagnostics=_paired_diagnostics(panel, outcome),
         settings=settings,
     )
     return (
@@ -159,23 +106,24 @@ def paired_contrast(
     )
 
 
-def _paired_diagnostics(pairs: PairedDifferences) -> dict[str, Any]:
-    kept: dict[str, Any] = {"dropped": dict(pairs.dropped)}
-    n = len(pairs.values)
+def _paired_diagnostics(panel: Panel, outcome: str) -> dict[str, Any]:
+    kept: dict[str, Any] = {"dropped": dict(panel.dropped)}
+    n = len(panel.seeds)
     if n < 2:
         return kept
-    d = pairs.values.to_numpy()
+    arm, reference = panel.columns[outcome].T
+    d = arm - reference
     sd = float(d.std(ddof=1))
     kept |= {
-        "mean_arm": float(pairs.arm.mean()),
-        "mean_reference": float(pairs.reference.mean()),
+        "mean_arm": float(arm.mean()),
+        "mean_reference": float(reference.mean()),
         "share_of_seeds_positive": float(np.mean(d > 0)),
     }
     if sd > 0:
         dz = float(d.mean()) / sd
         kept |= {"cohen_dz": dz, "hedges_gz": dz * _hedges(n - 1)}
-    if pairs.arm.std() > 0 and pairs.reference.std() > 0:
-        kept["correlation"] = float(np.corrcoef(pairs.arm, pairs.reference)[0, 1])
+    if arm.std() > 0 and reference.std() > 0:
+        kept["correlation"] = float(np.corrcoef(arm, reference)[0, 1])
     return kept
 
 
@@ -219,9 +167,34 @@ def arm_contrasts(
     ]
     if adjust == "holm":
         return with_adjusted(results, holm(p_values(results)), adjust)
-    columns = {arm: paired_differences(replicates, outcome, arm, reference).values for arm in arms}
-    flipped = sign_flip_max_t(pd.DataFrame(columns).to_numpy(), rng=settings.rng)
+    contrasts = [(outcome, arm, reference) for arm in arms]
+    flipped = sign_flip_max_t(family_differences(replicates, contrasts), rng=settings.rng)
     return with_adjusted(results, flipped, adjust)
+
+
+def family_differences(
+    replicates: pd.DataFrame, contrasts: Sequence[tuple[str, str, str] | None]
+) -> Floats:
+    """Paired differences of several contrasts on common seeds, for `sign_flip_max_t`.
+
+    Parameters
+    ----------
+    replicates : DataFrame
+        As in `paired_contrast`.
+    contrasts : sequence of (outcome, arm, reference), or None for one that has no differences
+
+    Returns
+    -------
+    ndarray of shape (N, K)
+        NaN where a seed is not complete under both arms.
+    """
+    columns = {}
+    for k, contrast in enumerate(contrasts):
+        columns[k] = pd.Series(dtype=float)
+        if contrast is not None:
+            panel = paired_arms(replicates, *contrast)
+            columns[k] = pd.Series(panel.difference(*contrast), index=panel.seeds)
+    return pd.DataFrame(columns).to_numpy(dtype=float)
 
 
 def p_values(results: Sequence[Result]) -> Floats:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sublim_causal.analysis.arms.contrasts import paired_contrast, paired_differences
-from sublim_causal.analysis.estimates.bootstrap import Mean, cluster_bootstrap
+from sublim_causal.analysis.arms.contrasts import paired_arms, paired_contrast
+from sublim_causal.analysis.estimates.bootstrap import ClusterMean, cluster_bootstrap
 from sublim_causal.analysis.estimates.intervals import t_bounds
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
@@ -77,9 +77,10 @@ def tost(
         return result
     if "bootstrap" not in result.method:
         return _judged(result, margin, alpha, None)
-    differences = paired_differences(replicates, outcome, arm, reference).values.to_numpy()
+    panel = paired_arms(replicates, outcome, arm, reference)
+    differences = panel.difference(outcome, arm, reference)
     # The same draws that made the interval, so that p and interval cannot disagree.
-    drawn = cluster_bootstrap(Mean(differences), n_boot=settings.n_boot, rng=again)
+    drawn = cluster_bootstrap(ClusterMean(differences), n_boot=settings.n_boot, rng=again)
     p = max(drawn.one_sided(-margin).greater, drawn.one_sided(margin).less)
     return _judged(result, margin, alpha, p)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import integrate, stats
 
-from sublim_causal.analysis.arms.contrasts import paired_differences
+from sublim_causal.analysis.arms.contrasts import paired_arms
 from sublim_causal.analysis.estimates.types import MIN_SEEDS
 from sublim_causal.errors import DataError, RequestError
 
@@ -62,13 +62,13 @@ def pilot(replicates: pd.DataFrame, outcome: str, arm: str, reference: str = "ba
     RequestError
         If a column or an arm is unknown.
     """
-    d = paired_differences(replicates, outcome, arm, reference).values
-    if len(d) < MIN_SEEDS or d.std() == 0:
+    d = paired_arms(replicates, outcome, arm, reference).difference(outcome, arm, reference)
+    if len(d) < MIN_SEEDS or d.std(ddof=1) == 0:
         raise DataError(
             f"{outcome}, {arm} - {reference}: {len(d)} complete seeds, "
-            f"{d.nunique()} distinct differences; a pilot needs at least {MIN_SEEDS} of both"
+            f"{len(np.unique(d))} distinct differences; a pilot needs at least {MIN_SEEDS} of both"
         )
-    return Pilot(outcome, f"{arm} - {reference}", float(d.mean()), float(d.std()), len(d))
+    return Pilot(outcome, f"{arm} - {reference}", float(d.mean()), float(d.std(ddof=1)), len(d))
 
 
 def pilots(

@@ -18,12 +18,13 @@ from sublim_causal.analysis.causal.two_stage import (
     validate_doses,
     verdict,
 )
-from sublim_causal.analysis.estimates.intervals import seed_warnings
-from sublim_causal.analysis.estimates.panel import Matrix, Panel, Vector, paired_panel
+from sublim_causal.analysis.estimates.headline import seed_warnings
+from sublim_causal.analysis.estimates.panel import Panel, paired_panel
 from sublim_causal.analysis.estimates.ratios import ConfidenceSet
 from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import (
     Estimate,
+    Floats,
     NotEstimable,
     Result,
     TestResult,
@@ -34,11 +35,11 @@ from sublim_causal.analysis.estimates.types import (
 class _Pivot:
     """Hotelling's T^2 of ``D(b) = dY - b dM`` as a function of b: means and covariances."""
 
-    dm: Vector
-    dy: Vector
-    s_mm: Matrix
-    s_my: Matrix
-    s_yy: Matrix
+    dm: Floats
+    dy: Floats
+    s_mm: Floats
+    s_my: Floats
+    s_yy: Floats
     n: int
 
     @property
@@ -94,7 +95,7 @@ def _inner_point(low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def _real_eigenvalues(w0: Matrix, w1: Matrix, w2: Matrix) -> Vector:
+def _real_eigenvalues(w0: Floats, w1: Floats, w2: Floats) -> Floats:
     """Real b with ``det(w0 + b w1 + b^2 w2) = 0``, sorted."""
     # Units of outcome per unit of alignment: scaling b keeps the pencil well conditioned.
     unit = np.sqrt(np.trace(np.abs(w0)) / np.trace(np.abs(w2)))

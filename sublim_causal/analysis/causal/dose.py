@@ -15,12 +15,14 @@ import pandas as pd
 from scipy import linalg, optimize, stats
 
 from sublim_causal.analysis.causal.two_stage import OUTCOME, validate_doses
-from sublim_causal.analysis.estimates.intervals import mean_interval, seed_warnings
-from sublim_causal.analysis.estimates.panel import Matrix, Panel, Vector, paired_panel
+from sublim_causal.analysis.estimates.headline import seed_warnings
+from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.estimates.panel import Panel, paired_panel
 from sublim_causal.analysis.estimates.settings import Settings, validate_level
 from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,
     Estimand,
+    Floats,
     NotEstimable,
     Result,
     TestResult,
@@ -57,11 +59,11 @@ class DoseCurve:
     """
 
     kind: str
-    doses: Vector
-    mean: Vector
-    fitted: Vector
-    low: Vector
-    high: Vector
+    doses: Floats
+    mean: Floats
+    fitted: Floats
+    low: Floats
+    high: Floats
     level: float
     n_seeds: int
     n_dropped: int
@@ -303,7 +305,7 @@ def isotonic_curve(
     )
 
 
-def _panel(frame: pd.DataFrame, doses: Mapping[str, float], outcome: str) -> tuple[Panel, Vector]:
+def _panel(frame: pd.DataFrame, doses: Mapping[str, float], outcome: str) -> tuple[Panel, Floats]:
     arms = validate_doses(doses)
     strength = np.array([doses[arm] for arm in arms], dtype=float)
     if len(set(strength)) < len(strength):
@@ -324,7 +326,7 @@ def _too_few(name: str, outcome: str, n_seeds: int) -> NotEstimable | None:
     )
 
 
-def _lack_of_fit(values: Matrix, design: Matrix) -> TestResult:
+def _lack_of_fit(values: Floats, design: Floats) -> TestResult:
     """Hotelling's T^2 of the within-seed contrasts that a line leaves."""
     null = "the mean outcome is linear in the dose"
     contrasts = values @ linalg.null_space(design.T)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sublim_causal.analysis.estimates.panel import Matrix, Vector
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.errors import DataError
 
 _NO_SCORE = 1e-10
@@ -23,7 +23,7 @@ class Contrast(NamedTuple):
     value: float
     se: float
     df: float
-    scores: Vector
+    scores: Floats
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class WithinFit:
         ``X_s' e_s``, by seed.
     """
 
-    params: Vector
-    xx: NDArray[np.float64]
-    scores: Matrix
+    params: Floats
+    xx: Floats
+    scores: Floats
 
-    def contrast(self, weights: Vector) -> Contrast:
+    def contrast(self, weights: Floats) -> Contrast:
         r"""Return ``c'b`` with the CR2 standard error and its Satterthwaite df.
 
         With ``M = (X'X)^-1``, ``A_s = M^{-1/2} (I - M^{1/2} X_s'X_s M^{1/2})^{-1/2} M^{1/2}`` and
@@ -75,7 +75,7 @@ class WithinFit:
         return Contrast(float(c @ self.params), float(np.sqrt(scores @ scores)), df, scores)
 
 
-def demean(values: NDArray[np.float64], groups: NDArray[np.intp]) -> NDArray[np.float64]:
+def demean(values: Floats, groups: NDArray[np.intp]) -> Floats:
     """Take out group means along the first axis; `groups` holds codes 0..R-1."""
     counts = np.bincount(groups)
     flat = values.reshape(len(values), -1)
@@ -83,7 +83,7 @@ def demean(values: NDArray[np.float64], groups: NDArray[np.intp]) -> NDArray[np.
     return (flat - means[groups]).reshape(values.shape)
 
 
-def fit_within(y: Vector, x: Matrix, seeds: NDArray[np.intp]) -> WithinFit:
+def fit_within(y: Floats, x: Floats, seeds: NDArray[np.intp]) -> WithinFit:
     """Regress `y` on `x` with an effect for every seed.
 
     Parameters

@@ -28,11 +28,12 @@ from sublim_causal.analysis.estimates.intervals import (
     t_estimate,
     t_p_value,
 )
-from sublim_causal.analysis.estimates.panel import Matrix, paired_panel
+from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings, validate_level
 from sublim_causal.analysis.estimates.types import (
     Estimand,
+    Floats,
     NotEstimable,
     Result,
     too_few,
@@ -253,7 +254,7 @@ def egger_intercept(
         return NotEstimable(estimand, said)
     weights = 1 / dy.var(axis=0, ddof=1)
 
-    def line(mean_dm: Matrix, mean_dy: Matrix) -> Matrix:
+    def line(mean_dm: Floats, mean_dy: Floats) -> Floats:
         """Weighted intercept and slope of each row."""
         w = weights / weights.sum()
         cm, cy = mean_dm @ w, mean_dy @ w

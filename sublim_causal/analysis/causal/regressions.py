@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sublim_causal.analysis.causal.fixed_effects import Contrast, WithinFit, fit_within
-from sublim_causal.analysis.estimates.panel import Vector, complete_runs, validate_arms
+from sublim_causal.analysis.estimates.panel import complete_runs, validate_arms
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.errors import DataError
 
 
@@ -29,15 +30,15 @@ class Runs:
         Seeds without two complete runs.
     """
 
-    m: Vector
-    y: Vector
+    m: Floats
+    y: Floats
     seeds: NDArray[np.intp]
     codes: NDArray[np.intp]
     arms: tuple[str, ...]
     n_dropped: int
 
     @property
-    def dummies(self) -> NDArray[np.float64]:
+    def dummies(self) -> Floats:
         """One column for every arm but the first."""
         return np.eye(len(self.arms))[self.codes, 1:]
 
@@ -83,7 +84,7 @@ class RunModels:
         weights = self._weights(arm, 0.0, 0.0, 1.0)
         return float(weights @ self.outcome.params)
 
-    def _weights(self, arm: int, tau: float, beta: float, kappa: float) -> Vector:
+    def _weights(self, arm: int, tau: float, beta: float, kappa: float) -> Floats:
         n_arms = len(self.runs.arms) - 1
         weights = np.zeros(len(self.outcome.params))
         weights[arm - 1], weights[n_arms] = tau, beta
@@ -103,7 +104,7 @@ class RunModels:
         return float(values.var(ddof=1) / len(values))
 
 
-def _unit(size: int, position: int) -> Vector:
+def _unit(size: int, position: int) -> Floats:
     vector = np.zeros(size)
     vector[position] = 1.0
     return vector

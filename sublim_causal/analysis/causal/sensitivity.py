@@ -22,9 +22,9 @@ import pandas as pd
 from scipy import stats
 
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
-from sublim_causal.analysis.estimates.panel import Vector, paired_panel
+from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.settings import validate_level
-from sublim_causal.analysis.estimates.types import MIN_SEEDS
+from sublim_causal.analysis.estimates.types import MIN_SEEDS, Floats
 from sublim_causal.errors import DataError, RequestError
 
 RHO = tuple(np.round(np.arange(-0.95, 0.96, 0.05), 2).tolist())
@@ -65,11 +65,11 @@ class Sensitivity:
 
     arm: str
     baseline: str
-    rho: Vector
-    indirect: Vector
-    se: Vector
-    low: Vector
-    high: Vector
+    rho: Floats
+    indirect: Floats
+    se: Floats
+    low: Floats
+    high: Floats
     rho_zero: float
     r2_product: float
     r2_product_total: float

@@ -14,15 +14,14 @@ from scipy import stats
 from sublim_causal.analysis.causal.fixed_effects import demean
 from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.panel import (
-    Matrix,
     Panel,
-    Vector,
     complete_runs,
     validate_arms,
 )
 from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import (
     Estimand,
+    Floats,
     NotEstimable,
     Result,
     TestResult,
@@ -169,7 +168,7 @@ def iv_2sls(
     )
 
 
-def unmoved(estimand: Estimand, treatment: str, within_seed: Vector) -> NotEstimable | None:
+def unmoved(estimand: Estimand, treatment: str, within_seed: Floats) -> NotEstimable | None:
     """Return why alignment that no arm moves has no effect to estimate; None when it moves."""
     if np.abs(within_seed).max(initial=0.0) > 0:
         return None
@@ -189,12 +188,12 @@ class _Arrays:
     """Sums of a 2SLS fit on demeaned arrays: k instruments, n rows, R seeds."""
 
     beta: float
-    pm: Vector
-    m: Vector
-    y: Vector
-    residuals: Vector
-    projected_residuals: Vector
-    scores: Vector
+    pm: Floats
+    m: Floats
+    y: Floats
+    residuals: Floats
+    projected_residuals: Floats
+    scores: Floats
     k: int
 
     @property
@@ -207,7 +206,7 @@ class _Arrays:
         return len(self.y) - self.n_seeds - 1
 
 
-def _two_stage_arrays(m: Vector, y: Vector, z: Matrix, rows: NDArray[np.intp]) -> _Arrays:
+def _two_stage_arrays(m: Floats, y: Floats, z: Floats, rows: NDArray[np.intp]) -> _Arrays:
     u, d, _ = np.linalg.svd(z, full_matrices=False)
     basis = u[:, d > 1e-10 * d.max()]
     pm = basis @ (basis.T @ m)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,10 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.errors import DataError, nearest
-
-Vector = NDArray[np.float64]
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,24 +26,29 @@ class Panel:
         Arms in the order asked for; A of them.
     columns : mapping of str to ndarray of shape (R, A)
         The values.
-    n_dropped : int
-        Seeds that appear under some arm but are not complete.
+    dropped : mapping of str to int
+        The other seeds of the table, counted by the first arm that they lack, and why.
     """
 
     seeds: NDArray[np.int64]
     arms: tuple[str, ...]
-    columns: Mapping[str, Matrix]
-    n_dropped: int
+    columns: Mapping[str, Floats]
+    dropped: Mapping[str, int]
 
-    def column(self, name: str, arm: str) -> Vector:
+    @property
+    def n_dropped(self) -> int:
+        """Number of seeds left out."""
+        return sum(self.dropped.values())
+
+    def column(self, name: str, arm: str) -> Floats:
         """Return the R values of `name` under `arm`."""
         return self.columns[name][:, self.arms.index(arm)]
 
-    def difference(self, name: str, arm: str, reference: str) -> Vector:
+    def difference(self, name: str, arm: str, reference: str) -> Floats:
         """Return the R paired differences `arm` minus `reference`."""
         return self.column(name, arm) - self.column(name, reference)
 
-    def changes(self, name: str) -> Matrix:
+    def changes(self, name: str) -> Floats:
         """Return the paired changes of `name` from the first arm, shape (R, A - 1)."""
         return self.columns[name][:, 1:] - self.columns[name][:, :1]
 
@@ -130,16 +134,29 @@ def paired_panel(frame: pd.DataFrame, columns: Sequence[str], arms: Sequence[str
     """
     validate_columns(frame, ["seed", "arm", *columns])
     validate_arms(frame, arms)
+    seeds = np.sort(frame["seed"].unique())
     frame = frame.loc[frame["arm"].isin(arms)]
     runs = complete_runs(frame, columns)
-    rows, seeds = pd.factorize(runs["seed"], sort=True)
+    rows = np.searchsorted(seeds, runs["seed"])
     places = pd.Index(arms).get_indexer(pd.Index(runs["arm"].astype(str)))
     cube = np.full((len(columns), len(seeds), len(arms)), np.nan)
     cube[:, rows, places] = runs[list(columns)].to_numpy(float).T
-    whole = np.isfinite(cube).all(axis=(0, 2))
+    usable = np.isfinite(cube).all(axis=0)
+    whole = usable.all(axis=1)
+    lacking = pd.Index(arms)[usable[~whole].argmin(axis=1)]
     return Panel(
-        seeds=np.asarray(seeds, dtype=np.int64)[whole],
+        seeds=seeds[whole].astype(np.int64),
         arms=tuple(arms),
         columns={name: cube[i][whole] for i, name in enumerate(columns)},
-        n_dropped=int(frame["seed"].nunique() - whole.sum()),
+        dropped=_reasons(frame, seeds[~whole], lacking),
     )
+
+
+def _reasons(frame: pd.DataFrame, seeds: np.ndarray, arms: pd.Index) -> dict[str, int]:
+    """Count why each of `seeds` is left out: what became of its run under the arm in `arms`."""
+    runs = frame.drop_duplicates(["seed", "arm"], keep="last").set_index(["seed", "arm"])
+    status = runs["status"] if "status" in runs else pd.Series("complete", runs.index)
+    found = status.astype(str).reindex(pd.MultiIndex.from_arrays([seeds, arms])).fillna("missing")
+    found = found.replace("complete", "without outcome")
+    counts = Counter(f"{arm} {why}" for arm, why in zip(arms, found, strict=True))
+    return dict(sorted(counts.items()))

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from sublim_causal.analysis.estimates.bootstrap import Ratio, cluster_bootstrap
-from sublim_causal.analysis.estimates.intervals import is_skewed, seed_warnings, skewness, t_p_value
-from sublim_causal.analysis.estimates.panel import Matrix, Vector
+from sublim_causal.analysis.estimates.bootstrap import ClusterRatio, cluster_bootstrap
+from sublim_causal.analysis.estimates.headline import is_skewed, seed_warnings, skewness
+from sublim_causal.analysis.estimates.intervals import t_p_value
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     Estimand,
     Estimate,
+    Floats,
     NotEstimable,
     Result,
     too_few,
@@ -77,7 +78,7 @@ class ConfidenceSet:
         return {"shape": self.shape, "intervals": [list(pair) for pair in self.intervals]}
 
 
-def fieller_set(numerator: float, denominator: float, cov: Matrix, t: float) -> ConfidenceSet:
+def fieller_set(numerator: float, denominator: float, cov: Floats, t: float) -> ConfidenceSet:
     r"""Values r of the ratio with ``(a - r b)^2 <= t^2 Var(a - r b)``.
 
     With ``r = a/b + s``, ``w = a - (a/b) b`` and V the covariance of the means, the set is
@@ -116,7 +117,7 @@ def ratio_estimate(
     estimand: Estimand,
     numerator: float,
     denominator: float,
-    cov: Matrix,
+    cov: Floats,
     *,
     df: float,
     level: float,
@@ -186,8 +187,8 @@ def ratio_estimate(
 
 def ratio_of_sums(
     estimand: Estimand,
-    numerators: Vector,
-    denominators: Vector,
+    numerators: Floats,
+    denominators: Floats,
     *,
     settings: Settings = Settings(),
     method: str = "ratio of sums",
@@ -248,7 +249,7 @@ def ratio_of_sums(
     if exact or not leads:
         return fieller
     drawn = cluster_bootstrap(
-        Ratio(numerators, denominators), n_boot=settings.n_boot, rng=settings.rng
+        ClusterRatio(numerators, denominators), n_boot=settings.n_boot, rng=settings.rng
     )
     bounds = drawn.interval(settings.level)
     return replace(

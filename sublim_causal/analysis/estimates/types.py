@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+"""An array of floats; docstrings give the shape."""
+
 MIN_SEEDS = 3
 """Below this many seeds nothing is estimated."""
 FEW_SEEDS = 8
@@ -116,7 +119,7 @@ class Estimate:
     n_dropped: int = 0
     warnings: tuple[str, ...] = ()
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
-    draws: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+    draws: Floats | None = field(default=None, repr=False, compare=False)
 
     @property
     def width(self) -> float:

@@ -9,12 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from sublim_causal.analysis.arms.contrasts import (
+    family_differences,
     holm,
     p_values,
-    paired_differences,
     sign_flip_max_t,
     with_adjusted,
 )
@@ -136,15 +135,9 @@ def _adjusted(
 
 def _differences(record: Record, members: Sequence[Result]) -> np.ndarray:
     """Differences of a family's paired contrasts, seeds by members; NaN without a pair."""
-    columns = {}
-    for i, result in enumerate(members):
-        columns[i] = pd.Series(dtype=float)
-        if not isinstance(result, NotEstimable):
-            pair = result.estimand
-            columns[i] = paired_differences(
-                record.replicates, pair.column, pair.arm, pair.reference
-            ).values
-    return pd.DataFrame(columns).to_numpy(dtype=float)
+    pairs = [None if isinstance(one, NotEstimable) else one.estimand for one in members]
+    contrasts = [None if one is None else (one.column, one.arm, one.reference) for one in pairs]
+    return family_differences(record.replicates, contrasts)
 
 
 def _version() -> str:

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy import signal
 
-from sublim_causal.analysis.estimates.bootstrap import Floats
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.errors import RequestError
 from sublim_causal.store.manifest import write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES

@@ -13,13 +13,12 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import (
-    Vector,
     paired_panel,
     validate_arms,
     validate_columns,
 )
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimand, Result
+from sublim_causal.analysis.estimates.types import Estimand, Floats, Result
 from sublim_causal.analysis.steps.ledger import ledger
 
 _FACTORS = ("cos_update", "norm_trait", "norm_update")
@@ -178,7 +177,7 @@ def drive_factors(
     )
 
 
-def _shapley(start: Sequence[Vector], end: Sequence[Vector], which: int) -> Vector:
+def _shapley(start: Sequence[Floats], end: Sequence[Floats], which: int) -> Floats:
     """Shapley value of factor `which` in the change of a product of three."""
     y, z = (i for i in range(3) if i != which)
     same = (start[y] * start[z] + end[y] * end[z]) / 3

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sublim_causal.analysis.estimates.bootstrap import Ratio
+from sublim_causal.analysis.estimates.bootstrap import ClusterRatio
 from sublim_causal.analysis.estimates.intervals import ratio_interval
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
@@ -69,7 +69,7 @@ def reliability(
     """
     s = within_products(steps, halves)
     a, b = halves
-    ratio = Ratio(s.of(a, b), (s.of(a, a) + s.of(b, b)) / 2)
+    ratio = ClusterRatio(s.of(a, b), (s.of(a, a) + s.of(b, b)) / 2)
     found = ratio_interval(
         ratio,
         estimand=estimand or Estimand("reliability", f"Reliability of the mean of {a} and {b}."),
@@ -130,8 +130,8 @@ def corrected_slopes(
     s = within_products(steps, [a, b, outcome])
     base = estimand or Estimand(f"slope_{outcome}", f"Slope of {outcome} on alignment in a run.")
     xy = (s.of(a, outcome) + s.of(b, outcome)) / 2
-    plain = Ratio(xy, (s.of(a, a) + s.of(b, b) + 2 * s.of(a, b)) / 4)
-    corrected = Ratio(xy, s.of(a, b))
+    plain = ClusterRatio(xy, (s.of(a, a) + s.of(b, b) + 2 * s.of(a, b)) / 4)
+    corrected = ClusterRatio(xy, s.of(a, b))
     found = [
         ratio_interval(
             ratio,

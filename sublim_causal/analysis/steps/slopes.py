@@ -22,10 +22,17 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.bootstrap import Distribution, Floats
+from sublim_causal.analysis.estimates.bootstrap import Distribution
 from sublim_causal.analysis.estimates.intervals import beside_bootstrap
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result, too_few
+from sublim_causal.analysis.estimates.types import (
+    Estimand,
+    Estimate,
+    Floats,
+    NotEstimable,
+    Result,
+    too_few,
+)
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.mixed.result import MixedFit
 from sublim_causal.analysis.steps.within_runs import finite_columns

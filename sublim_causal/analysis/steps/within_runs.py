@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.bootstrap import Floats
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.errors import DataError, RequestError, nearest
 
 

@@ -13,13 +13,13 @@ from scipy import stats
 from sublim_causal.analysis.arms.contrasts import (
     arm_contrasts,
     holm,
+    paired_arms,
     paired_contrast,
-    paired_differences,
     sign_flip_max_t,
 )
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable
-from sublim_causal.errors import RequestError
+from sublim_causal.errors import DataError, RequestError
 
 ARMS = ["projection", "liminal", "shuffled"]
 EXACT = 1e-8  # closed forms: only the rounding of the committed CSV (10 digits) differs
@@ -133,10 +133,10 @@ def test_seeds_that_cannot_be_paired_are_dropped_and_counted():
     frame.loc[0, "status"] = "diverged"
     frame.loc[7, "y"] = np.nan
     frame = frame.drop(index=2)
-    pairs = paired_differences(frame, "y", "a", "b")
-    assert list(pairs.values.index) == [3, 4, 5]
-    assert pairs.values.to_list() == pytest.approx([3, 4, 5])
-    assert pairs.dropped == {"a diverged": 1, "a missing": 1, "b without outcome": 1}
+    panel = paired_arms(frame, "y", "a", "b")
+    assert list(panel.seeds) == [3, 4, 5]
+    assert panel.difference("y", "a", "b") == pytest.approx([3, 4, 5])
+    assert panel.dropped == {"a diverged": 1, "a missing": 1, "b without outcome": 1}
     assert paired_contrast(frame, "y", "a", "b").n_dropped == 3
 
 
@@ -157,8 +157,8 @@ def test_unknown_arm_names_the_nearest():
 
 def test_a_seed_twice_in_an_arm_is_refused():
     frame = two_arms(np.arange(4.0))
-    with pytest.raises(RequestError, match="one row a seed and arm"):
-        paired_differences(pd.concat([frame, frame]), "y", "a", "b")
+    with pytest.raises(DataError, match="one row per seed and arm"):
+        paired_arms(pd.concat([frame, frame]), "y", "a", "b")
 
 
 @given(

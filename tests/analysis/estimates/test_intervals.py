@@ -7,12 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sublim_causal.analysis.estimates.bootstrap import Bounds
-from sublim_causal.analysis.estimates.intervals import (
-    headline_is_bootstrap,
-    is_stable,
-    mean_interval,
-    skewness,
-)
+from sublim_causal.analysis.estimates.headline import headline_is_bootstrap, is_stable, skewness
+from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.errors import DataError, RequestError

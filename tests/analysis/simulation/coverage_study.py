@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.arms.contrasts import paired_differences
+from sublim_causal.analysis.arms.contrasts import paired_arms
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Result
@@ -66,9 +66,11 @@ def _cut(table: pd.DataFrame, n_seeds: int) -> Iterator[pd.DataFrame]:
 
 def _differences(level: float, arm: str) -> Callable[[Simulated, int], Iterator[Result]]:
     def estimates(simulated: Simulated, n_seeds: int) -> Iterator[Result]:
-        pairs = paired_differences(simulated.tables["replicates"], "final_accuracy", arm)
-        for _, d in pairs.values.groupby(pairs.values.index // n_seeds):
-            yield mean_interval(d, settings=Settings(level))
+        panel = paired_arms(simulated.tables["replicates"], "final_accuracy", arm)
+        d = panel.difference("final_accuracy", arm, "baseline")
+        cuts = np.flatnonzero(np.diff(panel.seeds // n_seeds)) + 1
+        for part in np.split(d, cuts):
+            yield mean_interval(part, settings=Settings(level))
 
     return estimates
 

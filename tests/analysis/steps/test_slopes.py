@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.estimates.bootstrap import Mean, cluster_bootstrap
+from sublim_causal.analysis.estimates.bootstrap import ClusterMean, cluster_bootstrap
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate
@@ -81,7 +81,7 @@ def steps():
 
 def test_pseudo_values_of_a_mean_are_the_values():
     values = np.array([1.0, 4.0, 2.0, 8.0])
-    drawn = cluster_bootstrap(Mean(values), n_boot=1)
+    drawn = cluster_bootstrap(ClusterMean(values), n_boot=1)
     assert pseudo_values(drawn) == pytest.approx(values)
 
 

@@ -12,7 +12,8 @@ from sublim_causal.analysis.causal.crossworld import clamp_error, controlled_dir
 from sublim_causal.analysis.causal.mediation import LABEL, REASON, mediate
 from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
-from sublim_causal.analysis.estimates.intervals import mean_interval, seed_warnings
+from sublim_causal.analysis.estimates.headline import seed_warnings
+from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings

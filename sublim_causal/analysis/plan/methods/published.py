@@ -1,37 +1,22 @@
-r"""A published figure beside ours: as one more run, and as our mean.
-
-With mean m and standard deviation d of N seeds, a single new run falls into
-
-``m -+ t_{N-1} d sqrt(1 + 1/N)``
-
-with the level's probability if seeds are normal. A figure from one run belongs in this interval;
-the interval of the mean is far narrower and misses most single runs.
-
-References
-----------
-Hahn and Meeker (1991), Statistical Intervals, section 4.7.
-"""
+"""What a plan can ask of a published figure: as our mean, and as one more run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import ArrayLike
 from pydantic import Field
 
-from sublim_causal.analysis.estimates.intervals import is_skewed, mean_interval, t_estimate
+from sublim_causal.analysis.arms.prediction import prediction_interval
+from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import paired_panel
-from sublim_causal.analysis.estimates.settings import Settings, validate_level
+from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     FRACTION,
-    Estimand,
     Estimate,
     NotEstimable,
     Result,
     difference_unit,
-    too_few,
 )
 from sublim_causal.analysis.plan.declaration import (
     ReplicateColumn,
@@ -72,54 +57,6 @@ class Published(WithInterval):
         return ("mean", "new_run")
 
 
-def prediction_interval(
-    values: ArrayLike, level: float = 0.95, *, estimand: Estimand, n_dropped: int = 0
-) -> Result:
-    """Return the interval for the value of one more seed.
-
-    Parameters
-    ----------
-    values : array-like of shape (N,)
-        One value a seed.
-    level : float
-        Probability that a new value lies inside, in (0, 1).
-    estimand : Estimand
-        What is predicted.
-    n_dropped : int
-        Seeds left out before, for the record.
-
-    Returns
-    -------
-    Estimate or NotEstimable
-        ``se`` is that of the prediction, ``d sqrt(1 + 1/N)``. With skewed values a warning
-        says that the limits lean on normality; whatever the distribution, a new value lies
-        between ``diagnostics["smallest"]`` and ``["largest"]`` with probability
-        ``["range_level"]``, ``(N - 1) / (N + 1)``.
-    """
-    x = np.asarray(values, dtype=float)
-    if reason := too_few(estimand, len(x)):
-        return reason
-    skewed = ("seeds are skewed: the limits for one more run lean on normality",)
-    found = t_estimate(
-        estimand,
-        float(x.mean()),
-        float(x.std(ddof=1) * np.sqrt(1 + 1 / len(x))),
-        len(x) - 1,
-        level=validate_level(level),
-        method="prediction t",
-        n_seeds=len(x),
-        n_dropped=n_dropped,
-        warnings=skewed if is_skewed(x) else (),
-        diagnostics={
-            "smallest": float(x.min()),
-            "largest": float(x.max()),
-            "range_level": (len(x) - 1) / (len(x) + 1),
-        },
-    )
-    # That a single run differs from 0 is no question anybody asks.
-    return replace(found, p_value=None)
-
-
 def _published(record: Record, declared: Published, settings: Settings) -> Sequence[Result]:
     arms = [declared.arm, *([declared.reference] if declared.reference else [])]
     whole = declared.estimand(with_unit("replicates", declared.outcome), " - ".join(arms))
@@ -141,8 +78,8 @@ def _published(record: Record, declared: Published, settings: Settings) -> Seque
     sentence = f"{declared.sentence} Value of one more seed."
     new = prediction_interval(
         values,
-        settings.level,
         estimand=replace(whole, sentence=sentence),
+        level=settings.level,
         n_dropped=panel.n_dropped,
     )
     found = {"mean": mean, "new_run": new}
