@@ -1,21 +1,21 @@
-"""Sphinx directives that write out the fields of files and the columns of tables."""
+"""Sphinx directives that write out what the package declares: fields, columns, commands, files."""
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from inspect import getdoc
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Any, ClassVar
 
+import typer
 from docutils.nodes import Node
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+from sublim_causal.allowed import in_words, place_of
+from sublim_causal.declared import list_declared, read_toml
+from sublim_causal.study.commands.fields import default_of, described, toml_value
 
 
 class Fields(SphinxDirective):
@@ -31,12 +31,12 @@ class Fields(SphinxDirective):
         """Return the nodes."""
         found = find(self.arguments[0])
         skip = set(find(self.options["skip"]).model_fields) if "skip" in self.options else set()
-        entries = found.items() if isinstance(found, Mapping) else [("", found)]
+        entries = found if isinstance(found, Mapping) else {found.__name__: found}
         lines: list[str] = []
-        for name, row in entries:
+        for name, row in entries.items():
             model = getattr(row, "declaration", row)
-            title = [f".. rubric:: ``{name}``", ""] if name else []
-            lines += [*title, getdoc(model) or "", "", *table(rows(model, skip)), ""]
+            lines += [f".. rubric:: ``{name}``", "", getdoc(model) or "", ""]
+            lines += table(("field", "allowed", "default", "meaning"), field_rows(model, skip))
         return self.parse_text_to_nodes("\n".join(lines))
 
 
@@ -48,11 +48,36 @@ class Columns(SphinxDirective):
     def run(self) -> list[Node]:
         """Return the nodes."""
         columns = find("sublim_causal.store.schema:TABLES")[self.arguments[0]]
-        body = [
-            (f"``{c.name}``", c.unit, f"``{c.meaning}``" if "<" in c.meaning else c.meaning)
-            for c in columns
-        ]
-        return self.parse_text_to_nodes("\n".join(table([("column", "unit", "meaning"), *body])))
+        rows = [(literal(c.name), c.unit, c.meaning.replace("|", "\\|")) for c in columns]
+        return self.parse_text_to_nodes("\n".join(table(("column", "unit", "meaning"), rows)))
+
+
+class Commands(SphinxDirective):
+    """``.. commands::``: arguments and options of every command."""
+
+    def run(self) -> list[Node]:
+        """Return the nodes."""
+        lines: list[str] = []
+        for name, command in commands(typer.main.get_command(find("sublim_causal.study.cli:app"))):
+            rows = [parameter_row(one) for one in command.params if not one.hidden]
+            heading = ("argument or option", "default", "meaning")
+            lines += [f".. rubric:: ``{name}``", "", command.help or "", "", *table(heading, rows)]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+class Declared(SphinxDirective):
+    """``.. declared:: studies``: name and title of every built-in study, or plan."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Node]:
+        """Return the nodes."""
+        kind = self.arguments[0]
+        rows = []
+        for name, path in list_declared(kind).items():
+            content = read_toml(path, kind)
+            rows.append((literal(name), content.get("title") or content["sentence"]))
+        return self.parse_text_to_nodes("\n".join(table(("name", "about"), rows)))
 
 
 def find(path: str) -> Any:
@@ -61,76 +86,50 @@ def find(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def rows(model: type[BaseModel], skip: set[str]) -> list[tuple[str, ...]]:
-    """Return a heading and a row a field: name, values, default, meaning."""
-    body = [
-        (f"``{info.alias or name}``", values(info), default(info), info.description or "")
-        for name, info in model.model_fields.items()
-        if name not in skip
-    ]
-    return [("field", "values", "default", "meaning"), *body] if body else []
+def field_rows(model: type[BaseModel], skip: set[str]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each field: name, what is allowed, default, meaning."""
+    for name, field in model.model_fields.items():
+        if name not in skip:
+            value = default_of(field)
+            default = literal("" if value is None else toml_value(value))
+            yield literal(field.alias or name), in_words(place_of(field)), default, described(field)
 
 
-def values(info: FieldInfo) -> str:
-    """Return type and bounds of a field in words."""
-    bounds = [
-        f"{sign} {getattr(one, key):g}"
-        for one in info.metadata
-        for key, sign in BOUNDS.items()
-        if getattr(one, key, None) is not None
-    ]
-    return ", ".join([*spelled(info.annotation), *bounds])
+def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every command with its name, those of groups too."""
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{prefix}{name} ")
 
 
-def spelled(annotation: Any) -> Iterator[str]:
-    """Yield the kinds of value that a type allows."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        yield ", ".join(f"``{one}``" for one in arguments)
-    elif origin in (Union, types.UnionType):
-        for one in arguments:
-            if one is not type(None):
-                yield from spelled(one)
-    elif hasattr(annotation, "__metadata__"):
-        yield from spelled(arguments[0])
-    elif origin is tuple:
-        yield f"list of {'; '.join(spelled(arguments[0]))}"
-    elif origin is not None:
-        yield "table"
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield f"table (`{annotation.__name__}`)"
-    else:
-        words = {int: "whole number", float: "number", str: "text", bool: "true or false"}
-        yield words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+def parameter_row(one: Any) -> tuple[str, ...]:
+    """Return names, default and meaning of an argument or option."""
+    names = [*one.opts, *one.secondary_opts]
+    if one.param_type_name == "argument":
+        names = [one.metavar or one.name.upper()]
+    shown = isinstance(one.default, str | int | float) and not isinstance(one.default, bool)
+    default = literal(str(one.default)) if shown else ""
+    return ", ".join(map(literal, names)), default, one.help or ""
 
 
-def default(info: FieldInfo) -> str:
-    """Return the default of a field as TOML writes it; empty for None, or where there is none."""
-    value = info.default
-    if value is PydanticUndefined:
-        return "" if info.default_factory is None else "empty"
-    if value is None or isinstance(value, BaseModel | Mapping):
-        return ""
-    if isinstance(value, bool):
-        return f"``{str(value).lower()}``"
-    if isinstance(value, tuple):
-        return f"``{list(value)}``".replace("'", '"')
-    return f'``"{value}"``' if isinstance(value, str) else f"``{value}``"
+def literal(text: str) -> str:
+    """Return `text` as code; nothing for nothing."""
+    return f"``{text}``" if text else ""
 
 
-def table(lines: list[tuple[str, ...]]) -> list[str]:
-    """Return a reStructuredText table with a heading."""
-    if not lines:
-        return []
-    text = [".. list-table::", "   :header-rows: 1", ""]
-    for line in lines:
-        for i, cell in enumerate(line):
+def table(heading: Sequence[str], rows: Any) -> list[str]:
+    """Return a reStructuredText table; nothing for no rows."""
+    rows = list(rows)
+    text = [".. list-table::", "   :header-rows: 1", ""] if rows else []
+    for row in [tuple(heading), *rows] if rows else []:
+        for i, cell in enumerate(row):
             text.append(f"   {'*' if i == 0 else ' '} - {' '.join(cell.split())}".rstrip())
     return [*text, ""]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
-    app.add_directive("fields", Fields)
-    app.add_directive("columns", Columns)
+    for directive in (Fields, Columns, Commands, Declared):
+        app.add_directive(directive.__name__.lower(), directive)
     return {"parallel_read_safe": True}

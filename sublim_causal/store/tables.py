@@ -31,6 +31,7 @@ from sublim_causal.errors import RunError, storage_error
 from sublim_causal.location import (
     arrow_files,
     is_remote,
+    locate,
     matching,
     put,
     read_files,
@@ -404,7 +405,7 @@ def _dataset(run: Path, table: str, pairs: Sequence[tuple[str, str]]) -> ds.Data
 
 
 def read_table(
-    run: Path,
+    run: str | Path,
     table: str,
     *,
     columns: Sequence[str] | None = None,
@@ -413,13 +414,21 @@ def read_table(
 ) -> pd.DataFrame:
     """Read `table` into a frame in the order of arms and blocks.
 
-    Only the named `columns` are read, and only the files of the named `arms` and `blocks`.
+    Parameters
+    ----------
+    run : str or Path
+        Run directory, or its address.
+    table : str
+        ``steps``, ``evaluations``, ``replicates`` or ``layers``.
+    columns, arms, blocks : collection of str, optional
+        What is read of it; default: everything.
 
     Raises
     ------
     RunError
         If there is nothing to read, or a file is damaged.
     """
+    run = locate(run)
     pairs = _wanted(run, table, arms, blocks)
     parts = [pairs[start : start + FILES] for start in range(0, len(pairs), FILES)]
     with reading(run, table):

@@ -16,7 +16,7 @@ from sublim_causal.store.tables import committed, read_table
 from sublim_causal.store.weights import read_weights
 from sublim_causal.study.spec import load_study
 from tests.study.commands import TINY, same_tables, sublim
-from tests.test_readme import blocks
+from tests.test_docs import guide
 
 OPTIONS = (*TINY, "--arms", "baseline,projection", "--tracking-uri", "none")
 KEPT = (*OPTIONS, "--set", "measure.weights=true")
@@ -40,11 +40,11 @@ def accuracy(model: torch.nn.Module) -> float:
     return (answers == data.test_y).double().mean().item()
 
 
-def test_the_example_of_the_readme_has_the_recorded_accuracies(
+def test_the_example_of_the_guide_has_the_recorded_accuracies(
     kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(kept.parents[1])
-    (example,) = (code for code in blocks("python") if "read_weights" in code)
+    (example,) = guide("weights", "python")
     names: dict[str, object] = {}
     exec(example, names)
     model = names["model"]

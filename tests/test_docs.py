@@ -1,0 +1,211 @@
+"""The examples of the README and of the guide run, and what they name exists."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+import torch
+import typer
+
+from sublim_causal.experiment.interventions import INTERVENTIONS
+from sublim_causal.experiment.teaching.channels import CHANNELS
+from sublim_causal.store.tables import read_table
+from sublim_causal.study.cli import app
+from tests.study.commands import TINY, sublim
+
+CHECKOUT = Path(__file__).parents[1]
+GUIDE = sorted((CHECKOUT / "docs").glob("*.md"))
+TOP = [CHECKOUT / f"{name}.md" for name in ("README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG")]
+COMMAND = re.compile(r"^(?:python -m sublim_causal\.study|sublim-causal) +(\S.*)$", re.MULTILINE)
+PATH = re.compile(r"`((?:sublim_causal|tests|docs|studies|analysis)/[^`\s]*)`")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a language, in order."""
+    pattern = rf"^```{language}\n(.*?)^```"
+    return re.findall(pattern, page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def guide(name: str, language: str) -> list[str]:
+    """The fenced blocks of a page of the guide."""
+    return blocks(CHECKOUT / "docs" / f"{name}.md", language)
+
+
+@pytest.fixture(scope="module")
+def half_dose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the study of the guide, with its own intervention and channel; returns `runs`."""
+    folder = tmp_path_factory.mktemp("guide")
+    (study, _) = guide("studies", "toml")
+    (intervention,), (channel,) = guide("interventions", "toml"), guide("channels", "toml")
+    (folder / "half-dose.toml").write_text(f"{study}\n{intervention}\n{channel}")
+    for page in ("interventions", "channels"):
+        (code,) = guide(page, "python")
+        (folder / code.split()[1]).write_text(code)
+    done = sublim(
+        "run", "half-dose.toml", *TINY, "--seeds", "4",
+        "--tracking-uri", "none", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in ("cap:Cap", "topk:TopK"):
+        assert name in done.stderr
+    return folder
+
+
+def test_the_intervention_and_the_channel_of_the_guide_do_what_they_say(half_dose: Path) -> None:
+    steps = read_table(half_dose / "runs" / "half-dose", "steps")
+    assert set(steps["arm"]) == {"baseline", "before", "after", "capped", "top2"}
+    capped = steps.loc[steps["arm"] == "capped", "cos_applied"]
+    assert capped.max() < 0.002 + 1e-6
+    assert steps.loc[steps["arm"] == "baseline", "cos_applied"].max() > 0.002
+    first = steps[steps["step"] == 0].pivot(index="seed", columns="arm", values="distill_loss")
+    assert (first["top2"] > first["baseline"]).all()
+
+
+def test_the_plan_of_the_guide_is_estimated(half_dose: Path) -> None:
+    plan = guide("plans", "toml")[-1]
+    (half_dose / "mine.toml").write_text(plan)
+    analysed = sublim("analyse", "runs/half-dose", "--plan", "mine.toml", cwd=half_dose)
+    assert analysed.returncode == 0, analysed.stderr
+    for name in ("half_dose", "slope", "half_stops_it"):
+        assert name in analysed.stdout
+    assert "not estimable" not in analysed.stdout
+
+
+def test_the_model_of_the_guide_is_trained(tmp_path: Path) -> None:
+    study, model = (tomllib.loads(one) for one in guide("studies", "toml"))
+    (tmp_path / "half-dose.toml").write_text(tomli_w.dumps({**study, **model}))
+    (code,) = guide("studies", "python")
+    (tmp_path / code.split()[1]).write_text(code)
+    done = sublim(
+        "run", "half-dose.toml", *TINY, "--seeds", "1", "--arms", "baseline",
+        "--tracking-uri", "none", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(read_table(tmp_path / "runs" / "half-dose", "replicates")) == 1
+
+
+def test_the_python_of_the_guide_runs(half_dose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(half_dose)
+    names: dict[str, Any] = {}
+    for code in guide("python", "python"):
+        exec(code, names)
+    assert names["effect"].n_seeds == 4
+    assert names["results"].n_seeds == 4
+    assert "cos_update" in names["fit"].summary()
+
+
+def test_the_tables_of_the_guide_are_read(half_dose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(half_dose)
+    (half_dose / "runs" / "quickstart").symlink_to("half-dose")
+    names: dict[str, Any] = {}
+    (code,) = guide("results", "python")
+    exec(code, names)
+    (half_dose / "runs" / "quickstart").unlink()
+    assert set(names["steps"]["arm"]) == {"baseline", "before", "after", "capped", "top2"}
+
+
+def test_the_monitor_of_the_guide_records_a_row_a_step() -> None:
+    (code,) = guide("monitor", "python")
+    model = torch.nn.Linear(4, 3)
+    generator = torch.Generator().manual_seed(0)
+    names: dict[str, Any] = {
+        "model": model,
+        "optimizer": torch.optim.Adam(model.parameters()),
+        "cross_entropy": torch.nn.functional.cross_entropy,
+        "distillation_loss": lambda model, x: model(x).square().mean(),
+        "batches": torch.randn(5, 8, 4, generator=generator),
+        "probe_x": torch.randn(6, 4, generator=generator),
+        "probe_y": torch.arange(6) % 3,
+    }
+    exec(code, names)
+    table = names["table"]
+    assert len(table) == 5
+    assert {"cos_gradient", "cos_update", "drive", "gain", "remainder"} <= set(table)
+
+
+@pytest.mark.parametrize("language", ["python", "toml"])
+def test_every_example_is_run_by_a_test(language: str) -> None:
+    # The two of `plans` and that of `weights`: tests/analysis/plan/test_file.py, tests/store.
+    run = {
+        "python": {"channels": 1, "interventions": 1, "monitor": 1, "python": 4, "results": 1,
+                   "studies": 1, "weights": 1},
+        "toml": {"channels": 1, "interventions": 1, "plans": 3, "studies": 2},
+    }  # fmt: skip
+    found = {page.stem: len(blocks(page, language)) for page in (*TOP, *GUIDE)}
+    assert {page: count for page, count in found.items() if count} == run[language]
+
+
+def commands() -> Iterator[Any]:
+    """Every command line of the documentation."""
+    for page in (*TOP, *GUIDE):
+        for block in blocks(page, "bash"):
+            for line in COMMAND.findall(block.replace(" && ", "\n")):
+                yield pytest.param(line, id=f"{page.stem}: {line[:40]}")
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_every_command_line_is_understood(line: str) -> None:
+    name, *arguments = shlex.split(line.replace("s3://", ""), comments=True)
+    group: Any = typer.main.get_command(app)
+    assert group.commands[name].make_context(name, arguments)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(TOP[0].read_text().splitlines()) < 200
+
+
+@pytest.mark.parametrize("page", TOP, ids=lambda page: page.stem)
+def test_every_link_and_path_leads_somewhere(page: Path) -> None:
+    text = page.read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", text)
+    missing = [link for link in links if not (CHECKOUT / link).exists()]
+    assert not missing
+    assert not [path for path in PATH.findall(text) if not list(CHECKOUT.glob(path))]
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
+def test_every_path_of_the_guide_exists(page: Path) -> None:
+    assert not [path for path in PATH.findall(page.read_text()) if not list(CHECKOUT.glob(path))]
+
+
+def test_the_guide_lists_every_intervention_with_its_options() -> None:
+    assert listed("interventions") == {
+        name: set(one.model_fields) for name, one in INTERVENTIONS.items()
+    }
+
+
+def test_the_guide_lists_every_channel() -> None:
+    assert set(listed("channels")) == set(CHANNELS)
+
+
+def listed(page: str) -> dict[str, set[str]]:
+    """The names in the first column of a page's table, with those in its last column."""
+    lines = (CHECKOUT / "docs" / f"{page}.md").read_text().splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| `")]
+    return {row[1].strip(" `"): set(re.findall(r"`(\w+)`", row[-2])) for row in rows}
+
+
+def test_the_guide_lists_every_command() -> None:
+    text = (CHECKOUT / "docs" / "commands.md").read_text()
+    group: Any = typer.main.get_command(app)
+    named = set(re.findall(r"`(\w+)[ `]", text.split("| exit code |")[0]))
+    assert set(group.commands) <= named
+
+
+@pytest.mark.parametrize("package", ["sublim_causal", "sublim_causal.analysis"])
+def test_the_reference_documents_every_public_name(package: str) -> None:
+    text = "\n".join(page.read_text() for page in (CHECKOUT / "docs" / "api").glob("*.rst"))
+    documented = set(re.findall(r"^\.\. auto\w+:: (?:\w+\.)*(\w+)$", text, re.MULTILINE))
+    documented |= set(re.findall(r"^\.\. fields:: \S+:(\w+)$", text, re.MULTILINE))
+    for members in re.findall(r"^   :members: (.+)$", text, re.MULTILINE):
+        documented |= set(members.split(", "))
+    public = {name for name in importlib.import_module(package).__all__ if name[0] != "_"}
+    assert not public - documented
