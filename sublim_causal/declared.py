@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sysconfig
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,6 +16,8 @@ from sublim_causal.errors import RequestError, nearest
 from sublim_causal.location import locate
 from sublim_causal.renames import renamed
 
+LARGEST = 2**31 - 1
+"""The largest whole number of a file; steps and seeds have 32 bits in the tables."""
 Kind = Literal["studies", "analysis"]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -75,11 +77,11 @@ def read_toml(path: Path, kind: Kind) -> dict[str, Any]:
     Raises
     ------
     RequestError
-        If it is not TOML, or nested too deeply; the message says where.
+        If it is not TOML, nested too deeply, or holds a number of more than 4,300 digits.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(_NOUN[kind], str(path), f"a TOML file ({error})") from error
 
 
@@ -92,6 +94,7 @@ def validate_declared(model: type[Model], data: object, where: str) -> Model:
         For the first thing that is wrong: the field's path, its value, what is allowed,
         and the nearest known field name where the field is unknown.
     """
+    validate_integers(data, where)
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -99,6 +102,25 @@ def validate_declared(model: type[Model], data: object, where: str) -> Model:
         # A misspelt field is reported as missing too; the misspelling is what helps.
         first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
         raise _request_error(model, first, where) from error
+
+
+def validate_integers(data: object, where: str) -> None:
+    """Check that no whole number in the nested `data` is beyond `LARGEST`.
+
+    Raises
+    ------
+    RequestError
+        If one is.
+    """
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            validate_integers(value, f"{where}.{key}" if where else str(key))
+    elif isinstance(data, list):
+        for value in data:
+            validate_integers(value, where)
+    elif isinstance(data, int) and abs(data) > LARGEST:
+        shown = f"a whole number of {data.bit_length()} bits" if abs(data) > LARGEST**2 else data
+        raise RequestError(where, shown, f"whole numbers up to {LARGEST}")
 
 
 @contextmanager

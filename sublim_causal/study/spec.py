@@ -183,7 +183,7 @@ def apply_setting(table: dict[str, Any], setting: str) -> None:
         )
     try:
         value = tomllib.loads(f"value = {found['value']}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         value = found["value"].strip()
     path = [_unquoted(part) for part in re.findall(PART, found["key"])]
     while path:

@@ -9,6 +9,7 @@ import pytest
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment, Section
 from sublim_causal.study.spec import Study, built_in_studies, definition, digest, load_study
+from sublim_causal.study.work import make_network
 
 
 def test_the_built_in_studies_load() -> None:
@@ -184,3 +185,34 @@ def test_an_attack_is_part_of_what_defines_a_study_and_none_is_not() -> None:
     assert not any(key.startswith("attack") for key in definition(plain, "fp32"))
     assert definition(attacked, "fp32")["attack.steps"] == 3
     assert digest(plain, "fp32") != digest(attacked, "fp32")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        f"distillation.epochs=1{'0' * 400}",
+        f"seeds=1{'0' * 5000}",
+        f"seeds=0x{'f' * 5000}",
+        "probe.size=3000000000",
+        f"model.options.hidden=[1{'0' * 30}]",
+    ],
+)
+def test_numbers_beyond_all_bounds_are_refused(setting: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        load_study("quickstart", settings=[setting])
+    assert refused.value.field == setting.partition("=")[0]
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_study_file_with_a_number_of_too_many_digits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(f"seeds = 1{'0' * 5000}")
+    with pytest.raises(RequestError, match="a TOML file"):
+        load_study(str(tmp_path / "study.toml"))
+
+
+def test_a_network_of_too_many_parameters_is_refused_before_memory_is_taken() -> None:
+    study = load_study(
+        "quickstart", settings=["model.class=cnn", "model.options.channels=100000000"]
+    )
+    with pytest.raises(RequestError, match="parameters' is not allowed"):
+        make_network(study)

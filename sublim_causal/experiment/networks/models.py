@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.module import ModuleNetwork
 
+MOST_PARAMETERS = 2**31
+"""8 GiB for one model; training takes several times as much."""
 STATEFUL = (
     nn.modules.batchnorm._BatchNorm,
     nn.modules.instancenorm._InstanceNorm,
@@ -91,6 +94,8 @@ def build_network(config: ModelConfig, image_shape: tuple[int, ...], classes: in
         )
     _check_options(factory, config)
     build = functools.partial(factory, image_shape=image_shape, outputs=outputs, **config.options)
+    if factory is ConvNet:
+        _check_size(build)
     network = ModuleNetwork(build, image_shape, scaled=factory is ConvNet)
     _check_module(network, config.class_, outputs)
     return network
@@ -122,6 +127,19 @@ def _check_options(factory: Any, config: ModelConfig) -> None:
                 f"an option of {config.class_}: {', '.join(names) or 'none'}",
                 nearest(name, names),
             )
+
+
+def _check_size(build: Callable[[], nn.Module]) -> None:
+    """Refuse a network of too many parameters before memory is taken for it."""
+    try:
+        with torch.device("meta"):
+            size = sum(parameter.numel() for parameter in build().parameters())
+    except Exception:  # wrong options, which `_check_module` tells
+        return
+    if size > MOST_PARAMETERS:
+        raise RequestError(
+            "model.options", f"{size} parameters", f"at most {MOST_PARAMETERS}", "lower the widths"
+        )
 
 
 def _check_module(network: ModuleNetwork, name: str, outputs: int) -> None:

@@ -24,15 +24,16 @@ from sublim_causal.study.work import Job, choose_device, prepare
 
 @dataclass(eq=False)
 class LocalWorker:
-    """A worker process."""
+    """A worker process; `failure` says why it could not be started, and is empty if it was."""
 
     process: BaseProcess
     pipe: Connection
     stopping: Event
+    failure: str = ""
 
     def give(self, block: Block) -> None:
         """Hand over a block."""
-        with suppress(BrokenPipeError):  # it died meanwhile, which `receive` will tell
+        with suppress(OSError):  # it died meanwhile, which `receive` will tell
             self.pipe.send(block)
 
     def stop(self) -> None:
@@ -41,8 +42,9 @@ class LocalWorker:
 
     def kill(self) -> None:
         """End the worker at once."""
-        self.process.kill()
-        self.process.join()
+        if not self.failure:
+            self.process.kill()
+            self.process.join()
         self.pipe.close()
 
 
@@ -70,13 +72,17 @@ class LocalExecutor:
         self._stopping = self._context.Event()
 
     def start(self) -> LocalWorker:
-        """Start a process."""
+        """Start a process; one that dies meanwhile is a lost worker."""
         ours, theirs = multiprocessing.Pipe()
         arguments = (self._job, theirs, self._stopping)
         process = self._context.Process(target=work, args=arguments, daemon=True)  # type: ignore[attr-defined]
-        process.start()
+        failure = ""
+        try:
+            process.start()
+        except (OSError, EOFError) as error:
+            failure = f"it could not be started: {error or type(error).__name__}"
         theirs.close()
-        return LocalWorker(process, ours, self._stopping)
+        return LocalWorker(process, ours, self._stopping, failure)
 
     def receive(self, workers: Sequence[LocalWorker]) -> list[tuple[LocalWorker, Message]]:
         """Return one message of every worker that has said something."""
@@ -140,7 +146,9 @@ def work(job: Job, pipe: Connection, stop: threading.Event) -> None:
 def _read(worker: LocalWorker) -> Message:
     try:
         message: Message = worker.pipe.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, OSError):  # an OSError where it died within a message
+        if worker.failure:
+            return Lost(worker.failure)
         worker.process.join()
         return Lost(f"exit code {worker.process.exitcode}")
     return message
