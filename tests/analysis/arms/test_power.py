@@ -25,6 +25,16 @@ def test_power_equals_statsmodels(n_seeds, effect):
     assert power.power_of_contrast(2.0, 2 * effect, n_seeds) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(("n_seeds", "level", "shift"), [(4, 0.8, 10.0), (3, 0.999, 30.25)])
+def test_power_of_a_large_difference_is_that_of_the_integral(n_seeds, level, shift):
+    """Here statsmodels' lower tail is NaN."""
+    df, critical = n_seeds - 1, stats.t.isf((1 - level) / 2, n_seeds - 1)
+    scaled = stats.chi(df, scale=1 / np.sqrt(df))
+    rejected = stats.norm.sf(critical * scaled.ppf((np.arange(200_000) + 0.5) / 200_000) - shift)
+    found = power.power_of_contrast(1.0, shift / np.sqrt(n_seeds), n_seeds, level)
+    assert found == pytest.approx(rejected.mean(), abs=1e-6)
+
+
 def test_power_at_no_difference_is_the_level():
     assert power.power_of_contrast(1.0, 0.0, 12) == pytest.approx(0.05)
     assert power.power_of_contrast(1.0, 50.0, 12) == 1.0
