@@ -45,7 +45,10 @@ class Sensitivity:
         TNIE(rho) with a pointwise t band on R - 2 degrees of freedom, in the outcome's unit.
         The standard error is the model's, that of R's medsens.
     rho_zero : float
-        Correlation at which the indirect effect vanishes.
+        Correlation at which the indirect effect vanishes, which is that of the paired changes of
+        alignment and outcome over seeds.
+    rho_zero_low, rho_zero_high : float
+        Its limits by Fisher's z; -1 and 1 with three pairs.
     r2_product : float
         ``rho_zero^2 = R2*_M R2*_Y``: product of the shares of the residual variances of
         alignment and outcome that a confounder must explain.
@@ -71,6 +74,8 @@ class Sensitivity:
     low: Floats
     high: Floats
     rho_zero: float
+    rho_zero_low: float
+    rho_zero_high: float
     r2_product: float
     r2_product_total: float
     r2_mediator: float
@@ -128,7 +133,8 @@ def sensitivity(
     e_m, e_y = m - alpha, y - y.mean()
     if not (e_m @ e_m > 0 and e_y @ e_y > 0):
         raise DataError("alignment or outcome change by the same amount in every seed")
-    rt = float(e_m @ e_y / np.sqrt((e_m @ e_m) * (e_y @ e_y)))
+    correlation = stats.pearsonr(e_m, e_y)
+    rt, limits = float(correlation.statistic), correlation.confidence_interval(level)
     scale = float(np.sqrt((e_y @ e_y) / (e_m @ e_m)))
     slopes = scale * (rt - grid * np.sqrt((1 - rt**2) / (1 - grid**2)))
     # Generalised least squares with rho known: alpha and the slope are uncorrelated, and the
@@ -149,6 +155,8 @@ def sensitivity(
         low=alpha * slopes - half,
         high=alpha * slopes + half,
         rho_zero=rt,
+        rho_zero_low=float(limits.low),
+        rho_zero_high=float(limits.high),
         r2_product=rt**2,
         r2_product_total=rt**2 * left_m / spread_m * left_y / spread_y,
         r2_mediator=1 - left_m / spread_m,

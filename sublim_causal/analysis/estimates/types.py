@@ -211,6 +211,10 @@ class TestResult:
     distribution: str = ""
     reason: str = ""
 
+    def tidy(self) -> dict[str, Any]:
+        """Return the members by name, JSON-able."""
+        return {**vars(self), "df": list(self.df)}
+
 
 def too_few(estimand: Estimand, n_seeds: int) -> NotEstimable | None:
     """Return why fewer than `MIN_SEEDS` seeds estimate nothing; None when there are enough."""

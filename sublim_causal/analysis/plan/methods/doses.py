@@ -25,7 +25,6 @@ from sublim_causal.analysis.estimates.types import (
     Estimate,
     NotEstimable,
     Result,
-    TestResult,
     difference_unit,
 )
 from sublim_causal.analysis.plan.declaration import (
@@ -221,7 +220,7 @@ def _two_stage(record: Record, declared: TwoStage, settings: Settings) -> Sequen
         effect = fit.effect
         if isinstance(effect, Estimate):
             tests = {"first_stage": fit.first_stage, "endogeneity": fit.endogeneity}
-            found_by = {name: _plain(test) for name, test in tests.items()}
+            found_by = {name: test.tidy() for name, test in tests.items()}
             effect = replace(effect, diagnostics={**effect.diagnostics, **found_by})
         return [as_declared(declared, effect)]
 
@@ -290,7 +289,7 @@ def _slope(record: Record, declared: DoseTrend, found: Doses, settings: Settings
     return replace(
         slope,
         method=slope.method + (said if trend.p_value is not None else ""),
-        diagnostics={**slope.diagnostics, "trend": _plain(trend)},
+        diagnostics={**slope.diagnostics, "trend": trend.tidy()},
     )
 
 
@@ -324,12 +323,8 @@ def _point(declared: DoseTrend, curve: DoseCurve, arm: str, i: int) -> Estimate:
         n_seeds=curve.n_seeds,
         n_dropped=curve.n_dropped,
         warnings=curve.warnings,
-        diagnostics={"mean": float(curve.mean[i]), "misfit": _plain(curve.misfit)},
+        diagnostics={"mean": float(curve.mean[i]), "misfit": curve.misfit.tidy()},
     )
-
-
-def _plain(test: TestResult) -> dict[str, object]:
-    return {**vars(test), "df": list(test.df)}
 
 
 DOSE_METHODS: Mapping[str, Method] = {

@@ -227,21 +227,17 @@ def _mediation_sensitivity(
 
 
 def _rho_zero(estimand: Estimand, found: Sensitivity) -> Estimate:
-    """The correlation at which the indirect effect vanishes, with Fisher's z interval.
-
-    It is the correlation over seeds of the paired changes of alignment and outcome.
-    """
+    """The correlation at which the indirect effect vanishes, with Fisher's z interval."""
     n, r = found.n_seeds, found.rho_zero
     # With three pairs Fisher's z has no variance left: nothing is known.
     se_z = 1 / np.sqrt(n - 3) if n > 3 else np.inf
     z = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
-    half = float(stats.norm.isf((1 - found.level) / 2)) * se_z
     return Estimate(
         estimand=estimand,
         value=r,
         se=float((1 - r**2) * se_z),
-        low=float(np.tanh(z - half)),
-        high=float(np.tanh(z + half)),
+        low=found.rho_zero_low,
+        high=found.rho_zero_high,
         level=found.level,
         df=None,
         p_value=float(2 * stats.norm.sf(abs(z) / se_z)),
@@ -345,7 +341,7 @@ def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Seq
     if test.statistic is not None and test.p_value is not None:
         df = ", ".join(f"{number:.3g}" for number in test.df)
         said = f"levels equal: F({df}) = {test.statistic:.1f}, p {test.p_value:.2g}"
-    equality = {"equality": {**vars(test), "df": list(test.df)}}
+    equality = {"equality": test.tidy()}
 
     def noted(one: Result) -> Result:
         if not isinstance(one, Estimate):
