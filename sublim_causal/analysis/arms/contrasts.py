@@ -1,8 +1,8 @@
 r"""Arm contrasts at run level: paired by seed, because every seed is run under every arm.
 
 With :math:`D_s = Y_s(a) - Y_s(0)` the total effect is :math:`E[D_s]`, estimated by the mean with
-a paired t interval on N - 1 degrees of freedom. A pooled mixed-model contrast is no default: where
-one arm is noisier it covers 84 to 86 % for that arm and 100 % for a quiet one.
+a paired t interval on N - 1 degrees of freedom. A pooled mixed-model contrast is not the default:
+where one arm is noisier it covers 84 to 86 % for that arm and 100 % for a less noisy one.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def sign_flip_max_t(
     r"""Step-down max-T p-values over arms from sign flips of whole seeds.
 
     Under the null that a seed's vector of differences is symmetric about 0, flipping its sign
-    leaves the joint distribution of the t statistics as it is. An arm's p is the share of flips
+    does not change the joint distribution of the t statistics. An arm's p is the share of flips
     whose largest :math:`|t|` over this arm and all with smaller :math:`|t|` reaches its own
     (Westfall and Young, 1993, algorithm 4.1); it controls the family-wise error.
 
@@ -276,7 +276,7 @@ def _signs(n_seeds: int, n_flips: int, rng: np.random.Generator) -> tuple[Floats
 
 
 def _flipped_t(signs: Floats, differences: Floats, n: np.ndarray) -> Floats:
-    """Compute t statistics of flipped differences; flips leave the sums of squares alone."""
+    """Compute t statistics of flipped differences; flips do not change the sums of squares."""
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = signs @ differences / n
         variance = np.maximum((differences**2).sum(axis=0) / n - mean**2, 0.0) / (n - 1)

@@ -1,6 +1,7 @@
-r"""Equivalence of two arms: two one-sided paired t tests against a margin fixed beforehand.
+r"""Equivalence of two arms: two one-sided paired t tests against a margin fixed in advance.
 
-"p > 0.05" shows nothing; that the whole 90 % interval lies inside :math:`(-\Delta, \Delta)` does.
+A p-value above 0.05 does not show equivalence; a 90 % interval that lies wholly inside
+:math:`(-\Delta, \Delta)` does.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _estimand(outcome: str, arm: str, reference: str, margin: float) -> Estimand
 
 
 def _judged(result: Estimate, margin: float, alpha: float, p: float | None) -> Estimate:
-    """Add the verdict and the t tests; `p` overrules theirs."""
+    """Add the verdict and the t tests; `p` replaces theirs where it is given."""
     kept = {**result.diagnostics, "margin": margin}
     kept["equivalent"] = bool(-margin < result.low and result.high < margin)
     if result.se > 0:

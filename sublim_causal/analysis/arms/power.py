@@ -1,4 +1,4 @@
-r"""How many seeds: for a wanted half-width, power or proof of equivalence, from a pilot run.
+r"""How many seeds a target half-width, power or equivalence test needs, from a pilot run.
 
 A pilot's standard deviation is itself uncertain, so every answer is also given for its upper
 80 % confidence limit, :math:`s \sqrt{(n - 1) / \chi^2_{0.2, n-1}}` (Browne, 1995).
@@ -25,12 +25,12 @@ _CAUTION = 0.8
 
 @dataclass(frozen=True)
 class Pilot:
-    """What a pilot run says about a paired difference.
+    """Mean and spread of a paired difference in a pilot run.
 
     Attributes
     ----------
     outcome, contrast : str
-        What was compared.
+        Column and arms that were compared.
     mean, sd : float
         Of the per-seed differences, in the outcome's unit.
     n_seeds : int
@@ -141,7 +141,7 @@ def seeds_for_half_width(sd: float, wanted: float, level: float = 0.95) -> int:
 
 
 def seeds_for_power(sd: float, difference: float, power: float = 0.8, level: float = 0.95) -> int:
-    """Fewest seeds with which `difference` is found with probability `power`.
+    """Fewest seeds with which the test detects `difference` with probability `power`.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def power_curve(
     seeds : iterable of int
         Numbers of seeds, at least 3 each.
     difference : float, optional
-        Difference to be found; default: the pilot's mean.
+        Difference to be detected; default: the pilot's mean.
     margin : float, optional
         Where given, the column `power_equivalence` too (true difference 0).
 

@@ -45,14 +45,14 @@ def prediction_interval(
     -------
     Estimate or NotEstimable
         ``se`` is that of the prediction, ``d sqrt(1 + 1/N)``. With skewed values a warning
-        says that the limits lean on normality; whatever the distribution, a new value lies
+        says that the limits rely on normality; whatever the distribution, a new value lies
         between ``diagnostics["smallest"]`` and ``["largest"]`` with probability
         ``["range_level"]``, ``(N - 1) / (N + 1)``.
     """
     x = np.asarray(values, dtype=float)
     if reason := too_few(estimand, len(x)):
         return reason
-    skewed = ("seeds are skewed: the limits for one more run lean on normality",)
+    skewed = ("seeds are skewed: the limits for one more run rely on normality",)
     found = t_estimate(
         estimand,
         float(x.mean()),

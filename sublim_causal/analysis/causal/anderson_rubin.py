@@ -64,8 +64,8 @@ class _Pivot:
         r"""Invert the test exactly.
 
         ``T^2(b) <= c`` iff ``det W(b) >= 0`` with ``W(b) = S(b) - (n/c) D(b) D(b)'``, a matrix
-        polynomial of degree 2 in b: its real eigenvalues are the ends of the set, so no grid
-        can miss a piece of it.
+        polynomial of degree 2 in b: its real eigenvalues are the ends of the set, so that no
+        piece is missed, as one could be on a grid.
         """
         c = self.critical(level)
         w0 = self.s_yy - self.n / c * np.outer(self.dy, self.dy)
@@ -105,7 +105,7 @@ def _real_eigenvalues(w0: Floats, w1: Floats, w2: Floats) -> Floats:
     right = np.block([[identity, zero], [zero, w2 * unit**2 / size]])
     values = linalg.eigvals(left, right)
     finite = values[np.isfinite(values)]
-    # Extra cuts do no harm (the pieces are tested and joined), a lost one would.
+    # An extra cut is harmless (the pieces are tested and joined); a missing one is not.
     real = finite[np.abs(finite.imag) <= 1e-6 * np.maximum(1.0, np.abs(finite.real))].real
     return np.asarray(np.sort(real * unit), dtype=float)
 

@@ -1,4 +1,4 @@
-r"""Direct and indirect effects by running the cross-world outcome instead of assuming it.
+r"""Natural direct and indirect effects from cross-world outcomes that were run, not assumed.
 
 Training is a simulator, so ``Y_s(a, M(0))``, the outcome of arm a's procedure at the alignment
 that the same seed had under the baseline, can be run: the yoked arm. Then
@@ -8,9 +8,9 @@ Y(a, M(0))``, and with the reverse yoke ``Y(0, M(a))``: ``PNIE = Y(0, M(a)) - Y(
 ``TNDE = Y(a, M(a)) - Y(0, M(a))``. So ``TE = PNDE + TNIE = TNDE + PNIE``. Further
 
 ``CDE(m) = Y(a, m) - Y(0, m)`` from two arms clamped to one trajectory m. All are means of paired
-differences within seed, on the same seeds, so both sums hold exactly. No sequential
-ignorability is assumed: confounding and feedback of the outcome on alignment do no harm. What is
-assumed is that the clamp holds alignment (checked here) and changes nothing else.
+differences within seed, on the same seeds, so both sums hold exactly. No sequential ignorability
+is assumed: confounding and feedback of the outcome on alignment do not bias them. What is assumed
+is that the clamp holds alignment (checked here) and changes nothing else.
 
 References
 ----------
@@ -40,7 +40,7 @@ from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstima
 from sublim_causal.errors import DataError
 
 GAP_LIMIT = 0.05
-"""Above this share of the alignment gap left open by the clamp, the split carries a warning."""
+"""Above this residual mediator gap the parts carry a warning."""
 
 _ASSUMPTIONS = (
     "the clamp holds alignment at the recorded trajectory",

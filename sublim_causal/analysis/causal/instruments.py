@@ -202,7 +202,7 @@ def egger_intercept(
     outcome: str = OUTCOME,
     level: float = 0.95,
 ) -> Result:
-    r"""Egger-type intercept: the change of outcome left when a dose leaves alignment alone.
+    r"""Egger-type intercept: the change of outcome at no change of alignment.
 
     Weighted line ``dY_lambda = a + b dM_lambda`` over the doses above the lowest, weights
     ``1 / Var(dY_lambda)``; under exclusion a = 0. Standard error: delete-one-seed jackknife.
@@ -221,13 +221,13 @@ def egger_intercept(
     Returns
     -------
     Estimate or NotEstimable
-        Not estimable with two doses, or where no line is determined. In the outcome's unit.
-        ``diagnostics["slope"]`` is b, the effect of alignment with the
-        direct effect let free (constant over doses, and not correlated with dM).
+        In the outcome's unit. Not estimable with two doses, or where no line is determined.
+        ``diagnostics["slope"]`` is b, the effect of alignment with an unconstrained direct effect
+        (constant over doses, and not correlated with dM).
 
     Notes
     -----
-    All changes share the undosed run, whose noise moves the whole line: the intercept is less
+    All changes share the undosed run, whose noise shifts the whole line: the intercept is less
     precise than one change. Noise in dM flattens the line and pushes the intercept away from 0.
 
     References
@@ -238,7 +238,7 @@ def egger_intercept(
     panel = paired_panel(frame, [treatment, outcome], arms)
     estimand = Estimand(
         name=f"direct_effect_dose_{outcome}",
-        sentence=f"Change of {outcome} by a dose that would leave {treatment} as it is.",
+        sentence=f"Change of {outcome} by a dose that would not change {treatment}.",
         outcome=outcome,
         contrast="intercept of outcome change on alignment change, over doses",
         assumptions=("direct effect equal for all doses", "effect of alignment is linear"),
@@ -250,7 +250,7 @@ def egger_intercept(
     dm, dy = panel.changes(treatment), panel.changes(outcome)
     n = len(dm)
     if not dy.var(axis=0).all() or not np.ptp(dm.mean(axis=0)):
-        said = f"{treatment} moves alike at every dose, or {outcome} does not vary over seeds"
+        said = f"{treatment} changes equally at every dose, or {outcome} does not vary over seeds"
         return NotEstimable(estimand, said)
     weights = 1 / dy.var(axis=0, ddof=1)
 

@@ -1,4 +1,4 @@
-r"""Run-level mediation: how much of an arm's effect goes with its change of alignment.
+r"""Run-level mediation: the part of an arm's effect that a regression attributes to alignment.
 
 Seed effects, arms a against a baseline, M the run's alignment, Y its outcome:
 
@@ -12,8 +12,8 @@ PNIE``; without interaction kappa = 0. The parts are those of `crossworld`.
 
 **A sensitivity analysis, not an identified effect.** It needs that nothing moves alignment and
 outcome of a run together but arm and seed, and that the outcome does not feed back on alignment.
-The second is wrong here: alignment falls as the trait is learned, so what a run gains lowers its
-mean alignment. Where the cross-world runs exist, use `crossworld.cross_world` instead.
+The second is violated here: alignment falls as the trait is learned, so a run that gains more has a
+lower mean alignment. Where the cross-world runs exist, use `crossworld.cross_world` instead.
 
 References
 ----------

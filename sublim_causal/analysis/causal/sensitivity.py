@@ -1,4 +1,4 @@
-r"""How strong confounding must be to explain the indirect effect away.
+r"""How strong confounding must be to explain away the indirect effect.
 
 Two arms, no interaction, seed effects. With ``rho = corr(e_M, e_Y)`` the correlation that an
 unmeasured common cause of alignment and outcome would leave, s_Y and s_M the residual standard

@@ -1,4 +1,4 @@
-"""Two-stage least squares within seeds, and the over-identification verdict beside a number."""
+"""Two-stage least squares within seeds, and the over-identification test beside an estimate."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What an estimate is, and the intervals that every estimator uses."""
+"""Types of estimands and estimates, and the intervals that all estimators share."""

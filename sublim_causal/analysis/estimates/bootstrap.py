@@ -1,8 +1,8 @@
 r"""Cluster bootstrap: seeds are drawn with all their arms and steps, never steps or runs.
 
 A statistic is a function of the multiplicities :math:`m_{bs}`, how often seed :math:`s` was drawn
-in replicate :math:`b`. The point estimate is the statistic at :math:`m = 1`, the jackknife is the
-statistic with one multiplicity at 0, so one function serves every interval.
+in replicate :math:`b`. The point estimate is the statistic at :math:`m = 1`, a jackknife value
+the statistic with one multiplicity at 0, so one function serves both.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class ClusterRatio:
 
     .. math:: \widehat{se}^2 = \frac{n}{n-1} \frac{\sum m_s (u_s - b v_s)^2}{(\sum m_s v_s)^2}
 
-    A slope through cluster cross products is one: :math:`u = S_{xy}, v = S_{xx}`.
+    A slope from cluster cross products is such a ratio: :math:`u = S_{xy}, v = S_{xx}`.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ class Distribution:
 
     @property
     def n_failed(self) -> int:
-        """Replicates without a value, which every interval and p-value leaves out."""
+        """Replicates without a value; intervals and p-values leave them out."""
         return int(np.isnan(self.values).sum())
 
     @property
@@ -178,7 +178,7 @@ class Distribution:
         )
 
     def p_value(self, null: float = 0.0) -> float:
-        """Two-sided equal-tailed p against `null`, the twin of the studentised interval."""
+        """Two-sided equal-tailed p against `null`, dual to the studentised interval."""
         return min(1.0, 2 * min(self.one_sided(null)))
 
 
@@ -198,10 +198,10 @@ def cluster_bootstrap(
     n_boot : int
         Replicates, at least 1. One that is singular counts in `Distribution.n_failed`.
     batch : int, optional
-        Replicates held in memory at once; bounds memory and leaves every number as it is.
-        Default: what fits 64 MiB.
+        Replicates held in memory at once; the results do not depend on it. Default: as many as
+        fit into 64 MiB.
     rng : Generator or int
-        Source of randomness; a generator moves on, as usual.
+        Source of randomness; a generator advances.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def _draw(
 
 
 def _evaluate(statistic: ClusterStatistic, weights: Floats) -> Replicated:
-    """Return the statistic, NaN where a replicate is singular (an arm that was never drawn)."""
+    """Return the statistic; NaN where a replicate is singular (an arm was never drawn)."""
     try:
         return statistic(weights)
     except np.linalg.LinAlgError:

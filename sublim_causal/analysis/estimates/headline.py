@@ -1,4 +1,4 @@
-"""Which interval is quoted, t or bootstrap-t, and what a reader must know about it."""
+"""Which interval is the headline, t or bootstrap-t, and the warnings that go with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SKEW_LIMIT = 1.0
 """Beyond this sample skewness of the per-seed values bootstrap-t is the headline."""
 _SKEW_SEEDS = 16
 WIDEST = 20.0
-"""A bootstrap-t interval this many times as wide as the t interval is not quoted."""
+"""A bootstrap-t interval more than this many times as wide as the t interval is not quoted."""
 
 
 def skewness(values: Floats) -> float:
@@ -28,7 +28,7 @@ def is_skewed(values: Floats) -> bool:
 
 
 def seed_warnings(n_seeds: int, skewed: bool = False, stable: bool = True) -> tuple[str, ...]:
-    """What a reader must know about an interval from `n_seeds` seeds.
+    """Return the warnings that go with an interval from `n_seeds` seeds.
 
     Parameters
     ----------
@@ -39,29 +39,30 @@ def seed_warnings(n_seeds: int, skewed: bool = False, stable: bool = True) -> tu
     stable : bool
         Whether the bootstrap-t interval is, by `is_stable`.
     """
-    said = []
+    found = []
     if n_seeds < FEW_SEEDS:
-        said.append(f"only {n_seeds} seeds: the t interval rests on normality of per-seed values")
+        found.append(f"only {n_seeds} seeds: the t interval relies on normal per-seed values")
     if skewed:
         skew = f"per-seed values are skewed (|skewness| > {SKEW_LIMIT:g})"
         quote = ": bootstrap-t is the interval to quote"
         if n_seeds < FEW_SEEDS:
-            quote = f", but there are fewer than {FEW_SEEDS} of them for bootstrap-t"
+            quote = f", but bootstrap-t needs at least {FEW_SEEDS} of them"
         elif not stable:
-            quote = ", but too few of them differ for bootstrap-t"
-        said.append(skew + quote)
+            quote = ", but too few of them differ for a stable bootstrap-t interval"
+        found.append(skew + quote)
     if skewed and n_seeds < _SKEW_SEEDS:
-        said.append(
-            "with so few skewed values no interval covers its level (at 95 %: about 92 to 93.6 %)"
+        found.append(
+            "with so few skewed values no interval reaches its nominal coverage "
+            "(at 95 %: about 92 to 93.6 %)"
         )
-    return tuple(said)
+    return tuple(found)
 
 
 def is_stable(boot: Bounds, plain: Bounds) -> bool:
     """Whether a bootstrap-t interval can be quoted: bounded, and not far wider than the t interval.
 
-    With few seeds whose values nearly coincide some replicates have almost no spread, and the
-    limits are then an accident of the draws. Both are intervals at the same level.
+    With few seeds whose values nearly coincide, some replicates have almost no spread, and the
+    limits then depend on chance draws. Both intervals have the same level.
     """
     width = boot.high - boot.low
     return bool(np.isfinite(width) and width <= WIDEST * (plain.high - plain.low))

@@ -1,6 +1,6 @@
 """The interval of a mean, or a ratio of sums, over seeds: t beside bootstrap-t.
 
-Seeds are the clusters, so whatever can be written as one number a seed (a paired difference, a
+Seeds are the clusters, so whatever can be written as one number per seed (a paired difference, a
 slope, a share) gets its interval here.
 """
 
@@ -95,25 +95,25 @@ def beside_bootstrap(
     rule: IntervalRule,
     null: float = 0.0,
 ) -> Estimate:
-    """Put bootstrap-t in front of `plain` where `rule` asks for it, otherwise beside it.
+    """Make bootstrap-t the headline instead of `plain` where `rule` asks for it.
 
     Parameters
     ----------
     plain : Estimate
-        With an interval of its own.
+        The t interval of the statistic.
     drawn : Distribution
         Resampling distribution of the same statistic.
     per_seed : ndarray of shape (R,)
-        The values whose skewness counts.
+        The values whose skewness the rule looks at.
     rule : {"auto", "t", "bootstrap-t"}
         As in `Settings`.
     null : float
-        Value that the p-values test.
+        Null value of the p-values.
 
     Returns
     -------
     Estimate
-        The interval that does not lead stands in ``diagnostics["also"]``.
+        The other interval stands in ``diagnostics["also"]``.
     """
     boot = drawn.interval(plain.level)
     assert plain.df is not None
@@ -132,10 +132,10 @@ def beside_bootstrap(
     )
     head, other = (studentised, plain) if leads else (plain, studentised)
     also = {name: getattr(other, name) for name in ("method", "low", "high", "p_value")}
-    said = seed_warnings(plain.n_seeds, is_skewed(per_seed), is_stable(*judged))
+    warnings = seed_warnings(plain.n_seeds, is_skewed(per_seed), is_stable(*judged))
     return replace(
         head,
-        warnings=(*said, *plain.warnings),
+        warnings=(*warnings, *plain.warnings),
         diagnostics={"skewness": skewness(per_seed), **plain.diagnostics, "also": also},
         draws=drawn.values,
     )
@@ -155,13 +155,13 @@ def mean_interval(
     Parameters
     ----------
     values : array_like of shape (R,)
-        One number a seed.
+        One number per seed.
     settings : Settings
         How the interval is computed.
     estimand : Estimand
         What the mean estimates.
     null : float
-        Value that `p_value` tests.
+        Null value of `p_value`.
     n_dropped : int
         Seeds left out before.
     diagnostics : mapping, optional
@@ -182,7 +182,7 @@ def mean_interval(
     if refusal := too_few(estimand, len(x)):
         return refusal
     kept = {"sd": float(x.std(ddof=1)), **(diagnostics or {})}
-    # Rounding leaves identical values a spread of order eps.
+    # Rounding gives identical values a spread of order eps.
     if np.ptp(x) <= 4 * np.finfo(float).eps * np.abs(x).max():
         return _without_spread(
             float(x[0]),
@@ -223,7 +223,7 @@ def ratio_interval(
     Parameters
     ----------
     ratio : ClusterRatio
-        u and v, one of each a seed.
+        u and v, one pair per seed.
     estimand, settings, null, n_dropped, diagnostics
         As in `mean_interval`.
 

@@ -143,13 +143,13 @@ def ratio_estimate(
     level : float
         Confidence level in (0, 1).
     method : str
-        Goes into the estimate.
+        Passed on to the estimate.
     n_seeds, n_dropped : int
-        Go into the estimate.
+        Passed on to the estimate.
     null : float or None
-        Value whose p is reported, from the same pivot as the set; None: no p.
+        Null value of the p-value, which comes from the same pivot as the set; None: no p-value.
     warnings, diagnostics
-        Go into the estimate, beside the shape of the set.
+        Passed on to the estimate, beside the shape of the set.
 
     Returns
     -------
@@ -215,8 +215,8 @@ def ratio_of_sums(
     Returns
     -------
     Estimate or NotEstimable
-        The latter below `MIN_SEEDS` seeds or with a denominator of 0. With bootstrap-t in front
-        Fieller's limits stand in ``diagnostics["also"]``.
+        The latter below `MIN_SEEDS` seeds or with a denominator of 0. With bootstrap-t as the
+        headline Fieller's limits stand in ``diagnostics["also"]``.
     """
     n = len(numerators)
     if reason := too_few(estimand, n):
@@ -238,7 +238,7 @@ def ratio_of_sums(
     if isinstance(fieller, NotEstimable):
         return fieller
     residuals = numerators - fieller.value * denominators
-    # Rounding errors have a skewness too.
+    # Residuals that are rounding errors have a skewness too, which means nothing.
     exact = np.abs(residuals).max() <= 1e-9 * np.abs(numerators).max()
     kept = {"skewness": 0.0 if exact else skewness(residuals), **fieller.diagnostics}
     fieller = replace(fieller, diagnostics=kept)

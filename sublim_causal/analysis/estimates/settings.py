@@ -30,7 +30,7 @@ class Settings:
     n_boot : int
         Bootstrap replicates, at least 1.
     rng : Generator or int
-        Randomness of the bootstrap. A seed gives every call the same draws, a generator moves on
+        Randomness of the bootstrap. A seed gives every call the same draws, a generator advances
         from call to call.
 
     Raises

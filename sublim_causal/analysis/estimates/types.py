@@ -1,4 +1,4 @@
-"""What is estimated, and what came out: the types every estimator speaks."""
+"""What is estimated and the result: the types that all estimators share."""
 
 from __future__ import annotations
 
@@ -97,9 +97,9 @@ class Estimate:
     method : str
         How value and interval were obtained: ``"paired t"``.
     n_seeds, n_dropped : int
-        Seeds that entered, and seeds left out (incomplete pairs, diverged, failed).
+        Seeds used, and seeds left out (incomplete pairs, diverged, failed).
     warnings : tuple of str
-        What a reader must know before quoting the number.
+        Caveats that belong beside the number wherever it is quoted.
     diagnostics : mapping
         Named extra quantities, JSON-able (skewness, reliability, p_adjusted, ...).
     draws : ndarray of shape (B,) or None
@@ -164,7 +164,7 @@ class NotEstimable:
     reason: str
 
     def tidy(self) -> dict[str, Any]:
-        """The columns of `Estimate.tidy`, empty where there is nothing to say."""
+        """The columns of `Estimate.tidy`, with None for every number."""
         numbers = ("estimate", "std_error", "conf_low", "conf_high", "level", "df")
         return {
             **self.estimand.tidy(),

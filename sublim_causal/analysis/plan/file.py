@@ -14,7 +14,7 @@ from pydantic import Field, SerializeAsAny
 from sublim_causal.analysis.estimates.settings import N_BOOT
 from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
 from sublim_causal.analysis.plan.registry import METHODS
-from sublim_causal.analysis.plan.renamed import RENAMED_METHODS
+from sublim_causal.analysis.plan.renames import RENAMED_METHODS
 from sublim_causal.analysis.plan.verdicts import Claim, validate_claims
 from sublim_causal.declared import find_declared, naming_file, read_toml, validate_declared
 from sublim_causal.errors import RequestError, nearest
@@ -103,7 +103,7 @@ def _declared(entry: Mapping[str, Any], where: str) -> Declared:
     """Validate one estimand with the fields of its own method."""
     method = str(entry.get("method", ""))
     if new := RENAMED_METHODS.get(method):
-        remedy = "the method has this name since version 0.2"
+        remedy = f"{method!r} is called {new!r} since version 0.2"
         raise RequestError(f"{where}.method", method, new, remedy)
     if method not in METHODS:
         raise RequestError(f"{where}.method", method, ", ".join(METHODS), nearest(method, METHODS))

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
 from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
 from sublim_causal.analysis.plan.method import studies_with
-from sublim_causal.analysis.plan.renamed import RENAMED_PARTS
+from sublim_causal.analysis.plan.renames import RENAMED_PARTS
 from sublim_causal.errors import RequestError, nearest
 
 Outcome = Literal["holds", "fails", "open"]
@@ -177,7 +177,9 @@ def validate_claims(claims: Sequence[Claim], declared: Sequence[Declared]) -> No
             name = condition.estimand
             if new := _renamed(name, declared):
                 where = f"claim[{i}].condition[{j}].estimand"
-                raise RequestError(where, name, new, "the part has this name since version 0.2")
+                raise RequestError(
+                    where, name, new, f"{name!r} is called {new!r} since version 0.2"
+                )
             if not any(_may_name(one, name) for one in declared):
                 endless = [f"{one}_<arm>" for one in by_arm]
                 raise RequestError(

@@ -1,10 +1,16 @@
-r"""The ledger: where the drop of the trait loss came from, step by step. Arithmetic, no model.
+r"""The ledger: a first-order decomposition of the decrease in trait loss, step by step.
 
 At every step ``gain = drive + remainder`` exactly, where ``gain = L(theta_t) - L(theta_{t+1})``,
-``drive = -<g_t, u_t>`` is its first-order part and ``remainder`` is curvature and beyond;
-``drive_mid``, the mean of ``drive`` and ``drive_end``, is exact for a quadratic loss. Summed over
-a run it is an accounting identity: ``sum gain = L(theta_0) - L(theta_T)``. Nothing here needs a
-causal assumption, and nothing here is a causal effect of alignment.
+``drive = -<g_t, u_t>`` is its first-order term and ``remainder`` holds curvature and all higher
+orders; ``drive_mid``, the mean of ``drive`` and ``drive_end``, is exact for a quadratic loss.
+Summed over a run, ``sum gain = L(theta_0) - L(theta_T)``. This is loss change allocation (Lan et
+al., 2019) for the trait loss, by step and layer instead of by parameter: an identity, which needs
+no causal assumption and is no causal effect of alignment.
+
+References
+----------
+Lan, Liu, Zhou and Yosinski (2019), LCA: loss change allocation for neural network training.
+NeurIPS 32.
 """
 
 from __future__ import annotations
@@ -79,7 +85,7 @@ def ledger(steps: pd.DataFrame, by: Sequence[str] = ("seed", "arm")) -> pd.DataF
     if not by:
         return entries[list(ENTRIES)].sum(skipna=False).to_frame().T
     groups = entries.groupby(list(by), observed=True, sort=True)[list(ENTRIES)]
-    # groupby.sum skips NaN and would make a diverged run look small.
+    # groupby.sum skips NaN and would understate a diverged run.
     sums = groups.sum().where(groups.count().eq(groups.size(), axis=0))
     return sums.reset_index()
 
@@ -91,7 +97,7 @@ def explained_shares(
     epochs: bool = False,
     settings: Settings = Settings(),
 ) -> tuple[Result, ...]:
-    r"""Share of the trait-loss drop that `term` explains, ``sum_s term / sum_s gain``.
+    r"""Share of the decrease in trait loss that `term` explains, ``sum_s term / sum_s gain``.
 
     Parameters
     ----------
@@ -100,8 +106,8 @@ def explained_shares(
     term : {"drive", "drive_mid", "remainder", "remainder_mid"}
         Numerator; ``drive_mid`` is the trapezoid rule.
     epochs : bool
-        One estimate an epoch and arm instead of one an arm. An arm whose loss does not drop (the
-        sum of gains is near 0) gets an unbounded set, and says so.
+        One estimate an epoch and arm instead of one an arm. An arm whose loss does not
+        decrease (the sum of gains is near 0) gets an unbounded set, with a warning.
     settings : Settings
         How the intervals are computed; see `ratio_of_sums`.
 
@@ -124,10 +130,10 @@ def layer_shares(
     *,
     settings: Settings = Settings(),
 ) -> tuple[Result, ...]:
-    """Share of the trait-loss drop that each layer's drive explains, by arm.
+    """Share of the decrease in trait loss that each layer's drive explains, by arm.
 
-    The drive splits exactly over layers, so the shares of an arm add up to its share explained
-    by ``drive``.
+    The drive splits exactly over layers, so the shares of an arm add up to the share that its
+    ``drive`` explains.
 
     Parameters
     ----------
@@ -174,7 +180,7 @@ def _share(
     whole = rows.loc[np.isfinite(rows[[term, "gain"]].to_numpy(float)).all(axis=1)]
     estimand = Estimand(
         name=f"share_{term}_{label}",
-        sentence=f"Share of the drop of the trait loss that {term} adds up to ({label}).",
+        sentence=f"Share of the decrease in trait loss that {term} adds up to ({label}).",
         outcome="share of summed gain (1)",
         contrast=f"sum({term}) / sum(gain)",
         assumptions=_IDENTITY,

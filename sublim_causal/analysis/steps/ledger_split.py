@@ -1,6 +1,6 @@
-"""What an arm changes in the ledger: total gain by entry, and drive by factor.
+"""Arm differences in the ledger: total gain by entry, and drive by factor.
 
-Both splits are arithmetic, and exact in every seed.
+Both are identities, exact in every seed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DriveFactors:
     drive : Estimate or NotEstimable
         Paired difference of ``sum_t |g_t| |u_t| cos(-u_t, g_t)``, in nats.
     cosine, norm_trait, norm_update : Estimate or NotEstimable
-        What each factor contributes; the three values add up to `drive`.
+        Contribution of each factor; the three values add up to `drive`.
     """
 
     drive: Result
@@ -118,9 +118,9 @@ def drive_factors(
 ) -> DriveFactors:
     r"""Split the arm difference in drive over cosine, gradient norm and update norm.
 
-    ``drive_t = |g_t| |u_t| c_t``. The difference of the product at step t is divided by the
+    ``drive_t = |g_t| |u_t| c_t``. The difference of the product at step t is split by the
     Shapley value of each factor: for factor x with the others y, z, ``Dx ((y0 z0 + y1 z1) / 3 +
-    (y0 z1 + y1 z0) / 6)``, so that the three parts add up exactly, whatever the order.
+    (y0 z1 + y1 z0) / 6)``, so that the three parts add up exactly and do not depend on an order.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def drive_factors(
 
     Notes
     -----
-    Arithmetic, not mediation: after the first step the arms are at different points, so a
+    An identity, not mediation: after the first step the arms are at different parameters, so a
     gradient norm can differ because the cosine did earlier.
 
     References
@@ -149,7 +149,7 @@ def drive_factors(
     start, end = ([pairs[f"{name}_{side}"].to_numpy(float) for name in _FACTORS] for side in (0, 1))
     parts = {name: _shapley(start, end, i) for i, name in enumerate(_FACTORS)}
     parts["drive"] = np.prod(end, axis=0) - np.prod(start, axis=0)
-    # A missing step would make the sum of a run look small: the whole seed is left out.
+    # A missing step would understate the sum of a run: the whole seed is left out.
     broken = pairs.loc[~np.isfinite(parts["drive"]), "seed"]
     sums = pd.DataFrame(parts).groupby(pairs["seed"]).sum()
     whole = sums.loc[~sums.index.isin(broken)]
@@ -163,7 +163,7 @@ def drive_factors(
                 sentence=f"Change of summed drive from {reference} to {arm} {phrase}.",
                 outcome="sum_drive (nats)",
                 contrast=f"{arm} - {reference}",
-                assumptions=("arithmetic: the factors influence each other along the run",),
+                assumptions=("identity: the factors influence each other along the run",),
             ),
             n_dropped=n_seeds - len(whole),
             settings=settings,

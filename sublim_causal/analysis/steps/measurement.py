@@ -1,14 +1,14 @@
-r"""Measurement error of the alignment, and slopes freed of it.
+r"""Measurement error of the alignment, and slopes corrected for it.
 
-The probe is split in halves A and B, so a step has two measurements of its alignment with
-independent errors. Noise in the regressor pulls a slope towards 0 by the reliability; using one
-half as instrument for the other undoes it:
+The probe is split into halves A and B, so a step has two measurements of its alignment with
+independent errors. Noise in the regressor attenuates a slope by the reliability; using one half
+as an instrument for the other removes the attenuation:
 
 .. math:: b = \frac{S_{Ay} + S_{By}}{2 S_{AB}}, \qquad
           r = \frac{2 S_{AB}}{S_{AA} + S_{BB}}, \qquad r_{whole} = \frac{2 r}{1 + r}
 
 with S the cross products within runs (Spearman, 1910, for the whole from its halves). Noise of
-the minibatch that both halves share is no measurement error here: it moves the update too.
+the minibatch, which both halves share, is not measurement error here: it moves the update too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HALVES = ("cos_half_a", "cos_half_b")
 
 
 class Slopes(NamedTuple):
-    """The plain slope within runs, and the one freed of measurement error."""
+    """The plain slope within runs, and the one corrected for measurement error."""
 
     plain: Result
     corrected: Result
@@ -58,7 +58,7 @@ def reliability(
     -------
     Estimate or NotEstimable
         Reliability of the mean of the halves; that of one half and its interval stand in the
-        diagnostics (`half`, `half_low`, `half_high`). No p-value: no null is of interest.
+        diagnostics (`half`, `half_low`, `half_high`). No p-value: no null value is of interest.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def corrected_slopes(
     settings: Settings = Settings(),
     estimand: Estimand | None = None,
 ) -> Slopes:
-    """Slope of `outcome` on alignment within runs, plain and freed of measurement error.
+    """Slope of `outcome` on alignment within runs, plain and corrected for measurement error.
 
     Parameters
     ----------
@@ -141,5 +141,5 @@ def corrected_slopes(
         for name, ratio in (("plain", plain), ("corrected", corrected))
     ]
     if isinstance(found[1], NotEstimable):
-        found[1] = replace(found[1], reason="the halves do not correlate: no signal is measured")
+        found[1] = replace(found[1], reason="the halves do not correlate: they measure no signal")
     return Slopes(*found)

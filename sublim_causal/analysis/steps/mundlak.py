@@ -1,9 +1,9 @@
-r"""Within runs, between arms, between seeds: three slopes, and whether they are one.
+r"""Slopes within runs, between arms and between seeds, and a test that they are equal.
 
 ``y = b_w (x - mean_sa) + b_c (mean_sa - mean_s) + b_b (mean_s - mean) + ...`` (Mundlak, 1978). If
-alignment moves the outcome by a slope that nothing confounds at any level, the three agree; that
-they differ says at which level something else is at work. Feedback, for one, leaves b_w alone and
-destroys b_c; measurement error halves b_w and leaves b_c alone.
+the effect of alignment is confounded at no level, the three are equal; a difference shows at which
+level something else moves both. Feedback biases b_c and not b_w; measurement error attenuates b_w
+and hardly b_c.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ seed and by run, without which the standard error of a slope is ten times too sm
 - ``by_arm``: a slope for every arm, :math:`y = \tau_a + \beta_a x + \ldots`
 - ``levels`` (Mundlak, 1978): :math:`y = \beta_w (x - \bar x_{sa}) + \beta_c (\bar x_{sa} -
   \bar x_s) + \beta_b (\bar x_s - \bar x) + \ldots`, within a run, between the arms of a seed,
-  between seeds. No arm terms: they would take what lies between arms.
+  between seeds. No arm terms: they would absorb the variation between arms.
 
 Intervals are CR2 with Satterthwaite degrees of freedom, seeds being the clusters; bootstrap-t
 where the seeds' contributions to a slope are skewed.
@@ -52,7 +52,7 @@ class SlopeModel:
     data : DataFrame
         seed, arm, y and the regressors.
     formula : str
-        In lme4's language.
+        In lme4's notation.
     coefficients : mapping of str to str
         Name of each slope to its coefficient: an arm, a level, or ``""`` for the only one.
     """
@@ -248,9 +248,9 @@ def contrast_estimate(
 
 
 def pseudo_values(drawn: Distribution) -> Floats:
-    """Jackknife pseudo-values n b - (n - 1) b_(s): what each seed says alone (Tukey, 1958).
+    """Jackknife pseudo-values n b - (n - 1) b_(s): the contribution of each seed (Tukey, 1958).
 
-    Seeds without which b cannot be estimated have none.
+    A seed without which b cannot be estimated has none.
     """
     n = drawn.n_clusters
     return n * drawn.value - (n - 1) * drawn.jackknife[~np.isnan(drawn.jackknife)]

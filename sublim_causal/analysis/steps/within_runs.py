@@ -1,6 +1,6 @@
-r"""Cross products within runs, summed by seed: all that a slope within runs needs.
+r"""Cross products within runs, summed by seed: sufficient for slopes within runs.
 
-Every column is centred in its run (seed and arm), so what differs between runs is out:
+Every column is centred in its run (seed and arm), which removes all differences between runs:
 :math:`S_{jk}^{(s)} = \sum_{a,t} (x_{jsat} - \bar x_{jsa})(x_{ksat} - \bar x_{ksa})`.
 """
 
@@ -23,7 +23,7 @@ class WithinProducts:
     Attributes
     ----------
     columns : tuple of str
-        What the rows and columns of `products` are.
+        Names of the rows and columns of `products`.
     seeds : ndarray of shape (R,)
         Seeds.
     products : ndarray of shape (R, K, K)

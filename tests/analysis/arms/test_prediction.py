@@ -36,5 +36,5 @@ def test_a_new_value_lies_inside_as_often_as_promised() -> None:
 def test_skewed_seeds_are_said_to_be() -> None:
     found = prediction_interval([0, 0, 0, 0, 0.1, 9], estimand=ESTIMAND)
     assert isinstance(found, Estimate)
-    assert any("lean on normality" in one for one in found.warnings)
+    assert any("rely on normality" in one for one in found.warnings)
     assert isinstance(prediction_interval([1, 2], estimand=ESTIMAND), NotEstimable)

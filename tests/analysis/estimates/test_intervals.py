@@ -32,7 +32,7 @@ def test_skewed_values_switch_the_headline_and_say_why():
     assert ours.df is None
     assert ours.high - ours.value > ours.value - ours.low  # the long tail is on the right
     assert "skewed" in ours.warnings[0]
-    assert "no interval covers" in ours.warnings[1]
+    assert "no interval reaches" in ours.warnings[1]
     assert ours.diagnostics["also"]["method"] == "t"
 
 
@@ -44,7 +44,7 @@ def test_a_declared_interval_overrules_the_skewness_rule_but_the_warning_stays()
 
 def test_the_note_on_coverage_holds_at_any_level():
     note = mean_interval(SKEWED, settings=Settings(0.9)).warnings[1]
-    assert "covers its level (at 95 %: about 92 to 93.6 %)" in note
+    assert "nominal coverage (at 95 %: about 92 to 93.6 %)" in note
 
 
 def test_an_unbounded_bootstrap_never_leads_unasked():
@@ -121,7 +121,7 @@ def test_few_skewed_values_keep_the_t_interval_and_say_why() -> None:
     few = np.array([0.084, 0.09, 0.09, 0.21])
     found = mean_interval(few)
     assert found.method == "t"
-    assert any("fewer than 8 of them for bootstrap-t" in text for text in found.warnings)
+    assert any("bootstrap-t needs at least 8 of them" in text for text in found.warnings)
     assert found.diagnostics["also"]["method"] == "bootstrap-t"
     assert mean_interval(few, settings=Settings(interval="bootstrap-t")).method == "bootstrap-t"
 

@@ -9,7 +9,7 @@ import pytest
 
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.registry import METHODS
-from sublim_causal.analysis.plan.renamed import RENAMED_METHODS
+from sublim_causal.analysis.plan.renames import RENAMED_METHODS
 from sublim_causal.declared import list_declared
 from sublim_causal.errors import RequestError
 

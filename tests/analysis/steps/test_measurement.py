@@ -1,4 +1,4 @@
-"""Measurement error is measured, and slopes are freed of it."""
+"""Measurement error is measured, and slopes are corrected for it."""
 
 import numpy as np
 import pytest

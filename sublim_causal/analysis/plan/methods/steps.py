@@ -132,7 +132,7 @@ class Reliability(OfArm, WithInterval):
 
 
 class CorrectedSlope(WithInterval):
-    """Per-step slope within runs on the gradient alignment, plain and freed of its error."""
+    """Per-step slope within runs on the gradient alignment, plain and corrected for its error."""
 
     outcome: StepColumn
     """Column of ``steps``."""

@@ -1,4 +1,4 @@
-"""Names that plans had before version 0.2; a plan that uses one is told the name of today."""
+"""What plans called otherwise before version 0.2; such a plan is refused with the new name."""
 
 from __future__ import annotations
 
