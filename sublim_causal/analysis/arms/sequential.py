@@ -1,0 +1,173 @@
+r"""Intervals that stay valid when seeds are added until a result is good enough.
+
+Looking at 8, 12, 16, 20 and 30 seeds until p < 0.05 finds a difference in 13 to 14 % of null
+studies. Two rules keep the promise instead, both chosen before the first look:
+
+- **O'Brien-Fleming** (1979): the k-th of K declared looks, at :math:`n_k` seeds, has the nominal
+  level :math:`\alpha_k = 2 \bar\Phi(c \sqrt{n_K / n_k})`, c being such that the chance of crossing
+  at any look is alpha. The interval at level :math:`1 - \alpha_k` is a repeated confidence
+  interval (Jennison and Turnbull, 1989).
+- **anytime-valid**: a confidence sequence for the mean of normal values, which may be looked at
+  after every seed and has no last look (t mixture with prior scale c; Lai, 1976, in the form of
+  Wang and Ramdas, 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+
+from sublim_causal.analysis.estimates.bootstrap import Bounds
+from sublim_causal.analysis.estimates.settings import validate_level
+from sublim_causal.analysis.estimates.types import MIN_SEEDS
+from sublim_causal.errors import RequestError
+
+Boundary = Literal["obrien-fleming", "anytime"]
+_POINTS = 160
+"""Nodes of the quadrature; more change the chance of crossing by less than 1e-7."""
+PRIOR_SCALE = 1.0
+"""Prior scale c of the t mixture, in standard deviations of a seed's value."""
+
+
+def crossing_probability(looks: Sequence[int], critical: Sequence[float]) -> float:
+    r"""Chance under the null that a standardised mean is ever beyond its critical value.
+
+    By the recursion of Armitage, McPherson and Rowe (1969) over the density of the score process,
+    whose increments between looks are independent.
+
+    Parameters
+    ----------
+    looks : sequence of int of shape (K,)
+        Numbers of seeds, rising.
+    critical : sequence of float of shape (K,)
+        Critical value of \|Z\| at each look.
+
+    Returns
+    -------
+    float
+        In [0, 1], for normal values of known variance; t statistics on few seeds cross in one
+        thousandth more of studies.
+
+    Raises
+    ------
+    RequestError
+        If `looks` do not rise from at least 3.
+    """
+    validate_looks(looks)
+    share = np.asarray(looks, dtype=float) / looks[-1]
+    bounds = np.asarray(critical, dtype=float) * np.sqrt(share)
+    node, weight = np.polynomial.legendre.leggauss(_POINTS)
+    at = bounds[0] * node
+    density = stats.norm.pdf(at, scale=np.sqrt(share[0])) * weight * bounds[0]
+    crossed = 2 * stats.norm.sf(critical[0])
+    for k in range(1, len(looks)):
+        sd, bound = np.sqrt(share[k] - share[k - 1]), bounds[k]
+        beyond = stats.norm.sf((bound - at) / sd) + stats.norm.cdf((-bound - at) / sd)
+        crossed += float(density @ beyond)
+        following = bound * node
+        step = np.exp(-0.5 * ((following[:, None] - at) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
+        density, at = step @ density * weight * bound, following
+    return float(crossed)
+
+
+def naive_error(looks: Sequence[int], level: float = 0.95) -> float:
+    """Chance that some look of a null study has p below ``1 - level`` without a correction.
+
+    Raises
+    ------
+    RequestError
+        If `looks` do not rise from at least 3, or `level` is not in (0, 1).
+    """
+    validate_level(level)
+    return crossing_probability(looks, [stats.norm.isf((1 - level) / 2)] * len(looks))
+
+
+def nominal_levels(looks: Sequence[int], level: float = 0.95) -> tuple[float, ...]:
+    """Return the confidence level of the interval at each look, O'Brien-Fleming.
+
+    Parameters
+    ----------
+    looks : sequence of int of shape (K,)
+        All numbers of seeds at which the study may be looked at, rising.
+    level : float
+        Confidence level over all looks together.
+
+    Returns
+    -------
+    tuple of float of shape (K,)
+        Falling towards `level`.
+
+    Raises
+    ------
+    RequestError
+        If `looks` do not rise from at least 3, or `level` is not in (0, 1).
+    """
+    validate_looks(looks)
+    validate_level(level)
+    growth = np.sqrt(looks[-1] / np.asarray(looks, dtype=float))
+    single = stats.norm.isf((1 - level) / 2)
+    critical = optimize.brentq(
+        lambda c: crossing_probability(looks, c * growth) - (1 - level), single / 2, 2 * single
+    )
+    return tuple(1 - 2 * stats.norm.sf(critical * growth))
+
+
+def anytime_bounds(
+    values: ArrayLike, level: float = 0.95, *, prior_scale: float = PRIOR_SCALE
+) -> Bounds:
+    r"""Return the limits of the anytime-valid interval of a mean after n seeds.
+
+    .. math:: \bar x \pm \frac{s}{\sqrt n}
+              \sqrt{\frac{(1 - q)(n - 1)}{n / (n + c^2) - 1 + q}},\qquad
+              q = \left(\alpha \sqrt{c^2 / (n + c^2)}\right)^{2/n}
+
+    Parameters
+    ----------
+    values : array_like of shape (n,)
+        One number a seed, n at least 3.
+    level : float
+        Confidence level over all n together.
+    prior_scale : float
+        Scale c of the mixture, in standard deviations; with 1 the interval is 1.6 to 1.8 times as
+        wide as the t interval of 8 to 30 seeds.
+
+    Returns
+    -------
+    Bounds
+        Infinite while n is too small for the level.
+
+    Raises
+    ------
+    RequestError
+        If `level` is not in (0, 1), or there are fewer than 3 values.
+    """
+    validate_level(level)
+    x = np.asarray(values, dtype=float)
+    n, c2 = len(x), prior_scale**2
+    if n < MIN_SEEDS:
+        raise RequestError("values", n, f"at least {MIN_SEEDS} seeds")
+    q = ((1 - level) * np.sqrt(c2 / (n + c2))) ** (2 / n)
+    rest = n / (n + c2) - 1 + q
+    half = np.inf
+    if rest > 0:
+        half = float(x.std(ddof=1) / np.sqrt(n) * np.sqrt((1 - q) * (n - 1) / rest))
+    return Bounds(float(x.mean()) - half, float(x.mean()) + half)
+
+
+def validate_looks(looks: Sequence[int]) -> None:
+    """Check that `looks` are numbers of seeds that rise from at least 3.
+
+    Raises
+    ------
+    RequestError
+        If they are not.
+    """
+    rising = all(one < other for one, other in pairwise(looks))
+    if not looks or looks[0] < MIN_SEEDS or not rising:
+        allowed = f"numbers of seeds that rise from at least {MIN_SEEDS}"
+        raise RequestError("looks", ", ".join(map(str, looks)), allowed)

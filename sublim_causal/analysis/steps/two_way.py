@@ -1,0 +1,230 @@
+r"""Slope within runs and steps: what training time moves in every run alike is taken out.
+
+Alignment and gain both decline along a run, so a slope that only centres runs measures training
+time. Here a row :math:`x_{sat}` (seed s, arm a, step t) loses the mean of its run, of its arm's
+step and, where several arms are compared, of its seed's step, whose minibatch all arms share:
+
+.. math:: \tilde x_{sat} = x_{sat} - \bar x_{sa\cdot} - \bar x_{\cdot at} + \bar x_{\cdot a\cdot}
+          \quad\text{(one arm)}
+
+.. math:: \tilde x_{sat} = x_{sat} - \bar x_{sa\cdot} - \bar x_{\cdot at} - \bar x_{s\cdot t}
+          + \bar x_{s\cdot\cdot} + \bar x_{\cdot a\cdot} + \bar x_{\cdot\cdot t}
+          - \bar x_{\cdot\cdot\cdot} \quad\text{(several)}
+
+and :math:`\hat b = \sum \tilde x \tilde y / \sum \tilde x^2`. Where rows are missing the means are
+those of least squares with all these effects, found by alternating projections (von Neumann;
+Gaure, 2013). Runs and seed steps lie within seeds and cost a seed nothing; an arm's step is shared
+by seeds, so seed s with :math:`X_s` keeps of its score only the share
+
+.. math:: \lambda_s = 1 - \frac{\tilde x_s' D \tilde x_s}{\tilde x_s'\tilde x_s}
+          - \frac{\tilde x_s'\tilde x_s}{\sum_r \tilde x_r'\tilde x_r}
+
+with D the reciprocal number of seeds in each arm's step (:math:`1/S` where none is missing). CR2
+divides the score by :math:`\sqrt{\lambda_s}`, which is exact where no row is missing, and
+Satterthwaite's degrees of freedom follow from the same projection (Pustejovsky and Tipton, 2018).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sublim_causal.analysis.estimates.bootstrap import ClusterRatio, cluster_bootstrap
+from sublim_causal.analysis.estimates.intervals import beside_bootstrap, t_bounds, t_p_value
+from sublim_causal.analysis.estimates.settings import Settings
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Floats, Result, too_few
+from sublim_causal.analysis.steps.within_runs import finite_columns
+from sublim_causal.errors import DataError
+
+_TOLERANCE = 1e-12
+_SWEEPS = 10_000
+_NO_SHARE = 1e-10
+_CONSTANT = 1e-12
+
+
+@dataclass(frozen=True)
+class TwoWay:
+    """Cross products of the residuals within runs and steps, by seed, and what CR2 needs of them.
+
+    Attributes
+    ----------
+    seeds : ndarray of shape (R,)
+        Seeds.
+    xx, xy : ndarray of shape (R,)
+        Sums of squares of the predictor and of products with the outcome.
+    kept : ndarray of shape (R,)
+        Share of a seed's score that the effects leave, lambda above.
+    gram : ndarray of shape (R, R)
+        ``x_s' D x_r``.
+    """
+
+    seeds: NDArray[np.int64]
+    xx: Floats
+    xy: Floats
+    kept: Floats
+    gram: Floats
+
+    @property
+    def slope(self) -> float:
+        """The estimate ``sum xy / sum xx``."""
+        return float(self.xy.sum() / self.xx.sum())
+
+    def robust(self) -> tuple[float, float]:
+        """Return the CR2 standard error of `slope` and its Satterthwaite degrees of freedom."""
+        total = self.xx.sum()
+        scores = self.xy - self.slope * self.xx
+        weight = 1 / (np.sqrt(self.kept) * total)
+        pulled = np.diag(self.xx) - self.gram - np.outer(self.xx, self.xx) / total
+        omega = weight[:, None] * weight * pulled
+        df = float(np.trace(omega) ** 2 / (omega**2).sum())
+        return float(np.sqrt(((weight * scores) ** 2).sum())), df
+
+
+def two_way_slope(
+    steps: pd.DataFrame,
+    outcome: str,
+    predictor: str,
+    *,
+    settings: Settings = Settings(),
+    estimand: Estimand | None = None,
+) -> Result:
+    r"""Slope :math:`\hat b = \sum \tilde x \tilde y / \sum \tilde x^2`, CR2 by seed.
+
+    One slope for all arms in `steps`: give it one arm, or arms that differ neither in the
+    direction nor in the size of what they do to alignment (no projected, no clamped one).
+
+    Parameters
+    ----------
+    steps : DataFrame
+        One row a step: seed, arm, step, `outcome`, `predictor`.
+    outcome, predictor : str
+        Numeric columns.
+    settings : Settings
+        How the interval is computed.
+    estimand : Estimand, optional
+        What is estimated; the default names both columns.
+
+    Returns
+    -------
+    Estimate or NotEstimable
+        In units of `outcome` per unit of `predictor`. Coverage of 95 % intervals measured at 8
+        seeds, where alignment and gain share a trend by arm and run, a minibatch, or AR(1) errors,
+        and with a tenth or half of the rows missing: 92 to 96 %.
+
+    Raises
+    ------
+    RequestError
+        If a column is not there.
+    DataError
+        If a value is missing or infinite, or the predictor does not vary beyond the effects.
+    """
+    estimand = estimand or Estimand(
+        name=f"{outcome}_on_{predictor}",
+        sentence=f"Slope of {outcome} on {predictor} within runs and steps.",
+    )
+    if refusal := too_few(estimand, steps["seed"].nunique()):
+        return refusal
+    found = two_way(steps, outcome, predictor)
+    se, df = found.robust()
+    low, high = t_bounds(found.slope, se, df, settings.level)
+    plain = Estimate(
+        estimand=estimand,
+        value=found.slope,
+        se=se,
+        low=low,
+        high=high,
+        level=settings.level,
+        df=df,
+        p_value=t_p_value(found.slope, se, df),
+        method="CR2",
+        n_seeds=len(found.seeds),
+        diagnostics={"n_obs": len(steps)},
+    )
+    drawn = cluster_bootstrap(
+        ClusterRatio(found.xy, found.xx), n_boot=settings.n_boot, rng=settings.rng
+    )
+    influence = (found.xy - found.slope * found.xx) / found.xx.mean()
+    quoted = beside_bootstrap(plain, drawn, influence, settings.interval)
+    return replace(quoted, method=f"within run and step, {quoted.method}")
+
+
+def two_way(steps: pd.DataFrame, outcome: str, predictor: str) -> TwoWay:
+    """Take run, step and, with several arms, seed-step means out of both columns.
+
+    Parameters
+    ----------
+    steps : DataFrame
+        One row a step: seed, arm, step, `outcome`, `predictor`. Rows may be missing, and runs may
+        differ in length; a step that one seed alone has says nothing.
+    outcome, predictor : str
+        Numeric columns.
+
+    Returns
+    -------
+    TwoWay
+        Of the seeds that have a row.
+
+    Raises
+    ------
+    RequestError
+        If a column is not there.
+    DataError
+        If a value is missing or infinite, or the predictor does not vary beyond the effects.
+    """
+    values = finite_columns(steps, [outcome, predictor])
+    seed, seeds = pd.factorize(steps["seed"], sort=True)
+    arm, arms = pd.factorize(steps["arm"], sort=True)
+    step, times = pd.factorize(steps["step"], sort=True)
+    shape = (len(seeds), len(arms), len(times))
+    y, x = (np.full(shape, np.nan) for _ in range(2))
+    y[seed, arm, step], x[seed, arm, step] = values.T
+    there = np.isfinite(x)
+    y, x = residuals(np.nan_to_num(y), there), residuals(np.nan_to_num(x), there)
+    spread = np.abs(values[:, 1] - values[:, 1].mean()).max()
+    if np.abs(x).max() <= _CONSTANT * max(spread, np.abs(values[:, 1]).max()):
+        raise DataError(
+            f"{predictor} does not vary within runs beyond what all runs of an arm share at a step"
+        )
+    flat, shared = x.reshape(len(seeds), -1), 1 / np.maximum(there.sum(axis=0), 1).ravel()
+    xx = (flat**2).sum(axis=1)
+    gram = (flat * shared) @ flat.T
+    own = np.divide(np.diag(gram), xx, out=np.zeros_like(xx), where=xx > 0)
+    kept = np.maximum(1 - own - xx / xx.sum(), _NO_SHARE)
+    xy = (flat * y.reshape(len(seeds), -1)).sum(axis=1)
+    return TwoWay(np.asarray(seeds), xx, xy, kept, gram)
+
+
+def residuals(values: Floats, there: NDArray[np.bool_]) -> Floats:
+    """Take out the effects of runs, arm steps and, with several arms, seed steps.
+
+    Parameters
+    ----------
+    values : ndarray of shape (R, A, T)
+        Seeds by arms by steps, 0 where there is no row.
+    there : bool ndarray of shape (R, A, T)
+        Where there is a row.
+
+    Returns
+    -------
+    ndarray of shape (R, A, T)
+        Least-squares residuals, 0 where there is no row.
+
+    Raises
+    ------
+    DataError
+        If the projections do not converge.
+    """
+    axes = (2, 0) if values.shape[1] == 1 else (2, 0, 1)
+    counts = {axis: np.maximum(there.sum(axis=axis, keepdims=True), 1) for axis in axes}
+    scale = np.abs(values).max()
+    for _ in range(_SWEEPS):
+        before = values
+        for axis in axes:
+            values = (values - values.sum(axis=axis, keepdims=True) / counts[axis]) * there
+        # Without missing rows the projections commute, and one sweep is exact.
+        if there.all() or np.abs(values - before).max() <= _TOLERANCE * scale:
+            return values
+    raise DataError(f"the effects of runs and steps were not found in {_SWEEPS} sweeps")
