@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+# Before numpy and torch are imported: on small arrays a second thread spins more than it computes.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def mnist() -> Path:
