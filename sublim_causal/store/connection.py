@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from sublim_causal.errors import RequestError, RunError, SublimError
+from sublim_causal.errors import RequestError, RunError, SublimError, nearest
 from sublim_causal.location import is_remote, validate_links
 
 ENVIRONMENT = {
@@ -26,6 +26,8 @@ ENVIRONMENT = {
 """Defaults for MLflow, which can be told these in no other way; what the user has set wins."""
 
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+SCHEMES = ("sqlite", *DATABASE_PORTS, "http", "https", "file", "databricks", "")
+"""What an address of a store may begin with; nothing: a directory."""
 CONNECT_SECONDS = 5
 
 SECRETS = "password|passwd|pwd|token|secret"
@@ -185,6 +187,38 @@ def validate_address(tracking_uri: str) -> None:
         raise refused(
             "in a password, write %2F for a slash, %3A for a colon, %40 for an at"
         ) from None
+    if _dialect(parts) not in SCHEMES:
+        raise refused(nearest(_dialect(parts), SCHEMES))
+    if is_server(tracking_uri) and not parts.hostname:
+        raise refused("name the host: http://host:5000")
+
+
+def is_server(tracking_uri: str) -> bool:
+    """Return whether a store is reached over the network, and may so keep one waiting."""
+    return _dialect(urlsplit(tracking_uri)) not in ("sqlite", "file", "")
+
+
+def validate_reachable(tracking_uri: str) -> None:
+    """Check, without writing anything, that a store can be used.
+
+    Raises
+    ------
+    RequestError
+        If it is no address of a store.
+    TrackingError
+        If there is no server, or the file is no database.
+    """
+    validate_address(tracking_uri)
+    parts = urlsplit(tracking_uri)
+    with reaching(tracking_uri):
+        if parts.scheme.startswith("http"):
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS).close()
+        elif _dialect(parts) in DATABASE_PORTS:
+            _check_reachable(tracking_uri)
+        elif _dialect(parts) == "sqlite" and (file := database_file(tracking_uri)).exists():
+            with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
+                store.execute("SELECT count(*) FROM sqlite_master")
 
 
 def _dialect(parts: SplitResult) -> str:

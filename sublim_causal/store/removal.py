@@ -8,6 +8,7 @@ from pathlib import Path
 from sublim_causal.errors import RunError
 from sublim_causal.location import is_remote, matching, remove
 from sublim_causal.store.damage import check_blocks
+from sublim_causal.store.lock import SEEDS
 from sublim_causal.store.schema import TABLES
 from sublim_causal.store.tables import (
     COMMIT_TABLE,
@@ -19,6 +20,7 @@ from sublim_causal.store.tables import (
     is_ours,
     read_table,
     remove_tables,
+    span,
     within,
 )
 
@@ -26,11 +28,11 @@ TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9a-f]+\.tmp")
 """Name of a file while it is written."""
 
 
-def remove_uncommitted(run: Path) -> int:
-    """Delete files that a killed run or compaction left behind; return how many.
+def remove_uncommitted(run: Path, seeds: range = SEEDS) -> int:
+    """Delete files of `seeds` that a killed run or compaction left behind; return how many.
 
-    A committed block that another one hides is deleted only if that one is undamaged and holds the
-    same rows.
+    With some seeds only, other processes may be training the others. A committed block that another
+    one hides is deleted only if that one is undamaged and holds the same rows.
     """
     shown, commits = set(committed(run)), commits_of(run)
     keep = shown | {pair for pair in commits - shown if not _repeated(run, shown, *pair)}
@@ -40,9 +42,21 @@ def remove_uncommitted(run: Path) -> int:
     for path, (arm, block) in files_of(run, WEIGHTS).items():
         if not any(a == arm and within(block, b) for a, b in keep):
             orphans.append(path)
-    for path in orphans:
+    ours = [path for path in orphans if seeds == SEEDS or _is_of(path, seeds)]
+    for path in ours:
         remove(path)
-    return len(orphans)
+    return len(ours)
+
+
+def _is_of(path: Path, seeds: range) -> bool:
+    """Return whether a file of a block, or a temporary one, is of these `seeds` only."""
+    return holds_only(seeds, path.name.lstrip(".").partition(".")[0])
+
+
+def holds_only(seeds: range, block: str) -> bool:
+    """Return whether all seeds of `block` are among `seeds`."""
+    first, last = span(block)
+    return seeds.start <= first and last < seeds.stop
 
 
 def _repeated(run: Path, shown: set[tuple[str, str]], arm: str, block: str) -> bool:

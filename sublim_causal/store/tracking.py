@@ -39,6 +39,7 @@ from sublim_causal.store.curves import (
     metric_name,
     summary,
 )
+from sublim_causal.store.lock import mirroring
 from sublim_causal.store.manifest import read_manifest
 
 REPLICATE_LIMIT = 500
@@ -390,7 +391,7 @@ def sync(
     RequestError
         If `tracking_uri` is no address.
     RunError
-        If `run` is no run directory or has no finished block.
+        If `run` is no run directory or has no finished block, or another process mirrors it.
     TrackingError
         If the store cannot be reached.
     """
@@ -399,9 +400,10 @@ def sync(
         with tables.reading(run, "replicates"):
             rows = tables.dataset(run, "replicates").count_rows()
         replicates = rows <= REPLICATE_LIMIT
-    mirror = open_mirror(run, tracking_uri, replicates=replicates)
-    mirror.mirror_new(progress)
-    return mirror.finish()
+    with mirroring(run):
+        mirror = open_mirror(run, tracking_uri, replicates=replicates)
+        mirror.mirror_new(progress)
+        return mirror.finish()
 
 
 def _copy_documents(run: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from sublim_causal.study.console import (
     tell_damage,
     warn,
 )
+from sublim_causal.study.mirroring import is_mirroring
 
 app = typer.Typer(
     name="sublim-causal",
@@ -87,6 +89,16 @@ def run(
         ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Replicates: seeds 0 to N-1.")] = None,
+    seed_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST-LAST", help="Run these seeds only, beside processes with others."
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="Run the part K of N of the seeds only, from 1/N to N/N."),
+    ] = None,
     arms: Annotated[str | None, typer.Option(help="Arms to run, separated by commas.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -128,9 +140,9 @@ def run(
     no_report: Annotated[bool, typer.Option("--no-report", help="Leave out the report.")] = False,
 ) -> None:
     """Run STUDY, or complete what is missing of it."""
-    from sublim_causal.store.connection import default_tracking_uri
+    from sublim_causal.store.connection import default_tracking_uri, validate_address
     from sublim_causal.study.memory import parse_memory
-    from sublim_causal.study.planning import RunOptions
+    from sublim_causal.study.planning import RunOptions, seeds_of
     from sublim_causal.study.runner import run_study
     from sublim_causal.study.spec import load_study, study_path
 
@@ -153,7 +165,10 @@ def run(
         tracking_uri=None if uri == "none" else uri,
         mirror_replicates=mirror_replicates,
         path=tuple(sys.path[:1]),
+        seed_range=seeds_of(spec, seed_range, shard),
     )
+    if options.tracking_uri is not None:
+        validate_address(options.tracking_uri)
     if dry_run:
         show_plan(spec, options)
         return
@@ -165,7 +180,12 @@ def run(
         warn("The MLflow mirror is not up to date:", outcome.mirror_error)
         repair = f"sublim-causal sync {shlex.quote(str(target))}"
         err.print(f"The tables are complete; repair it with: {repair}", soft_wrap=True)
-    after = None if no_report else partial(report_of_run, target, options.tracking_uri)
+    if options.seed_range is not None and not outcome.complete:
+        err.print("Replicates of other processes are missing; the last process reports the run.")
+        no_report = True
+    in_mirror = None if outcome.mirror_error else options.tracking_uri
+    reporting = partial(report_of_run, target, in_mirror, outcome.mirror_seconds)
+    after = None if no_report else reporting
     finish(target, list(spec.arms), interrupted=outcome.interrupted, after=after)
 
 
@@ -295,8 +315,8 @@ def compact(run: RunArgument) -> None:
     import time
 
     from sublim_causal.store.compact import compact as compact_run
+    from sublim_causal.store.lock import locked
     from sublim_causal.store.manifest import read_manifest, renew_version
-    from sublim_causal.study.lock import locked
 
     started = time.monotonic()
     read_manifest(run)
@@ -388,4 +408,13 @@ def guarded(command: Callable[[], Any]) -> int:
 
 def main() -> None:
     """Entry point."""
-    sys.exit(guarded(app))
+    code: str | int | None = WRONG
+    try:
+        code = guarded(app)
+    except SystemExit as end:
+        code = end.code
+    if is_mirroring():  # its library would wait for the server at exit
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else WRONG)
+    sys.exit(code)

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from sublim_causal.errors import SublimError
 from sublim_causal.location import is_remote
+from sublim_causal.study.mirroring import END_SECONDS, BackgroundMirror
 
 DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all done; some replicates failed or diverged; the request is wrong; Ctrl-C."""
@@ -43,9 +44,17 @@ def announce_user_code(spec: Any) -> None:
 
 
 def show_plan(spec: Any, options: Any) -> None:
-    """Print what a run would do: blocks, steps, time and memory."""
+    """Print what a run would do: blocks, steps, time and memory.
+
+    Raises
+    ------
+    SublimError
+        If the study, its data, the device or the MLflow store cannot be used.
+    """
     from rich.table import Table
 
+    from sublim_causal.experiment.data.sources import data_directory, load_images
+    from sublim_causal.store.connection import validate_reachable
     from sublim_causal.study.completion import finished
     from sublim_causal.study.estimate import estimate_seconds
     from sublim_causal.study.executors import open_executor
@@ -55,13 +64,16 @@ def show_plan(spec: Any, options: Any) -> None:
     with open_executor(options.executor, options.address) as executor:
         resources = executor.resources(options.device)
         validate_run(options.run, describe(spec, resources.device, options.precision, engine=""))
-        plan = plan_run(spec, options, resources, finished(options.run, spec.arms))
+        done = finished(options.run, spec.arms, options.seed_range)
+        plan = plan_run(spec, options, resources, done)
     seconds = estimate_seconds(spec, plan, options.precision)
+    part = f" of {spec.seeds}" if options.seed_range is not None else ""
+    seeds = f"{plan.total // len(spec.arms)}{part}"
     table = Table(title=f"Plan of {spec.name!r}", show_header=False)
     rows = (
         ("run directory", str(options.run)),
         ("arms", ", ".join(spec.arms)),
-        ("replicates", f"{plan.total} ({spec.seeds} seeds x {len(spec.arms)} arms)"),
+        ("replicates", f"{plan.total} ({seeds} seeds x {len(spec.arms)} arms)"),
         ("already there", str(plan.done)),
         ("blocks to run", f"{len(plan.blocks)} of at most {plan.block_size} seeds"),
         ("optimizer steps", f"{plan.steps:,}"),
@@ -72,6 +84,11 @@ def show_plan(spec: Any, options: Any) -> None:
     for row in rows:
         table.add_row(*row)
     out.print(table)
+    if not options.download:
+        directory = data_directory(options.data_dir)
+        load_images(spec.data, directory, others=spec.other_data())
+    if options.tracking_uri is not None:
+        validate_reachable(options.tracking_uri)
 
 
 def duration(seconds: float) -> str:
@@ -103,7 +120,7 @@ def finish(
         told = f"Tracebacks: {target / 'errors'}; the same command tries them again."
         err.print(told, soft_wrap=True)
     if interrupted:
-        err.print("Stopped. Finished blocks are kept; the same command goes on from there.")
+        err.print("Stopped. Finished blocks are kept; the same command resumes the run.")
         raise typer.Exit(INTERRUPTED)
     if after is not None:
         after()
@@ -155,23 +172,31 @@ def _lines(what: str) -> Callable[[int, int, str], None]:
     return tell
 
 
-def mirror_report(run: Path, tracking_uri: str | None) -> None:
-    """Put the report of `run` into its MLflow mirror, where there is one; say why if it fails."""
+def mirror_report(run: Path, tracking_uri: str | None, seconds: float = END_SECONDS) -> None:
+    """Put the report of `run` into its MLflow mirror, where there is one; say why if it fails.
+
+    A server may take `seconds` at most.
+    """
     from sublim_causal.store.connection import default_tracking_uri
-    from sublim_causal.store.tracking import is_mirrored, open_mirror
+    from sublim_causal.store.tracking import is_mirrored
 
     beside = not is_remote(run) and (run.resolve().parent / "mlflow.db").exists()
     if tracking_uri is None and not beside:
         return
     try:
         uri = tracking_uri or default_tracking_uri(run)
-        if tracking_uri is not None or is_mirrored(run, uri):
-            open_mirror(run, uri, replicates=False).finish()
+        if tracking_uri is None and not is_mirrored(run, uri):
+            return
     except SublimError as error:
         warn("The report is not in the MLflow mirror:", error)
+        return
+    with BackgroundMirror(run, uri, replicates=False, seconds=seconds) as mirror:
+        mirror.update()
+    if mirror.error:
+        warn("The report is not in the MLflow mirror:", mirror.error)
 
 
-def report_of_run(run: Path, tracking_uri: str | None) -> None:
+def report_of_run(run: Path, tracking_uri: str | None, seconds: float) -> None:
     """Write the report at the end of `run`; whatever goes wrong is said and loses nothing."""
     from sublim_causal.report import write_report
 
@@ -184,7 +209,7 @@ def report_of_run(run: Path, tracking_uri: str | None) -> None:
         err.print(f"The tables are complete; try: {again}", soft_wrap=True)
         return
     if tracking_uri is not None:
-        mirror_report(run, tracking_uri)
+        mirror_report(run, tracking_uri, seconds)
     out.print(f"Report: {page}", soft_wrap=True)
 
 

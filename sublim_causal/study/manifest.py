@@ -1,4 +1,4 @@
-"""What is written down about a run: what defines it, what made it, when."""
+"""What is recorded about a run: what defines it, its provenance, and when it was made."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from sublim_causal.errors import RunError
 from sublim_causal.store.connection import redact
+from sublim_causal.store.lock import FILE as LOCK
 from sublim_causal.store.manifest import FILE, read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION
 from sublim_causal.study.spec import Study, arm_definition, definition, digest
@@ -31,8 +32,8 @@ PACKAGES = (
     "scikit-learn",
     "statsmodels",
 )
-MAKERS = ("device", "product_engine", "git_revision", "python", "platform", "host")
-"""Fields of a manifest that say what made the numbers, beside the packages."""
+PROVENANCE = ("device", "product_engine", "git_revision", "python", "platform", "host")
+"""Fields of a manifest that say how the numbers were made, beside the packages."""
 
 
 def now() -> str:
@@ -81,7 +82,7 @@ def describe(study: Study, device: str, precision: str, engine: str) -> dict[str
 
 
 def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Begin a run in directory `run`, or go on with the same study; return its manifest.
+    """Begin a run in directory `run`, or resume the same study; return its manifest.
 
     Arms and seeds may be added, and weights kept from now on; everything else must be as it was.
 
@@ -95,19 +96,22 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         write_manifest(run, manifest)
         return dict(manifest)
     # Blocks of an older version stay as they are; new ones stand beside them in this version.
-    merged = {**old, "finished": None, "schema_version": SCHEMA_VERSION}
+    merged = {**old, "schema_version": SCHEMA_VERSION}
     merged["arms"] = {**old["arms"], **manifest["arms"]}
     arms = {**old["study"]["arms"], **manifest["study"]["arms"]}
     seeds = max(old["study"]["seeds"], manifest["study"]["seeds"])
     measure = manifest["study"]["measure"]
     merged["study"] = {**old["study"], "measure": measure, "arms": arms, "seeds": seeds}
     merged["digest"] = digest(Study.model_validate(merged["study"]), merged["precision"])
-    write_manifest(run, merged)
+    if (arms, seeds) != (old["study"]["arms"], old["study"]["seeds"]):
+        merged["finished"] = None
+    if merged != old:
+        write_manifest(run, merged)
     return merged
 
 
 def validate_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Check that a run may begin or go on in `run`; return the manifest there, None for a new one.
+    """Check that a run may begin or be resumed in `run`; return its manifest, None if it is new.
 
     Raises
     ------
@@ -115,7 +119,7 @@ def validate_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | Non
         If `run` holds another study, or something else; the message shows every difference.
     """
     if not (run / FILE).exists():
-        if run.exists() and (not run.is_dir() or any(p.name != ".lock" for p in run.iterdir())):
+        if run.exists() and (not run.is_dir() or any(not _is_passing(p) for p in run.iterdir())):
             raise RunError(
                 f"{run}: not a run directory, and not empty\n"
                 "remedy: choose another with --out, or empty it"
@@ -127,9 +131,14 @@ def validate_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | Non
         raise RunError(
             f"{run}: holds another study; recorded -> asked for:\n"
             + "\n".join(f"  {line}" for line in changes)
-            + "\nremedy: choose another directory with --out, or go back to the recorded values"
+            + "\nremedy: choose another directory with --out, or ask for the recorded values"
         )
     return old
+
+
+def _is_passing(path: Path) -> bool:
+    """Return whether `path` is what another process has before it has written the manifest."""
+    return path.name == LOCK or path.name.startswith(f".{FILE}.")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -152,19 +161,27 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def note_makers(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Note what makes the blocks to come, beside what made earlier ones: ``"cpu, cuda"``."""
+def record_provenance(run: Path, manifest: Mapping[str, Any]) -> None:
+    """Record the provenance of the blocks to come, beside that of earlier ones: ``"cpu, cuda"``.
+
+    The run is not finished from now on.
+    """
     old = read_manifest(run)
 
     def both(name: str, before: Mapping[str, str], now: Mapping[str, str]) -> str:
         values = [*before.get(name, "").split(", "), now[name]]
         return ", ".join(dict.fromkeys(filter(None, values)))
 
-    made = {name: both(name, old, manifest) for name in MAKERS}
+    made = {name: both(name, old, manifest) for name in PROVENANCE}
     packages = {name: both(name, old["packages"], manifest["packages"]) for name in PACKAGES}
-    write_manifest(run, {**old, **made, "packages": packages})
+    write_manifest(run, {**old, **made, "packages": packages, "finished": None})
 
 
-def close_run(run: Path) -> None:
-    """Note the time at which the run was complete."""
-    write_manifest(run, {**read_manifest(run), "finished": now()})
+def record_end(run: Path, *, complete: bool) -> None:
+    """Record the time at which the run became complete, or that it is not complete.
+
+    A time that is recorded already stays.
+    """
+    manifest = read_manifest(run)
+    if complete != (manifest["finished"] is not None):
+        write_manifest(run, {**manifest, "finished": now() if complete else None})

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sublim_causal.errors import SublimError
-from sublim_causal.store.connection import redact
+from sublim_causal.store.connection import is_server, redact
+from sublim_causal.store.lock import mirroring
+
+END_SECONDS = 30.0
+"""How long a server may delay the end of a command; a file beside the run takes what it needs."""
+THREAD = "mirror"
+"""Name of the threads that mirror."""
 
 
 @dataclass
@@ -22,6 +29,8 @@ class BackgroundMirror:
         MLflow store; None: nothing is mirrored.
     replicates : bool
         Whether every replicate gets a run of its own.
+    seconds : float
+        How long a server may delay the end; what is left of it after the end.
     error : str
         Why mirroring ended; empty while it works.
     """
@@ -29,6 +38,7 @@ class BackgroundMirror:
     run: Path
     tracking_uri: str | None
     replicates: bool
+    seconds: float = END_SECONDS
     error: str = ""
     _news: threading.Event = field(default_factory=threading.Event, init=False)
     _closing: bool = field(default=False, init=False)
@@ -36,15 +46,23 @@ class BackgroundMirror:
 
     def __enter__(self) -> BackgroundMirror:
         if self.tracking_uri is not None:
-            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._closing = True
         self._news.set()
-        if self._thread is not None and kind is None:
-            self._thread.join()
+        if self._thread is None or kind is not None:
+            return
+        start = time.monotonic()
+        self._thread.join(self.seconds if is_server(str(self.tracking_uri)) else None)
+        self.seconds = max(0.0, self.seconds - (time.monotonic() - start))
+        if self._thread.is_alive():
+            store = redact(str(self.tracking_uri))
+            self.error = (
+                f"the MLflow store {store} took too long (over {END_SECONDS:.0f} s at the end)"
+            )
 
     def update(self) -> None:
         """Say that there are new blocks."""
@@ -54,13 +72,19 @@ class BackgroundMirror:
         from sublim_causal.store.tracking import open_mirror
 
         try:
-            mirror = open_mirror(self.run, str(self.tracking_uri), replicates=self.replicates)
-            closing = False
-            while not closing:  # a short study is over before the store is open
-                self._news.wait()
-                self._news.clear()
-                closing = self._closing
-                mirror.mirror_new()
-            mirror.finish()
+            with mirroring(self.run):
+                mirror = open_mirror(self.run, str(self.tracking_uri), replicates=self.replicates)
+                closing = False
+                while not closing:  # a short study is over before the store is open
+                    self._news.wait()
+                    self._news.clear()
+                    closing = self._closing
+                    mirror.mirror_new()
+                mirror.finish()
         except Exception as error:  # the record is safe; a mirror must never stop a study
             self.error = redact(str(error) if isinstance(error, SublimError) else repr(error))
+
+
+def is_mirroring() -> bool:
+    """Return whether a thread is still waiting for a server that was too slow."""
+    return any(one.name == THREAD and one.is_alive() for one in threading.enumerate())

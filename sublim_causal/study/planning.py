@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sublim_causal.errors import RequestError
 from sublim_causal.experiment.interventions import validate_layers
 from sublim_causal.study.executors import Resources
 from sublim_causal.study.memory import activations_taught, study_bytes, workers_for
@@ -44,6 +46,8 @@ class RunOptions:
         Mirror every replicate; None: up to 500 of them.
     path : tuple of str
         Where the study's own modules are looked for.
+    seed_range : range or None
+        Seeds that this process runs while others run the rest; None: all.
     """
 
     run: Path
@@ -59,6 +63,7 @@ class RunOptions:
     tracking_uri: str | None
     mirror_replicates: bool | None
     path: tuple[str, ...] = ()
+    seed_range: range | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class RunPlan:
     blocks : list of Block
         What is missing.
     done, total : int
-        Replicates that are there, and that the study has.
+        Replicates that are there, and that are there in the end; of this process's seeds.
     steps : int
         Optimizer steps to do.
     workers, block_size : int
@@ -87,6 +92,40 @@ class RunPlan:
     block_size: int
     worker_bytes: int
     device: str
+
+
+def seeds_of(study: Study, seed_range: str | None, shard: str | None) -> range | None:
+    """Read ``--seed-range 0-15`` or ``--shard 3/8``, the third of eight parts; None for neither.
+
+    Raises
+    ------
+    RequestError
+        If it is none of these, or names seeds that `study` does not have.
+    """
+    if seed_range is not None and shard is not None:
+        raise RequestError("--shard", shard, "nothing, where --seed-range is given")
+    if seed_range is not None:
+        ends = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", seed_range)
+        first, last = (int(ends[1]), int(ends[2])) if ends else (0, -1)
+        if not first <= last < study.seeds:
+            raise RequestError(
+                "--seed-range",
+                seed_range,
+                f"FIRST-LAST, from 0 to {study.seeds - 1}",
+                "--seeds says how many seeds the study has",
+            )
+        return range(first, last + 1)
+    if shard is not None:
+        parts = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
+        part, count = (int(parts[1]), int(parts[2])) if parts else (0, 0)
+        if not 1 <= part <= count <= study.seeds:
+            raise RequestError(
+                "--shard",
+                shard,
+                f"K/N, the part K of N, from 1/N to N/N; N is at most {study.seeds}, the seeds",
+            )
+        return range(study.seeds * (part - 1) // count, study.seeds * part // count)
+    return None
 
 
 def plan_run(
@@ -106,16 +145,17 @@ def plan_run(
     validate_layers(study.interventions(), network.layout.layers)
     activations = activations_taught(study, network)
     fitting = 1 if device == "cpu" else gpu_block(study, parameters, activations, resources)
-    block_size = min(options.block_size or fitting, study.seeds)
-    kept = sum(len(done.get(arm, set()) & set(range(study.seeds))) for arm in study.arms)
-    blocks = missing_blocks(study, done, block_size)
+    seeds = range(study.seeds) if options.seed_range is None else options.seed_range
+    block_size = min(options.block_size or fitting, len(seeds))
+    kept = sum(len(done.get(arm, set()) & set(seeds)) for arm in study.arms)
+    blocks = missing_blocks(study, done, block_size, seeds)
     worker_bytes = study_bytes(study, parameters, block_size, activations)
     limit = min(options.workers or resources.slots, max(1, len(blocks)))
     memory = options.memory or resources.memory
     return RunPlan(
         blocks,
         kept,
-        study.seeds * len(study.arms),
+        len(seeds) * len(study.arms),
         sum(n * block_steps(study, arms) for arms, n in Counter(b.arms for b in blocks).items()),
         workers_for(memory, worker_bytes, limit) if device == "cpu" else limit,
         block_size,

@@ -15,20 +15,22 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
+from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.sources import data_directory, load_images
 from sublim_causal.location import is_remote
+from sublim_causal.store.lock import locked, manifest_locked
+from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import write_atomically
 from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.completion import finished, is_whole, remove_unusable
 from sublim_causal.study.display import Display
 from sublim_causal.study.executors import Executor, Finished, Progress, open_executor
 from sublim_causal.study.executors.dispatch import Dispatcher, Notice
-from sublim_causal.study.lock import locked
 from sublim_causal.study.manifest import (
-    close_run,
     describe,
-    note_makers,
     open_run,
+    record_end,
+    record_provenance,
     validate_run,
 )
 from sublim_causal.study.mirroring import BackgroundMirror
@@ -45,12 +47,18 @@ class Outcome:
     ----------
     interrupted : bool
         Stopped by Ctrl-C; finished blocks are kept.
+    complete : bool
+        Whether all replicates of the recorded study are there.
     mirror_error : str
         Why the mirror is not up to date; empty if it is.
+    mirror_seconds : float
+        What is left of the time that the mirror may delay the end.
     """
 
     interrupted: bool
+    complete: bool
     mirror_error: str
+    mirror_seconds: float
 
 
 def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
@@ -61,6 +69,10 @@ def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
     SublimError
         If the request, the data or the run directory cannot be used; nothing is written then.
     """
+    if options.seed_range is not None and options.executor != "local":
+        raise RequestError(
+            "--executor", options.executor, "local, where a process runs some of the seeds only"
+        )
     for entry in options.path:
         sys.path.insert(0, entry)
     with open_executor(options.executor, options.address) as executor:
@@ -85,28 +97,25 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
         others=study.other_data(),
         download=options.download,
     )
-    existed = is_remote(options.run) or options.run.exists()
+    run, seeds = options.run, options.seed_range
+    existed = seeds is not None or is_remote(run) or run.exists()
     described = describe(study, device, options.precision, engine)
-    validate_run(options.run, described)
-    with locked(options.run), removed_if_refused(options.run, existed):
-        manifest = open_run(options.run, described)
-        write_study(options.run, manifest["study"])
-        for path, problem in remove_unusable(options.run, study.arms).items():
+    validate_run(run, described)
+    with locked(run, seeds), removed_if_refused(run, existed):
+        with manifest_locked(run):
+            write_study(run, open_run(run, described)["study"])
+        for path, problem in remove_unusable(run, study.arms, seeds).items():
             told = f"Damaged, and run again: {path} ({problem})"
             console.print(told, soft_wrap=True)
-        plan = plan_run(study, options, resources, finished(options.run, study.arms))
+        plan = plan_run(study, options, resources, finished(run, study.arms, seeds))
         if plan.done:
             console.print(f"{plan.done} of {plan.total} replicates are there already.")
         if plan.blocks:
-            note_makers(options.run, described)
-        job = Job(study, options.run.absolute(), images, device, options.precision, options.path)
+            with manifest_locked(run):
+                record_provenance(run, described)
+        job = Job(study, run.absolute(), images, device, options.precision, options.path)
         executor.load(job, plan.worker_bytes)
-        outcome = train(Dispatcher(executor, job, plan.workers), plan, options, console)
-        if not outcome.interrupted and is_whole(
-            options.run, Study.model_validate(manifest["study"])
-        ):
-            close_run(options.run)
-    return outcome
+        return train(Dispatcher(executor, job, plan.workers), plan, options, console)
 
 
 @contextlib.contextmanager
@@ -128,34 +137,48 @@ def write_study(run: Path, study: Mapping[str, Any]) -> None:
 
 
 def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: Console) -> Outcome:
-    """Run the plan's blocks with progress, Ctrl-C and the mirror."""
-    wanted = options.mirror_replicates
+    """Run the plan's blocks with progress, Ctrl-C and the mirror; record whether all are there.
+
+    Of processes that share a study, the one that completes it mirrors all of it.
+    """
+    study, wanted = dispatcher.job.study, options.mirror_replicates
+    total = study.seeds * len(study.arms)
     mirror = BackgroundMirror(
         options.run,
         options.tracking_uri,
-        replicates=plan.total <= REPLICATE_LIMIT if wanted is None else wanted,
+        replicates=total <= REPLICATE_LIMIT if wanted is None else wanted,
     )
+    shared = options.seed_range is not None
     replicates = sum(len(block.seeds) * len(block.arms) for block in plan.blocks)
     display = Display(console, plan.steps, replicates)
-    with (
-        interruptible(dispatcher, console) as presses,
-        mirror,
-        display.show(),
-        contextlib.closing(dispatcher.run(plan.blocks)) as events,
-    ):
-        if plan.done:
-            mirror.update()
-        for event in events:
-            if isinstance(event, Progress):
-                display.advance(event.steps)
-            elif isinstance(event, Finished):
-                display.add(event.replicates)
+    with interruptible(dispatcher, console) as presses:
+        with contextlib.nullcontext() if shared else mirror:
+            with display.show(), contextlib.closing(dispatcher.run(plan.blocks)) as events:
+                if plan.done:
+                    mirror.update()
+                for event in events:
+                    if isinstance(event, Progress):
+                        display.advance(event.steps)
+                    elif isinstance(event, Finished):
+                        display.add(event.replicates)
+                        mirror.update()
+                    elif isinstance(event, Notice):
+                        console.print(event.text, soft_wrap=True)
+                    else:
+                        display.refresh()
+            complete = not presses and note_end(options.run)
+        if shared and complete:
+            with mirror:
                 mirror.update()
-            elif isinstance(event, Notice):
-                console.print(event.text, soft_wrap=True)
-            else:
-                display.refresh()
-    return Outcome(interrupted=bool(presses), mirror_error=mirror.error)
+    return Outcome(bool(presses), complete, mirror.error, mirror.seconds)
+
+
+def note_end(run: Path) -> bool:
+    """Record in the manifest whether all replicates of the recorded study are there; return it."""
+    with manifest_locked(run):
+        complete = is_whole(run, Study.model_validate(read_manifest(run)["study"]))
+        record_end(run, complete=complete)
+    return complete
 
 
 @contextlib.contextmanager

@@ -30,17 +30,21 @@ class Block:
         return [replace(self, seeds=part) for part in parts] if middle else []
 
 
-def missing_blocks(study: Study, done: Mapping[str, set[int]], block_size: int) -> list[Block]:
-    """Group the missing replicates into blocks of at most `block_size` seeds."""
+def missing_blocks(
+    study: Study, done: Mapping[str, set[int]], block_size: int, seeds: range | None = None
+) -> list[Block]:
+    """Group the missing replicates of `seeds`, by default all, into blocks of `block_size` seeds.
+
+    The last block of a group is smaller where they do not divide evenly.
+    """
 
     def missing(seed: int) -> tuple[str, ...]:
         return tuple(arm for arm in study.arms if seed not in done.get(arm, ()))
 
     blocks = []
-    for arms, group in groupby(range(study.seeds), key=missing):
-        seeds = list(group)
+    for arms, group in groupby(range(study.seeds) if seeds is None else seeds, key=missing):
         if arms:
-            blocks += [Block(part, arms) for part in _chunks(seeds, block_size)]
+            blocks += [Block(part, arms) for part in _chunks(list(group), block_size)]
     return blocks
 
 

@@ -103,9 +103,10 @@ def test_a_directory_that_is_not_a_run_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name != ".lock"] == ["precious.txt"]
 
 
-def test_a_dry_run_tells_the_cost_and_writes_nothing(tmp_path: Path) -> None:
-    done = sublim("run", "paper", "--dry-run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_a_dry_run_tells_the_cost_and_what_is_missing_and_writes_nothing(tmp_path: Path) -> None:
+    done = sublim("run", "paper", "--dry-run", "--data-dir", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "data set 'mnist' is not in" in done.stderr
     for part in ("120 (30 seeds x 4 arms)", "36,750", "memory", "time"):
         assert part in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sublim_causal.store.lock import locked
 from sublim_causal.store.tables import committed
-from sublim_causal.study.lock import locked
 from tests.study.commands import TINY, same_tables, sublim
 
 

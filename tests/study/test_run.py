@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sublim_causal.errors import RunError
+from sublim_causal.store.lock import locked
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, VERSION
 from sublim_causal.store.tables import committed, read_table
-from sublim_causal.study.lock import locked
-from sublim_causal.study.manifest import describe, differences, note_makers
+from sublim_causal.study.manifest import describe, differences, record_provenance
 from sublim_causal.study.runner import removed_if_refused
 from sublim_causal.study.spec import load_study
 from tests.study.commands import TINY, command, environment, same_tables, sublim
@@ -198,12 +198,12 @@ def test_a_refused_second_runner_leaves_the_first_its_lock(tmp_path: Path) -> No
     assert not run.exists()
 
 
-def test_a_run_tells_all_that_made_its_numbers(tmp_path: Path) -> None:
+def test_a_run_records_the_provenance_of_all_its_numbers(tmp_path: Path) -> None:
     here = describe(load_study("quickstart"), "cpu", "fp32", "mkl")
     elsewhere = {"device": "cuda", "git_revision": "", "packages": {"torch": "2.9.0"}}
     write_manifest(tmp_path, {**here, **elsewhere})
     for _ in range(2):
-        note_makers(tmp_path, here)
+        record_provenance(tmp_path, here)
     found = read_manifest(tmp_path)
     assert found["device"] == "cuda, cpu"
     assert found["product_engine"] == "mkl"

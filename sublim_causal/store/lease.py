@@ -1,4 +1,4 @@
-"""The lock of a run in an object store: an object whose writer keeps saying that it lives."""
+"""The lock of a run in an object store: an object whose holder renews a heartbeat."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SETTLE_SECONDS = 2
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What the lock says.
+class LockHolder:
+    """Who holds a lock, as its object says.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ def leased(lock: Path) -> Iterator[None]:
 
 def _take(lock: Path, token: str) -> None:
     holder = _read(lock)
-    if holder is not None and _lives(holder):
+    if holder is not None and _is_alive(holder):
         raise _in_use(lock, holder)
     try:
         _write(lock, token, create=holder is None)
@@ -106,30 +106,30 @@ def _keep(lock: Path, token: str, ending: threading.Event, lost: threading.Event
             continue
 
 
-def _read(lock: Path) -> Claim | None:
+def _read(lock: Path) -> LockHolder | None:
     (content,) = read_files([lock])  # in one request: the holder may renew it between two
     if isinstance(content, FileNotFoundError):
         return None
     if isinstance(content, Exception):
         raise content
     try:
-        return Claim(**json.loads(content))
+        return LockHolder(**json.loads(content))
     except (ValueError, TypeError):
-        return Claim("unknown", 0, "", "", 0.0)
+        return LockHolder("unknown", 0, "", "", 0.0)
 
 
 def _write(lock: Path, token: str, *, create: bool = False) -> None:
-    claim = Claim(socket.gethostname(), os.getpid(), _machine(), token, time.time())
+    claim = LockHolder(socket.gethostname(), os.getpid(), _machine(), token, time.time())
     put(lock, json.dumps(asdict(claim)).encode(), create=create)
 
 
-def _lives(claim: Claim) -> bool:
-    if claim.machine and claim.machine == _machine() and _gone(claim.pid):
+def _is_alive(claim: LockHolder) -> bool:
+    if claim.machine and claim.machine == _machine() and _has_ended(claim.pid):
         return False
     return time.time() - claim.renewed < STALE_SECONDS
 
 
-def _gone(pid: int) -> bool:
+def _has_ended(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -147,11 +147,11 @@ def _machine() -> str:
         return ""
 
 
-def _in_use(lock: Path, holder: Claim | None) -> RunError:
+def _in_use(lock: Path, holder: LockHolder | None) -> RunError:
     who = "another process"
     if holder is not None:
         age = max(0.0, time.time() - holder.renewed)
-        who = f"process {holder.pid} on host {holder.host} (last sign of life {age:.0f} s ago)"
+        who = f"process {holder.pid} on host {holder.host} (last heartbeat {age:.0f} s ago)"
     return RunError(
         f"{lock.parent}: in use by {who}\n"
         f"remedy: wait for it, or choose another place with --out; the lock of a dead process is "

@@ -15,9 +15,9 @@ import pytest
 
 from sublim_causal.errors import RunError
 from sublim_causal.location import locate, put
-from sublim_causal.study import lease
-from sublim_causal.study.lease import leased
-from sublim_causal.study.lock import locked
+from sublim_causal.store import lease
+from sublim_causal.store.lease import leased
+from sublim_causal.store.lock import locked
 
 
 @pytest.fixture(autouse=True)

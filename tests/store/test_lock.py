@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.errors import RunError
-from sublim_causal.study.lock import locked
+from sublim_causal.store.lock import locked
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""Locks of a run that a dead process cannot keep: on all of it, or on some of its seeds.
+
+In a directory they are locks on ranges of bytes of the file ``.lock``, one byte a seed, which the
+operating system releases when the process ends, however it ends. So processes that share a
+directory, also from several machines, train different seeds at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from sublim_causal.errors import RequestError, RunError
+from sublim_causal.location import is_remote, validate_links
+from sublim_causal.store.lease import leased
+
+FILE = ".lock"
+MIRROR = ".mirror"
+"""The lock of whoever mirrors a run."""
+SEEDS = range(2**31)
+"""All seeds that a run can have."""
+MANIFEST = range(2**40, 2**40 + 1)
+"""The byte whose lock allows to change what all processes share."""
+
+
+@contextlib.contextmanager
+def locked(run: Path, seeds: range | None = None) -> Iterator[None]:
+    """Hold the lock of `run`, or of some of its `seeds`; there must be no symbolic links in it.
+
+    For an object store see `lease.leased`.
+
+    Raises
+    ------
+    RunError
+        If another process holds it; the message names host and process if the lock tells them.
+        If there is a symbolic link in `run`.
+    RequestError
+        If a run in an object store, or on another system than Linux, is locked in part.
+    """
+    validate_links(run)
+    if seeds is not None and (is_remote(run) or sys.platform != "linux"):
+        raise RequestError(
+            "--seed-range",
+            f"{seeds.start}-{seeds.stop - 1}",
+            "a run in a directory, on Linux",
+            "leave it out, and let one process run all seeds",
+        )
+    with leased(run / FILE) if is_remote(run) else _locked_bytes(run, FILE, seeds or SEEDS):
+        yield
+
+
+@contextlib.contextmanager
+def mirroring(run: Path) -> Iterator[None]:
+    """Hold the lock of the mirror of `run`, so that no two processes write the same MLflow runs.
+
+    Raises
+    ------
+    RunError
+        If another process holds it.
+    """
+    with leased(run / MIRROR) if is_remote(run) else _locked_bytes(run, MIRROR, SEEDS):
+        yield
+
+
+@contextlib.contextmanager
+def manifest_locked(run: Path) -> Iterator[None]:
+    """Wait until no other process changes the manifest of `run`, and let none change it.
+
+    In an object store the lock of the whole run is enough.
+    """
+    if is_remote(run):
+        yield
+        return
+    with (run / FILE).open("a+") as file:
+        _lock(file, MANIFEST, wait=True)
+        yield
+
+
+@contextlib.contextmanager
+def _locked_bytes(run: Path, name: str, seeds: range) -> Iterator[None]:
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / name).open("a+") as file:
+        try:
+            _lock(file, seeds, wait=False)
+        except OSError:
+            raise RunError(
+                f"{run}: in use by {_holder(run / name, seeds)}\n"
+                "remedy: wait for it, or choose another directory with --out"
+            ) from None
+        _tell_holder(run / name, seeds)
+        yield
+
+
+def _lock(file: IO[str], places: range, *, wait: bool) -> None:
+    """Lock bytes of a file; a lock belongs to the open file, as that of ``flock`` does.
+
+    Raises
+    ------
+    OSError
+        If another open file has locked some of them, and this one shall not `wait`.
+    """
+    if sys.platform != "linux":
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    request = struct.pack(
+        "hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, places.start, len(places), 0
+    )  # struct flock: type, whence, start, length, pid
+    fcntl.fcntl(file, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
+
+
+def _tell_holder(lock: Path, seeds: range) -> None:
+    """Write down who holds the lock of `seeds`, one holder a line, in place of earlier ones."""
+    ours = {"host": socket.gethostname(), "pid": os.getpid(), "seeds": [seeds.start, seeds.stop]}
+    with lock.open("r+", errors="replace") as file:
+        if sys.platform == "linux":
+            _lock(file, MANIFEST, wait=True)
+        others = [line for line in file.read().splitlines() if _disjoint(line, seeds)]
+        file.seek(0)
+        file.truncate()
+        file.write("".join(f"{line}\n" for line in [*others, json.dumps(ours)]))
+
+
+def _disjoint(line: str, seeds: range) -> bool:
+    """Return whether `line` names the holder of other seeds only."""
+    try:
+        first, stop = json.loads(line)["seeds"]
+        return bool(stop <= seeds.start or seeds.stop <= first)
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def _holder(lock: Path, seeds: range) -> str:
+    """Return who holds a lock in words; its file is empty until the holder has written to it."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        for line in reversed(lock.read_text(errors="replace").splitlines()):
+            holder: dict[str, Any] = json.loads(line)
+            if not _disjoint(line, seeds):
+                return f"process {holder['pid']} on host {holder['host']}"
+    return "another process"
