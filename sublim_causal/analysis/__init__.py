@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sublim_causal.analysis.plan.file import load_plan as load_plan
     from sublim_causal.analysis.plan.run import analyse as analyse
     from sublim_causal.analysis.simulation.tables import simulate as simulate
+    from sublim_causal.analysis.simulation.tables import write_run as write_run
     from sublim_causal.analysis.steps.measurement import corrected_slopes as corrected_slopes
     from sublim_causal.analysis.steps.measurement import reliability as reliability
 
@@ -49,6 +50,7 @@ _HOME = {
     "seeds_for_power": "arms.power",
     "simulate": "simulation.tables",
     "tost": "arms.equivalence",
+    "write_run": "simulation.tables",
 }
 
 __all__ = sorted(_HOME)

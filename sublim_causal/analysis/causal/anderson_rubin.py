@@ -14,9 +14,9 @@ from sublim_causal.analysis.causal.two_stage import (
     OUTCOME,
     TREATMENT,
     effect_estimand,
+    overidentification_note,
     unmoved,
     validate_doses,
-    verdict,
 )
 from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.panel import Panel, paired_panel
@@ -174,7 +174,7 @@ def anderson_rubin(
         return NotEstimable(estimand, f"{outcome} does not vary independently over the doses")
     region = pivot.region(validate_level(level))
     best = _minimise(pivot)
-    check = verdict(_overidentification(pivot, best))
+    check = overidentification_note(_overidentification(pivot, best))
     if region.shape == "empty":
         return NotEstimable(estimand, f"no effect agrees with all doses{check.method}")
     return Estimate(

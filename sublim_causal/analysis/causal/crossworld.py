@@ -21,7 +21,7 @@ Greenland (1992), Identifiability and exchangeability for direct and indirect ef
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -137,58 +137,66 @@ def cross_world(
     DataError
         If a column or an arm is missing, or a seed has two rows under one arm.
     """
-    arms = [baseline, arm, yoked, *([] if reverse is None else [reverse])]
-    panel = paired_panel(frame, [outcome, mediator], arms)
+    roles = {"baseline": baseline, "arm": arm, "yoked": yoked}
+    if reverse is not None:
+        roles["reverse"] = reverse
+    panel = paired_panel(frame, [outcome, mediator], list(roles.values()))
     gap = _residual_gap(panel, mediator, arm, yoked, baseline, settings.level)
+    parts = {name: _part(panel, name, outcome, roles, settings) for name in _PARTS}
+    parts["proportion_mediated"] = ratio_of_sums(
+        Estimand(
+            name=f"proportion_mediated_{arm}",
+            sentence=f"Share of the effect of {arm} that goes through alignment.",
+            outcome="share of the total effect (1)",
+            contrast="TNIE / TE",
+            assumptions=_ASSUMPTIONS,
+        ),
+        panel.difference(outcome, arm, yoked),
+        panel.difference(outcome, arm, baseline),
+        settings=replace(settings, interval="auto"),
+        n_dropped=panel.n_dropped,
+    )
     notes = _gap_warnings(gap)
+    noted = {name: one if name == "te" else _with_notes(one, notes) for name, one in parts.items()}
+    return CrossWorld(arm=arm, baseline=baseline, yoked=yoked, residual_mediator_gap=gap, **noted)
 
-    def part(name: str, sentence: str, plus: str | None, minus: str | None) -> Result:
-        estimand = Estimand(
-            name=f"{name}_{arm}",
-            sentence=sentence,
-            outcome=outcome,
-            contrast=f"{plus or 'reverse yoke'} - {minus or 'reverse yoke'}",
-            assumptions=_ASSUMPTIONS if name != "te" else _ASSUMPTIONS[-1:],
-        )
-        if plus is None or minus is None:
-            return NotEstimable(estimand, "no reverse yoked arm was run")
-        found = mean_interval(
-            panel.difference(outcome, plus, minus),
-            estimand=estimand,
-            n_dropped=panel.n_dropped,
-            settings=settings,
-        )
-        return found if name == "te" else _with_notes(found, notes)
 
-    moved = f"of moving alignment as {arm} does"
-    return CrossWorld(
-        arm=arm,
-        baseline=baseline,
-        yoked=yoked,
-        te=part("te", f"Effect of {arm} against {baseline}.", arm, baseline),
-        pnde=part(
-            "pnde", f"Effect of {arm} at {baseline}'s alignment, by yoking.", yoked, baseline
-        ),
-        tnie=part("tnie", f"Effect {moved}, under {arm}, by yoking.", arm, yoked),
-        pnie=part("pnie", f"Effect {moved}, under {baseline}, by yoking.", reverse, baseline),
-        tnde=part("tnde", f"Effect of {arm} at {arm}'s alignment, by yoking.", arm, reverse),
-        proportion_mediated=_with_notes(
-            ratio_of_sums(
-                Estimand(
-                    name=f"proportion_mediated_{arm}",
-                    sentence=f"Share of the effect of {arm} that goes through alignment.",
-                    outcome="share of the total effect (1)",
-                    contrast="TNIE / TE",
-                    assumptions=_ASSUMPTIONS,
-                ),
-                panel.difference(outcome, arm, yoked),
-                panel.difference(outcome, arm, baseline),
-                n_dropped=panel.n_dropped,
-                settings=settings,
-            ),
-            notes,
-        ),
-        residual_mediator_gap=gap,
+_PARTS = {
+    "te": ("Effect of {arm} against {baseline}.", "arm", "baseline"),
+    "pnde": ("Effect of {arm} at {baseline}'s alignment, by yoking.", "yoked", "baseline"),
+    "tnie": (
+        "Effect of moving alignment as {arm} does, under {arm}, by yoking.",
+        "arm",
+        "yoked",
+    ),
+    "pnie": (
+        "Effect of moving alignment as {arm} does, under {baseline}, by yoking.",
+        "reverse",
+        "baseline",
+    ),
+    "tnde": ("Effect of {arm} at {arm}'s alignment, by yoking.", "arm", "reverse"),
+}
+"""Of each part: its sentence, and the roles of the two arms whose difference it is."""
+
+
+def _part(
+    panel: Panel, name: str, outcome: str, roles: Mapping[str, str], settings: Settings
+) -> Result:
+    sentence, plus, minus = _PARTS[name]
+    estimand = Estimand(
+        name=f"{name}_{roles['arm']}",
+        sentence=sentence.format(**roles),
+        outcome=outcome,
+        contrast=" - ".join(roles.get(role, "reverse yoke") for role in (plus, minus)),
+        assumptions=_ASSUMPTIONS[-1:] if name == "te" else _ASSUMPTIONS,
+    )
+    if plus not in roles or minus not in roles:
+        return NotEstimable(estimand, "no reverse yoked arm was run")
+    return mean_interval(
+        panel.difference(outcome, roles[plus], roles[minus]),
+        settings=settings,
+        estimand=estimand,
+        n_dropped=panel.n_dropped,
     )
 
 

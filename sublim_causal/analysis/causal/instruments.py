@@ -19,9 +19,9 @@ from sublim_causal.analysis.causal.two_stage import (
     TREATMENT,
     effect_estimand,
     overidentification,
+    overidentification_note,
     unmoved,
     validate_doses,
-    verdict,
 )
 from sublim_causal.analysis.estimates.intervals import (
     mean_interval,
@@ -107,7 +107,7 @@ def iv_linear_dose(
     contrast = strength - strength.mean()
     contrast /= contrast @ contrast
     first = panel.columns[treatment] @ contrast
-    check = verdict(overidentification(panel, treatment, outcome))
+    check = overidentification_note(overidentification(panel, treatment, outcome))
     return ratio_of_sums(
         estimand,
         panel.columns[outcome] @ contrast,
@@ -254,16 +254,10 @@ def egger_intercept(
         return NotEstimable(estimand, said)
     weights = 1 / dy.var(axis=0, ddof=1)
 
-    def line(mean_dm: Floats, mean_dy: Floats) -> Floats:
-        """Weighted intercept and slope of each row."""
-        w = weights / weights.sum()
-        cm, cy = mean_dm @ w, mean_dy @ w
-        x = mean_dm - cm[:, None]
-        slope = (x * mean_dy) @ w / (x**2 @ w)
-        return np.stack([cy - slope * cm, slope], axis=1)
-
-    full = line(dm.mean(axis=0)[None], dy.mean(axis=0)[None])[0]
-    without = line((dm.sum(axis=0) - dm) / (n - 1), (dy.sum(axis=0) - dy) / (n - 1))
+    full = _weighted_lines(dm.mean(axis=0)[None], dy.mean(axis=0)[None], weights)[0]
+    without = _weighted_lines(
+        (dm.sum(axis=0) - dm) / (n - 1), (dy.sum(axis=0) - dy) / (n - 1), weights
+    )
     deviations = without - without.mean(axis=0)
     se = np.sqrt((n - 1) / n * (deviations**2).sum(axis=0))
     return t_estimate(
@@ -281,3 +275,12 @@ def egger_intercept(
             "slope_p": t_p_value(float(full[1]), float(se[1]), n - 1),
         },
     )
+
+
+def _weighted_lines(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Intercept and slope of the weighted line through each row of (x, y), shape ``(n, 2)``."""
+    w = weights / weights.sum()
+    centre_x, centre_y = x @ w, y @ w
+    deviations = x - centre_x[:, None]
+    slope = (deviations * y) @ w / (deviations**2 @ w)
+    return np.stack([centre_y - slope * centre_x, slope], axis=1)

@@ -270,7 +270,7 @@ def _two_stage_effect(
     pmm = float(fit.pm @ fit.pm)
     cr0 = float(np.sqrt(fit.scores @ fit.scores)) / pmm
     sigma2 = float((fit.residuals**2).sum()) / fit.df
-    check = verdict(sargan)
+    check = overidentification_note(sargan)
     f = first_stage.statistic or 0.0
     return t_estimate(
         estimand,
@@ -300,7 +300,7 @@ def _strength_warnings(f: float) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class OveridentificationNote:
     """How an over-identification test is shown beside an estimate.
 
     Attributes
@@ -318,18 +318,18 @@ class Verdict:
     diagnostics: Mapping[str, Any]
 
 
-def verdict(test: TestResult) -> Verdict:
+def overidentification_note(test: TestResult) -> OveridentificationNote:
     """Put an over-identification test into words, rejecting at `REJECTS`."""
     if test.statistic is None or test.p_value is None:
-        return Verdict("", (), {})
+        return OveridentificationNote("", (), {})
     df = ", ".join(f"{number:.0f}" for number in test.df)
     shown = f"J {test.distribution}({df}) = {test.statistic:.1f}, p {test.p_value:.2g}"
     numbers = {"j": test.statistic, "j_df": list(test.df), "j_p": test.p_value}
     if test.p_value >= REJECTS:
-        return Verdict(
+        return OveridentificationNote(
             f"; over-identification not rejected: {shown}", (), {**numbers, "j_rejects": False}
         )
-    return Verdict(
+    return OveridentificationNote(
         f"; OVER-IDENTIFICATION REJECTED: {shown}",
         (f"exclusion is contradicted ({shown}): the instruments disagree on the effect",),
         {**numbers, "j_rejects": True},

@@ -126,7 +126,7 @@ def simulate_world(world: World, n_seeds: int, rng: np.random.Generator) -> pd.D
 
 
 @dataclass(frozen=True)
-class Truth:
+class TrueEffects:
     """True values in one world."""
 
     effect: float
@@ -136,13 +136,13 @@ class Truth:
 
 
 @cache
-def true_values(world: World, n_seeds: int = 20_000) -> Truth:
+def true_values(world: World, n_seeds: int = 20_000) -> TrueEffects:
     """Return the truth: effect and direct effect by construction, the total by a large draw."""
     table = simulate_world(world, n_seeds, np.random.default_rng(1))
     means = table.groupby("arm")[OUTCOME].mean()
     total = float(means["projection"] - means["baseline"])
     direct = world.direct_constant + world.direct_quadratic
-    return Truth(EFFECT, total, direct, total - direct)
+    return TrueEffects(EFFECT, total, direct, total - direct)
 
 
 ESTIMATORS: Mapping[str, str] = {
@@ -157,7 +157,7 @@ ESTIMATORS: Mapping[str, str] = {
     "direct effect, yoked": "direct",
     "direct effect, intercept over doses": "direct",
 }
-"""Estimators, and the member of `Truth` that each estimates."""
+"""Estimators, and the member of `TrueEffects` that each estimates."""
 
 
 def estimate_all(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, Result]:
