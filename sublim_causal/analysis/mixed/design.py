@@ -31,7 +31,7 @@ DEFAULT_REFERENCE = "baseline"
 
 
 @dataclass(frozen=True)
-class Block:
+class RandomBlock:
     """One correlated block of random effects of the group.
 
     Attributes
@@ -63,7 +63,7 @@ class Design:
         Distinct time gaps.
     stratum : ndarray of shape (S, A)
         Index of the residual variance of each cell.
-    blocks : tuple of Block
+    blocks : tuple of RandomBlock
         Random effects of the group.
     has_cells : bool
         Whether cells have a random intercept.
@@ -90,7 +90,7 @@ class Design:
     parts: Floats
     gaps: Floats
     stratum: NDArray[np.int64]
-    blocks: tuple[Block, ...]
+    blocks: tuple[RandomBlock, ...]
     has_cells: bool
     names: tuple[str, ...]
     aliased: tuple[str, ...]
@@ -322,7 +322,7 @@ def _independent(roots: list[Floats], coding: Coding, raw: Floats) -> list[int]:
 
 def _blocks(
     formula: MixedFormula, combinations: pd.DataFrame, roots: list[Floats], raw: Floats, n: int
-) -> tuple[tuple[Block, ...], Floats]:
+) -> tuple[tuple[RandomBlock, ...], Floats]:
     """Random-effect blocks and their row maps, orthonormal within each block."""
     blocks, maps, start = [], [np.zeros((len(combinations), 0, len(raw)))], 0
     for terms in formula.blocks:
@@ -336,7 +336,7 @@ def _blocks(
         r = np.linalg.qr(stack, mode="r")
         back = np.asarray(linalg.solve_triangular(r, np.eye(len(r)))) * np.sqrt(n)
         maps.append(back.T @ coding.maps @ raw)
-        blocks.append(Block(coding.names, slice(start, start + len(back)), back))
+        blocks.append(RandomBlock(coding.names, slice(start, start + len(back)), back))
         start += len(back)
     return tuple(blocks), np.concatenate(maps, axis=1)
 

@@ -132,7 +132,7 @@ def _validate_options(reml: bool, residual: str, arm_variances: bool, vcov: str,
 def _finish(problem: Problem, formula: str, group: str, cell: str, vcov: Vcov, df: Df) -> MixedFit:
     design = problem.design
     minimum = fit_theta(problem)
-    theta = minimum.theta[0]
+    theta = minimum.theta
     found = evaluate(problem, theta[None], np.ones((1, len(design.groups))))
     scaled = found.coefficients[0]
     sigma2 = float(found.sigma2[0])
@@ -147,7 +147,6 @@ def _finish(problem: Problem, formula: str, group: str, cell: str, vcov: Vcov, d
     statistic = np.abs(t_statistics(values, errors))
     p = pd.Series(2 * stats.t.sf(statistic, freedom), names, name="p_value")
     singular = is_singular(problem, theta)
-    converged = bool(minimum.converged[0])
     return MixedFit(
         formula=formula,
         params=params,
@@ -162,13 +161,13 @@ def _finish(problem: Problem, formula: str, group: str, cell: str, vcov: Vcov, d
         ),
         sd_ratios=sd_ratios(problem, theta),
         criterion=_criterion(problem, float(found.criterion[0])),
-        converged=converged,
+        converged=minimum.converged,
         singular=singular,
         n_obs=design.n_obs,
         n_groups=len(design.groups),
         references=design.references,
         aliased=design.aliased,
-        warnings=_warnings(design, converged, singular, group),
+        warnings=_warnings(design, minimum.converged, singular, group),
         reml=problem.reml,
         residual=problem.residual,
         vcov_kind=vcov,

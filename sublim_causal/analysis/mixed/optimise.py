@@ -1,15 +1,14 @@
-"""Minimise the criterion of one or many mixed models at once."""
+"""Minimise the criterion of a mixed model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sublim_causal.analysis.mixed.parameters import Problem
-from sublim_causal.analysis.mixed.reml import Evaluation, evaluate
+from sublim_causal.analysis.mixed.reml import evaluate
 
 Floats = NDArray[np.float64]
 
@@ -22,108 +21,89 @@ _LONGEST_STEP = 1.0
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where the search of each replicate ended.
+    """Where a search ended.
 
     Attributes
     ----------
-    theta : ndarray of shape (R, n_theta)
+    theta : ndarray of shape (n_theta,)
         Parameters.
-    converged : ndarray of shape (R,)
-        Whether the predicted decrease fell below `DECREASE`.
+    converged : bool
+        Whether a Newton step would lower the criterion by no more than rounding.
     """
 
     theta: Floats
-    converged: NDArray[np.bool_]
+    converged: bool
 
 
-Objective = Callable[[Floats, NDArray[np.int64]], Evaluation]
+@dataclass(frozen=True)
+class _Point:
+    """A place of the search: theta, criterion, and its gradient."""
+
+    theta: Floats
+    value: float
+    gradient: Floats
+
+
+def _point(problem: Problem, theta: Floats) -> _Point:
+    found = evaluate(problem, theta[None], np.ones((1, len(problem.design.groups))))
+    return _Point(theta, float(found.criterion[0]), found.gradient[0])
 
 
 def minimise(
-    objective: Objective, theta: Floats, inverse_hessian: Floats, max_steps: int = 100
-) -> Minimum:
-    """Minimise R functions at once: BFGS with a shared Armijo search over an active set.
+    problem: Problem, theta: Floats, inverse_hessian: Floats, max_steps: int = 100
+) -> Floats:
+    """Minimise the criterion by BFGS with an Armijo search.
 
     A gradient stop would never be met where the criterion is of size 1e6; the predicted decrease
     g'Hg does not depend on that size.
 
     Parameters
     ----------
-    objective : callable
-        From parameters (R', n) and the replicates they belong to (R',) to their `Evaluation`.
-    theta : ndarray of shape (R, n)
+    problem : Problem
+        Model and data.
+    theta : ndarray of shape (n,)
         Start.
     inverse_hessian : ndarray of shape (n, n)
-        First guess, shared.
+        First guess.
     max_steps : int
         Line searches at most.
     """
-    theta = theta.copy()
-    active = np.arange(len(theta))
-    inverse = np.repeat(inverse_hessian[None], len(theta), axis=0)
-    first = objective(theta, active)
-    value, gradient = first.criterion.copy(), first.gradient.copy()
+    here, inverse = _point(problem, theta), inverse_hessian
     for _ in range(max_steps):
-        step = -(inverse[active] @ gradient[active, :, None])[..., 0]
-        decrease = -(step * gradient[active]).sum(axis=1)
-        open_ = decrease > DECREASE
-        active, step, decrease = active[open_], step[open_], decrease[open_]
-        if not len(active):
+        step = -inverse @ here.gradient
+        if -step @ here.gradient <= DECREASE:
             break
-        stretch = (np.abs(step) / (1 + np.abs(theta[active]))).max(axis=1)
-        step /= np.maximum(1.0, stretch / _LONGEST_STEP)[:, None]
-        length, found = _line_search(objective, theta, value, gradient, active, step)
-        moved = length > 0
-        s = length[:, None] * step
-        y = found.gradient - gradient[active]
-        theta[active[moved]] += s[moved]
-        value[active[moved]] = found.criterion[moved]
-        gradient[active[moved]] = found.gradient[moved]
-        _update(inverse, active[moved], s[moved], y[moved])
-        active = active[moved]
-    final = (gradient * (inverse @ gradient[..., None])[..., 0]).sum(axis=1)
-    return Minimum(theta, (final <= DECREASE) & np.isfinite(value))
+        stretch = float((np.abs(step) / (1 + np.abs(here.theta))).max())
+        there = _line_search(problem, here, step / max(1.0, stretch / _LONGEST_STEP))
+        if there is None:
+            break
+        inverse = _updated(inverse, there.theta - here.theta, there.gradient - here.gradient)
+        here = there
+    return here.theta
 
 
-def _line_search(
-    objective: Objective,
-    theta: Floats,
-    value: Floats,
-    gradient: Floats,
-    active: NDArray[np.int64],
-    step: Floats,
-) -> tuple[Floats, Evaluation]:
-    """Halve the steps of those that have not lowered their criterion enough; 0 if none does."""
-    slope = (step * gradient[active]).sum(axis=1)
-    trial = np.ones(len(active))
-    found = objective(theta[active] + step, active)
-    criterion, grads = found.criterion.copy(), found.gradient.copy()
+def _line_search(problem: Problem, here: _Point, step: Floats) -> _Point | None:
+    """Halve `step` until it lowers the criterion enough; None if no length does."""
+    slope, trial = step @ here.gradient, 1.0
     # Rounding of a criterion of this size hides smaller changes.
-    noise = 1e-13 * np.abs(value[active])
+    noise = 1e-13 * abs(here.value)
+    there = _point(problem, here.theta + step)
     for _ in range(25):
-        poor = np.flatnonzero(~(criterion <= value[active] + 1e-4 * trial * slope + noise))
-        if not len(poor):
+        if there.value <= here.value + 1e-4 * trial * slope + noise:
             break
-        trial[poor] /= 2
-        again = objective(theta[active[poor]] + trial[poor, None] * step[poor], active[poor])
-        criterion[poor], grads[poor] = again.criterion, again.gradient
-    good = criterion <= value[active] + noise
-    return np.where(good, trial, 0.0), Evaluation(
-        criterion, grads, found.xx_inverse, found.coefficients, found.sigma2
-    )
+        trial /= 2
+        there = _point(problem, here.theta + trial * step)
+    return there if there.value <= here.value + noise else None
 
 
-def _update(inverse: Floats, active: NDArray[np.int64], s: Floats, y: Floats) -> None:
-    """BFGS update of the inverse Hessians, where the curvature along the step is positive."""
-    sy = (s * y).sum(axis=1)
-    fine = sy > 1e-12 * np.linalg.norm(s, axis=1) * np.linalg.norm(y, axis=1)
-    active, s, y, sy = active[fine], s[fine], y[fine], sy[fine, None, None]
-    h = inverse[active]
-    hy = (h @ y[..., None])[..., 0]
-    yhy = (y * hy).sum(axis=1)[:, None, None]
-    cross = hy[:, :, None] * s[:, None, :]
-    outer = s[:, :, None] * s[:, None, :]
-    inverse[active] = h + (1 + yhy / sy) * outer / sy - (cross + cross.transpose(0, 2, 1)) / sy
+def _updated(inverse: Floats, s: Floats, y: Floats) -> Floats:
+    """BFGS update of an inverse Hessian, where the curvature along the step is positive."""
+    sy = s @ y
+    if not sy > 1e-12 * np.linalg.norm(s) * np.linalg.norm(y):
+        return inverse
+    hy = inverse @ y
+    cross = np.outer(hy, s)
+    return inverse + (1 + y @ hy / sy) * np.outer(s, s) / sy - (cross + cross.T) / sy
 
 
 def steps_of(problem: Problem, theta: Floats) -> Floats:
@@ -151,26 +131,23 @@ def positive_inverse(h: Floats) -> Floats:
 def fit_theta(problem: Problem, max_rounds: int = 8) -> Minimum:
     """Minimise the criterion from a cold start: BFGS rounds, each from a fresh Hessian."""
     weights = np.ones((1, len(problem.design.groups)))
-    theta = problem.starts()
+    starts = problem.starts()
     if not problem.n_theta:
-        return Minimum(theta, np.array([True]))
-
-    def objective(at: Floats, _: NDArray[np.int64]) -> Evaluation:
-        return evaluate(problem, at, weights)
-
-    if len(theta) > 1:
-        reached = [
-            minimise(objective, start[None], positive_inverse(hessian(problem, start, weights)))
-            for start in theta
-        ]
-        theta = np.concatenate([minimum.theta for minimum in reached])
-        theta = theta[[evaluate(problem, theta, weights).criterion.argmin()]]
+        return Minimum(starts[0], True)
+    if len(starts) > 1:
+        starts = np.stack(
+            [
+                minimise(problem, start, positive_inverse(hessian(problem, start, weights)))
+                for start in starts
+            ]
+        )
+    theta = starts[evaluate(problem, starts, weights).criterion.argmin()]
     decrease = np.inf
     for _ in range(max_rounds):
-        inverse = positive_inverse(hessian(problem, theta[0], weights))
-        gradient = evaluate(problem, theta, weights).gradient[0]
+        inverse = positive_inverse(hessian(problem, theta, weights))
+        gradient = evaluate(problem, theta[None], weights).gradient[0]
         before, decrease = decrease, gradient @ inverse @ gradient
         if decrease <= DECREASE or (decrease <= ROUNDING and decrease >= before / 2):
             break
-        theta = minimise(objective, theta, inverse).theta
-    return Minimum(theta, np.array([decrease <= ROUNDING]))
+        theta = minimise(problem, theta, inverse)
+    return Minimum(theta, bool(decrease <= ROUNDING))

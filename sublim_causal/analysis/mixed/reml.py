@@ -99,7 +99,7 @@ def _inverse_logdet(m: Floats) -> tuple[Floats, Floats]:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Criterion:
     """Criterion and what falls out beside it, for R parameter vectors.
 
     Attributes
@@ -125,7 +125,7 @@ class Evaluation:
 
 def evaluate(
     problem: Problem, theta: Floats, weights: Floats, sigma2: Floats | None = None
-) -> Evaluation:
+) -> Criterion:
     """Criterion and gradient.
 
     Parameters
@@ -143,9 +143,7 @@ def evaluate(
         return _evaluate(problem, theta, weights, sigma2)
 
 
-def _evaluate(
-    problem: Problem, theta: Floats, weights: Floats, sigma2: Floats | None
-) -> Evaluation:
+def _evaluate(problem: Problem, theta: Floats, weights: Floats, sigma2: Floats | None) -> Criterion:
     design = problem.design
     residuals = residual_products(problem, theta)
     reduced = reduce_random(problem, theta, residuals)
@@ -173,7 +171,7 @@ def _evaluate(
     p += direction[:, :, None] * direction[:, None, :] / variance[:, None, None]
     gradient = _gradient(problem, theta, weights, residuals, reduced, p)
     bad = ~(np.isfinite(criterion) & np.isfinite(gradient).all(axis=1) & (r2 > 0))
-    return Evaluation(
+    return Criterion(
         np.where(bad, np.inf, criterion),
         np.where(bad[:, None], 0.0, gradient),
         xx_inverse,

@@ -22,7 +22,7 @@ from sublim_causal.analysis.estimates.types import TestResult
 from sublim_causal.analysis.mixed.covariance import Inference, group_products
 from sublim_causal.analysis.mixed.linear import contrast_matrix
 from sublim_causal.analysis.mixed.parameters import Problem, Residual
-from sublim_causal.analysis.mixed.resample import FixedTheta, FullRefit
+from sublim_causal.analysis.mixed.resample import FixedTheta
 from sublim_causal.analysis.mixed.variance_components import random_effects
 from sublim_causal.errors import RequestError
 
@@ -212,56 +212,50 @@ class MixedFit:
         p = float(stats.f.sf(statistic, q, denominator))
         return TestResult(null, statistic, p, (float(q), denominator), "F")
 
-    def statistic(self, contrast: str | Floats, *, refit: bool = False) -> ClusterStatistic:
+    def statistic(self, contrast: str | Floats) -> ClusterStatistic:
         """Return `contrast` as a function of how often each group was drawn.
 
         Parameters
         ----------
         contrast : str or ndarray of shape (P,)
             One expression in coefficient names, or one row.
-        refit : bool
-            Estimate the variance parameters anew in each replicate; default: keep them, which
-            gives the same distribution (correlation > 0.9999) at a hundredth of the time.
 
         Returns
         -------
         ClusterStatistic
-            For `bootstrap.cluster_bootstrap`; its standard errors are CR0.
+            For `bootstrap.cluster_bootstrap`; its standard errors are CR0. The variance
+            parameters are kept: estimated anew in each replicate they give draws that correlate
+            with these by more than 0.999.
         """
         given = contrast if isinstance(contrast, str) else np.atleast_2d(contrast)
         _, rows = contrast_matrix(given, self.params.index)
         if len(rows) != 1:
             raise RequestError("contrast", len(rows), "one contrast")
-        row, offset = self._scaled(rows[0]), float(rows[0] @ self._problem.design.offset)
-        if refit:
-            return FullRefit(self._problem, self._theta, row, offset)
-        return FixedTheta(group_products(self._problem, self._theta), row, offset)
+        offset = float(rows[0] @ self._problem.design.offset)
+        return FixedTheta(group_products(self._problem, self._theta), self._scaled(rows[0]), offset)
 
     def bootstrap(
         self,
         contrast: str | Floats,
         *,
         n_boot: int = N_BOOT,
-        refit: bool = False,
-        batch: int | None = None,
         rng: np.random.Generator | int = 0,
     ) -> Distribution:
         """Cluster bootstrap of `contrast`: groups are drawn with all their rows.
 
         Parameters
         ----------
-        contrast, refit
+        contrast
             As in `statistic`.
-        n_boot, batch, rng
-            As in `bootstrap.cluster_bootstrap`; the batch changes memory, not results.
+        n_boot, rng
+            As in `bootstrap.cluster_bootstrap`.
 
         Returns
         -------
         Distribution
             Draws with CR0 standard errors; ``interval()`` is the studentised one.
         """
-        statistic = self.statistic(contrast, refit=refit)
-        return cluster_bootstrap(statistic, n_boot=n_boot, batch=batch, rng=rng)
+        return cluster_bootstrap(self.statistic(contrast), n_boot=n_boot, rng=rng)
 
     def _scaled(self, rows: Floats) -> Floats:
         return self._problem.design.y_scale * (rows @ self._problem.design.back)

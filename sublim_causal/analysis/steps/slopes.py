@@ -202,16 +202,16 @@ def contrast_estimate(
     settings: Settings = Settings(),
     n_dropped: int = 0,
 ) -> Estimate:
-    """Estimate a contrast of a fitted model with CR2, or bootstrap-t where seeds are skewed.
+    """Estimate a contrast of a fitted model, with bootstrap-t where seeds are skewed.
 
     Parameters
     ----------
     fit : MixedFit
-        A fit with ``vcov="CR2", df="cr2"``.
+        The fit, whose covariance and degrees of freedom give the plain interval.
     contrast : str
         Expression in its coefficients.
     estimand, n_dropped, settings
-        As in `mean_interval`; ``"t"`` is CR2 with Satterthwaite's df. The per-seed values of the
+        As in `mean_interval`; ``"t"`` is the interval of `fit`. The per-seed values of the
         skewness rule are the jackknife's pseudo-values, which for a slope are about the seeds'
         own slopes.
 
@@ -231,7 +231,7 @@ def contrast_estimate(
         level=settings.level,
         df=float(row["df"]),
         p_value=float(row["p_value"]),
-        method="CR2",
+        method="Kenward-Roger" if fit.df_kind == "kenward-roger" else fit.vcov_kind,
         n_seeds=fit.n_groups,
         n_dropped=n_dropped,
         warnings=() if fit.converged else ("the search did not converge",),

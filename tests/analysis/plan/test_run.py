@@ -9,12 +9,13 @@ import pytest
 from scipy import stats
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
+from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.methods.steps import per_seed_summary
 from sublim_causal.analysis.plan.record import read_record
 from sublim_causal.analysis.plan.run import _estimate, analyse
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
-from sublim_causal.errors import RunError
+from sublim_causal.errors import RequestError, RunError
 from tests.analysis.small import make_record
 
 TRUTH = Truth(n_seeds=10, n_steps=40, steps_per_epoch=10, reliability=0.6, diverged_runs=0.05)
@@ -116,6 +117,31 @@ def test_a_formula_of_ones_own_is_fitted(run):
     assert found["slope"].value == pytest.approx(0.08 / 6, rel=0.6)
     assert found["pooled_contrast"].low < -0.35 < found["pooled_contrast"].high
     assert found["pooled_contrast"].n_seeds == 10
+
+
+def test_kenward_roger_is_asked_for_by_a_field(run):
+    entry = {
+        "name": "slope",
+        "sentence": "Slope of the gain on alignment.",
+        "method": "mixed_model",
+        "formula": "gain ~ arm + cos_update + (1 + cos_update | seed) + (1 | seed:arm)",
+        "contrast": "cos_update",
+        "interval": "t",
+        "df": "kenward-roger",
+    }
+    found = analyse(run, parse_plan({"name": "own", "estimand": [entry]}))["slope"]
+    fit = fit_mixed(
+        read_record(run, ["gain", "cos_update"]).steps, entry["formula"], df=entry["df"]
+    )
+    row = fit.contrast("cos_update").iloc[0]
+    assert found.method == "mixed model, Kenward-Roger"
+    assert (found.value, found.se, found.df, found.low) == tuple(
+        row[["estimate", "se", "df", "low"]]
+    )
+    with pytest.raises(RequestError, match="cr2"):
+        parse_plan({"name": "own", "estimand": [{**entry, "residual": "ar1"}]})
+    with pytest.raises(RequestError, match=r"estimand\[0\]\.df"):
+        parse_plan({"name": "own", "estimand": [{**entry, "df": "satterthwaite"}]})
 
 
 HOSTILE = (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
+from pydantic import model_validator
 
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.settings import Settings
@@ -110,6 +111,15 @@ class MixedModel(WithInterval):
     """Correlation of the residuals within a run."""
     arm_variances: bool = False
     """Whether each arm has a residual variance of its own."""
+    df: Literal["cr2", "kenward-roger"] = "cr2"
+    """`cr2`: errors robust to the model (CR2) with Satterthwaite's degrees of freedom;
+    `kenward-roger`: the model's own, adjusted for few seeds."""
+
+    @model_validator(mode="after")
+    def _residuals_of_kenward_roger(self) -> Self:
+        if self.df == "kenward-roger" and (self.residual != "iid" or self.arm_variances):
+            raise ValueError("df = 'cr2' where residual is not 'iid' or arm_variances is true")
+        return self
 
     def step_columns(self) -> tuple[str, ...]:
         """Columns of ``steps`` that the formula names."""
@@ -288,8 +298,8 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
             declared.formula,
             residual=declared.residual,
             arm_variances=declared.arm_variances,
-            vcov="CR2",
-            df="cr2",
+            vcov="CR2" if declared.df == "cr2" else "model",
+            df=declared.df,
         )
         found = contrast_estimate(
             fit,
