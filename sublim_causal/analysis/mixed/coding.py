@@ -57,7 +57,7 @@ def code_terms(
     Raises
     ------
     DataError
-        If there are more than `MAX_COLUMNS` columns, or two of one name.
+        If there are more than `MAX_COLUMNS` columns, two of one name, or a factor of one level.
     """
     positions = {part: i + 1 for i, part in enumerate(products)} | {(): 0}
     names: list[str] = []
@@ -69,11 +69,22 @@ def code_terms(
         span = [frozenset(filter(None, chosen)) for chosen in product(*choices)]
         new = [part for part in span if part not in spanned]
         spanned.update(new)
+        before = len(names)
         for part in _simplified(new):
             for name, column in _columns(term, part, combinations):
                 names.append(name)
                 columns.append(column)
                 places.append(positions[numeric_part(term)])
+        if new and len(names) == before:
+            constant = min(
+                f.name
+                for f in term
+                if f.categorical and len(combinations[f.name].cat.categories) < 2
+            )
+            raise DataError(
+                f"{constant} has one level in these data and no effect; leave "
+                f"{':'.join(f.name for f in term)} out of the formula"
+            )
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise DataError(f"two coefficients are called {min(repeated)}; rename a column or level")

@@ -25,8 +25,6 @@ _EXACT = 1e-6
 """Share of the outcome's standard deviation that sums of squares resolve: the root of 1e-12."""
 _ROUNDING = 1e-14
 """Share of a number below which a difference from it is rounding."""
-_DEPENDENT = 1e-11
-"""Eigenvalues of a cross-product matrix below this share of the largest are rounding."""
 DEFAULT_REFERENCE = "baseline"
 
 
@@ -75,6 +73,8 @@ class Design:
         Least-squares coefficients.
     y_scale : float
         Root mean square of the least-squares residual, in the outcome's unit.
+    resolution : float
+        Size below which a residual is rounding, in the outcome's unit.
     groups : list
         Labels of the groups.
     cells : DataFrame
@@ -97,6 +97,7 @@ class Design:
     back: Floats
     offset: Floats
     y_scale: float
+    resolution: float
     groups: list[object]
     cells: pd.DataFrame
     variances: tuple[str, ...]
@@ -122,6 +123,11 @@ class Design:
     def x(self) -> slice:
         """Places of X in a row."""
         return slice(1 + self.q, 1 + self.q + self.p)
+
+    @property
+    def cross_products(self) -> Floats:
+        """Cross products of the rows of each cell whatever their correlation, (S, A, K, K)."""
+        return self.parts[0] + self.parts[1::3].sum(axis=0)
 
     @property
     def rows(self) -> Floats:
@@ -160,7 +166,8 @@ def build_design(
     offset = back @ (q.T @ outcome) / np.sqrt(n)
     y_scale = float(np.linalg.norm(outcome - stack[:, kept] @ offset)) / np.sqrt(n)
     resolution = _outcome_resolution(total, raw)
-    _require_residual(formula.outcome, y_scale, resolution)
+    if y_scale <= resolution:
+        raise fitted_exactly(formula.outcome, y_scale)
 
     blocks, z_maps = _blocks(formula, combinations, roots, raw, n)
     x_maps = back.T @ fixed.maps[:, kept] @ raw
@@ -183,8 +190,6 @@ def build_design(
             "a factor varies within a run, which serial correlation does not allow; "
             "make numeric 0/1 columns of it"
         )
-    left = y_scale * _residual_rms(parts, z_maps.shape[1], bool(formula.cell))
-    _require_residual(formula.outcome, left, resolution)
     variances, stratum = _variances(labels, cells, formula, arm_variances)
     names = fixed.names
     return Design(
@@ -198,6 +203,7 @@ def build_design(
         back=back,
         offset=offset,
         y_scale=y_scale,
+        resolution=resolution,
         groups=cells.groups,
         cells=cells.table,
         variances=variances,
@@ -217,32 +223,12 @@ def _outcome_resolution(total: Floats, raw: Floats) -> float:
     return max(_EXACT * np.sqrt(variance), _ROUNDING * abs(mean))
 
 
-def _require_residual(outcome: str, rms: float, resolution: float) -> None:
-    if rms <= resolution:
-        raise DataError(
-            f"{outcome} is fitted exactly: what is left of it, {rms:.1g}, is rounding; "
-            "there is no residual variance to judge an effect by"
-        )
-
-
-def _residual_rms(parts: Floats, q: int, has_cells: bool) -> float:
-    """Root mean square of what all effects leave of y, those of groups and cells fixed as well."""
-    cells = parts[0] + parts[1::3].sum(axis=0)
-    n = cells[..., 0, 0].sum()
-    if has_cells:
-        cells = _eliminate(cells, slice(0, 1))
-    groups = _eliminate(cells.sum(axis=1), slice(1, 1 + q))
-    left = _eliminate(groups.sum(axis=0), slice(1 + q, -1))
-    return float(np.sqrt(max(left[-1, -1], 0.0) / n))
-
-
-def _eliminate(products: Floats, columns: slice) -> Floats:
-    """Cross products of the residuals of a regression on `columns`, shape (..., K, K)."""
-    values, vectors = np.linalg.eigh(products[..., columns, columns])
-    kept = values > _DEPENDENT * values.max(axis=-1, keepdims=True, initial=0.0)
-    inverse = np.divide(1.0, values, out=np.zeros_like(values), where=kept)
-    loadings = np.swapaxes(vectors, -1, -2) @ products[..., columns, :]
-    return products - np.swapaxes(loadings * inverse[..., None], -1, -2) @ loadings
+def fitted_exactly(outcome: str, left: float) -> DataError:
+    """Return the error that says that what is `left` of the outcome is rounding."""
+    return DataError(
+        f"{outcome} is fitted exactly: what is left of it, {left:.1g}, is rounding; "
+        "there is no residual variance to judge an effect by"
+    )
 
 
 def _ordered_levels(

@@ -22,6 +22,7 @@ from sublim_causal.analysis.mixed.crossproducts import (
 )
 from sublim_causal.analysis.mixed.design import Design, build_design
 from sublim_causal.analysis.mixed.formula import parse_formula
+from sublim_causal.analysis.mixed.identifiability import validate_identifiable, validate_residual
 from sublim_causal.analysis.mixed.optimise import fit_theta
 from sublim_causal.analysis.mixed.parameters import Problem, Residual
 from sublim_causal.analysis.mixed.reml import evaluate
@@ -105,7 +106,14 @@ def fit_mixed(
     products = accumulate(opened, parsed, time if serial else "")
     if residual == "ar1" and np.any(products.gaps % 1 != 0):
         raise DataError(f"the gaps of {time} are not whole numbers; ask for residual='car1'")
-    problem = Problem(build_design(products, parsed, arm_variances=arm_variances), reml, residual)
+    if serial and not len(products.gaps):
+        raise DataError("no run has two rows: there is no serial correlation to estimate")
+    design = build_design(products, parsed, arm_variances=arm_variances)
+    if serial and design.has_cells and design.rows.max() < 3:
+        raise DataError("no run has three rows: its correlation and its own effect are one")
+    validate_identifiable(design, parsed.group, parsed.cell)
+    validate_residual(design, parsed.outcome)
+    problem = Problem(design, reml, residual)
     return _finish(problem, formula, parsed.group, parsed.cell, vcov, df)
 
 

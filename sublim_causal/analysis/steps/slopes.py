@@ -40,7 +40,6 @@ from sublim_causal.analysis.steps.within_runs import finite_columns
 Split = Literal["pooled", "by_arm", "levels"]
 LEVELS = ("within_run", "between_arms", "between_seeds")
 _CONSTANT = 1e-12
-_RANDOM = "(1 + {0} | seed) + (1 | seed:arm)"
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,22 @@ def slope_model(
 
 
 def _pooled(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
-    fixed = "y ~ arm + x" if len(arms) > 1 else "y ~ x"
-    return SlopeModel(data, f"{fixed} + {_RANDOM.format('x')}", {"": "x"})
+    fixed = "y ~ arm + x" if data["arm"].nunique() > 1 else "y ~ x"
+    return SlopeModel(data, f"{fixed} + {_random(data, 'x')}", {"": "x"})
+
+
+def _random(data: pd.DataFrame, slope: str) -> str:
+    """Random effects of seeds; of runs too, where a seed has more than one."""
+    several = data.groupby("seed")["arm"].nunique().max() > 1
+    return f"(1 + {slope} | seed){' + (1 | seed:arm)' * bool(several)}"
 
 
 def _by_arm(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
     """One column an arm: each coefficient is an arm's own slope, with its own interval."""
     columns = {arm: f"x_{i}" for i, arm in enumerate(arms)}
     own = {name: data["x"].where(data["arm"] == arm, 0.0) for arm, name in columns.items()}
-    fixed = " + ".join([*(["arm"] if len(arms) > 1 else []), *columns.values()])
-    return SlopeModel(data.assign(**own), f"y ~ {fixed} + {_RANDOM.format('x')}", columns)
+    fixed = " + ".join([*(["arm"] if data["arm"].nunique() > 1 else []), *columns.values()])
+    return SlopeModel(data.assign(**own), f"y ~ {fixed} + {_random(data, 'x')}", columns)
 
 
 def _levels(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
@@ -120,7 +125,7 @@ def _levels(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
     varying = [name for name, part in parts.items() if part.abs().max() > floor]
     return SlopeModel(
         data.assign(**parts),
-        f"y ~ {' + '.join(varying or ['1'])} + {_RANDOM.format('within_run')}",
+        f"y ~ {' + '.join(varying or ['1'])} + {_random(data, 'within_run')}",
         {name: name for name in LEVELS},
     )
 

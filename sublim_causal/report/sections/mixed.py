@@ -271,7 +271,7 @@ def _fitted(fit: MixedFit, model: SlopeModel) -> np.ndarray:
     cells = seeds + ":" + data["arm"].astype(str)
     arms = data["arm"].map(lambda arm: fit.params.get(f"arm[T.{arm}]", 0.0)).to_numpy(float)
     slope = fit.params["x"] + seeds.map(effects["seed", "x"])
-    intercepts = seeds.map(effects["seed", "Intercept"]) + cells.map(
-        effects["seed:arm", "Intercept"]
-    )
+    intercepts = seeds.map(effects["seed", "Intercept"])
+    if ("seed:arm", "Intercept") in effects.index:
+        intercepts += cells.map(effects["seed:arm", "Intercept"])
     return np.asarray(fit.params["Intercept"] + arms + intercepts + slope * data["x"], dtype=float)
