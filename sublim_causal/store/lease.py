@@ -77,6 +77,12 @@ def leased(lock: Path) -> Iterator[None]:
         raise _in_use(lock, _read(lock))
 
 
+def is_leased(lock: Path) -> bool:
+    """Return whether a living process holds the object `lock`."""
+    holder = _read(lock)
+    return holder is not None and _is_alive(holder)
+
+
 def _take(lock: Path, token: str) -> None:
     holder = _read(lock)
     if holder is not None and _is_alive(holder):

@@ -20,9 +20,11 @@ from typing import IO, Any
 
 from sublim_causal.errors import RequestError, RunError
 from sublim_causal.location import is_remote, validate_links
-from sublim_causal.store.lease import leased
+from sublim_causal.store.lease import is_leased, leased
 
 FILE = ".lock"
+FLOCK = "hhqqi4x"
+"""Layout of ``struct flock``, of 64-bit Linux."""
 MIRROR = ".mirror"
 """The lock of whoever mirrors a run."""
 SEEDS = range(2**31)
@@ -55,6 +57,23 @@ def locked(run: Path, seeds: range | None = None) -> Iterator[None]:
         )
     with leased(run / FILE) if is_remote(run) else _locked_bytes(run, FILE, seeds or SEEDS):
         yield
+
+
+def is_locked(run: Path) -> bool:
+    """Return whether a process holds the lock of `run`, or of some of its seeds; takes none."""
+    if is_remote(run):
+        return is_leased(run / FILE)
+    try:
+        with (run / FILE).open() as file:
+            if sys.platform != "linux":
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _request(SEEDS))
+            return bool(struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock was ever taken, or it cannot be read
+        return False
 
 
 @contextlib.contextmanager
@@ -110,10 +129,12 @@ def _lock(file: IO[str], places: range, *, wait: bool) -> None:
     if sys.platform != "linux":
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
-    request = struct.pack(
-        "hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, places.start, len(places), 0
-    )  # struct flock: type, whence, start, length, pid
-    fcntl.fcntl(file, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
+    fcntl.fcntl(file, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _request(places))
+
+
+def _request(places: range) -> bytes:
+    """Return ``struct flock``: type, whence, start, length, pid."""
+    return struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, places.start, len(places), 0)
 
 
 def _tell_holder(lock: Path, seeds: range) -> None:

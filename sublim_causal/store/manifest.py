@@ -101,6 +101,16 @@ def read_manifest(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     return manifest if manifest["schema_version"] > 2 else current_manifest(manifest)
 
 
+def reference_of(study: Mapping[str, Any]) -> str | None:
+    """Return the arm with which the others of a recorded `study` are compared.
+
+    That is the one it declares, else its first whose intervention is the baseline; None if it has
+    neither.
+    """
+    plain = (arm for arm, one in study["arms"].items() if one.get("intervention") == "baseline")
+    return study.get("reference") or next(plain, None)
+
+
 def _check(
     path: Path, table: Mapping[str, Any], fields: Mapping[str, Any], prefix: str = ""
 ) -> None:

@@ -35,6 +35,7 @@ from sublim_causal.study.console import (
     warn,
 )
 from sublim_causal.study.mirroring import is_mirroring
+from sublim_causal.study.pipes import tolerate_closed_pipes
 
 app = typer.Typer(
     name="sublim-causal",
@@ -213,15 +214,24 @@ PlanOption = Annotated[
 
 
 @app.command()
-def analyse(run: RunArgument, plan: PlanOption = "primary") -> None:
-    """Estimate what a plan declares from RUN; prints the table, writes report/results-PLAN.json."""
+def analyse(
+    run: RunArgument,
+    plan: PlanOption = "primary",
+    out_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", parser=locate, metavar="FILE", help="Default: report/results-PLAN.json in RUN."
+        ),
+    ] = None,
+) -> None:
+    """Estimate what a plan declares from RUN; print the table, and write the results as JSON."""
     from sublim_causal.analysis.plan.run import analyse as analyse_run
 
     validate_links(run)
     with progress_bar("Estimating") as said:
         results = analyse_run(run, plan, said)
-    path = results.write(run / "report" / f"results-{results.plan}.json")
-    print(results.table())
+    print(results.table(), flush=True)
+    path = results.write(out_file or run / "report" / f"results-{results.plan}.json")
     out.print(f"Results: {path}", soft_wrap=True)
 
 
@@ -275,16 +285,21 @@ def power(
     from sublim_causal.analysis.arms.power import pilots, power_curve, power_table
     from sublim_causal.errors import DataError
     from sublim_causal.store.damage import validate_undamaged
-    from sublim_causal.store.manifest import read_manifest
+    from sublim_causal.store.manifest import read_manifest, reference_of
     from sublim_causal.store.tables import read_table
     from sublim_causal.study.tables import curve_table, seeds_table
 
-    read_manifest(run)
+    reference = reference_of(read_manifest(run)["study"])
+    if reference is None:
+        raise DataError(
+            f"{run}: its study has no arm to compare with: none has the intervention baseline\n"
+            'remedy: name one in the study file, reference = "ARM", and run the study again'
+        )
     validate_undamaged(run)
-    found = pilots(read_table(run, "replicates"), outcome)
+    found = pilots(read_table(run, "replicates"), outcome, reference)
     if not found:
         raise DataError(
-            f"{run}: no arm has 3 seeds in common with baseline whose differences vary\n"
+            f"{run}: no arm has 3 seeds in common with {reference!r} whose differences vary\n"
             "remedy: run more seeds, or another --outcome"
         )
     needed = power_table(found, wanted=wanted, margin=margin, power=power_)
@@ -305,7 +320,7 @@ def status(
     if not watch:
         out.print(state.status_table(found))
     tell_damage(found.damaged)
-    out.print(f"Finished: {found.finished or 'not yet; run the same study again to go on'}")
+    out.print(state.ending(found))
     raise typer.Exit(INCOMPLETE if found.damaged else DONE)
 
 
@@ -386,8 +401,6 @@ def guarded(command: Callable[[], Any]) -> int:
         if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
             print("Stopped at once. What was finished is kept.", file=sys.stderr)
         raise
-    except BrokenPipeError:
-        return DONE
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             print(f"error: {storage_error(Path(error.filename or '.'), error)}", file=sys.stderr)
@@ -408,6 +421,7 @@ def guarded(command: Callable[[], Any]) -> int:
 
 def main() -> None:
     """Entry point."""
+    tolerate_closed_pipes()
     code: str | int | None = WRONG
     try:
         code = guarded(app)

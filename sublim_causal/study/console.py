@@ -103,14 +103,13 @@ def finish(
 ) -> None:
     """Print the arm table, do what comes `after`, say what to do next, exit with the run's code."""
     from sublim_causal.store.tables import committed, read_table
-    from sublim_causal.study.tables import arm_table, attack_table
+    from sublim_causal.study.tables import arm_tables, attack_tables
 
     if not any(arm in arms for arm, _ in committed(target)):
         err.print("No block was finished. The same command starts again.")
         raise typer.Exit(INTERRUPTED)
-    out.print(arm_table(target, arms))
-    if (under_attack := attack_table(target, arms)) is not None:
-        out.print(under_attack)
+    for table in (*arm_tables(target, arms, out), *attack_tables(target, arms, out)):
+        out.print(table)
     columns = ["arm", "seed", "status", "reason"]
     status = read_table(target, "replicates", columns=columns, arms=arms)
     bad = status[status["status"] != "complete"]

@@ -101,7 +101,14 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     arms = {**old["study"]["arms"], **manifest["study"]["arms"]}
     seeds = max(old["study"]["seeds"], manifest["study"]["seeds"])
     measure = manifest["study"]["measure"]
-    merged["study"] = {**old["study"], "measure": measure, "arms": arms, "seeds": seeds}
+    reference = manifest["study"]["reference"] or old["study"].get("reference")
+    merged["study"] = {
+        **old["study"],
+        "measure": measure,
+        "reference": reference,
+        "arms": arms,
+        "seeds": seeds,
+    }
     merged["digest"] = digest(Study.model_validate(merged["study"]), merged["precision"])
     if (arms, seeds) != (old["study"]["arms"], old["study"]["seeds"]):
         merged["finished"] = None

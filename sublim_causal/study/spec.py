@@ -75,8 +75,11 @@ class Study(Experiment):
     """What the study is about, in one line."""
     seeds: int = Field(default=8, ge=1, le=1_000_000)
     """Replicates: seeds 0 to seeds - 1, each run under every arm."""
+    reference: str | None = None
+    """The arm with which the others are compared; default: the first one whose intervention is
+    `baseline`."""
     arms: dict[ArmName, ArmConfig] = Field(min_length=1)
-    """Arms by name; all arms of a seed share reference, teacher, inputs, order and probe."""
+    """Arms by name; all arms of a seed share initialisation, teacher, inputs, order and probe."""
 
     def interventions(self) -> dict[str, tuple[Intervention, ...]]:
         """Build every arm's interventions.
@@ -155,9 +158,14 @@ def load_study(
         apply_setting(table, setting)
     if seeds is not None:
         table["seeds"] = seeds
+    told = f"{path} with --set" if settings else path
+    with naming_file(told):
+        validate_reference(table.get("reference"), table.get("arms"))
     if arms is not None:
         table["arms"] = select_arms(table.get("arms", {}), list(arms))
-    with naming_file(f"{path} with --set" if settings else path):
+        if table.get("reference") not in table["arms"]:
+            table.pop("reference", None)
+    with naming_file(told):
         study = validate_declared(Study, table, "")
         study.interventions()
         study.channels()
@@ -208,6 +216,20 @@ def _unquoted(part: str) -> str:
         raise RequestError("--set", part, f"a key as in a TOML file ({error})") from None
 
 
+def validate_reference(reference: object, arms: object) -> None:
+    """Refuse a reference that is no arm of the study.
+
+    Raises
+    ------
+    RequestError
+    """
+    if reference is None or not isinstance(arms, Mapping):
+        return
+    if not isinstance(reference, str) or reference not in arms:
+        allowed = f"an arm of the study: {', '.join(arms)}"
+        raise RequestError("reference", reference, allowed, nearest(str(reference), arms))
+
+
 def select_arms(arms: object, names: list[str]) -> dict[str, Any]:
     """Return the named arms.
 
@@ -229,11 +251,13 @@ def select_arms(arms: object, names: list[str]) -> dict[str, Any]:
 def definition(study: Study, precision: str) -> dict[str, Any]:
     """Everything that determines the numbers of a replicate, flat, by dotted name.
 
-    The number of seeds and the choice of arms are not part of it, so both can grow; nor is whether
-    weights are kept, nor an attack that there is not, so that studies from before there were any
-    keep their definition.
+    The number of seeds and the choice of arms are not part of it, so both can grow; nor are the arm
+    with which the others are compared, and whether weights are kept; nor an attack that there is
+    not, so that studies from before there were any keep their definition.
     """
-    left_out = {"title", "seeds", "arms", *(["attack"] if study.attack is None else [])}
+    left_out = {"title", "seeds", "reference", "arms"}
+    if study.attack is None:
+        left_out.add("attack")
     table = study.model_dump(mode="json", by_alias=True, exclude=left_out)
     del table["measure"]["weights"]
     return {**flatten(table), "precision": precision}

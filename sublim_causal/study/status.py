@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from sublim_causal.store.damage import damaged
+from sublim_causal.store.lock import is_locked
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.console import LINE_SECONDS
+from sublim_causal.study.pipes import is_read
 
 STATES = ("complete", "diverged", "failed")
 REFRESH_SECONDS = 2.0
+IDLE = "Nobody is running it: the same study, run again, goes on. Waiting; Ctrl-C ends the watch."
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Status:
         Replicates by state, by arm.
     damaged : dict of Path to str
         Files that cannot be read, and why; their blocks are not counted.
+    running : bool
+        Whether a process holds the lock of the run.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Status:
     seeds: int
     counts: dict[str, Counter[str]]
     damaged: dict[Path, str]
+    running: bool
 
 
 def read_status(run: Path) -> Status:
@@ -70,6 +77,7 @@ def read_status(run: Path) -> Status:
         manifest["study"]["seeds"],
         counts,
         {path: problem for found in lost.values() for path, problem in found.items()},
+        is_locked(run),
     )
 
 
@@ -85,28 +93,43 @@ def status_table(status: Status) -> Table:
     return table
 
 
+def ending(status: Status) -> str:
+    """Return when the run was finished, or who goes on with it."""
+    if status.finished is not None:
+        return f"Finished: {status.finished}"
+    if status.running:
+        return "Finished: not yet; it is running"
+    return "Finished: not yet, and nobody is running it; run the same study again to go on"
+
+
 def watch(run: Path, console: Console) -> Status:
     """Show the state of `run` until it is finished; Ctrl-C ends the watch only.
 
-    Without a terminal a line is printed now and then instead, and the table at the end. At most
-    half of the time is spent on reading.
+    Says so while nobody is running it. Without a terminal a line is printed now and then instead,
+    and the table at the end. At most half of the time is spent on reading.
     """
     if not console.is_terminal:
         return _watch_in_lines(run, console)
     status, took = _timed(run)
-    with Live(status_table(status), console=console) as live:
+    with Live(_watched(status), console=console) as live:
         while status.finished is None:
             time.sleep(max(REFRESH_SECONDS, took))
             status, took = _timed(run)
-            live.update(status_table(status))
+            live.update(_watched(status))
     return status
+
+
+def _watched(status: Status) -> Group:
+    idle = status.finished is None and not status.running
+    return Group(status_table(status), *([Text(IDLE, "yellow")] if idle else []))
 
 
 def _watch_in_lines(run: Path, console: Console) -> Status:
     status, took = _timed(run)
-    while status.finished is None:
+    while status.finished is None and is_read(console.file):
         counts = (f"{arm} {count.total()}" for arm, count in status.counts.items())
-        console.print(f"of {status.seeds} seeds: {', '.join(counts)}", soft_wrap=True)
+        idle = "" if status.running else f". {IDLE}"
+        console.print(f"of {status.seeds} seeds: {', '.join(counts)}{idle}", soft_wrap=True)
         time.sleep(max(LINE_SECONDS, took))
         status, took = _timed(run)
     console.print(status_table(status))

@@ -2,101 +2,199 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
-from sublim_causal.analysis.arms.contrasts import mean_interval, paired_contrast
-from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.analysis.arms.contrasts import paired_contrast
+from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.estimates.types import Estimate
+from sublim_causal.report.ranges import within
+from sublim_causal.report.wording import MINUS, decimals, interval, number
+from sublim_causal.store.manifest import read_manifest, reference_of
 from sublim_causal.store.tables import read_table
 
-COLUMNS = ["seed", "arm", "status", "final_accuracy", "mean_cos_gradient", "share_positive"]
-REFERENCE = "baseline"
+COSINES = ["mean_cos_gradient", "share_positive", "mean_cos_update"]
+ROBUST = ["initial_robust_accuracy", "teacher_robust_accuracy", "robust_accuracy"]
+UNBOUNDED = 10_000
+"""Columns of a terminal in which every table fits."""
+ARM_WIDTH = 20
+"""Columns that the names of arms get before a table is split; longer names are folded."""
 
 
-def arm_table(run: Path, arms: list[str]) -> Table:
-    """Return final accuracy, difference to baseline, and alignment of every arm.
+@dataclass(frozen=True)
+class Columns:
+    """Columns of the table of arms that stay together.
 
-    Intervals are 95 % t intervals over seeds; the difference is paired by seed.
+    Attributes
+    ----------
+    title : str
+        Title of their table, where they do not fit beside the others.
+    headings : tuple of str
+    justify : {"left", "right"}
+    rows : list of tuple of str
+        A row an arm.
     """
-    replicates = read_table(run, "replicates", columns=[*COLUMNS, "mean_cos_update"], arms=arms)
+
+    title: str
+    headings: tuple[str, ...]
+    justify: Literal["left", "right"]
+    rows: list[tuple[str, ...]]
+
+
+def arm_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[Table]:
+    """Yield final accuracy, difference to the study's reference arm, and alignment of every arm.
+
+    Intervals are 95 % intervals over seeds; the difference is paired by seed. Where `console` is
+    too narrow for one table, the alignment follows in a second.
+    """
+    replicates, reference = read_replicates(run, arms, ["final_accuracy", *COSINES])
     arms = [arm for arm in arms if (replicates["arm"] == arm).any()]
-    table = Table(title="Means over seeds, with 95 % t intervals", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("arm", "seeds", "final test accuracy", f"minus {REFERENCE} (paired)"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("cos gradient", "> 0", "cos update"):
-        table.add_column(heading, justify="right")
-    for arm in arms:
-        rows = replicates[(replicates["arm"] == arm) & (replicates["status"] == "complete")]
-        if rows.empty:
-            table.add_row(arm, "0", "none complete", "", "", "", "")
-            continue
-        means = rows[["mean_cos_gradient", "share_positive", "mean_cos_update"]].mean()
-        texts = (
-            f"{means['mean_cos_gradient']:.4f}",
-            f"{100 * means['share_positive']:.1f} %",
-            f"{means['mean_cos_update']:.4f}",
-        )
-        not_measured = ("not measured", "", "")
-        table.add_row(
-            arm,
-            str(len(rows)),
-            *accuracy_texts(replicates, "final_accuracy", arm, arms),
-            *(not_measured if means.isna().all() else texts),
-        )
-    return table
-
-
-def attack_table(run: Path, arms: list[str]) -> Table | None:
-    """Return accuracy under attack of every arm; None for a study without an attack.
-
-    Intervals are as in `arm_table`.
-    """
-    columns = ["initial_robust_accuracy", "teacher_robust_accuracy", "robust_accuracy"]
-    replicates = read_table(
-        run, "replicates", columns=["seed", "arm", "status", *columns], arms=arms
+    seeds = {arm: str(len(complete(replicates, arm))) for arm in arms}
+    accuracy = Columns(
+        "Final test accuracy",
+        ("seeds", "final test accuracy (%)", *difference_heading(reference)),
+        "left",
+        [(seeds[arm], *accuracies(replicates, "final_accuracy", arm, reference)) for arm in arms],
     )
-    replicates = replicates[replicates["status"] == "complete"].dropna(subset=columns)
-    arms = [arm for arm in arms if (replicates["arm"] == arm).any()]
+    alignment = Columns(
+        "Alignment",
+        ("cos gradient", "> 0", "cos update"),
+        "right",
+        [alignment_texts(complete(replicates, arm)) for arm in arms],
+    )
+    title = "Means over seeds, with 95 % intervals"
+    yield from stacked(title, arms, [accuracy, alignment], console)
+
+
+def attack_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[Table]:
+    """Yield accuracy under attack of every arm; nothing for a study without an attack.
+
+    Intervals are as in `arm_tables`.
+    """
+    replicates, reference = read_replicates(run, arms, ROBUST)
+    replicates = replicates.dropna(subset=ROBUST)
+    arms = [arm for arm in arms if len(complete(replicates, arm))]
     if not arms:
-        return None
-    reference, teacher = replicates.drop_duplicates("seed")[columns[:2]].mean()
-    title = f"Under attack: teachers {teacher:.3f}, initialisations {reference:.3f}"
+        return
+    before, teacher = replicates.drop_duplicates("seed")[ROBUST[:2]].mean()
+    robust = Columns(
+        "",
+        ("robust accuracy (%)", *difference_heading(reference)),
+        "left",
+        [accuracies(replicates, "robust_accuracy", arm, reference) for arm in arms],
+    )
+    title = (
+        f"Under attack: teachers {number(100 * teacher, 1)} %, "
+        f"initialisations {number(100 * before, 1)} %"
+    )
+    yield from stacked(title, arms, [robust], console)
+
+
+def read_replicates(
+    run: Path, arms: Sequence[str], columns: list[str]
+) -> tuple[pd.DataFrame, str | None]:
+    """Return `columns` of the replicates of `arms` and of the reference arm, and its name.
+
+    The name is None where no arm can be compared with it.
+    """
+    replicates = read_table(run, "replicates", columns=["seed", "arm", "status", *columns])
+    reference = reference_of(read_manifest(run)["study"])
+    comparable = reference in set(replicates["arm"]) and set(arms) != {reference}
+    kept = replicates[replicates["arm"].isin([*arms, reference])]
+    return kept, reference if comparable else None
+
+
+def complete(replicates: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """Return the rows of the complete replicates of `arm`."""
+    return replicates[(replicates["arm"] == arm) & (replicates["status"] == "complete")]
+
+
+def stacked(
+    title: str, arms: Sequence[str], parts: Sequence[Columns], console: Console
+) -> Iterator[Table]:
+    """Yield one table of all `parts` if it fits `console`, else a table each."""
+    whole = table_of(title, arms, parts)
+    if fits(whole, arms, console):
+        yield whole
+        return
+    for part in parts:
+        heading = f"{part.title}, {title[0].lower()}{title[1:]}" if part.title else title
+        table = table_of(heading, arms, [part])
+        narrow = not fits(table, arms, console)
+        yield table_of(heading, arms, [part], wrap=True) if narrow else table
+
+
+def table_of(
+    title: str, arms: Sequence[str], parts: Sequence[Columns], *, wrap: bool = False
+) -> Table:
+    """Return a table of `arms` with the columns of `parts`, whose cells are wrapped if need be."""
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("arm", "robust accuracy", f"minus {REFERENCE} (paired)"):
-        table.add_column(heading, no_wrap=True)
-    for arm in arms:
-        table.add_row(arm, *accuracy_texts(replicates, "robust_accuracy", arm, arms))
+    table.add_column("arm", overflow="fold")
+    for part in parts:
+        for heading in part.headings:
+            table.add_column(heading, justify=part.justify, no_wrap=not wrap)
+    for arm, *cells in zip(arms, *(part.rows for part in parts), strict=True):
+        table.add_row(arm, *(text for cell in cells for text in cell))
     return table
 
 
-def accuracy_texts(
-    replicates: pd.DataFrame, column: str, arm: str, arms: list[str]
-) -> tuple[str, str]:
-    """Write the mean of `column` over the complete seeds of `arm`, and its difference to baseline.
+def fits(table: Table, arms: Sequence[str], console: Console) -> bool:
+    """Return whether `console` shows every cell of `table` in one line, but for long arm names."""
+    options = console.options.update(max_width=UNBOUNDED)
+    folded = max(0, max(map(len, arms), default=0) - ARM_WIDTH)
+    return Measurement.get(console, options, table).maximum - folded <= console.width
 
-    The difference is empty for the baseline itself, and where there is none among `arms`.
+
+def difference_heading(reference: str | None) -> tuple[str, ...]:
+    """Return the heading of the differences; none where there is nothing to compare."""
+    return () if reference is None else (f"minus {reference} (points)",)
+
+
+def accuracies(
+    replicates: pd.DataFrame, column: str, arm: str, reference: str | None
+) -> tuple[str, ...]:
+    """Write the mean of `column` over the complete seeds of `arm`, and its paired difference.
+
+    In percent, and percentage points; the difference to `reference` is empty for that arm itself.
     """
-    rows = replicates[(replicates["arm"] == arm) & (replicates["status"] == "complete")]
-    values = rows[column].to_numpy()
-    mean = interval(
-        mean_interval(values, settings=Settings(interval="t")), fallback=float(values.mean())
-    )
-    if arm == REFERENCE or REFERENCE not in arms:
+    values = complete(replicates, arm)[column].to_numpy()
+    if not len(values):
+        return "none complete", *([""] if reference is not None else [])
+    found = within(mean_interval(values), column)
+    few = f"{number(100 * values.mean(), 1)} (too few seeds)"
+    mean = limits(found) if isinstance(found, Estimate) else few
+    if reference is None:
+        return (mean,)
+    if arm == reference:
         return mean, ""
-    contrast = paired_contrast(replicates, column, arm, REFERENCE, settings=Settings(interval="t"))
-    return mean, interval(contrast, sign=True)
+    contrast = paired_contrast(replicates, column, arm, reference)
+    return mean, limits(contrast, sign=True) if isinstance(contrast, Estimate) else "too few seeds"
 
 
-def interval(result: Result, *, sign: bool = False, fallback: float | None = None) -> str:
-    """Write value and limits, or the value alone where there are too few seeds for limits."""
-    form = "+.3f" if sign else ".3f"
-    if isinstance(result, Estimate):
-        return f"{result.value:{form}} [{result.low:{form}}, {result.high:{form}}]"
-    return f"{fallback:{form}} (too few seeds)" if fallback is not None else "too few seeds"
+def limits(found: Estimate, *, sign: bool = False) -> str:
+    """Write value and limits of a fraction in percent, to the digits that the interval supports."""
+    low, high = 100 * found.low, 100 * found.high
+    places = decimals(low, high) if high > low else 1
+    value = number(100 * found.value, places)
+    plus = "+" if sign and not value.startswith(MINUS) else ""
+    return f"{plus}{value} {interval(low, high, places)}"
+
+
+def alignment_texts(rows: pd.DataFrame) -> tuple[str, str, str]:
+    """Write the mean cosines of the complete replicates of an arm."""
+    means = rows[COSINES].mean()
+    if means.isna().all():
+        return ("not measured" if len(rows) else "", "", "")
+    gradient, positive, update = means
+    return number(gradient, 4), f"{number(100 * positive, 1)} %", number(update, 4)
 
 
 def seeds_table(needed: pd.DataFrame, power: float, margin: float | None) -> Table:

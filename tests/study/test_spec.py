@@ -66,6 +66,8 @@ def test_the_paper_study_is_the_papers() -> None:
         ("model.clas=mlp", "model.clas", "did you mean 'class'"),
         ('arms."a/b".intervention=baseline', "arms.a/b", "a slash"),
         ('arms."a\\qb".strength=1', "--set", "a key as in a TOML file"),
+        ("reference=basline", "reference", "did you mean 'baseline'"),
+        ("reference=[1]", "reference", "an arm of the study: baseline, projection"),
         ("seeds.x=1", "--set", "no fields"),
         ("arms.baseline.intervention=pathlib:Path", "arms.baseline.intervention", "a class with"),
         ("seeds=" + "[" * 5000 + "]" * 5000, "seeds", "a whole number"),
@@ -216,3 +218,11 @@ def test_a_network_of_too_many_parameters_is_refused_before_memory_is_taken() ->
     )
     with pytest.raises(RequestError, match="parameters' is not allowed"):
         make_network(study)
+
+
+def test_the_reference_arm_is_no_part_of_what_defines_a_study() -> None:
+    study = load_study("quickstart", settings=["reference=liminal"])
+    assert study.reference == "liminal"
+    assert digest(study, "fp32") == digest(load_study("quickstart"), "fp32")
+    some = load_study("quickstart", settings=["reference=liminal"], arms=["baseline"])
+    assert some.reference is None

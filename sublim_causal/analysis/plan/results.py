@@ -168,6 +168,8 @@ def _row(one: Result, level: float) -> tuple[str, ...]:
     if not isinstance(one, Estimate):
         return (one.estimand.name, "not estimable", "", "", "", "", "")
     bounds = f"[{one.low:.4g}, {one.high:.4g}]"
+    if math.isinf(one.low) and math.isinf(one.high):
+        bounds = "any value"
     if not math.isclose(one.level, level):
         bounds += f" ({100 * one.level:g} %)"
     return (

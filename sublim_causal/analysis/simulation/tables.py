@@ -353,6 +353,7 @@ def write_run(run: Path, simulated: Simulated, *, block_seeds: int = 250) -> Pat
     study: dict[str, Any] = {
         "name": run.name,
         "seeds": truth.n_seeds,
+        "reference": "baseline" if "baseline" in truth.arms else None,
         "arms": {arm: {} for arm in truth.arms},
     }
     write_manifest(

@@ -1,0 +1,46 @@
+"""Output into a pipe whose reader has had enough, as in ``| head``: no error, and no news."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import IO, Any, TextIO
+
+
+class Pipe(io.FileIO):
+    """A file descriptor for writing that drops what nobody reads any more."""
+
+    closed_early = False
+    """Whether the reader is gone."""
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes, or drop them where the reader is gone; return how many were taken."""
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            self.closed_early = True
+            return len(data)
+
+
+def tolerate_closed_pipes() -> None:
+    """Let standard output and error drop what nobody reads any more, where they are pipes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__") and stream is not None and not stream.isatty():
+            stream.flush()
+            setattr(sys, name, _tolerant(stream))
+
+
+def _tolerant(stream: TextIO) -> TextIO:
+    return io.TextIOWrapper(
+        io.BufferedWriter(Pipe(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream is sys.__stderr__,
+    )
+
+
+def is_read(stream: IO[str]) -> bool:
+    """Return whether somebody still reads what goes to `stream`."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return not (isinstance(raw, Pipe) and raw.closed_early)

@@ -1,0 +1,45 @@
+"""Output that nobody reads any more."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
+from tests.study.commands import TINY, command, environment
+
+
+def piped(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `line` in bash; the exit code is that of the first command of the pipe."""
+    return subprocess.run(
+        ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("verb", ["--help", "studies", "interventions", "studies show paper"])
+def test_a_pipe_closed_early_is_no_error(verb: str, tmp_path: Path) -> None:
+    done = piped(f"{shlex.join(command(*verb.split()))} | true", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_written_is_written_though_nobody_reads(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", simulate(Truth(n_seeds=4, n_steps=8), rng=0))
+    done = piped(f"{shlex.join(command('analyse', 'run', '--out', 'mine.json'))} | true", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "mine.json").stat().st_size > 1000
+    assert not (tmp_path / "run" / "report").exists()
+
+
+def test_a_run_goes_on_without_a_reader(tmp_path: Path) -> None:
+    run = command("run", *TINY, "--seeds", "1", "--tracking-uri", "none", "--out", "run")
+    done = piped(f"{shlex.join(run)} 2>&1 | true", tmp_path)
+    assert done.returncode == 0
+    assert len(list((tmp_path / "run" / "replicates").rglob("*.parquet"))) == 4

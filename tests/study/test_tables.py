@@ -1,0 +1,101 @@
+"""The tables that `run` ends with."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from sublim_causal.analysis.arms.contrasts import paired_contrast
+from sublim_causal.analysis.estimates.types import Estimate
+from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
+from sublim_causal.store.manifest import read_manifest, write_manifest
+from sublim_causal.store.tables import read_table
+from sublim_causal.study.tables import accuracies, arm_tables
+
+ARMS = ("control", "a projection of a long name", "removed")
+
+
+def shown(run: Path, width: int, arms: tuple[str, ...] = ARMS) -> list[str]:
+    """Return the tables as they are printed, each as one text."""
+    texts = []
+    for table in arm_tables(run, arms, Console(width=width)):
+        console = Console(width=width, file=io.StringIO())
+        console.print(table)
+        assert isinstance(console.file, io.StringIO)
+        texts.append(console.file.getvalue())
+    return texts
+
+
+def declare(run: Path, **fields: Any) -> None:
+    manifest = read_manifest(run)
+    write_manifest(run, {**manifest, "study": {**manifest["study"], **fields}})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six seeds, of which no arm is called baseline."""
+    truth = Truth(n_seeds=6, n_steps=5, arms=dict.fromkeys(ARMS, ArmTruth()))
+    made = write_run(tmp_path_factory.mktemp("made") / "run", simulate(truth, rng=0))
+    declare(made, reference=None)
+    return made
+
+
+@pytest.mark.parametrize(("width", "tables"), [(120, 1), (80, 2), (66, 2)])
+def test_every_number_is_shown_whole_in_any_width(run: Path, width: int, tables: int) -> None:
+    wide, narrow = "".join(shown(run, 200)), shown(run, width)
+    assert len(narrow) == tables
+    numbers = re.findall(r"[+\N{MINUS SIGN}]?\d+\.?\d*", wide.partition("─ \n")[2])
+    assert len(numbers) >= 3 * 7
+    joined = "".join(narrow)
+    assert "…" not in joined
+    for number in numbers:
+        assert number in joined
+    assert all(len(line) <= width for line in joined.splitlines())
+
+
+def test_differences_are_to_the_reference_arm(run: Path) -> None:
+    declare(run, reference="control")
+    text = "".join(shown(run, 120))
+    assert "minus control (points)" in text
+    contrast = paired_contrast(
+        read_table(run, "replicates"), "final_accuracy", "removed", "control"
+    )
+    assert isinstance(contrast, Estimate)
+    value = re.search(r"removed +6 +\S+ \[.*?\] +([+\N{MINUS SIGN}]?[\d.]+) \[", text)
+    assert value
+    assert float(value[1].replace("\N{MINUS SIGN}", "-")) == pytest.approx(
+        100 * contrast.value, abs=0.5 * 10 ** -len(value[1].partition(".")[2])
+    )
+
+
+def test_without_a_reference_there_is_no_column_of_differences(run: Path) -> None:
+    declare(run, reference=None)
+    assert "minus" not in "".join(shown(run, 120))
+
+
+def test_the_reference_is_the_first_baseline_unless_it_is_declared(run: Path) -> None:
+    arms = {arm: {"intervention": "projection"} for arm in ARMS[:2]}
+    declare(run, arms={**arms, "removed": {"intervention": "baseline"}}, reference=None)
+    assert "minus removed (points)" in "".join(shown(run, 120))
+    # The reference was run before; only other arms are run now.
+    assert "minus removed (points)" in "".join(shown(run, 120, ARMS[:1]))
+    declare(run, arms={arm: {} for arm in ARMS}, reference=None)
+
+
+def test_an_accuracy_has_no_interval_beyond_what_can_be() -> None:
+    rows = pd.DataFrame({"arm": "wild", "status": "complete", "accuracy": [0.0, 1.0, 0.0, 1.0]})
+    assert accuracies(rows, "accuracy", "wild", None) == ("50 [0, 100]",)
+
+
+def test_too_few_seeds_are_said() -> None:
+    rows = pd.DataFrame(
+        {"seed": [0, 0], "arm": ["a", "b"], "status": "complete", "accuracy": [0.5, 0.25]}
+    )
+    assert accuracies(rows, "accuracy", "a", "b") == ("50.0 (too few seeds)", "too few seeds")
+    assert accuracies(rows.assign(status="failed"), "accuracy", "a", "b") == ("none complete", "")
