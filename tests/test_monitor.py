@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from sublim_causal.errors import SublimError
+from sublim_causal.experiment.alignment import cosine
 from sublim_causal.monitor import AlignmentMonitor
 from sublim_causal.store.schema import STEPS
 
@@ -72,3 +73,23 @@ def test_a_step_without_gradients_is_refused() -> None:
     monitor = AlignmentMonitor(model.parameters(), lambda: model(probe_x).mean())
     with pytest.raises(SublimError, match="backward"), monitor.step():
         pass
+
+
+def test_the_cosine_with_a_zero_vector_is_zero_as_in_the_step_table() -> None:
+    model, x, probe_x, _ = problem()
+    monitor = AlignmentMonitor(model.parameters(), lambda: 0 * model(probe_x).sum())
+    model(x).square().mean().backward()
+    with monitor.step():
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
+    with monitor.step():  # an optimizer step that moves nothing
+        pass
+    table = monitor.table()
+    assert (table[["cos_gradient", "cos_update"]] == 0).all(axis=None)
+    assert list(table["norm_update"] == 0) == [False, True]
+    products, norms = torch.zeros(2), torch.tensor([0.0, torch.nan])
+    assert cosine(products, norms).isnan().tolist() == [False, True]
+
+
+def test_a_table_of_no_steps_is_empty() -> None:
+    model, _, probe_x, _ = problem()
+    assert AlignmentMonitor(model.parameters(), lambda: model(probe_x).mean()).table().empty

@@ -6,7 +6,7 @@ columns stand in `derive`, once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sublim_causal.experiment.data.batches import gather
+from sublim_causal.experiment.data.sources import ImageTensors
+from sublim_causal.experiment.data.streams import draw
 from sublim_causal.experiment.networks.base import Batch, Network
 from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy
 
@@ -32,9 +35,23 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.vecdot(a, b)
 
 
+def cosine(product: Tensor, norms: Tensor) -> Tensor:
+    """Return the cosine of two vectors: their inner product by the product of their norms.
+
+    It is 0 where one of the vectors is zero, as nothing is aligned with it, and NaN where one is
+    not finite. This rule holds for every cosine of the package: in the step and layer tables, of
+    `AlignmentMonitor`, and for the alignment that clamped arms follow.
+
+    Parameters
+    ----------
+    product, norms : Tensor of the same shape
+    """
+    return (product / norms).where(norms != 0, 0)
+
+
 @dataclass(frozen=True)
 class Probe:
-    """The fixed images of the trait loss, in two halves.
+    """The fixed examples of the trait loss, in two halves.
 
     Attributes
     ----------
@@ -46,6 +63,20 @@ class Probe:
 
     halves: tuple[tuple[Batch, Tensor], tuple[Batch, Tensor]]
     classes: slice
+
+
+def draw_probe(
+    size: int, data: ImageTensors, classes: slice, generators: Sequence[torch.Generator]
+) -> Probe:
+    """Draw `size` held-out examples for each replicate, without repetition."""
+    examples, labels = data.held_out_x, data.held_out_y
+    index = draw(
+        lambda g: torch.randperm(len(labels), generator=g)[:size], generators, examples.device
+    )
+    first, second = (
+        (Batch(gather(examples, half)), labels[half]) for half in index.split(size // 2, dim=1)
+    )
+    return Probe((first, second), classes)
 
 
 @dataclass(frozen=True)
@@ -85,6 +116,25 @@ def measure_trait(network: Network, theta: Tensor, probe: Probe) -> Trait:
     )
 
 
+def products_at_point(trait: Trait, update: Tensor | None) -> Tensor:
+    """Return what `AT_POINT` names, ``(6, R)``; `update` is the one that led there, if any."""
+    end = -inner(trait.gradient, update) if update is not None else trait.loss * torch.nan
+    a, b = trait.half_a, trait.half_b
+    return torch.stack(
+        [trait.loss, trait.accuracy.to(trait.loss), inner(a, a), inner(b, b), inner(a, b), end]
+    )
+
+
+def products_of_step(trait: Trait, g_distill: Tensor, g_applied: Tensor, update: Tensor) -> Tensor:
+    """Return what `OF_STEP` names but the loss, ``(7, R)``; the vectors are ``(R, P)``."""
+    a, b = trait.half_a, trait.half_b
+    dd, da, db = inner(g_distill, g_distill), inner(g_distill, a), inner(g_distill, b)
+    same = g_applied is g_distill
+    at = (da + db) / 2 if same else inner(g_applied, trait.gradient)
+    aa = dd if same else inner(g_applied, g_applied)
+    return torch.stack([dd, da, db, at, aa, -inner(update, trait.gradient), inner(update, update)])
+
+
 class Recorder:
     """Inner products of one arm's block, ``(T + 1, R)`` each, kept on the training device."""
 
@@ -95,11 +145,7 @@ class Recorder:
 
     def at_point(self, step: int, trait: Trait, update: Tensor | None) -> None:
         """Record the trait at theta_t; `update` is the one that led there, if any."""
-        end = -inner(trait.gradient, update) if update is not None else trait.loss * torch.nan
-        a, b = trait.half_a, trait.half_b
-        self._values[step, : len(AT_POINT)] = torch.stack(
-            [trait.loss, trait.accuracy.to(trait.loss), inner(a, a), inner(b, b), inner(a, b), end]
-        )
+        self._values[step, : len(AT_POINT)] = products_at_point(trait, update)
 
     def loss(self, step: int, distill_loss: Tensor) -> None:
         """Record the distillation loss alone."""
@@ -109,14 +155,10 @@ class Recorder:
         self, step: int, trait: Trait, g_distill: Tensor, g_applied: Tensor, update: Tensor
     ) -> Tensor:
         """Record the inner products of step `step`; return ``cos_update`` ``(R,)``."""
-        a, b, g = trait.half_a, trait.half_b, trait.gradient
-        dd, da, db = inner(g_distill, g_distill), inner(g_distill, a), inner(g_distill, b)
-        same = g_applied is g_distill
-        at = (da + db) / 2 if same else inner(g_applied, g)
-        aa = dd if same else inner(g_applied, g_applied)
-        ut, uu = -inner(update, g), inner(update, update)
-        self._values[step, len(AT_POINT) + 1 :] = torch.stack([dd, da, db, at, aa, ut, uu])
-        return ut / (uu * inner(g, g)).sqrt()
+        products = products_of_step(trait, g_distill, g_applied, update)
+        self._values[step, len(AT_POINT) + 1 :] = products
+        ut, uu = products[-2:]
+        return cosine(ut, (uu * inner(trait.gradient, trait.gradient)).sqrt())
 
     def columns(self) -> Columns:
         """Return the recorded quantities by name, float64 arrays ``(T + 1, R)``."""
@@ -162,9 +204,7 @@ def derive(raw: Mapping[str, NDArray[np.float64]]) -> Columns:
 def _cosine(
     product: NDArray[np.float64], norm_a: NDArray[np.float64], norm_b: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The cosine; 0 where one of the vectors is zero, as nothing is aligned with it."""
-    norms = norm_a * norm_b
-    return np.where(norms == 0, 0.0, product / norms)
+    return cosine(torch.from_numpy(product), torch.from_numpy(norm_a * norm_b)).numpy()
 
 
 class LayerRecorder:

@@ -6,11 +6,19 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from sublim_causal.declared import validate_declared
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.renames import renamed
+
+
+class Options(BaseModel):
+    """Base of the built-in interventions and channels: frozen options, validated."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def import_object(field: str, path: str) -> Any:

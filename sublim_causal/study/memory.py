@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.sources import SOURCES
-from sublim_causal.experiment.teaching.representation import validate_representations
+from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.teaching.representation import layer_widths
 from sublim_causal.study.spec import Study
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ def activations_taught(study: Study, network: Network) -> int:
     RequestError
         If an arm is taught a layer that the network does not have.
     """
-    pixels = math.prod(SOURCES[study.data.name].shape)
-    widths = validate_representations(study.channels(), network, pixels)
+    source = SOURCES[study.data.name]
+    split = LogitSplit(source.classes, study.model.auxiliary)
+    sources = {arm: channel.source(split) for arm, channel in study.channels().items()}
+    widths = layer_widths(sources, network, math.prod(source.shape))
     return sum({study.targets_key(arm): width for arm, width in widths.items()}.values())
 
 

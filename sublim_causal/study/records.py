@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sublim_causal.store.schema import REPLICATES, STEPS
 
 if TYPE_CHECKING:
-    from sublim_causal.experiment.student import ArmResult
+    from sublim_causal.experiment.outcome import ArmResult
 
 
 def tables(
@@ -91,7 +91,7 @@ def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
             "seed": list(seeds),
             "status": np.where(diverged, "diverged", "complete"),
             "reason": [
-                f"loss or update no more finite at step {at}" if at >= 0 else ""
+                f"loss or update became non-finite at step {at}" if at >= 0 else ""
                 for at in result.diverged_at
             ],
             "initial_accuracy": result.initial_accuracy,

@@ -24,9 +24,9 @@ from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.config import ArmConfig, Experiment
 from sublim_causal.experiment.data.sources import SOURCES, validate_data
 from sublim_causal.experiment.interventions import build_interventions, followed_arms
-from sublim_causal.experiment.interventions.base import Intervention, LogitSplit
+from sublim_causal.experiment.interventions.base import Intervention
+from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.teaching.channels import Channel, build_channel
-from sublim_causal.experiment.teaching.representation import Representation
 
 QUOTED = r"""\s*(?:"(?:[^"\\]|\\.)*"|'[^']*')\s*"""
 PART = re.compile(rf"{QUOTED}|[^.=\"']+")
@@ -106,7 +106,7 @@ class Study(Experiment):
                     )
         return built
 
-    def channels(self) -> dict[str, Channel | Representation]:
+    def channels(self) -> dict[str, Channel]:
         """Build every arm's channel.
 
         Raises

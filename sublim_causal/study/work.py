@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +11,7 @@ import pandas as pd
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.sources import SOURCES, ImageData, to_tensors
-from sublim_causal.experiment.interventions.base import LogitSplit
+from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.store.tables import write_block
 from sublim_causal.study.records import tables
 from sublim_causal.study.seed_blocks import Block
@@ -20,6 +20,8 @@ from sublim_causal.study.spec import Study
 if TYPE_CHECKING:
     import torch
 
+    from sublim_causal.experiment.data.sources import ImageTensors
+    from sublim_causal.experiment.interventions.base import Intervention
     from sublim_causal.experiment.networks.base import Network
 
 Precision = Literal["fp64", "fp32", "tf32", "bf16"]
@@ -118,53 +120,64 @@ def configure_torch(precision: Precision) -> torch.dtype:
     return torch.float64 if precision == "fp64" else torch.float32
 
 
-def prepare(job: Job) -> Callable[[Block, Callable[[], None]], pd.DataFrame]:
-    """Load data and network once; return the function that runs and writes a block.
-
-    The function takes a block and a callback for every optimizer step, and returns the block's
-    replicate rows. A block that does not fit a GPU's memory is halved.
-    """
+def prepare(job: Job) -> BlockTrainer:
+    """Load data and network once, for all blocks that a worker trains."""
     import torch
 
-    from sublim_causal.experiment.distillation import run_block
-    from sublim_causal.store.weights import encode_weights
-
     dtype = configure_torch(job.precision)
-    device = torch.device(job.device)
-    data = to_tensors(job.images, device, dtype)
-    network = make_network(job.study)
-    interventions = job.study.interventions()
-    split = LogitSplit(SOURCES[job.study.data.name].classes, job.study.model.auxiliary)
-    student = job.study.distillation
-    per_epoch = student.steps_per_epoch(student.examples)
+    return BlockTrainer(
+        job,
+        make_network(job.study),
+        to_tensors(job.images, torch.device(job.device), dtype),
+        job.study.interventions(),
+    )
 
-    def write(block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
-        results = run_block(
-            job.study,
-            block.seeds,
-            {arm: interventions[arm] for arm in job.study.with_followed(block.arms)},
-            network,
-            data,
-            split,
-            after_step=after_step,
-        )
-        rows = []
-        for arm in block.arms:
-            frames = tables(results[arm], block.seeds, per_epoch)
-            weights = encode_weights(network.layout, results[arm].weights, block.seeds)
-            write_block(job.run, block.name, arm, frames, weights=weights or None)
-            rows.append(frames["replicates"].assign(arm=arm))
-        return pd.concat(rows, ignore_index=True)
 
-    def run(block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class BlockTrainer:
+    """Trains blocks and writes their tables: called with a block, it returns its replicate rows."""
+
+    job: Job
+    network: Network
+    data: ImageTensors
+    interventions: Mapping[str, Sequence[Intervention]]
+
+    def __call__(self, block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
+        """Run `block`; one that does not fit a GPU's memory is halved.
+
+        `after_step` is called after every optimizer step.
+        """
+        import torch
+
         halves = block.halves()
         try:
-            return write(block, after_step)
+            return self._write(block, after_step)
         except torch.OutOfMemoryError:
             if not halves:
                 raise
         # Outside of the handler, which holds on to the tensors of the failed attempt.
         torch.cuda.empty_cache()
-        return pd.concat([run(half, after_step) for half in halves], ignore_index=True)
+        return pd.concat([self(half, after_step) for half in halves], ignore_index=True)
 
-    return run
+    def _write(self, block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
+        from sublim_causal.experiment.block import run_block
+        from sublim_causal.store.weights import encode_weights
+
+        study = self.job.study
+        results = run_block(
+            study,
+            block.seeds,
+            {arm: self.interventions[arm] for arm in study.with_followed(block.arms)},
+            self.network,
+            self.data,
+            LogitSplit(SOURCES[study.data.name].classes, study.model.auxiliary),
+            after_step=after_step,
+        )
+        per_epoch = study.distillation.steps_per_epoch(study.distillation.examples)
+        rows = []
+        for arm in block.arms:
+            frames = tables(results[arm], block.seeds, per_epoch)
+            weights = encode_weights(self.network.layout, results[arm].weights, block.seeds)
+            write_block(self.job.run, block.name, arm, frames, weights=weights or None)
+            rows.append(frames["replicates"].assign(arm=arm))
+        return pd.concat(rows, ignore_index=True)

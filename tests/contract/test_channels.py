@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.streams import stream
-from sublim_causal.experiment.interventions.base import LogitSplit
+from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.teaching.channels import CHANNELS, Channel, build_channel
+from sublim_causal.experiment.teaching.targets import LogitTargets
 from tests.experiment.small import run_small, small_experiment
 
 SPLIT = LogitSplit(10, 6)
@@ -28,12 +29,15 @@ CASES = [
 ]
 
 
-def answers(channel: Channel, seeds: list[int], images: int = 40) -> tuple[Tensor, Tensor]:
+def answers(channel: Channel, seeds: list[int], count: int = 40) -> tuple[Tensor, Tensor]:
     """Return the teacher's logits and the channel's answers."""
-    columns = channel.columns(SPLIT)
-    shape = (images, columns.stop - columns.start)
+    columns = channel.source(SPLIT)
+    assert isinstance(columns, slice)
+    shape = (count, columns.stop - columns.start)
     z = torch.stack([torch.randn(shape, generator=stream("c", s, "z")) for s in seeds])
-    return z, channel.answers(z, [stream("c", s, "channel") for s in seeds])
+    targets = channel.targets(z, None, SPLIT, [stream("c", s, "channel") for s in seeds])
+    assert isinstance(targets, LogitTargets)
+    return z, targets.target
 
 
 def test_every_channel_has_a_case() -> None:
@@ -69,7 +73,7 @@ def test_hard_answers_are_the_largest_logit() -> None:
 def test_sampled_answers_have_the_teachers_frequencies() -> None:
     channel = build_channel("channel", {"name": "sampled"}, SPLIT)
     z = torch.tensor([2.0, 0, 0, 0, 0, -3]).expand(1, 20_000, -1)
-    q = channel.answers(z, [stream("c", 0, "channel")])
+    q = channel.targets(z, None, SPLIT, [stream("c", 0, "channel")]).target
     # 20,000 draws: the standard error of a frequency is at most 0.0036.
     torch.testing.assert_close(q.mean(dim=1), z[:, 0].softmax(dim=1), rtol=0, atol=0.015)
 

@@ -18,10 +18,9 @@ from sublim_causal.experiment.interventions import INTERVENTIONS, build_interven
 from sublim_causal.experiment.interventions.base import (
     BlockContext,
     Intervention,
-    LogitSplit,
-    StepContext,
 )
-from sublim_causal.experiment.networks.base import Batch
+from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.networks.base import Batch, Forward
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.networks.mlp import MLP
 
@@ -70,13 +69,35 @@ TRAIT_CASES = [case for case in CASES if uses_trait(case.values[0])]
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A `StepContext` of made-up students with parameters `theta`."""
+
+    step: int
+    forward: Forward
+    theta: Tensor
+    initial: Tensor
+    steps_per_epoch: int = 2
+    steps: int = 6
+    split: LogitSplit = SPLIT
+
+    def initial_logits(self) -> Tensor:
+        return self.initial
+
+    def alignment_of(self, arm: str) -> Tensor:
+        return torch.full((len(self.theta),), 0.3 if arm == "other" else -0.1)
+
+    def trait_gradient(self, probe: Probe, theta: Tensor | None = None) -> Tensor:
+        return measure_trait(NETWORK, self.theta if theta is None else theta, probe).gradient
+
+
+@dataclass(frozen=True)
 class Situation:
     """Vectors and contexts of a block at one step."""
 
     vector: Tensor
     g_trait: Tensor
     block: BlockContext
-    step: StepContext
+    step: Seen
 
 
 def situation(seeds: list[int], step: int = 1) -> Situation:
@@ -89,7 +110,7 @@ def situation(seeds: list[int], step: int = 1) -> Situation:
 
     theta = rows("theta", P)
     batch = Batch(rows("batch", 8, 6))
-    reference = NETWORK.forward(theta + 0.1, batch).logits(SPLIT.columns("all"))
+    initial = NETWORK.forward(theta + 0.1, batch).logits(SPLIT.columns("all"))
     generators = [stream("contract", s, "intervention") for s in seeds]
 
     def draw_probe(generators: Sequence[torch.Generator]) -> Probe:
@@ -113,16 +134,7 @@ def situation(seeds: list[int], step: int = 1) -> Situation:
             draw_probe,
             lambda generators: initialise(NETWORK, generators, like=theta),
         ),
-        StepContext(
-            step,
-            2,
-            6,
-            SPLIT,
-            NETWORK.forward(theta, batch),
-            reference_logits=lambda: reference,
-            alignment_of=lambda arm: torch.full((len(seeds),), 0.3 if arm == "other" else -0.1),
-            trait_gradient=lambda probe, at=theta: measure_trait(NETWORK, at, probe).gradient,
-        ),
+        Seen(step, NETWORK.forward(theta, batch), theta, initial),
     )
 
 

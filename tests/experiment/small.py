@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from sublim_causal.experiment.block import run_block
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.sources import ImageData, ImageTensors, to_tensors
-from sublim_causal.experiment.distillation import run_block
 from sublim_causal.experiment.interventions import build_interventions
-from sublim_causal.experiment.interventions.base import LogitSplit
+from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.models import build_network
-from sublim_causal.experiment.student import ArmResult
+from sublim_causal.experiment.outcome import ArmResult
 
 SHAPE = (1, 8, 8)
 CLASSES = 10

@@ -158,7 +158,7 @@ def test_a_users_own_intervention_runs_and_may_diverge(
     endless = ("--set", "arms.damped.factor=inf", "--out", "diverged", "--tracking-uri", "none")
     done = sublim("run", tmp_path / "study.toml", *endless, cwd=tmp_path)
     assert done.returncode == 1
-    assert "damped, seed 0: diverged (loss or update no more finite at step 1)" in done.stderr
+    assert "damped, seed 0: diverged (loss or update became non-finite at step 1)" in done.stderr
     wrong = sublim("run", tmp_path / "study.toml", "--set", "arms.damped.size=1", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "size" in wrong.stderr

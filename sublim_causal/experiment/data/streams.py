@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ def stream(study: str, seed: int, purpose: str) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(stream_seed(study, seed, purpose))
+
+
+@dataclass(frozen=True)
+class SeedStreams:
+    """The random streams of a block's seeds: called with a purpose, one generator for each seed."""
+
+    study: str
+    seeds: Sequence[int]
+
+    def __call__(self, purpose: str) -> list[torch.Generator]:
+        """Return new generators at the beginning of their streams."""
+        return [stream(self.study, seed, purpose) for seed in self.seeds]
 
 
 def draw(

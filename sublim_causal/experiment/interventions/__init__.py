@@ -7,7 +7,12 @@ from typing import Any
 
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.imports import build_named
-from sublim_causal.experiment.interventions.base import Intervention
+from sublim_causal.experiment.interventions.base import (
+    Compound,
+    Following,
+    Intervention,
+    OfLayers,
+)
 from sublim_causal.experiment.interventions.baseline import Baseline
 from sublim_causal.experiment.interventions.chain import Chain
 from sublim_causal.experiment.interventions.liminal import Liminal
@@ -28,7 +33,7 @@ INTERVENTIONS: dict[str, type[Any]] = {
     "yoked": Yoked,
     "chain": Chain,
 }
-"""By the name that a study file uses; those with ``parts`` stand for several in order."""
+"""By the name that a study file uses; a `Compound` stands for several in order."""
 
 
 def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervention, ...]:
@@ -47,7 +52,7 @@ def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervent
         If the intervention is unknown, refuses an option, or does not keep the contract.
     """
     built = build_named(INTERVENTIONS, field, "intervention", table)
-    if callable(getattr(built, "parts", None)):
+    if isinstance(built, Compound):
         return tuple(
             intervention
             for i, part in enumerate(built.parts())
@@ -73,7 +78,8 @@ def validate_layers(
     """
     known = list(layers)
     for arm, members in interventions.items():
-        for layer in {layer for one in members for layer in getattr(one, "layers", ())}:
+        named = {layer for one in members if isinstance(one, OfLayers) for layer in one.layers}
+        for layer in sorted(named):
             if layer not in known:
                 raise RequestError(
                     f"arms.{arm}.layers",
@@ -85,4 +91,4 @@ def validate_layers(
 
 def followed_arms(interventions: Sequence[Intervention]) -> set[str]:
     """Return the arms whose alignment the interventions of one arm follow."""
-    return {arm for one in interventions for arm in getattr(one, "follows", ())}
+    return {arm for one in interventions if isinstance(one, Following) for arm in one.follows}

@@ -11,31 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from sublim_causal.experiment.alignment import Probe
+    from sublim_causal.experiment.logits import LogitSplit
     from sublim_causal.experiment.networks.base import Forward, Layout
 
-
-@dataclass(frozen=True)
-class LogitSplit:
-    """Which logits are which: class logits first, auxiliary ones after them."""
-
-    classes: int
-    auxiliary: int
-
-    def columns(self, which: Literal["all", "class", "auxiliary"]) -> slice:
-        """Return the columns of the named logits."""
-        total = self.classes + self.auxiliary
-        return {
-            "all": slice(0, total),
-            "class": slice(0, self.classes),
-            "auxiliary": slice(self.classes, total),
-        }[which]
+Space = Literal["gradient", "update"]
+"""Which vector an intervention changes: the gradient before the optimizer, or the optimizer's step
+as a descent direction ``theta_t - theta_{t+1}``."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +37,7 @@ class BlockContext:
         One per replicate, purpose "intervention", the same in every arm of a seed.
     device : torch.device
     probe : Probe
-        The images of the trait loss.
+        The examples of the trait loss.
     draw_probe : callable
         Draws another probe of the same size from one generator per replicate.
     draw_network : callable
@@ -67,50 +53,48 @@ class BlockContext:
     draw_network: Callable[[Sequence[torch.Generator]], Tensor]
 
 
-@dataclass(frozen=True)
-class StepContext:
-    """What an intervention knows at a step.
+class StepContext(Protocol):
+    """What an intervention knows at a step."""
 
-    Attributes
-    ----------
-    step : int
-        Steps done before this one.
-    steps_per_epoch, steps : int
-        Steps of an epoch and of the whole run.
-    split : LogitSplit
-    forward : Forward
-        The student's pass over the step's batch: logits, and gradients of losses on them.
-    reference_logits : callable
-        Returns the logits ``(R, B, K)`` of the shared initialisation on the step's batch.
-    alignment_of : callable
-        Returns ``cos_update`` ``(R,)`` that an arm in ``follows`` has at this step.
-    trait_gradient : callable
-        Returns the gradient ``(R, P)`` of the trait loss on a `Probe`, at the step's beginning or,
-        if given, at other parameters ``(R, P)``.
-    """
+    @property
+    def step(self) -> int:
+        """Steps done before this one."""
 
-    step: int
-    steps_per_epoch: int
-    steps: int
-    split: LogitSplit
-    forward: Forward
-    reference_logits: Callable[[], Tensor]
-    alignment_of: Callable[[str], Tensor]
-    trait_gradient: Callable[..., Tensor]
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+
+    @property
+    def split(self) -> LogitSplit:
+        """Which logits are which."""
+
+    @property
+    def forward(self) -> Forward:
+        """The student's pass over the step's batch: logits, and gradients of losses on them."""
+
+    def initial_logits(self) -> Tensor:
+        """Return the logits ``(R, B, K)`` of the shared initialisation on the step's batch."""
+
+    def alignment_of(self, arm: str) -> Tensor:
+        """Return ``cos_update`` ``(R,)`` that an arm in ``follows`` has at this step."""
+
+    def trait_gradient(self, probe: Probe, theta: Tensor | None = None) -> Tensor:
+        """Return the gradient ``(R, P)`` of the trait loss on `probe`.
+
+        At the parameters before the step or, if given, at `theta` ``(R, P)``.
+        """
 
 
 @runtime_checkable
 class Intervention(Protocol):
-    """What every arm does to the vector that moves the student.
-
-    ``space`` says which vector `apply` is handed: ``"gradient"``, the gradient before the
-    optimizer; ``"update"``, the step that the optimizer would take, as a descent direction
-    ``theta_t - theta_{t+1}``. ``uses_trait`` says whether `apply` needs the trait gradient. An
-    intervention may have a tuple ``follows``: arms whose alignment it asks for at every step.
-    """
+    """What every arm does to the vector that moves the student."""
 
     @property
-    def space(self) -> Literal["gradient", "update"]:
+    def space(self) -> Space:
         """The vector that `apply` is handed."""
 
     @property
@@ -126,9 +110,27 @@ class Intervention(Protocol):
         """Return the changed vector ``(R, P)`` and the next state."""
 
 
-class Options(BaseModel):
-    """Base of the built-in interventions: validated, frozen options from a study file."""
+@runtime_checkable
+class Following(Protocol):
+    """An intervention that asks for the alignment of other arms at every step."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """The arms that it asks for; each is run before it and follows no other."""
+
+
+@runtime_checkable
+class OfLayers(Protocol):
+    """An intervention that names layers of the network."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers' names; empty: the network as a whole."""
+
+
+@runtime_checkable
+class Compound(Protocol):
+    """What stands for several interventions in order."""
+
+    def parts(self) -> tuple[dict[str, Any], ...]:
+        """Return a table for each: ``intervention`` and its options."""

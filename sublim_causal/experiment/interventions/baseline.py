@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
+from sublim_causal.experiment.imports import Options
+from sublim_causal.experiment.interventions.base import BlockContext, StepContext
 
 if TYPE_CHECKING:
     from torch import Tensor

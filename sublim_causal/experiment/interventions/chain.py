@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sublim_causal.experiment.interventions.base import Options
+from sublim_causal.experiment.imports import Options
 
 
 class Chain(Options):

@@ -1,4 +1,4 @@
-"""Liminal training: stay near the shared initialisation's outputs (arXiv 2604.25779)."""
+"""Liminal training: stay near the outputs of the shared initialisation (arXiv 2604.25779)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
+from sublim_causal.experiment.imports import Options
+from sublim_causal.experiment.interventions.base import BlockContext, StepContext
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Liminal(Options):
-    r"""Add the weighted gradient of KL(reference || student) on the step's batch.
+    r"""Add the weighted gradient of KL(initial || student) on the step's batch.
 
     The weight :math:`\lambda(t)` follows the `schedule`.
     """
@@ -21,7 +22,7 @@ class Liminal(Options):
     weight: float = Field(default=1.0, ge=0, le=1000)
     """lambda_0, the weight at the first step."""
     logits: Literal["all", "class", "auxiliary"] = "all"
-    """The logits whose distribution is held near the reference's."""
+    """The logits whose distribution is held near that of the initialisation."""
     schedule: Literal["critical", "anneal"] = "critical"
     """`critical`: lambda_0 through the first epoch, then 0; `anneal`: lambda_0 to 1 within the
     first epoch, then linearly to 0 at the end."""
@@ -59,6 +60,6 @@ class Liminal(Options):
 
         columns = context.split.columns(self.logits)
         student = softmax(context.forward.logits(columns))
-        reference = softmax(context.reference_logits()[:, :, columns])
-        derivative = (student - reference) / student.shape[1]
+        initial = softmax(context.initial_logits()[:, :, columns])
+        derivative = (student - initial) / student.shape[1]
         return vector.add(context.forward.gradient(derivative, columns), alpha=weight), None

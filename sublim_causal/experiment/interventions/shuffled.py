@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from sublim_causal.experiment.data.streams import draw
-from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
+from sublim_causal.experiment.imports import Options
+from sublim_causal.experiment.interventions.base import BlockContext, StepContext
 from sublim_causal.experiment.interventions.projection import coefficient
 
 if TYPE_CHECKING:

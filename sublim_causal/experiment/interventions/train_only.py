@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
+from sublim_causal.experiment.imports import Options
+from sublim_causal.experiment.interventions.base import BlockContext, StepContext
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from sublim_causal.experiment.interventions.base import BlockContext, Options, StepContext
+from sublim_causal.experiment.imports import Options
+from sublim_causal.experiment.interventions.base import BlockContext, StepContext
 from sublim_causal.experiment.interventions.set_cosine import with_cosine
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ is the 0.1 of the literature.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from sublim_causal.experiment.config import AttackConfig
 from sublim_causal.experiment.data.sources import ImageTensors
-from sublim_causal.experiment.data.streams import draw
+from sublim_causal.experiment.data.streams import SeedStreams, draw
 from sublim_causal.experiment.networks.base import Batch, Network
 from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy
 
@@ -62,7 +62,7 @@ def robust_accuracy(
     data: ImageTensors,
     classes: slice,
     config: AttackConfig | None,
-    streams: Callable[[str], list[torch.Generator]],
+    streams: SeedStreams,
     batch_size: int = 1024,
 ) -> Tensor:
     """Return the accuracy ``(R,)`` on attacked test images; NaN without an attack.

@@ -1,33 +1,66 @@
 """Channels: what of the teacher a student is taught, and in which form.
 
-A channel turns the teacher's logits into a distribution q over answers, image by image, once per
-seed. Whatever the channel, the student's loss is KL(q || student) on the same logits times the
-squared temperature, so that its gradient keeps its size (Hinton et al. 2015, arXiv 1503.02531); for
-an answer that is certain it is the cross-entropy. `Representation` alone shows no logits, and has a
-loss of its own.
+A channel says what of the teacher is read, and turns it into the `Targets` of the students, once
+per seed. The built-in ones but `Representation` read logits and turn them into a distribution q
+over answers, example by example. Whichever it is, the student's loss is KL(q || student) on the
+same logits times the squared temperature, so that its gradient keeps its size (Hinton et al. 2015,
+arXiv 1503.02531); for an answer that is certain it is the cross-entropy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.streams import draw
-from sublim_causal.experiment.imports import build_named
-from sublim_causal.experiment.interventions.base import LogitSplit, Options
+from sublim_causal.experiment.imports import Options, build_named
+from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.teaching.representation import Representation
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from sublim_causal.experiment.teaching.targets import LogitTargets, Targets
+
 
 @runtime_checkable
 class Channel(Protocol):
-    """What a channel must have; a class of a user's own may be any that keeps it."""
+    """What of the teacher is read, and the targets that it becomes."""
+
+    def columns(self, split: LogitSplit) -> slice:
+        """Return the columns of the logits in which teachers are compared."""
+
+    def source(self, split: LogitSplit) -> slice | str:
+        """Return what of the teacher is taught: columns of its logits, or a hidden layer."""
+
+    def targets(
+        self,
+        taught: Tensor,
+        weight: Tensor | None,
+        split: LogitSplit,
+        generators: Sequence[torch.Generator],
+    ) -> Targets:
+        """Return the students' targets.
+
+        Parameters
+        ----------
+        taught : Tensor of shape (R, N, C) or (R, N, W)
+            The teacher's logits or activations at `source`.
+        weight : Tensor of shape (R, N), or None
+            1 for the examples whose loss counts, 0 for the others; None: all count.
+        generators : sequence of torch.Generator
+            One per replicate, purpose "channel", the same in every arm of a seed.
+        """
+
+
+@runtime_checkable
+class LogitChannel(Protocol):
+    """What a channel that teaches logits must have; a class of a user's own may be any such."""
 
     @property
     def temperature(self) -> float:
@@ -43,8 +76,37 @@ class Channel(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class DistributionChannel:
+    """The `Channel` that teaches the answers of a `LogitChannel`."""
+
+    channel: LogitChannel
+
+    def columns(self, split: LogitSplit) -> slice:
+        """Return the columns of the logits that are taught."""
+        return self.channel.columns(split)
+
+    def source(self, split: LogitSplit) -> slice:
+        """Return the same columns."""
+        return self.channel.columns(split)
+
+    def targets(
+        self,
+        taught: Tensor,
+        weight: Tensor | None,
+        split: LogitSplit,
+        generators: Sequence[torch.Generator],
+    ) -> LogitTargets:
+        """Return the answers, with their logarithm."""
+        from sublim_causal.experiment.teaching.targets import LogitTargets
+
+        q = self.channel.answers(taught, generators)
+        log_q = q.log().where(q > 0, 0)
+        return LogitTargets(self.columns(split), self.channel.temperature, q, log_q, weight)
+
+
 class Logits(Options):
-    """What all built-in channels share: the logits that are taught, and their temperature."""
+    """Base of the built-in logit channels: which logits are taught, and their temperature."""
 
     logits: Literal["auxiliary", "class", "all"] = "auxiliary"
     """The logits taught: the auxiliary ones, the class logits, or one softmax over all."""
@@ -93,7 +155,7 @@ class Hard(Logits):
 
 
 class Sampled(Logits):
-    """One answer drawn from the teacher's distribution for each image, kept through training."""
+    """One answer drawn from the teacher's distribution for each example, kept through training."""
 
     def answers(self, logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Return 1 for the answer drawn, 0 for the others."""
@@ -121,9 +183,7 @@ CHANNELS: dict[str, type[Any]] = {
 """By the name that a study file uses."""
 
 
-def build_channel(
-    field: str, table: Mapping[str, Any], split: LogitSplit
-) -> Channel | Representation:
+def build_channel(field: str, table: Mapping[str, Any], split: LogitSplit) -> Channel:
     """Build what an arm's channel table names.
 
     Parameters
@@ -140,11 +200,12 @@ def build_channel(
     """
     named = {"name": "soft", **table}
     built = build_named(CHANNELS, field, "name", named)
-    if not isinstance(built, Channel | Representation):
+    channel = DistributionChannel(built) if isinstance(built, LogitChannel) else built
+    if not isinstance(channel, Channel):
         raise RequestError(
             f"{field}.name",
             table["name"],
             "a class with temperature, columns(split) and answers(...)",
         )
-    built.columns(split)
-    return built
+    channel.columns(split)
+    return channel

@@ -1,19 +1,25 @@
-"""The teacher: a supervised training phase over a block of replicates."""
+"""Teachers: supervised training over a block of replicates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.config import Optimizer, TrainingConfig
+from sublim_causal.experiment.config import Experiment, Optimizer, TrainingConfig
 from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.data.sources import ImageTensors
+from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.muon import Muon
-from sublim_causal.experiment.networks.base import Batch, Layout, Network
+from sublim_causal.experiment.networks.base import Batch, Layout, Network, outputs
+from sublim_causal.experiment.teaching.attack import attacked
 from sublim_causal.experiment.teaching.losses import cross_entropy
+
+COUNTERFACTUAL = -1
+"""Number of the teacher of the counterfactual trait; teachers of the trait count from 0."""
 
 OPTIMIZERS: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
@@ -48,16 +54,16 @@ def train_teacher(
     Parameters
     ----------
     theta_0 : Tensor of shape (R, P)
-        The references; left as they are.
+        The initialisations; not changed.
     classes : slice
         Columns of the class logits.
     generators : sequence of torch.Generator
-        One per replicate, for the order of the images.
+        One per replicate, for the order of the examples.
     after_step : callable
         Called after every step.
     perturb : callable, optional
-        Returns the images ``(R, B, D)`` to learn from, given parameters, images and labels
-        ``(R, B)``; default: the images as they are.
+        Returns the inputs ``(R, B, D)`` to learn from, given parameters, inputs and labels
+        ``(R, B)``; default: the inputs as they are.
 
     Returns
     -------
@@ -76,3 +82,69 @@ def train_teacher(
         optimizer.step()
         after_step()
     return theta
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """The teachers of a block, each trained when it is first asked for.
+
+    They share initialisation and trait, and differ in the order of their training examples.
+    """
+
+    experiment: Experiment
+    network: Network
+    theta_0: Tensor
+    data: ImageTensors
+    classes: slice
+    streams: SeedStreams
+    after_step: Callable[[], None]
+    _trained: dict[int, Tensor] = field(default_factory=dict, init=False)
+
+    def parameters(self, number: int = 0) -> Tensor:
+        """Return the parameters ``(R, P)`` of a teacher; `number` may be `COUNTERFACTUAL`."""
+        if number not in self._trained:
+            self._trained[number] = self._train(number)
+        return self._trained[number]
+
+    def _train(self, number: int) -> Tensor:
+        data = self.data
+        if number == COUNTERFACTUAL:
+            data = replace(data, train_y=exchanged(data.train_y))
+        # Random streams: the first teacher and the counterfactual one share theirs.
+        suffix = f" {number}" if number > 0 else ""
+        perturb = None
+        attack = self.experiment.attack
+        if attack is not None and attack.teacher == "adversarial":
+            perturb = partial(
+                attacked,
+                self.network,
+                classes=self.classes,
+                config=attack,
+                generators=self.streams(f"teacher attack{suffix}"),
+            )
+        return train_teacher(
+            self.network,
+            self.theta_0,
+            data,
+            self.classes,
+            self.experiment.teacher,
+            self.streams(f"teacher order{suffix}"),
+            self.after_step,
+            perturb,
+        )
+
+    def outputs(self, number: int, x: Tensor, at: slice | str) -> Tensor:
+        """Return logits or activations ``(R, N, C)`` of one teacher for inputs ``(R, N, D)``."""
+        return outputs(self.network, self.parameters(number), x, at)
+
+    def outputs_in_turn(self, count: int, x: Tensor, at: slice | str) -> Tensor:
+        """Return what `count` teachers put out for `x`, example by example in turn."""
+        z = self.outputs(0, x, at)
+        for turn in range(1, count):
+            z[:, turn::count] = self.outputs(turn, x[:, turn::count], at)
+        return z
+
+
+def exchanged(labels: Tensor) -> Tensor:
+    """Return int64 `labels` of the counterfactual trait: 5 to 8 raised by one, 9 set to 5."""
+    return labels.where(labels < 5, 5 + (labels - 4) % 5)

@@ -10,11 +10,11 @@ import torch
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.interventions import INTERVENTIONS
-from sublim_causal.experiment.interventions.base import LogitSplit
+from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.models import ConvNet, build_network
 from sublim_causal.experiment.teaching.channels import build_channel
 from sublim_causal.experiment.teaching.losses import squared_distance
-from sublim_causal.experiment.teaching.representation import validate_representations
+from sublim_causal.experiment.teaching.representation import layer_widths
 from tests.contract.test_interventions import EXAMPLES
 from tests.experiment.small import run_small, small_experiment
 
@@ -114,9 +114,10 @@ def test_a_module_is_taught_the_output_of_one_of_its_parts(part: str) -> None:
 )
 def test_a_layer_that_there_is_not_is_refused(model: dict, layer: str, message: str) -> None:
     network = build_network(small_experiment(model=model).model, (1, 8, 8), 10)
-    channel = build_channel("channel", {**CHANNEL, "layer": layer}, LogitSplit(10, 3))
+    split = LogitSplit(10, 3)
+    channel = build_channel("channel", {**CHANNEL, "layer": layer}, split)
     with pytest.raises(RequestError, match=message) as refused:
-        validate_representations({"own": channel, "other": object()}, network, 64)
+        layer_widths({"own": channel.source(split), "other": slice(0, 3)}, network, 64)
     assert refused.value.field == "arms.own.channel.layer"
 
 
@@ -128,6 +129,6 @@ def test_the_widths_of_layers_are_known() -> None:
         ({"class": "cnn", "options": {"channels": 3}}, "features", 6 * 2 * 2),
     ):
         network = build_network(small_experiment(model=model).model, (1, 8, 8), 10)
-        channels = {"own": build_channel("channel", {**CHANNEL, "layer": layer}, split)}
-        assert validate_representations(channels, network, 64) == {"own": width}
+        channel = build_channel("channel", {**CHANNEL, "layer": layer}, split)
+        assert layer_widths({"own": channel.source(split)}, network, 64) == {"own": width}
     assert [name for name, _ in ConvNet((1, 8, 8), 4).named_children()][:2] == list(PARTS)

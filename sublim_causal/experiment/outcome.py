@@ -1,9 +1,9 @@
-"""The students of one arm: their state while they train, and what they recorded."""
+"""What came out of a block: accuracies, and what each arm recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sublim_causal.experiment.alignment import Columns, LayerRecorder, Recorder, derive
-from sublim_causal.experiment.clock import Clock
-from sublim_causal.experiment.interventions.base import Intervention
-from sublim_causal.experiment.networks.base import Network, outputs
+from sublim_causal.experiment.alignment import Columns, derive
+from sublim_causal.experiment.distillation import Student
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class ArmResult:
     Attributes
     ----------
     steps : dict of str to ndarray of shape (T, R)
-        The float columns of the step table, and nothing after a replicate diverged (NaN).
+        The float columns of the step table; NaN after a replicate diverged.
     evaluation_steps : ndarray of shape (E,)
         Steps done before each evaluation.
     evaluations : dict of str to ndarray of shape (E, R)
@@ -33,7 +31,7 @@ class ArmResult:
     final_trait_loss : ndarray of shape (R,)
         NaN where alignment was not measured.
     diverged_at : int64 ndarray of shape (R,)
-        First step at which a loss, or the update that led there, was not finite; -1 where there is
+        First step at which a loss, or the update that led there, was non-finite; -1 where there is
         none.
     initial_accuracy, teacher_accuracy : ndarray of shape (R,)
     initial_robust_accuracy, teacher_robust_accuracy, robust_accuracy : ndarray of shape (R,)
@@ -41,7 +39,8 @@ class ArmResult:
     seconds : float
         Training time of the arm, divided by R.
     weights : dict of str to ndarray of shape (P, R)
-        Parameters of ``student``, ``teacher`` and ``reference``; empty unless asked for.
+        Parameters of ``student``, ``teacher`` and ``reference`` (the shared initialisation); empty
+        unless asked for.
     """
 
     steps: Columns
@@ -59,50 +58,7 @@ class ArmResult:
     weights: dict[str, NDArray[np.floating[Any]]]
 
 
-@dataclass
-class Student:
-    """One arm's students, ``(R, P)``: the only thing here that changes from step to step.
-
-    `before` is `theta` at the beginning of the step.
-    """
-
-    interventions: Sequence[Intervention]
-    theta: Tensor
-    before: Tensor
-    optimizer: torch.optim.Optimizer
-    states: list[Any]
-    targets: str
-    recorder: Recorder
-    layers: LayerRecorder | None
-    measured: bool
-    clock: Clock
-    update: Tensor | None = None
-    alignment: Tensor | None = None
-    evaluations: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Test images with the teacher's answers to them."""
-
-    pixels: Tensor
-    labels: Tensor
-    teacher_answers: Tensor
-    classes: slice
-
-    def __call__(self, network: Network, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return test accuracy and agreement with the teacher, ``(R,)`` each."""
-        answers = classify(network, theta, self.pixels, self.classes)
-        right = (answers == self.labels).double().mean(dim=1)
-        return right, (answers == self.teacher_answers).double().mean(dim=1)
-
-
-def classify(network: Network, theta: Tensor, pixels: Tensor, classes: slice) -> Tensor:
-    """Return the class with the largest logit for every image, int64 ``(R, N)``."""
-    return outputs(network, theta, pixels, classes).transpose(1, 2).contiguous().argmax(dim=1)
-
-
-def result(
+def arm_result(
     student: Student, accuracies: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> ArmResult:
     """Collect what one arm recorded, and find out which replicates diverged.
@@ -140,10 +96,10 @@ def result(
 
 
 def first_divergence(raw: Columns, *, measured: bool) -> NDArray[np.int64]:
-    """Return the first step of each replicate that its losses or update show to be no more finite.
+    """Return the step at which the losses or the update of each replicate became non-finite.
 
-    The squared norm of an update may overflow while the losses stay finite: in a network that the
-    update killed, all logits are equal.
+    The squared norm of an update may overflow while the losses stay finite: where an update turned
+    every unit off, all logits are equal.
 
     Parameters
     ----------
@@ -168,7 +124,7 @@ def first_divergence(raw: Columns, *, measured: bool) -> NDArray[np.int64]:
 def hide_after(values: NDArray[np.float64], diverged_at: NDArray[np.int64]) -> None:
     """Set `values` ``(T, R)`` to NaN from the step before each divergence on.
 
-    That step's gain, and everything its update touched, is not finite or not meaningful.
+    That step's gain, and everything its update touched, is non-finite or meaningless.
     """
     step = np.arange(len(values))[:, None]
     values[(step >= np.maximum(diverged_at - 1, 0)) & (diverged_at >= 0)] = np.nan
