@@ -15,8 +15,10 @@ import tomli_w
 import torch
 import typer
 
+from sublim_causal.analysis.plan.renames import RENAMED_METHODS, RENAMED_PARTS
 from sublim_causal.experiment.interventions import INTERVENTIONS
 from sublim_causal.experiment.teaching.channels import CHANNELS
+from sublim_causal.renames import RENAMED
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.cli import app
 from tests.study.commands import TINY, sublim
@@ -70,7 +72,7 @@ def test_the_intervention_and_the_channel_of_the_guide_do_what_they_say(half_dos
 
 
 def test_the_plan_of_the_guide_is_estimated(half_dose: Path) -> None:
-    plan = guide("plans", "toml")[-1]
+    plan = guide("plans", "toml")[0]
     (half_dose / "mine.toml").write_text(plan)
     analysed = sublim("analyse", "runs/half-dose", "--plan", "mine.toml", cwd=half_dose)
     assert analysed.returncode == 0, analysed.stderr
@@ -133,9 +135,9 @@ def test_the_monitor_of_the_guide_records_a_row_a_step() -> None:
 
 @pytest.mark.parametrize("language", ["python", "toml"])
 def test_every_example_is_run_by_a_test(language: str) -> None:
-    # The two of `plans` and that of `weights`: tests/analysis/plan/test_file.py, tests/store.
+    # The other two of `plans` and that of `weights`: tests/analysis/plan/test_file.py, tests/store.
     run = {
-        "python": {"channels": 1, "interventions": 1, "monitor": 1, "python": 4, "results": 1,
+        "python": {"channels": 1, "interventions": 1, "monitor": 1, "python": 5, "results": 1,
                    "studies": 1, "weights": 1},
         "toml": {"channels": 1, "interventions": 1, "plans": 3, "studies": 2},
     }  # fmt: skip
@@ -209,3 +211,9 @@ def test_the_reference_documents_every_public_name(package: str) -> None:
         documented |= set(members.split(", "))
     public = {name for name in importlib.import_module(package).__all__ if name[0] != "_"}
     assert not public - documented
+
+
+def test_the_changelog_tells_every_new_name() -> None:
+    rows = re.findall(r"^\|[^|]+\| `(\w+)` \| `(\w+)` \|$", TOP[-1].read_text(), re.MULTILINE)
+    parts = {pair for method in RENAMED_PARTS.values() for pair in method.items()}
+    assert {*RENAMED.items(), *RENAMED_METHODS.items(), *parts} <= set(rows)
