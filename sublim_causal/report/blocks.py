@@ -6,12 +6,10 @@ Text is plain: whatever it holds, the template escapes it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
-
-from sublim_causal.analysis.estimates.types import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,5 +104,3 @@ class Section:
     """Heading."""
     blocks: Sequence[Block]
     """Contents in order."""
-    estimates: Sequence[Result] = field(default=())
-    """Estimates made for this section that the plan does not declare."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
-from sublim_causal.analysis.plan.file import Plan, load_plan
-from sublim_causal.analysis.plan.results import Results
-from sublim_causal.analysis.plan.run import analyse
-from sublim_causal.errors import RunError
+from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.analysis.plan.run import Progress
 from sublim_causal.location import locate, validate_links
 from sublim_causal.report.blocks import Picture, Section, Table
 from sublim_causal.report.files import check_folder, write
@@ -18,8 +15,6 @@ from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.tables import latex
 from sublim_causal.report.wording import counted
 
-Progress = Callable[[int, int, str], None]
-"""Called with parts done, parts in all, and what comes next."""
 FOLDER = "report"
 RESULTS = "results.json"
 SUPPLEMENT = "supplement.json"
@@ -49,9 +44,9 @@ def write_report(
     -------
     Path
         ``index.html``. Beside it: ``results.json`` (what the plan declares),
-        ``supplement.json`` (what the report adds), ``tables`` (CSV, LaTeX), ``figures`` (SVG,
-        PDF), and ``files.txt``, by which the next report knows them. The same tables and plan
-        give the same bytes.
+        ``supplement.json`` (what the report's own plan adds), ``tables`` (CSV, LaTeX),
+        ``figures`` (SVG, PDF), and ``files.txt``, by which the next report knows them. The same
+        tables and plan give the same bytes.
 
     Raises
     ------
@@ -63,16 +58,14 @@ def write_report(
     from sublim_causal.report.figures.style import settings
     from sublim_causal.report.sections import BODY
 
-    run, asked = locate(run), "" if isinstance(plan, Plan) else str(plan)
+    run = locate(run)
     validate_links(run)
-    plan = plan if isinstance(plan, Plan) else load_plan(plan)
     if out:
         check_folder(out)
     out = out or run / FOLDER
     said, total = progress or (lambda done, total, name: None), len(BODY) + 3
     said(0, total, "estimates")
-    material = read_material(run, plan, analyse(run, plan), asked)
-    check_complete(material)
+    material = read_material(run, plan)
     sections: dict[str, Section] = {}
     with settings():
         for anchor, make in BODY.items():
@@ -89,36 +82,15 @@ def write_report(
             footer=_footer(material),
         )
     material.results.write(out / RESULTS)
-    _added(material.results, ordered).write(out / SUPPLEMENT)
+    material.analysis.added.write(out / SUPPLEMENT)
     said(total, total, "")
     return page
-
-
-def check_complete(material: Material) -> None:
-    """Check that there is something to report.
-
-    Raises
-    ------
-    RunError
-        If no replicate is complete.
-    """
-    if material.complete.empty:
-        states = ", ".join(f"{n} {state}" for state, n in material.results.statuses.items())
-        raise RunError(
-            f"{material.run}: no replicate is complete ({states}), so there is nothing to report\n"
-            "remedy: see the reasons with `sublim-causal status`, then run the study again"
-        )
 
 
 def _answer(material: Material) -> Section:
     from sublim_causal.report.sentences import answer
 
-    added = [
-        one
-        for each in material.headlines.values()
-        for one in (each.removed, each.residue, each.alignment)
-    ]
-    return Section("answer", "The answer", [*answer(material)], added)
+    return Section("answer", "The answer", [*answer(material)])
 
 
 def _subtitle(material: Material) -> str:
@@ -128,7 +100,8 @@ def _subtitle(material: Material) -> str:
     arms = counted(len(material.shown_arms), "arm", "arms")
     return (
         f"Study {manifest['name']}: {seeds}, {arms}, {material.n_steps:,} steps; plan "
-        f"{material.plan.name} ({material.plan.digest}); run of {day}."
+        f"{material.plan.name} ({material.plan.digest}), beside it what the report adds "
+        f"({material.analysis.added_plan.digest}); run of {day}."
     )
 
 
@@ -138,12 +111,6 @@ def _footer(material: Material) -> str:
         f"{material.manifest['run_id']}. Results in results.json, tables as CSV and LaTeX in "
         "tables/, figures as SVG and PDF in figures/."
     )
-
-
-def _added(results: Results, sections: Sequence[Section]) -> Results:
-    """Return what the report adds, in the form of what the plan declares."""
-    found = {one.estimand.name: one for section in sections for one in section.estimates}
-    return replace(results, plan="(added by the report)", results=tuple(found.values()))
 
 
 def write_files(

@@ -21,9 +21,10 @@ from sublim_causal.analysis.estimates.types import (
     Result,
     difference_unit,
 )
+from sublim_causal.analysis.plan.curves import Curve
 from sublim_causal.analysis.plan.declaration import column_unit, with_unit
 from sublim_causal.analysis.plan.file import Plan, load_plan
-from sublim_causal.analysis.plan.run import analyse
+from sublim_causal.analysis.plan.run import Progress
 from sublim_causal.errors import RequestError
 from sublim_causal.location import locate
 from sublim_causal.report.agreement import MARGINS, agreement, equal
@@ -37,12 +38,12 @@ from sublim_causal.report.blocks import (
     Text,
     Verdict,
 )
-from sublim_causal.report.build import Progress, check_complete, write_files
+from sublim_causal.report.build import write_files
 from sublim_causal.report.figures.curves import measured, pairs
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import looks, settings
 from sublim_causal.report.files import check_folder
-from sublim_causal.report.material import Curve, Material, read_material
+from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
 from sublim_causal.report.wording import counted, estimate, listed, scale_of
@@ -98,8 +99,7 @@ def compare_reports(
     sides: list[Material] = []
     for done, run in enumerate((first, second)):
         said(done, 4, run.name)
-        sides.append(read_material(run, plan, analyse(run, plan)))
-        check_complete(sides[-1])
+        sides.append(read_material(run, plan, in_full=False))
     said(2, 4, "comparison")
     with settings():
         agreed = _agreed(*sides) if shares_draws(*sides) else []
@@ -273,7 +273,7 @@ def _is_one(arm: str, first: Material, second: Material) -> bool:
 
     def definition(material: Material) -> list[Any]:
         arms = material.manifest.get("arms", {})
-        followed = [one["target"] for one in material.stages(arm) if "target" in one]
+        followed = [one["target"] for one in material.design.record.stages(arm) if "target" in one]
         return [arms.get(name) for name in (arm, *followed)]
 
     return definition(first) == definition(second)

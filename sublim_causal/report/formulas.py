@@ -15,6 +15,8 @@ D_s = Y_s(arm) - Y_s(reference);  mean(D) -+ t(R-1) sd(D) / sqrt(R)
 if |skewness of D_s| > 1, bootstrap-t over seeds leads: [D - q_high se, D - q_low se],
     q the quantiles of (D* - D) / se*
 families: sign-flip max-T, p = (1 + #{max |t*| >= |t|}) / (1 + flips), or Holm""",
+    "arm_mean": """\
+mean_s Y_s(arm), of the complete seeds; interval as for contrasts, cut at what Y can be""",
     "equivalence": """\
 TOST: p = max( P(T > (D + margin) / se), P(T < (D - margin) / se) ),  T ~ t(R-1)
 equivalent at alpha if the 1 - 2 alpha interval lies inside (-margin, margin)""",
@@ -72,6 +74,9 @@ SHARED = {
     "ledger_difference": "ledger",
     "drive_factors": "ledger",
     "mediation_sensitivity": "mediation",
+    "removed_share": "retained_share",
+    "seed_mean": "arm_mean",
+    "slope_model": "step_slope",
     "controlled_direct": "cross_world",
     "clamp_error": "cross_world",
     "mundlak": "step_slope",

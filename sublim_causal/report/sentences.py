@@ -10,7 +10,6 @@ from sublim_causal.analysis.plan.verdicts import Finding
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import (
-    POINTS,
     counted,
     decimals,
     estimate,
@@ -145,7 +144,7 @@ def _seeds(one: Estimate) -> str:
 
 
 def _stops(material: Material) -> Iterator[Sentence]:
-    arms, reference = material.main_projections(), material.reference
+    arms, reference = material.design.main_projections(), material.reference
     if len(material.shown_arms) == 1:
         text = f"Not settled: {material.shown_arms[0]} is the only arm with a complete seed."
         yield Sentence(text, "unsettled", "acquisition")
@@ -161,7 +160,7 @@ def _stops(material: Material) -> Iterator[Sentence]:
         yield stopped
         if caution := _misses(material, arm, stopped.verdict):
             yield caution
-    for arm in material.interventions("liminal"):
+    for arm in material.design.interventions("liminal"):
         found = material.find("paired_contrast", arm=arm, outcome="final_accuracy")
         if isinstance(found, Estimate):
             yield _attenuates(material, arm, found)
@@ -235,7 +234,8 @@ def _misses(material: Material, arm: str, verdict: Verdict) -> Sentence | None:
 
 def _where_absent(material: Material, arm: str) -> str:
     """Return where absent alignment can be seen, to end a sentence on reversed alignment."""
-    removed = [one for one in material.main_projections() if material.space(one) == "update"]
+    design = material.design
+    removed = [one for one in design.main_projections() if design.space(one) == "update"]
     if arm in removed:
         return ""
     if removed:
@@ -266,14 +266,15 @@ def _through(material: Material) -> Iterator[Sentence]:
 
 def _by_experiment(material: Material) -> Iterator[Sentence]:
     for world in material.cross_worlds:
-        share, part = values(world.proportion_mediated), values(world.tnie)
+        share, part = values(world["proportion_mediated"]), values(world["tnie"])
+        arm = world["te"].estimand.arm
         if share is None or part is None:
-            yield Sentence(f"{world.yoked}: not estimable by experiment.", "unsettled", "mediation")
+            yield Sentence(f"{arm}: not estimable by experiment.", "unsettled", "mediation")
             continue
         verdict: Verdict = "unsettled" if _sides(part) == "across" else "partly"
         yield Sentence(
-            f"By experiment: of the effect of {world.arm}, moving alignment makes up "
-            f"{_points(part)}, a share of {estimate(share)} (yoked runs).",
+            f"By experiment: of the effect of {arm}, moving alignment makes up "
+            f"{estimate(part)}, a share of {estimate(share)} (yoked runs).",
             "yes" if verdict == "partly" and share.low >= STOPPED else verdict,
             "mediation",
         )
@@ -286,23 +287,16 @@ def _by_experiment(material: Material) -> Iterator[Sentence]:
         )
 
 
-def _points(one: Estimate) -> str:
-    """Write a change of accuracy, a fraction, in percentage points."""
-    places = decimals(100 * one.low, 100 * one.high)
-    limits = interval(one.low, one.high, places, 100)
-    return f"{number(100 * one.value, places)} {POINTS} {limits}"
-
-
 def _by_model(material: Material) -> Iterator[Sentence]:
-    for split in material.mediations:
-        share, part = values(split.proportion_mediated), values(split.pnie)
-        if split.arm not in material.main_projections() or not (share and part):
+    for arm, split in material.mediations.items():
+        share, part = values(split["proportion_mediated"]), values(split["pnie"])
+        if arm not in material.design.main_projections() or not (share and part):
             continue
         bounded = math.isfinite(share.high - share.low)
         size = f"a share of {estimate(share)}" if bounded else "a share without bounds"
         yield Sentence(
-            f"By model: a run-level mediation puts the part of the effect of {split.arm} that goes "
-            f"through the update's alignment at {_points(part)}, {size}. It assumes no common "
+            f"By model: a run-level mediation puts the part of the effect of {arm} that goes "
+            f"through the update's alignment at {estimate(part)}, {size}. It assumes no common "
             "cause and no feedback, and alignment does react to what was learned: a sensitivity "
             "analysis, not an answer.",
             "caution",
@@ -311,18 +305,19 @@ def _by_model(material: Material) -> Iterator[Sentence]:
 
 
 def _by_accounting(material: Material) -> Iterator[Sentence]:
-    ledgers = material.ledgers
-    for arm, found, total in zip(material.shown_arms, ledgers.shares, ledgers.totals, strict=True):
-        if arm == material.reference and isinstance(found, Estimate):
-            known = values(total)
-            change, moved = _LOSS[_sides(known) if known else "across"]
-            yield Sentence(
-                f"By bookkeeping: in {arm}, the update's component along the trait gradient (the "
-                f"drive) adds up to a share of {estimate(found)} of the {change} of the trait "
-                f"loss; curvature is the rest. This says where the loss {moved}, not why.",
-                "caution",
-                "ledger",
-            )
+    arm = material.reference
+    found = values(material.find("explained_share", arm=arm, term="drive", by="run"))
+    if found is None:
+        return
+    total = values(material.find("arm_mean", arm=arm, outcome="sum_gain", start=None))
+    change, moved = _LOSS[_sides(total) if total else "across"]
+    yield Sentence(
+        f"By bookkeeping: in {arm}, the update's component along the trait gradient (the drive) "
+        f"adds up to a share of {estimate(found)} of the {change} of the trait loss; curvature is "
+        f"the rest. This says where the loss {moved}, not why.",
+        "caution",
+        "ledger",
+    )
 
 
 _LOSS = {"above": ("drop", "fell"), "below": ("rise", "rose"), "across": ("change", "changed")}
@@ -343,7 +338,7 @@ def _control(material: Material) -> Iterator[Sentence]:
         arm, reference = one.estimand.arm, one.estimand.reference
         says = "is equivalent to" if same else "is not shown to be equivalent to"
         outcome = one.estimand.column.replace("_", " ")
-        shuffled = arm in material.interventions("shuffled")
+        shuffled = arm in material.design.interventions("shuffled")
         yield Sentence(
             f"{arm} {says} {reference} in {outcome}: the difference is {estimate(one)} "
             f"({100 * one.level:g} % interval), {'' if same else 'not '}inside the margin of "

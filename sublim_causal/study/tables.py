@@ -16,7 +16,7 @@ from rich.table import Table
 from sublim_causal.analysis.arms.contrasts import paired_contrast
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.types import Estimate
-from sublim_causal.report.ranges import within
+from sublim_causal.analysis.plan.ranges import within
 from sublim_causal.report.wording import MINUS, decimals, interval, number
 from sublim_causal.store.manifest import read_manifest, reference_of
 from sublim_causal.store.tables import read_table

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from sublim_causal.analysis.plan.file import load_plan
-from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.report import write_report
 from sublim_causal.report.blocks import Picture
@@ -17,6 +16,7 @@ from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sentences import answer
+from sublim_causal.store.manifest import CHECKSUM, checksum
 from sublim_causal.study.spec import Study, arm_definition
 
 Tables = Mapping[str, pd.DataFrame]
@@ -53,7 +53,8 @@ def change_manifest(
     """Overwrite fields of the manifest of `run`, and of the study in it."""
     path = run / "manifest.json"
     old = json.loads(path.read_text())
-    path.write_text(json.dumps({**old, **fields, "study": {**old["study"], **(study or {})}}))
+    new = {**old, **fields, "study": {**old["study"], **(study or {})}}
+    path.write_text(json.dumps({**new, CHECKSUM: checksum(new)}))
 
 
 def declare(run: Path, study: Study) -> None:
@@ -65,7 +66,7 @@ def declare(run: Path, study: Study) -> None:
 def material_of(run: Path) -> Material:
     """Return what the sections of `run` read, with few bootstrap replicates."""
     plan = load_plan("primary").model_copy(update={"n_boot": 199})
-    return read_material(run, plan, analyse(run, plan))
+    return read_material(run, plan)
 
 
 def section_of(material: Material, anchor: str) -> str:

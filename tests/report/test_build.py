@@ -84,10 +84,10 @@ def test_results_are_those_of_analyse(demo: Path, page: Path) -> None:
 def test_supplement_says_that_it_was_not_declared(page: Path) -> None:
     added = json.loads((page.parent / "supplement.json").read_text())["results"]
     names = {one["name"] for one in added}
-    assert {"share_drive_baseline", "sum_gain_baseline", "total_projection"} <= names
+    assert {"share_drive_baseline", "sum_gain_baseline", "mediation_te_projection"} <= names
     headlines = {"removed_share_projection", "acquired_projection", "mean_cos_update_projection"}
     assert headlines <= names
-    assert all("added by the report" in one["assumptions"][-1] for one in added)
+    assert all("added by the report" in one["assumptions"][0] for one in added)
 
 
 def test_every_table_and_figure_is_a_file(page: Path) -> None:

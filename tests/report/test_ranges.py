@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sublim_causal.analysis.plan.curves import Curve
+from sublim_causal.analysis.plan.ranges import ANY, COSINE, FRACTION, Range, range_of
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.figures.curves import overlay, shares
-from sublim_causal.report.material import Curve, Material, curve
-from sublim_causal.report.ranges import ANY, COSINE, FRACTION, Range, range_of
+from sublim_causal.report.material import Material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.store.schema import TABLES
@@ -81,8 +82,7 @@ def test_bands_of_shares_end_at_nothing_and_all() -> None:
 
 
 def test_a_curve_knows_the_range_of_its_column(demo_material: Material) -> None:
-    rows = demo_material.steps(["cos_update"])
-    assert curve(rows[rows["arm"] == "baseline"], "cos_update", 0.95).bounds == COSINE
+    assert demo_material.curves["cos_update"]["baseline"].bounds == COSINE
     assert demo_material.evaluations["baseline"].bounds == FRACTION
 
 

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sublim_causal.analysis.plan.curves import Curve
+from sublim_causal.analysis.plan.design import Doses
 from sublim_causal.analysis.plan.file import parse_plan
 from sublim_causal.analysis.plan.registry import METHODS
-from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.figures.curves import shares
 from sublim_causal.report.figures.style import settings
 from sublim_causal.report.formulas import FORMULAS, SHARED
-from sublim_causal.report.material import Curve, Material, read_material
+from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sentences import answer
 from sublim_causal.store.tables import read_table
@@ -152,10 +153,10 @@ def test_doses_get_their_curves(tmp_path: Path) -> None:
         for name, dose in strengths.items()
     }
     change_manifest(run, study={"name": "doses", "arms": study})
-    found = BODY["mediation"](material_of(run))
-    names = {getattr(block, "name", "") for block in found.blocks}
+    material = material_of(run)
+    names = {getattr(block, "name", "") for block in BODY["mediation"](material).blocks}
     assert {"dose_update", "wald_update"} <= names
-    slope = {one.estimand.name: one for one in found.estimates}["dose_slope_final_accuracy"]
+    slope = material.analysis.added["dose_slope_update"]
     # The truth: accuracy falls by 0.15 a unit of strength; four standard errors.
     assert abs(slope.value + 0.15) < 4 * slope.se  # type: ignore[union-attr]
 
@@ -175,7 +176,7 @@ def test_yoked_runs_are_split(tmp_path: Path) -> None:
     assert "By experiment: of the effect of projection" in answer_of(material_of(run))
     (world,) = material_of(run).cross_worlds
     # The truth: the procedure at the baseline's alignment lowers accuracy by 0.05.
-    assert abs(world.pnde.value + 0.05) < 4 * world.pnde.se  # type: ignore[union-attr]
+    assert abs(world["pnde"].value + 0.05) < 4 * world["pnde"].se  # type: ignore[operator, union-attr]
 
 
 def test_a_yoked_run_splits_the_effect_of_its_own_procedure_alone(tmp_path: Path) -> None:
@@ -184,8 +185,9 @@ def test_a_yoked_run_splits_the_effect_of_its_own_procedure_alone(tmp_path: Path
     run = make_run(tmp_path / "run", n_seeds=3, arms=dict.fromkeys(study.arms, ArmTruth()))
     declare(run, study)
     (world,) = material_of(run).cross_worlds
-    assert (world.arm, world.yoked) == ("projection", "yoked")
-    assert world.pnie.estimand.contrast == "reverse - baseline"
+    assert world["pnde"].estimand.contrast == "yoked - baseline"
+    assert world["tnie"].estimand.contrast == "projection - yoked"
+    assert world["pnie"].estimand.contrast == "reverse - baseline"
 
 
 def test_the_paper_stands_beside_its_replication(tmp_path: Path) -> None:
@@ -211,10 +213,13 @@ def test_shares_of_layers_are_among_what_the_report_adds(tmp_path: Path) -> None
         folder = run / "layers" / f"arm={arm}"
         folder.mkdir(parents=True)
         pd.concat(layers).to_parquet(folder / "0000000-0000002.parquet", index=False)
+    material = material_of(run)
     with settings():
-        found = BODY["ledger"](material_of(run)).estimates
-    expected = {f"share_drive_{arm}_{layer}" for arm in ARMS for layer in ("0", "2")}
-    assert expected <= {one.estimand.name for one in found}
+        section = BODY["ledger"](material)
+    (table,) = (one for one in section.blocks if getattr(one, "name", "") == "ledger_layers")
+    expected = {f"share_drive_layer_{arm}_{layer}" for arm in ARMS for layer in ("0", "2")}
+    assert set(table.frame["name"]) == expected  # type: ignore[union-attr]
+    assert expected <= {one.estimand.name for one in material.analysis.added.results}
 
 
 def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_path: Path) -> None:
@@ -228,11 +233,11 @@ def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_pa
         "contrast": "removed - plain",
     }
     plan = parse_plan({"name": "mine", "n_boot": 199, "estimand": [contrast]})
-    material = read_material(run, plan, analyse(run, plan))
+    material = read_material(run, plan)
     assert material.reference == "plain"
-    assert [split.arm for split in material.mediations] == ["removed"]
+    assert [*material.mediations] == ["removed"]
     change_manifest(run, study={"arms": {"removed": {"intervention": "projection"}, "plain": {}}})
-    material = read_material(run, plan, analyse(run, plan))
+    material = read_material(run, plan)
     text = " ".join(one.text for one in answer(material))
     assert re.search("removed (stops|lowers) .*final test accuracy differs from plain by", text)
 
@@ -301,8 +306,9 @@ def test_the_projection_of_the_answer_is_the_one_nearest_the_papers(tmp_path: Pa
     }
     change_manifest(run, study={"arms": study})
     material = material_of(run)
-    assert material.main_projections() == ("whole",)
-    assert material.doses == {"gradient": {"baseline": 0.0, "whole": 1.0, "half": 0.5}}
+    assert material.design.main_projections() == ("whole",)
+    (doses,) = material.design.doses().items()
+    assert doses == ("gradient", Doses("baseline", {"baseline": 0.0, "whole": 1.0, "half": 0.5}))
     text = section_of(material, "study")
     assert "projection, layers" in text
     assert "projection, student.optimizer sgd" in text
@@ -335,7 +341,7 @@ def test_a_caption_names_the_windows_that_its_table_has(
 ) -> None:
     estimands = [summary(f"mean_{i}", window) for i, window in enumerate(windows)]
     plan = parse_plan({"name": "mine", "n_boot": 199, "estimand": estimands})
-    assert said in section_of(read_material(demo, plan, analyse(demo, plan)), "alignment")
+    assert said in section_of(read_material(demo, plan), "alignment")
 
 
 @pytest.mark.parametrize("family", ["", "arms"])
@@ -351,6 +357,6 @@ def test_a_caption_speaks_of_adjusted_p_where_there_are_some(family: str, demo: 
     plan = parse_plan(
         {"name": "mine", "n_boot": 199, "families": {"arms": "holm"}, "estimand": [contrast]}
     )
-    text = section_of(read_material(demo, plan, analyse(demo, plan)), "acquisition")
+    text = section_of(read_material(demo, plan), "acquisition")
     assert ("p adjusted for" in text) == bool(family)
     assert (">p adjusted<" in text) == bool(family)

@@ -158,10 +158,21 @@ class Estimate:
 
 @dataclass(frozen=True)
 class NotEstimable:
-    """An estimand that these data cannot estimate, and why."""
+    """An estimand that these data cannot estimate, and why.
+
+    Attributes
+    ----------
+    estimand : Estimand
+        What was asked.
+    reason : str
+        Why there is no interval.
+    value : float or None
+        Point estimate, where only an interval is lacking.
+    """
 
     estimand: Estimand
     reason: str
+    value: float | None = None
 
     def tidy(self) -> dict[str, Any]:
         """The columns of `Estimate.tidy`, with None for every number."""

@@ -120,3 +120,10 @@ def as_declared(declared: Declared, found: Result, ending: str = "", **own_field
         assumptions=tuple(dict.fromkeys((*declared.assumptions, *own.assumptions))),
     )
     return replace(found, estimand=estimand)
+
+
+def with_diagnostics(found: Result, **more: object) -> Result:
+    """Return `found` with more diagnostics, if it is an estimate."""
+    if isinstance(found, NotEstimable):
+        return found
+    return replace(found, diagnostics={**found.diagnostics, **more})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 from sublim_causal.errors import RunError
 from sublim_causal.store.damage import validate_undamaged
 from sublim_causal.store.manifest import read_manifest
-from sublim_causal.store.tables import read_table
+from sublim_causal.store.tables import files_of, read_table
 
 SETTING = ("student", "channel", "targets", "inputs")
 """Options of an arm beside its intervention."""
@@ -41,6 +41,10 @@ class Record:
         Options of each arm, as the study declared them.
     data : str
         Name of the data set; empty if it is not known.
+    resolved : mapping of str to mapping
+        Options of each arm with their defaults, as resolved when it ran.
+    evaluations : DataFrame
+        seed, arm, step and test_accuracy of complete replicates; empty unless asked for.
     """
 
     name: str
@@ -51,6 +55,40 @@ class Record:
     layers: pd.DataFrame
     interventions: Mapping[str, Mapping[str, Any]]
     data: str = ""
+    resolved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    evaluations: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def complete(self) -> pd.DataFrame:
+        """Replicates that are complete."""
+        return self.replicates[self.replicates["status"] == "complete"]
+
+    @property
+    def complete_arms(self) -> tuple[str, ...]:
+        """Arms that have a complete replicate, in the study's order."""
+        present = set(self.complete["arm"])
+        return tuple(arm for arm in self.arms if arm in present)
+
+    def options(self, arm: str) -> dict[str, Any]:
+        """Return intervention and options of `arm`; one that declares none is called as it."""
+        declared = self.interventions.get(arm, {})
+        return {"intervention": arm, **declared, **self.resolved.get(arm, {})}
+
+    def stages(self, arm: str) -> list[dict[str, Any]]:
+        """Return the options of each intervention that `arm` ran in turn, defaults filled in.
+
+        They are resolved as ``0.strength``, ``1.target``; a run that resolved nothing has none.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for name, value in self.resolved.get(arm, {}).items():
+            stage, _, option = name.partition(".")
+            if stage.isdigit():
+                found.setdefault(stage, {}).update({option: value} if option else {})
+        return [*found.values()]
+
+    def is_comparable(self, arm: str, reference: str) -> bool:
+        """Return whether two arms differ in their intervention alone."""
+        return same_setting(self.options(arm), self.options(reference))
 
     @property
     def n_seeds(self) -> int:
@@ -66,6 +104,33 @@ class Record:
 def same_setting(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two arms, given by their options, differ in their intervention alone."""
     return all(one.get(name) == other.get(name) for name in SETTING)
+
+
+def read_runs(run: Path) -> Record:
+    """Read the manifest and the replicates of the run directory `run`.
+
+    Raises
+    ------
+    RunError
+        If `run` is no run directory, has nothing finished yet, or a file of it is damaged.
+    """
+    manifest = read_manifest(run)
+    validate_undamaged(run)
+    replicates = read_table(run, "replicates").sort_values(["seed", "arm"], ignore_index=True)
+    found = set(replicates["arm"])
+    interventions = manifest["study"].get("arms", {})
+    declared = [arm for arm in interventions if arm in found]
+    return Record(
+        name=str(manifest["name"]),
+        run_id=str(manifest["run_id"]),
+        arms=(*declared, *sorted(found - set(declared))),
+        replicates=replicates,
+        steps=pd.DataFrame(columns=["seed", "arm"]),
+        layers=pd.DataFrame(),
+        interventions=interventions,
+        data=str(manifest["study"].get("data", {}).get("name", "")),
+        resolved=manifest.get("arms", {}),
+    )
 
 
 def read_record(run: Path, step_columns: Collection[str] = (), layers: bool = False) -> Record:
@@ -85,34 +150,46 @@ def read_record(run: Path, step_columns: Collection[str] = (), layers: bool = Fa
     RunError
         If `run` is no run directory, has nothing finished yet, or a file of it is damaged.
     """
-    manifest = read_manifest(run)
-    validate_undamaged(run)
-    replicates = read_table(run, "replicates").sort_values(["seed", "arm"], ignore_index=True)
-    found = set(replicates["arm"])
-    interventions = manifest["study"].get("arms", {})
-    declared = [arm for arm in interventions if arm in found]
-    steps = pd.DataFrame(columns=["seed", "arm"])
+    return with_steps(read_runs(run), run, step_columns, layers=layers)
+
+
+def has_layers(run: Path) -> bool:
+    """Return whether the run directory `run` recorded layers."""
+    return bool(files_of(run, "layers"))
+
+
+def with_steps(
+    record: Record,
+    run: Path,
+    step_columns: Collection[str],
+    *,
+    layers: bool = False,
+    evaluations: bool = False,
+) -> Record:
+    """Read the steps that `read_runs` left out; parameters as in `read_record`.
+
+    With `evaluations` the table of that name is read too.
+    """
+    found: dict[str, Any] = {}
     if step_columns:
-        wanted = sorted({"step", *step_columns})
-        steps = complete_steps(
-            replicates, read_table(run, "steps", columns=["seed", "arm", *wanted])
-        )
-    return Record(
-        name=str(manifest["name"]),
-        run_id=str(manifest["run_id"]),
-        arms=(*declared, *sorted(found - set(declared))),
-        replicates=replicates,
-        steps=steps,
-        layers=_layers(run, replicates) if layers else pd.DataFrame(),
-        interventions=interventions,
-        data=str(manifest["study"].get("data", {}).get("name", "")),
-    )
+        columns = ["seed", "arm", *sorted({"step", *step_columns})]
+        found["steps"] = _complete(record, run, "steps", columns)
+    if layers:
+        found["layers"] = _layers(record, run)
+    if evaluations:
+        columns = ["seed", "arm", "step", "test_accuracy"]
+        found["evaluations"] = _complete(record, run, "evaluations", columns)
+    return replace(record, **found)
 
 
-def _layers(run: Path, replicates: pd.DataFrame) -> pd.DataFrame:
+def _complete(record: Record, run: Path, table: str, columns: list[str]) -> pd.DataFrame:
+    return complete_steps(record.replicates, read_table(run, table, columns=columns))
+
+
+def _layers(record: Record, run: Path) -> pd.DataFrame:
     columns = ["seed", "arm", "step", "layer", "drive"]
     try:
-        return complete_steps(replicates, read_table(run, "layers", columns=columns))
+        return _complete(record, run, "layers", columns)
     except RunError:  # a study records layers only when it is asked to
         return pd.DataFrame(columns=columns)
 

@@ -13,11 +13,13 @@ from sublim_causal.analysis.plan.methods.arms import CONTRAST_METHODS
 from sublim_causal.analysis.plan.methods.doses import DOSE_METHODS
 from sublim_causal.analysis.plan.methods.effects import EFFECT_METHODS
 from sublim_causal.analysis.plan.methods.ledger import LEDGER_METHODS
+from sublim_causal.analysis.plan.methods.means import MEAN_METHODS
 from sublim_causal.analysis.plan.methods.published import REPLICATION_METHODS
 from sublim_causal.analysis.plan.methods.steps import STEP_METHODS
 
 METHODS: Mapping[str, Method] = {
     **CONTRAST_METHODS,
+    **MEAN_METHODS,
     **STEP_METHODS,
     **LEDGER_METHODS,
     **DOSE_METHODS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,13 +19,22 @@ from sublim_causal.analysis.arms.contrasts import (
 )
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable, Result
+from sublim_causal.analysis.plan.curves import COLUMNS, Curves, read_curves
 from sublim_causal.analysis.plan.declaration import Declared, WithInterval
+from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Plan, load_plan
-from sublim_causal.analysis.plan.record import Record, read_record
+from sublim_causal.analysis.plan.generated import glance_plan, new_results, report_plan
+from sublim_causal.analysis.plan.record import (
+    Record,
+    has_layers,
+    read_record,
+    read_runs,
+    with_steps,
+)
 from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.verdicts import judge
-from sublim_causal.errors import DataError, RequestError
+from sublim_causal.errors import DataError, RequestError, RunError
 from sublim_causal.location import locate
 
 Progress = Callable[[int, int, str], None]
@@ -61,8 +70,97 @@ def analyse(
         If `run` is no run directory or has nothing finished yet.
     """
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
-    columns = {column for one in plan.estimands for column in one.step_columns()}
-    record = read_record(locate(run), columns, any(one.needs_layers() for one in plan.estimands))
+    columns, layers = _needed(plan)
+    return run_plan(read_record(locate(run), columns, layers), plan, progress)
+
+
+def _needed(*plans: Plan) -> tuple[set[str], bool]:
+    """Return the columns of ``steps`` that `plans` need, and whether they need ``layers``."""
+    estimands = [one for plan in plans for one in plan.estimands]
+    columns = {column for one in estimands for column in one.step_columns()}
+    return columns, any(one.needs_layers() for one in estimands)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a report shows: a user's plan and a generated one, run on one reading of a run.
+
+    Attributes
+    ----------
+    results : Results
+        Of the user's plan.
+    added_plan : Plan
+        What the report shows beside it.
+    added : Results
+        Of `added_plan`, without quantities that `results` hold.
+    design : Design
+        The user's plan, and the arms of the run as it compares them.
+    curves : Curves
+        What the pictures draw.
+    has_layers : bool
+        Whether the run recorded layers.
+    """
+
+    results: Results
+    added_plan: Plan
+    added: Results
+    design: Design
+    curves: Curves
+    has_layers: bool
+
+
+def analyse_for_report(
+    run: str | Path,
+    plan: Plan | str | Path = "primary",
+    progress: Progress | None = None,
+    *,
+    in_full: bool = True,
+) -> Analysis:
+    """Estimate what `plan` declares from `run`, and what a report shows beside it.
+
+    Parameters
+    ----------
+    run, plan, progress
+        As in `analyse`.
+    in_full : bool
+        Whether beside the plan everything of a report is estimated, or what a comparison of two
+        runs shows.
+
+    Raises
+    ------
+    RequestError
+        If the plan is wrong.
+    RunError
+        If `run` is no run directory, is damaged, or has nothing complete yet.
+    """
+    run, plan = locate(run), plan if isinstance(plan, Plan) else load_plan(plan)
+    record = read_runs(run)
+    if record.complete.empty:
+        states = ", ".join(f"{n} {state}" for state, n in record.statuses().items())
+        raise RunError(
+            f"{run}: no replicate is complete ({states}), so there is nothing to report\n"
+            "remedy: see the reasons with `sublim-causal status`, then run the study again"
+        )
+    design = Design(record, plan)
+    recorded = has_layers(run)
+    added_plan = report_plan(design, layers=recorded) if in_full else glance_plan(plan)
+    columns, layers = _needed(plan, added_plan)
+    record = with_steps(record, run, columns | {*COLUMNS}, layers=layers, evaluations=True)
+    results = run_plan(record, plan, progress)
+    added = run_plan(record, added_plan)
+    new = new_results(plan, results.results, added_plan, added.results)
+    return Analysis(
+        results=results,
+        added_plan=added_plan,
+        added=replace(added, results=new),
+        design=Design(record, plan),
+        curves=read_curves(record, plan.level),
+        has_layers=recorded,
+    )
+
+
+def run_plan(record: Record, plan: Plan, progress: Progress | None = None) -> Results:
+    """Estimate what `plan` declares from `record`; see `analyse`."""
     said = progress or (lambda done, total, name: None)
     parts: list[tuple[Declared, Sequence[Result]]] = []
     for done, declared in enumerate(plan.estimands):

@@ -93,10 +93,11 @@ def mundlak(
         fit=fit,
         settings=settings,
     )
-    return Mundlak(**found, equality=_equality(fit))
+    return Mundlak(**found, equality=equal_levels(fit))
 
 
-def _equality(fit: MixedFit | None) -> TestResult:
+def equal_levels(fit: MixedFit | None) -> TestResult:
+    """Test that the slopes of a fit of `slope_model` by levels are one; None: too few seeds."""
     if fit is None:
         return TestResult(NULL, None, None, reason=f"fewer than {MIN_SEEDS} seeds")
     usable = [name for name in LEVELS if name in fit.params.index]

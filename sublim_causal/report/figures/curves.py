@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sublim_causal.analysis.plan.curves import Curve
+from sublim_causal.analysis.plan.ranges import FRACTION
 from sublim_causal.report.figures.style import (
     HEIGHT,
     Look,
@@ -20,8 +22,6 @@ from sublim_causal.report.figures.style import (
     new_figure,
     zero_line,
 )
-from sublim_causal.report.material import Curve
-from sublim_causal.report.ranges import FRACTION
 
 STEP = "optimizer step"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,19 +18,14 @@ LABELLED = 3
 """So many most extreme seeds are named."""
 
 
-def residuals(fitted: Floats, residual: Floats, unit: str, *, bins: int = 40) -> Figure:
-    """Draw mean and central 90 % of the residuals in bins of equally many fitted values."""
+def residuals(bins: Mapping[str, Sequence[float]], unit: str) -> Figure:
+    """Draw median and central 90 % of the residuals in bins of equally many fitted values."""
     figure = new_figure()
     ax = figure.subplots()
-    order = np.argsort(fitted, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    at = np.array([fitted[part].mean() for part in parts])
-    low, middle, high = np.array(
-        [np.quantile(residual[part], (0.05, 0.5, 0.95)) for part in parts]
-    ).T
+    at = bins["fitted"]
     zero_line(ax)
-    ax.vlines(at, low, high, color="#0072B2", linewidth=1.6, label="central 90 %")
-    ax.plot(at, middle, "o", color=INK, markersize=3.5, label="median")
+    ax.vlines(at, bins["low"], bins["high"], color="#0072B2", linewidth=1.6, label="central 90 %")
+    ax.plot(at, bins["middle"], "o", color=INK, markersize=3.5, label="median")
     ax.set(xlabel=f"fitted ({unit})", ylabel=f"residual ({unit})")
     figure.legend(loc="outside upper left", ncols=2)
     return figure

@@ -10,9 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from scipy import stats
 
-from sublim_causal.analysis.causal.dose import DoseCurve
-from sublim_causal.analysis.causal.instruments import WaldRatio
-from sublim_causal.analysis.causal.sensitivity import Sensitivity
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.figures.style import INK, looks, new_figure, zero_line
 
@@ -58,52 +55,61 @@ def _arrow(
     ax.text(*at, text, ha=align, va="center", fontsize=8, color=INK, linespacing=1.35)
 
 
-def sensitivity_curves(curves: Sequence[Sensitivity], label: str) -> Figure:
+def sensitivity_curves(curves: Sequence[Estimate], label: str) -> Figure:
     """Draw the indirect effect over the correlation of the two error terms, in percent."""
     figure = new_figure()
     ax = figure.subplots()
     zero_line(ax)
-    styles = looks(["", *(one.arm for one in curves)])
+    styles = looks(["", *(one.estimand.arm for one in curves)])
+    ends: list[float] = []
     for one in curves:
-        look = styles[one.arm]
-        ax.fill_between(
-            one.rho, 100 * one.low, 100 * one.high, color=look.color, alpha=0.18, linewidth=0
-        )
-        ax.plot(one.rho, 100 * one.indirect, color=look.color, linestyle=look.dashes, label=one.arm)
-        ax.plot(one.rho_zero, 0, look.marker, color=look.color, markersize=6)
-    ends = np.concatenate([100 * one.indirect[np.abs(one.rho) <= 0.85] for one in curves])
+        look, found = styles[one.estimand.arm], one.diagnostics
+        rho, indirect = np.asarray(found["rho"]), 100 * np.asarray(found["indirect"])
+        low, high = (100 * np.asarray(found[f"indirect_{side}"]) for side in ("low", "high"))
+        ax.fill_between(rho, low, high, color=look.color, alpha=0.18, linewidth=0)
+        ax.plot(rho, indirect, color=look.color, linestyle=look.dashes, label=one.estimand.arm)
+        ax.plot(one.value, 0, look.marker, color=look.color, markersize=6)
+        ends += indirect[np.abs(rho) <= 0.85].tolist()
     pad = 0.15 * (np.ptp(ends) or 1.0)
     ax.set(
         xlabel="correlation of the two error terms (1)",
         ylabel=label,
-        ylim=(min(ends.min(), 0) - pad, max(ends.max(), 0) + pad),
+        ylim=(min(*ends, 0) - pad, max(*ends, 0) + pad),
     )
     figure.legend(loc="outside upper left", ncols=4)
     return figure
 
 
-def dose_response(linear: DoseCurve, isotonic: DoseCurve) -> Figure:
+def dose_response(linear: Sequence[Estimate], isotonic: Sequence[Estimate]) -> Figure:
     """Draw means by dose, the monotone curve and the line, with bands that hold for all doses."""
     figure = new_figure()
     ax = figure.subplots()
+    doses = [one.diagnostics["dose"] for one in isotonic]
     ax.fill_between(
-        isotonic.doses,
-        100 * isotonic.low,
-        100 * isotonic.high,
+        doses,
+        [100 * one.low for one in isotonic],
+        [100 * one.high for one in isotonic],
         color="#0072B2",
         alpha=0.2,
         linewidth=0,
         label="monotone, band",
     )
-    ax.plot(isotonic.doses, 100 * isotonic.fitted, color="#0072B2", label="monotone")
-    ax.plot(linear.doses, 100 * linear.fitted, color="#D55E00", linestyle="--", label="line")
-    ax.plot(isotonic.doses, 100 * isotonic.mean, "o", color=INK, markersize=4.5, label="mean")
+    ax.plot(doses, [100 * one.value for one in isotonic], color="#0072B2", label="monotone")
+    ax.plot(
+        [one.diagnostics["dose"] for one in linear],
+        [100 * one.value for one in linear],
+        color="#D55E00",
+        linestyle="--",
+        label="line",
+    )
+    means = [100 * one.diagnostics["mean"] for one in isotonic]
+    ax.plot(doses, means, "o", color=INK, markersize=4.5, label="mean")
     ax.set(xlabel="strength of projection (1)", ylabel="final test accuracy (%)")
     figure.legend(loc="outside upper left", ncols=4, columnspacing=1.0)
     return figure
 
 
-def wald_plot(ratios: Sequence[WaldRatio], slope: float, level: float) -> Figure:
+def wald_plot(ratios: Sequence[Estimate], slope: float, level: float) -> Figure:
     """Draw the changes of outcome and alignment at each dose, with error ellipses."""
     figure = new_figure()
     ax = figure.subplots()
@@ -111,20 +117,17 @@ def wald_plot(ratios: Sequence[WaldRatio], slope: float, level: float) -> Figure
     zero_line(ax, vertical=True)
     reach = 0.0
     for one in ratios:
-        dm, dy = one.treatment_change, one.outcome_change
-        if not (isinstance(dm, Estimate) and isinstance(dy, Estimate)):
-            continue
-        cov = np.array([[dm.se**2, 100 * one.covariance], [100 * one.covariance, 1e4 * dy.se**2]])
-        _ellipse(ax, (dm.value, 100 * dy.value), cov, dm.n_seeds, level)
-        ax.plot(dm.value, 100 * dy.value, "o", color=INK, markersize=4)
+        found = one.diagnostics
+        dm, dy = found["treatment_change"], found["outcome_change"]
+        shared = 100 * found["covariance"]
+        cov = np.array([[dm["se"] ** 2, shared], [shared, 1e4 * dy["se"] ** 2]])
+        centre = (dm["value"], 100 * dy["value"])
+        _ellipse(ax, centre, cov, dm["n_seeds"], level)
+        ax.plot(*centre, "o", color=INK, markersize=4)
         ax.annotate(
-            f"{one.dose:g}",
-            (dm.value, 100 * dy.value),
-            xytext=(5, 5),
-            textcoords="offset points",
-            fontsize=8,
+            f"{found['dose']:g}", centre, xytext=(5, 5), textcoords="offset points", fontsize=8
         )
-        reach = max(reach, dm.value, key=abs)
+        reach = max(reach, dm["value"], key=abs)
     ax.plot([0, reach], [0, 100 * slope * reach], color="#D55E00", linestyle="--")
     ax.set(
         xlabel="change of the update's mean cosine (1)",

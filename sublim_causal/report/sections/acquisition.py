@@ -97,12 +97,13 @@ def _acquired(material: Material) -> Iterator[Block]:
             (f"share of what {material.reference} acquires that {arm} prevents", headline.removed),
             (f"acquired by {arm}: after training {MINUS} before", headline.residue),
         )
+        if one
     }
-    if rows:
+    if found := [*rows.values()]:
         yield estimates_table(
             "acquired",
-            "What the answer says of acquisition, in test accuracy. Added by the report.",
-            [*rows.values()],
+            f"What the answer says of acquisition, in test accuracy. {material.source(found)}",
+            found,
             labels=[*rows],
         )
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.analysis.plan.curves import DRAWN_SEEDS
 from sublim_causal.analysis.plan.methods.steps import DROP, SeedSummary
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
 from sublim_causal.report.commands import aligned_command, report_command
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.style import is_wide
-from sublim_causal.report.material import DRAWN_SEEDS, Material, values
+from sublim_causal.report.material import Material, values
 from sublim_causal.report.tables import estimates_table
 from sublim_causal.report.wording import counted, estimate, listed, p_value
 
@@ -45,11 +46,12 @@ def _blocks(material: Material) -> Iterator[Block]:
         yield from _pictures(material)
     yield from _early_and_late(material)
     if found := material.headlines:
+        means = [one.alignment for one in found.values() if one.alignment]
         yield estimates_table(
             "mean_alignment",
             "What the answer says of the update's alignment: mean cosine over all steps of a run. "
-            "Added by the report.",
-            [one.alignment for one in found.values()],
+            + material.source(means),
+            means,
             labels=[*found],
         )
 

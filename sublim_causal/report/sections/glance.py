@@ -8,14 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from sublim_causal.analysis.estimates.intervals import mean_interval
-from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.report import paper
 from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
 from sublim_causal.report.commands import run_command
 from sublim_causal.report.material import Material
-from sublim_causal.report.ranges import within
 from sublim_causal.report.wording import decimals, interval, number, percent
 
 TITLE = "The study at a glance"
@@ -26,24 +23,21 @@ def glance(material: Material) -> Section:
     return Section("study", TITLE, [*_blocks(material)])
 
 
-def arm_mean(material: Material, arm: str, column: str) -> Result:
+def arm_mean(material: Material, arm: str, column: str) -> Result | None:
     """Return the mean of a ``replicates`` column over the complete seeds of `arm`."""
-    rows = material.complete[material.complete["arm"] == arm]
-    return within(
-        mean_interval(rows[column].dropna().to_numpy(), settings=Settings(material.level)), column
-    )
+    return material.find("arm_mean", arm=arm, outcome=column, start=None)
 
 
-def mean_text(result: Result, values: pd.Series, *, as_percent: bool) -> str:
+def mean_text(result: Result | None, *, as_percent: bool) -> str:
     """Write a mean with its interval, or the mean alone where there are too few seeds."""
     scale = 100.0 if as_percent else 1.0
     if isinstance(result, Estimate):
         places = decimals(scale * result.low, scale * result.high)
         value = number(scale * result.value, places)
         return f"{value} {interval(result.low, result.high, places, scale)}"
-    if values.empty:
+    if result is None or result.value is None:
         return "none complete"
-    return f"{number(scale * float(values.mean()), 1 if as_percent else 4)} (too few seeds)"
+    return f"{number(scale * result.value, 1 if as_percent else 4)} (too few seeds)"
 
 
 def _blocks(material: Material) -> Iterator[Block]:
@@ -91,17 +85,16 @@ _ACCURACIES = {
 
 def _over_seeds(material: Material, column: str) -> str:
     """Write the mean of an accuracy that the arms of a seed share; empty where it is not known."""
-    values = material.complete.groupby("seed")[column].mean().dropna()
-    if values.empty:
+    found = material.find("seed_mean", outcome=column)
+    if found is None or found.value is None:
         return ""
-    mean = percent(float(values.mean()))
-    found = within(mean_interval(values.to_numpy(), settings=Settings(material.level)), column)
     if not isinstance(found, Estimate):
-        return f"{mean}, {'one seed' if len(values) == 1 else f'mean over {len(values)} seeds'}"
+        n = material.n_seeds
+        return f"{percent(found.value)}, {'one seed' if n == 1 else f'mean over {n} seeds'}"
     places = max(decimals(100 * found.low, 100 * found.high), 1)
     limits = interval(found.low, found.high, places, 100)
     return (
-        f"{percent(found.value, places)} {limits}, mean over {len(values)} seeds with "
+        f"{percent(found.value, places)} {limits}, mean over {found.n_seeds} seeds with "
         f"{100 * material.level:g} % interval"
     )
 
@@ -120,8 +113,9 @@ def _training(part: Mapping[str, Any]) -> str:
 
 def option_text(material: Material, arm: str) -> str:
     """Return intervention and options of an arm in one line, without what the reference shares."""
-    options = _flat(material.options(arm))
-    shared = {} if arm == material.reference else _flat(material.options(material.reference))
+    record, reference = material.design.record, material.reference
+    options = _flat(record.options(arm))
+    shared = {} if arm == reference else _flat(record.options(reference))
     rest = [
         f"{name} {value}"
         for name, value in options.items()
@@ -142,15 +136,17 @@ def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _arms(material: Material) -> Table:
     shown, numbers = [], []
-    means = {name: how for name, how in _MEANS.items() if material.complete[name].notna().any()}
+    means = {
+        name: how
+        for name, how in _MEANS.items()
+        if any(_value(arm_mean(material, arm, name)) is not None for arm in material.arms)
+    }
     for arm in material.arms:
         rows = material.replicates[material.replicates["arm"] == arm]
-        done = rows[rows["status"] == "complete"]
         states = {state: int((rows["status"] == state).sum()) for state in _STATES}
+        found = {column: arm_mean(material, arm, column) for column in means}
         texts = {
-            heading: mean_text(
-                arm_mean(material, arm, column), done[column].dropna(), as_percent=as_percent
-            )
+            heading: mean_text(found[column], as_percent=as_percent)
             for column, (heading, as_percent) in means.items()
         }
         shown.append(
@@ -161,7 +157,7 @@ def _arms(material: Material) -> Table:
                 "what it does": option_text(material, arm),
             }
         )
-        numbers.append({"arm": arm, **states, **{column: done[column].mean() for column in means}})
+        numbers.append({"arm": arm, **states, **{name: _value(one) for name, one in found.items()}})
     level = f"{100 * material.level:g} %"
     return Table(
         "arms",
@@ -169,6 +165,10 @@ def _arms(material: Material) -> Table:
         pd.DataFrame(shown),
         pd.DataFrame(numbers),
     )
+
+
+def _value(result: Result | None) -> float | None:
+    return None if result is None else result.value
 
 
 _STATES = ("complete", "diverged", "failed")
@@ -209,13 +209,13 @@ def _beside_the_paper(material: Material) -> Block:
             {
                 "": quoted.label,
                 "paper": number(scale * quoted.value, places),
-                "ours": mean_text(ours, rows.dropna(), as_percent=quoted.percent),
+                "ours": mean_text(ours, as_percent=quoted.percent),
                 "seeds from": number(scale * float(rows.min()), places),
                 "to": number(scale * float(rows.max()), places),
                 "seeds below the paper's": f"{int((rows < quoted.value).sum())} of {len(rows)}",
             }
         )
-        numbers.append({"quantity": quoted.label, "paper": quoted.value, "ours": rows.mean()})
+        numbers.append({"quantity": quoted.label, "paper": quoted.value, "ours": _value(ours)})
     if not shown:
         return Text("None of the paper's arms is complete, so nothing stands beside its figures.")
     return Table(

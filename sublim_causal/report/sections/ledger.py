@@ -6,21 +6,16 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimate
-from sublim_causal.analysis.plan.record import complete_steps
-from sublim_causal.analysis.steps.ledger import layer_shares
-from sublim_causal.errors import DataError
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
+from sublim_causal.analysis.plan.curves import Curve
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import aligned_command, run_command
 from sublim_causal.report.figures.curves import ledger_panels
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import is_wide, looks
-from sublim_causal.report.material import Curve, Material
-from sublim_causal.report.supplement import undeclared
+from sublim_causal.report.material import Material
 from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import MINUS, listed
-from sublim_causal.store.tables import read_table
 
 TITLE = "The ledger"
 METHODS = ("explained_share", "ledger_difference", "drive_factors")
@@ -29,9 +24,7 @@ METHODS = ("explained_share", "ledger_difference", "drive_factors")
 
 def ledger(material: Material) -> Section:
     """Return the section ``ledger``."""
-    layers = _layers(material)
-    estimates = [*material.ledgers.results(), *layers.estimates]
-    return Section("ledger", TITLE, [*_blocks(material), *layers.blocks], estimates)
+    return Section("ledger", TITLE, [*_blocks(material), *_layers(material)])
 
 
 def _blocks(material: Material) -> Iterator[Block]:
@@ -57,7 +50,11 @@ def _blocks(material: Material) -> Iterator[Block]:
         ledger_panels(_cumulative(material)),
         wide=is_wide(len(material.shown_arms) - len(lost)),
     )
-    totals = [one for one in material.ledgers.totals if isinstance(one, Estimate)]
+    totals = [
+        one
+        for one in material.either("arm_mean", outcome="sum_gain", start=None)
+        if isinstance(one, Estimate)
+    ]
     if totals:
         styles = looks(list(material.shown_arms))
         bars = [
@@ -90,59 +87,58 @@ def _cumulative(material: Material) -> Mapping[str, Mapping[str, Curve]]:
 
 
 def _shares(material: Material) -> Block:
-    found = (*material.ledgers.shares, *material.ledgers.mid_shares)
-    kinds = ("drive", "trapezoid (drive_mid)")
-    labels = [f"{kind}, {arm}" for kind in kinds for arm in material.shown_arms]
+    rows = {
+        f"{kind}, {arm}": share
+        for kind, term in (("drive", "drive"), ("trapezoid (drive_mid)", "drive_mid"))
+        for arm in material.shown_arms
+        if (share := material.find("explained_share", arm=arm, term=term, by="run"))
+    }
+    found = [*rows.values()]
     return estimates_table(
         "ledger_shares",
         "Share of the summed gain that drive adds up to: a ratio of sums over seeds (1: all of "
-        "it). Where the loss hardly changes the ratio has no bounds. Added by the report.",
+        f"it). Where the loss hardly changes the ratio has no bounds. {material.source(found)}",
         found,
-        labels=labels,
+        labels=[*rows],
     )
 
 
 def _splits(material: Material) -> Iterator[Block]:
-    splits = material.ledgers.splits
-    if not splits:
+    found = [
+        one
+        for one in material.either("ledger_difference", mid=False)
+        if one.estimand.part and one.estimand.reference == material.reference
+    ]
+    if not found:
         yield Missing(f"Arm differences need the arm {material.reference} and another one.")
         return
-    parts = [one for split in splits for one in (split.gain, split.drive, split.remainder)]
     yield estimates_table(
         "ledger_differences",
         "Arm differences of the summed gain, split exactly into drive and remainder, in nats, "
-        "paired by seed. Added by the report.",
-        parts,
+        f"paired by seed. {material.source(found)}",
+        found,
         labels=[
-            f"{entry}, {split.gain.estimand.arm} {MINUS} {material.reference}"
-            for split in splits
-            for entry in ("gain", "drive", "remainder")
+            f"{one.estimand.part}, {one.estimand.arm} {MINUS} {one.estimand.reference}"
+            for one in found
         ],
     )
 
 
-def _layers(material: Material) -> Section:
-    if not any((material.run / "layers").glob("arm=*/*.parquet")):
-        missing = Missing(
+def _layers(material: Material) -> Iterator[Block]:
+    if not material.analysis.has_layers:
+        yield Missing(
             "Layers were not recorded, so drive is not split over them.",
             run_command(material.run, "--set", "measure.layers=true", ending="-layers"),
         )
-        return Section("ledger", TITLE, [missing])
-    columns = ["seed", "arm", "step", "layer", "drive"]
-    layers = complete_steps(
-        material.replicates, read_table(material.run, "layers", columns=columns)
-    )
-    steps = material.steps(["drive", "drive_end", "gain"])
-    try:
-        found = layer_shares(layers, steps, settings=Settings(material.level))
-    except DataError as error:
-        return Section("ledger", TITLE, [Missing(str(error))])
-    estimated = [undeclared(one) for one in found]
-    table = estimates_table(
-        "ledger_layers",
-        "Share of the summed gain that each layer's drive adds up to; an arm's layers add up to "
-        "its share above. Added by the report.",
-        estimated,
-        labels=[f"{arm}, layer {layer}" for (arm, layer), _ in layers.groupby(["arm", "layer"])],
-    )
-    return Section("ledger", TITLE, [table], estimated)
+        return
+    found = material.either("explained_share", by="layer", term="drive")
+    yield from (Missing(one.reason) for one in found if isinstance(one, NotEstimable))
+    shares = [one for one in found if isinstance(one, Estimate)]
+    if shares:
+        yield estimates_table(
+            "ledger_layers",
+            "Share of the summed gain that each layer's drive adds up to; an arm's layers add up "
+            f"to its share above. {material.source(shares)}",
+            shares,
+            labels=[f"{one.estimand.arm}, layer {one.estimand.part}" for one in shares],
+        )

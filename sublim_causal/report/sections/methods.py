@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.report.blocks import Block, Code, Section, Table, Text
 from sublim_causal.report.commands import report_command, run_command
 from sublim_causal.report.formulas import FORMULAS, SHARED, SYMBOLS
@@ -24,23 +25,31 @@ def methods(material: Material) -> Section:
 
 
 def _blocks(material: Material) -> Iterator[Block]:
-    plan = material.plan
+    plan, added = material.plan, material.analysis.added_plan
     yield Text(
         f"Plan {plan.name} (digest {plan.digest}): {plan.sentence} Level {100 * plan.level:g} %, "
         f"{plan.n_boot:,} bootstrap replicates; their random streams derive from the digest. "
-        "What the plan declares is marked by its name; everything else in this report is "
-        "description, or says that it was not declared."
+        "What the plan declares is marked by its name. What this report shows beside it is "
+        f"declared by a plan that it made for itself (digest {added.digest}), run on the same "
+        "record; that plan's results are in supplement.json."
     )
-    yield _plan_table(material)
+    yield _plan_table(plan, "plan", "The declared estimands.")
+    yield _plan_table(added, "plan_added", "What the report shows beside them.")
     yield estimates_table(
         "results",
         "Every declared estimate (also in results.json)",
         material.results.results,
         folded=True,
     )
+    yield estimates_table(
+        "results_added",
+        "Every estimate that the report adds (also in supplement.json)",
+        material.analysis.added.results,
+        folded=True,
+    )
     if material.results.verdicts:
         yield _rules(material)
-    used = {SHARED.get(one.method, one.method) for one in plan.estimands} | _added(material)
+    used = {SHARED.get(one.method, one.method) for one in (*plan.estimands, *added.estimands)}
     text = "\n\n".join(f"{name}\n{formula}" for name, formula in FORMULAS.items() if name in used)
     yield Code(f"{SYMBOLS}\n\n{text}", "Formulas.")
     yield Text(f"How the answer is worded: {RULES}")
@@ -48,38 +57,30 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield Code("\n".join(_commands(material)), "How to get this report again.")
 
 
-def _added(material: Material) -> set[str]:
-    """Return the headings of what the report adds to the plan's estimates."""
-    there = {
-        "retained_share": material.headlines,
-        "mediation": material.mediations,
-        "cross_world": material.cross_worlds,
-        "dose_trend": material.doses,
-        "instruments": material.doses,
-    }
-    return {"ledger", *(heading for heading, found in there.items() if found)}
-
-
-def _plan_table(material: Material) -> Table:
+def _plan_table(plan: Plan, name: str, caption: str) -> Table:
     rows = []
-    for one in material.plan.estimands:
+    for one in plan.estimands:
         fields = one.model_dump(mode="json")
         common = ("name", "sentence", "method", "assumptions", "family")
-        rest = {name: value for name, value in fields.items() if name not in common}
+        rest = {
+            field: value
+            for field, value in fields.items()
+            if field not in common and value is not None
+        }
         rows.append(
             {
                 "name": one.name,
                 "sentence": one.sentence,
                 "method": one.method,
-                "declared": ", ".join(f"{name} {value}" for name, value in rest.items()),
+                "declared": ", ".join(f"{field} {value}" for field, value in rest.items()),
                 "assumes": "; ".join(one.assumptions),
                 "family": one.family,
             }
         )
     frame = pd.DataFrame(rows)
-    families = "; ".join(f"{name}: {how}" for name, how in material.plan.families.items())
+    families = "; ".join(f"{family}: {how}" for family, how in plan.families.items())
     note = f" Families: {families}." if families else ""
-    return Table("plan", f"The declared estimands.{note}", frame, frame, folded=True)
+    return Table(name, f"{caption}{note}", frame, frame, folded=True)
 
 
 def _rules(material: Material) -> Table:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.bootstrap import jackknife
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result
-from sublim_causal.analysis.mixed.fit import fit_mixed
-from sublim_causal.analysis.mixed.result import MixedFit
 from sublim_causal.analysis.plan.declaration import column_unit
-from sublim_causal.analysis.plan.methods.steps import StepSlope
-from sublim_causal.analysis.steps.slopes import LEVELS, SlopeModel, slope_model
-from sublim_causal.errors import DataError
+from sublim_causal.analysis.plan.methods.steps import SlopeModelInFull, StepSlope
+from sublim_causal.analysis.steps.slopes import LEVELS
 from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text
 from sublim_causal.report.commands import aligned_command, report_command, run_command
 from sublim_causal.report.figures.mixed import influence, normal_quantiles, residuals
@@ -29,8 +25,6 @@ from sublim_causal.report.wording import counted, decimals, interval, number, p_
 TITLE = "Gains and alignment: mixed-effects models"
 METHODS = ("mixed_model", "mundlak", "corrected_slope", "reliability")
 """Further methods of a plan whose results stand in this section."""
-EXAMPLE = ("gain", "cos_update")
-"""Outcome and predictor of the model that is shown in full, where the plan declares it."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +81,8 @@ def _blocks(material: Material) -> Iterator[Block]:
             aligned_command(material.run) if material.unmeasured else "",
         )
         return
-    chosen = next((pair for pair in known if (pair.outcome, pair.predictor) == EXAMPLE), known[0])
     yield _levels(material, known)
-    yield from _or_why(_in_full(material, chosen))
-
-
-def _or_why(blocks: Iterator[Block]) -> Iterator[Block]:
-    """Yield `blocks`; where the data cannot say, the reason instead."""
-    try:
-        yield from blocks
-    except DataError as error:
-        yield Missing(str(error))
+    yield from _in_full(material)
 
 
 def _pair(material: Material, result: Result) -> _Pair:
@@ -154,80 +139,87 @@ def _levels(material: Material, pairs: Sequence[_Pair]) -> Table:
     return Table(
         "levels",
         "Within runs, between arms, between seeds: a small p says that the slopes differ, so that "
-        "none of them can stand for the causal one without an argument. Added by the report.",
+        "none of them can stand for the causal one without an argument.",
         frame,
         frame,
     )
 
 
-def _in_full(material: Material, pair: _Pair) -> Iterator[Block]:
-    steps = material.steps([pair.outcome, pair.predictor])
-    model = slope_model(steps, pair.outcome, pair.predictor, "pooled", arms=material.shown_arms)
-    fit = fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
-    unit = pair.unit
-    yield Text(f"The pooled model of {pair.text} in full (y: {pair.outcome}, x: {pair.predictor}).")
-    yield Code(fit.formula)
-    yield _coefficients(fit, material.level)
-    yield _components(fit)
-    yield from (Text(f"Note: {note}.") for note in fit.warnings)
-    fitted = _fitted(fit, model)
-    residual = model.data["y"].to_numpy() - fitted
+def _in_full(material: Material) -> Iterator[Block]:
+    for found in material.either("slope_model"):
+        if isinstance(found, Estimate):
+            yield from _model(material, found)
+        else:
+            yield Missing(found.reason)
+
+
+def _model(material: Material, one: Estimate) -> Iterator[Block]:
+    """Yield a pooled model in full: what `slope_model` found beside its slope."""
+    declared, details = material.declaration(one), one.diagnostics
+    assert isinstance(declared, SlopeModelInFull)  # `material.either` chose it by its method
+    pair = _Pair(declared.outcome, declared.predictor)
+    text, unit = pair.text, pair.unit
+    yield Text(
+        f"The pooled model of {text} in full (y: {declared.outcome}, x: {declared.predictor})."
+    )
+    yield Code(details["formula"])
+    yield _coefficients(one)
+    yield _components(details["components"])
+    yield from (Text(f"Note: {note}.") for note in one.warnings)
     yield Picture(
         "mixed_residuals",
-        f"Residuals of {pair.text} against fitted values, in 40 bins of equally many steps: "
+        f"Residuals of {text} against fitted values, in 40 bins of equally many steps: "
         "median and central 90 %. A good model shows medians on 0 and bars of one length.",
-        residuals(fitted, residual, unit),
+        residuals(details["residuals"], unit),
     )
-    slopes = _random_slopes(fit)
-    if np.ptp(slopes.to_numpy()) > 0:
+    slopes = np.array([*details["random_slopes"].values()])
+    if np.ptp(slopes) > 0:
         yield Picture(
             "mixed_random_slopes",
             "Predicted deviations of the seeds' slopes against normal quantiles; on the dashed "
             "line they would be normal.",
-            normal_quantiles(slopes.to_numpy(), f"slope's deviation ({unit} per unit of cosine)"),
+            normal_quantiles(slopes, f"slope's deviation ({unit} per unit of cosine)"),
         )
-    limits = fit.contrast("x", material.level).iloc[0]
-    left_out = pd.Series(jackknife(fit.statistic("x")), index=sorted(steps["seed"].unique()))
     yield Picture(
         "mixed_influence",
         "The pooled slope without each seed, beside estimate and CR2 interval of all seeds; the "
         "three most influential seeds are named.",
         influence(
-            left_out,
-            float(limits["estimate"]),
-            float(limits["low"]),
-            float(limits["high"]),
+            pd.Series(details["left_out"]),
+            one.value,
+            one.low,
+            one.high,
             f"slope ({unit} per unit of cosine)",
         ),
     )
 
 
-def _coefficients(fit: MixedFit, level: float) -> Table:
-    frame = fit.tidy(level)
+def _coefficients(one: Estimate) -> Table:
+    details = one.diagnostics
+    frame = pd.DataFrame(details["coefficients"])
     places = [decimals(low, high) for low, high in zip(frame["low"], frame["high"], strict=True)]
     limits = zip(frame["low"], frame["high"], places, strict=True)
     shown = pd.DataFrame(
         {
             "coefficient": frame["term"],
             "estimate": [number(v, n) for v, n in zip(frame["estimate"], places, strict=True)],
-            f"{100 * level:g} % interval (CR2)": [interval(*ends) for ends in limits],
+            f"{100 * one.level:g} % interval (CR2)": [interval(*ends) for ends in limits],
             "df": [f"{v:.1f}" for v in frame["df"]],
             "p": [p_value(v) for v in frame["p_value"]],
         }
     )
-    counts = f"{fit.n_obs:,} steps, {fit.n_groups} seeds; REML criterion {fit.criterion:.2f}"
-    references = ", ".join(f"{name} {at}" for name, at in fit.references.items() if name == "arm")
+    counts = f"{details['n_obs']:,} steps, {one.n_seeds} seeds"
+    counts += f"; REML criterion {details['criterion']:.2f}"
+    reference = details["references"].get("arm", "")
     return Table(
         "mixed_coefficients",
-        f"Fixed effects. {counts}{f'; reference: {references}' * bool(references)}.",
+        f"Fixed effects. {counts}{f'; reference: arm {reference}' * bool(reference)}.",
         shown,
         frame,
     )
 
 
-def _components(fit: MixedFit) -> Table:
-    frame = fit.variance_components
-    rows: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
+def _components(rows: Sequence[Mapping[str, Any]]) -> Table:
     deviations = {
         (row["group"], row["term1"]): math.sqrt(max(row["value"], 0.0))
         for row in rows
@@ -254,24 +246,5 @@ def _components(fit: MixedFit) -> Table:
         "mixed_components",
         "Variance components, as standard deviations and correlations.",
         pd.DataFrame(shown),
-        frame,
+        pd.DataFrame(rows),
     )
-
-
-def _random_slopes(fit: MixedFit) -> pd.Series:
-    effects = fit.random_effects
-    chosen = effects[(effects["group"] == "seed") & (effects["term"] == "x")]
-    return chosen.set_index("level")["value"]
-
-
-def _fitted(fit: MixedFit, model: SlopeModel) -> np.ndarray:
-    """Return fixed and predicted random parts of each step."""
-    data, effects = model.data, fit.random_effects.set_index(["group", "term", "level"])["value"]
-    seeds = data["seed"].astype(str)
-    cells = seeds + ":" + data["arm"].astype(str)
-    arms = data["arm"].map(lambda arm: fit.params.get(f"arm[T.{arm}]", 0.0)).to_numpy(float)
-    slope = fit.params["x"] + seeds.map(effects["seed", "x"])
-    intercepts = seeds.map(effects["seed", "Intercept"])
-    if ("seed:arm", "Intercept") in effects.index:
-        intercepts += cells.map(effects["seed:arm", "Intercept"])
-    return np.asarray(fit.params["Intercept"] + arms + intercepts + slope * data["x"], dtype=float)

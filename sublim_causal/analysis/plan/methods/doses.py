@@ -18,15 +18,15 @@ from sublim_causal.analysis.causal.dose import (
     linear_curve,
     monotone_trend,
 )
-from sublim_causal.analysis.causal.instruments import egger_intercept, iv_linear_dose, wald_by_dose
+from sublim_causal.analysis.causal.instruments import (
+    WaldRatio,
+    egger_intercept,
+    iv_linear_dose,
+    wald_by_dose,
+)
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls, validate_doses
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import (
-    Estimate,
-    NotEstimable,
-    Result,
-    difference_unit,
-)
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, difference_unit
 from sublim_causal.analysis.plan.declaration import (
     Declared,
     ReplicateColumn,
@@ -40,6 +40,7 @@ from sublim_causal.analysis.plan.method import (
     absent,
     as_declared,
     studies_with,
+    with_diagnostics,
 )
 from sublim_causal.analysis.plan.record import SETTING, Record, same_setting
 from sublim_causal.errors import DataError
@@ -139,7 +140,7 @@ def _doses(arms: Interventions, space: Space, undosed: str) -> dict[str, float]:
 
 
 def _options(record: Record) -> Interventions:
-    return {arm: record.interventions.get(arm, {}) for arm in record.arms}
+    return {arm: record.options(arm) for arm in record.arms}
 
 
 def strengths(arms: Interventions, space: Space) -> dict[str, float]:
@@ -217,11 +218,12 @@ def _two_stage(record: Record, declared: TwoStage, settings: Settings) -> Sequen
             outcome=declared.outcome,
             level=settings.level,
         )
-        effect = fit.effect
-        if isinstance(effect, Estimate):
-            tests = {"first_stage": fit.first_stage, "endogeneity": fit.endogeneity}
-            found_by = {name: test.tidy() for name, test in tests.items()}
-            effect = replace(effect, diagnostics={**effect.diagnostics, **found_by})
+        effect = with_diagnostics(
+            fit.effect,
+            first_stage=fit.first_stage.tidy(),
+            overidentification=fit.overidentification.tidy(),
+            endogeneity=fit.endogeneity.tidy(),
+        )
         return [as_declared(declared, effect)]
 
     if declared.instruments != "arms":
@@ -242,11 +244,23 @@ def _wald_by_dose(record: Record, declared: WaldByDose, settings: Settings) -> S
             level=settings.level,
         )
         return [
-            as_declared(declared, one.ratio, one.arm, arm=one.arm, reference=declared.undosed)
+            as_declared(
+                declared, _with_changes(one), one.arm, arm=one.arm, reference=declared.undosed
+            )
             for one in ratios
         ]
 
     return _dosed(record, declared, 1, estimate)
+
+
+def _with_changes(one: WaldRatio) -> Result:
+    """Return the ratio with the two changes it is made of, and their covariance."""
+    changes = {
+        f"{name}_change": {"value": change.value, "se": change.se, "n_seeds": change.n_seeds}
+        for name, change in (("treatment", one.treatment_change), ("outcome", one.outcome_change))
+        if isinstance(change, Estimate)
+    }
+    return with_diagnostics(one.ratio, dose=one.dose, covariance=one.covariance, **changes)
 
 
 def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequence[Result]:
@@ -323,7 +337,11 @@ def _point(declared: DoseTrend, curve: DoseCurve, arm: str, i: int) -> Estimate:
         n_seeds=curve.n_seeds,
         n_dropped=curve.n_dropped,
         warnings=curve.warnings,
-        diagnostics={"mean": float(curve.mean[i]), "misfit": curve.misfit.tidy()},
+        diagnostics={
+            "dose": float(curve.doses[i]),
+            "mean": float(curve.mean[i]),
+            "misfit": curve.misfit.tidy(),
+        },
     )
 
 

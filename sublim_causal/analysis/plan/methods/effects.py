@@ -17,7 +17,13 @@ from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
+from sublim_causal.analysis.estimates.types import (
+    FRACTION,
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+)
 from sublim_causal.analysis.plan.declaration import (
     Contrasted,
     ReplicateColumn,
@@ -35,6 +41,7 @@ from sublim_causal.analysis.plan.method import (
     as_declared,
     by_pair,
     contrast_pairs,
+    with_diagnostics,
 )
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.mundlak import mundlak
@@ -167,16 +174,27 @@ class RetainedShare(Contrasted):
         return {**super().about(), "unit": "1"}
 
 
+class RemovedShare(Contrasted):
+    """Share of the accuracy that the reference acquires which an arm does not."""
+
+    def about(self) -> dict[str, str]:
+        """Arms and unit."""
+        return {**super().about(), "unit": FRACTION}
+
+
 def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequence[Result]:
     missing, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
-    if not pairs:
+    entering = _entering(record, declared)
+    missing += [_left_out(pair) for pair in pairs if pair.arm not in entering]
+    asked = {pair.arm for pair in pairs}
+    if not asked & set(entering):
         return missing
     found = mediate(
         record.replicates,
         mediator=declared.mediator,
         outcome=declared.outcome,
-        baseline=pairs[0].reference,
-        arms=[pair.arm for pair in pairs],
+        baseline=declared.reference,
+        arms=entering,
         interaction=declared.interaction,
         controlled_at=declared.controlled_at,
         level=settings.level,
@@ -193,9 +211,36 @@ def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequen
                 **_of_part(part, declared.outcome, declared.mediator),
             )
             for one in found
+            if one.arm in asked
             for part in declared.parts
         ),
     ]
+
+
+def _entering(record: Record, declared: Mediated | MediationSensitivity) -> list[str]:
+    """Return the arms that may bear on the slope of a mediation, whichever it is asked for.
+
+    They differ from the reference in their intervention alone, their mediator was measured, and
+    it is their own: a yoked arm has that of another.
+    """
+    measured = set(record.complete.dropna(subset=[declared.mediator])["arm"])
+    if declared.reference not in measured:
+        return []
+    return [
+        arm
+        for arm in record.arms
+        if arm in measured - {declared.reference}
+        and record.options(arm)["intervention"] != "yoked"
+        and record.is_comparable(arm, declared.reference)
+    ]
+
+
+def _left_out(pair: Pair) -> NotEstimable:
+    reason = (
+        f"{pair.arm} does not enter: it was not measured, is yoked, or differs from "
+        f"{pair.reference} in more than its intervention"
+    )
+    return NotEstimable(pair.estimand, reason)
 
 
 def _of_part(part: str, outcome: str, mediator: str) -> dict[str, str]:
@@ -211,7 +256,11 @@ def _of_part(part: str, outcome: str, mediator: str) -> dict[str, str]:
 def _mediation_sensitivity(
     record: Record, declared: MediationSensitivity, settings: Settings
 ) -> Sequence[Result]:
+    entering = _entering(record, declared)
+
     def estimate(pair: Pair) -> list[Result]:
+        if pair.arm not in entering:
+            return [_left_out(pair)]
         found = sensitivity(
             record.replicates,
             pair.arm,
@@ -341,13 +390,12 @@ def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Seq
     if test.statistic is not None and test.p_value is not None:
         df = ", ".join(f"{number:.3g}" for number in test.df)
         said = f"levels equal: F({df}) = {test.statistic:.1f}, p {test.p_value:.2g}"
-    equality = {"equality": test.tidy()}
 
     def noted(one: Result) -> Result:
         if not isinstance(one, Estimate):
             return one
-        diagnostics = {**one.diagnostics, **equality}
-        return replace(one, method=f"{one.method}; {said}", diagnostics=diagnostics)
+        shown = replace(one, method=f"{one.method}; {said}")
+        return with_diagnostics(shown, equality=test.tidy())
 
     return [as_declared(declared, noted(getattr(found, name)), name, part=name) for name in LEVELS]
 
@@ -377,6 +425,24 @@ def _retained_share(
     return results
 
 
+def _removed_share(record: Record, declared: RemovedShare, settings: Settings) -> Sequence[Result]:
+    def estimate(pair: Pair) -> list[Result]:
+        columns = ["final_accuracy", "initial_accuracy"]
+        panel = paired_panel(record.replicates, columns, [pair.reference, pair.arm])
+        acquired = panel.column("final_accuracy", pair.reference)
+        contrast = f"({pair.reference} - {pair.arm}) / ({pair.reference} - untrained)"
+        share = ratio_of_sums(
+            replace(pair.estimand, contrast=contrast),
+            acquired - panel.column("final_accuracy", pair.arm),
+            acquired - panel.column("initial_accuracy", pair.reference),
+            n_dropped=panel.n_dropped,
+            settings=settings,
+        )
+        return [share]
+
+    return by_pair(record, declared, "share of acquired accuracy (fraction)", estimate)
+
+
 EFFECT_METHODS: Mapping[str, Method] = {
     "mediation": Method(Mediated, _mediation),
     "mediation_sensitivity": Method(MediationSensitivity, _mediation_sensitivity),
@@ -385,4 +451,5 @@ EFFECT_METHODS: Mapping[str, Method] = {
     "clamp_error": Method(ClampGap, _clamp_error),
     "mundlak": Method(MundlakSlopes, _mundlak),
     "retained_share": Method(RetainedShare, _retained_share),
+    "removed_share": Method(RemovedShare, _removed_share),
 }

@@ -15,6 +15,7 @@ from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     FRACTION,
+    MIN_SEEDS,
     Estimand,
     Estimate,
     NotEstimable,
@@ -24,6 +25,7 @@ from sublim_causal.analysis.estimates.types import (
 )
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.plan.declaration import (
+    Declared,
     OfArm,
     StepColumn,
     WithInterval,
@@ -31,13 +33,16 @@ from sublim_causal.analysis.plan.declaration import (
     slope_of,
     with_unit,
 )
-from sublim_causal.analysis.plan.method import Method, absent
+from sublim_causal.analysis.plan.method import Method, absent, with_diagnostics
 from sublim_causal.analysis.plan.record import Record
+from sublim_causal.analysis.steps.fit_details import describe_fit
 from sublim_causal.analysis.steps.measurement import HALVES, corrected_slopes, reliability
+from sublim_causal.analysis.steps.mundlak import equal_levels
 from sublim_causal.analysis.steps.slopes import (
     LEVELS,
     Split,
     contrast_estimate,
+    fit_slopes,
     slope_estimates,
     slope_model,
 )
@@ -96,6 +101,23 @@ class StepSlope(WithInterval):
     def endings(self) -> tuple[str, ...] | None:
         """None for one slope, arms, or levels."""
         return {"pooled": ("",), "by_arm": None, "levels": LEVELS}[self.split]
+
+
+class SlopeModelInFull(Declared):
+    """The pooled model of `StepSlope` in full: coefficients, components, residuals, influence."""
+
+    outcome: StepColumn
+    """Column of ``steps``."""
+    predictor: StepColumn
+    """Column of ``steps``."""
+
+    def about(self) -> dict[str, str]:
+        """Column and unit of the slope."""
+        return slope_of(self.outcome, self.predictor)
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Outcome and predictor."""
+        return (self.outcome, self.predictor)
 
 
 class MixedModel(WithInterval):
@@ -278,12 +300,44 @@ def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequ
         )
         for name in names
     }
-    found = slope_estimates(
-        model,
-        estimands,
-        settings=settings,
+    levels = declared.split == "levels"
+    fit = fit_slopes(model) if levels and model.data["seed"].nunique() >= MIN_SEEDS else None
+    found = slope_estimates(model, estimands, fit=fit, settings=settings)
+    if not levels:
+        return list(found.values())
+    equality = equal_levels(fit).tidy()
+    return [with_diagnostics(one, equality=equality) for one in found.values()]
+
+
+def _slope_model(record: Record, declared: SlopeModelInFull, settings: Settings) -> list[Result]:
+    estimand = declared.estimand(
+        with_unit("steps", declared.outcome), f"slope on {declared.predictor}"
     )
-    return list(found.values())
+    if refusal := too_few(estimand, record.steps["seed"].nunique()):
+        return [refusal]
+    model = slope_model(
+        record.steps,
+        declared.outcome,
+        declared.predictor,
+        arms=[arm for arm in record.arms if (record.steps["arm"] == arm).any()],
+    )
+    fit = fit_slopes(model)
+    row = fit.contrast("x", settings.level).iloc[0]
+    estimate = Estimate(
+        estimand=estimand,
+        value=float(row["estimate"]),
+        se=float(row["se"]),
+        low=float(row["low"]),
+        high=float(row["high"]),
+        level=settings.level,
+        df=float(row["df"]),
+        p_value=float(row["p_value"]),
+        method="mixed model, CR2",
+        n_seeds=fit.n_groups,
+        warnings=tuple(fit.warnings),
+        diagnostics=vars(describe_fit(fit, model, settings.level)),
+    )
+    return [estimate]
 
 
 def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Sequence[Result]:
@@ -317,6 +371,7 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
 STEP_METHODS: Mapping[str, Method] = {
     "seed_summary": Method(SeedSummary, _seed_summary),
     "step_slope": Method(StepSlope, _step_slope),
+    "slope_model": Method(SlopeModelInFull, _slope_model),
     "mixed_model": Method(MixedModel, _mixed_model),
     "reliability": Method(Reliability, _reliability),
     "corrected_slope": Method(CorrectedSlope, _corrected_slope),
