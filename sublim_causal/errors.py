@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from sublim_causal.renames import RENAMED, renamed
+
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Characters that command a terminal, change the direction of text, or are none."""
 
 
 class SublimError(Exception):
@@ -69,26 +75,26 @@ class StorageError(SublimError):
 
 SHOWN = 300
 """Characters of a wrong value that are shown."""
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of a full disk, a full quota, and a file beyond the size allowed."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a full disk, an exceeded quota, and a file beyond the size allowed."""
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """Return the error that says that `path` cannot be written, why, and how much room there is."""
+    """Return the error that says that `path` cannot be written, why, and how much space is free."""
     full = path.absolute()
     there = next(one for one in (full, *full.parents) if _exists(one))
-    if error.errno not in NO_ROOM and there.is_dir() == (there == full):
+    if error.errno not in DISK_FULL and there.is_dir() == (there == full):
         return StorageError(
             f"{path}: cannot be written: {there} is a {'directory' if there == full else 'file'}\n"
-            "remedy: move it out of the run directory; what is finished is kept, and the same "
-            "command goes on from there"
+            "remedy: move it out of the run directory; finished blocks are kept, and the same "
+            "command resumes the run"
         )
     place = there if there.is_dir() else there.parent
     free = shutil.disk_usage(place).free / 2**20
     return StorageError(
         f"{path}: cannot be written: {error.strerror or error} ({free:,.1f} MB free in {place})\n"
-        "remedy: make room, or choose another directory; what is finished is kept, and the same "
-        "command goes on from there"
+        "remedy: free some space, or choose another directory; finished blocks are kept, and the "
+        "same command resumes the run"
     )
 
 
@@ -96,6 +102,11 @@ def _exists(path: Path) -> bool:
     with suppress(OSError):  # a name that is too long
         return path.exists()
     return False
+
+
+def escaped(text: object) -> str:
+    r"""Return `text` with the characters of `HIDDEN` spelt out, as ``\x1b`` or ``\u202e``."""
+    return HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
 def _short(value: object) -> str:

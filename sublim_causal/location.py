@@ -25,7 +25,7 @@ REACH_SECONDS = 15
 BATCH = 256
 """Objects fetched at a time."""
 READ_AHEAD = 2**20
-"""Bytes an S3 read fetches beyond what was asked for; s3fs takes 50 MiB, most files whole."""
+"""Bytes an S3 read fetches beyond the requested range; by default s3fs fetches 50 MiB."""
 S3_OPTIONS = {"use_listings_cache": False, "default_block_size": READ_AHEAD}
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": S3_OPTIONS,
@@ -136,8 +136,8 @@ def _writing(path: Path) -> Iterator[None]:
     except Exception as error:  # every store's client has errors of its own
         raise StorageError(
             f"{path}: cannot be written: {_reason(error)}\n"
-            "remedy: check the store; what is finished is kept, and the same command goes on from "
-            "there"
+            "remedy: check the store; finished blocks are kept, and the same command resumes "
+            "the run"
         ) from error
 
 

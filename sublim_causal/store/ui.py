@@ -20,7 +20,7 @@ from urllib.error import URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import ProxyHandler, build_opener
 
-from sublim_causal.errors import RequestError
+from sublim_causal.errors import RequestError, escaped
 from sublim_causal.store.connection import (
     ENVIRONMENT,
     TrackingError,
@@ -91,7 +91,7 @@ def serve_ui(
             _await(server, address, log)
             print(f"MLflow UI: {address} (Ctrl-C ends it)", flush=True)
             for name in names:
-                print(f"{name}: {_experiment_address(address, name)}", flush=True)
+                print(f"{escaped(name)}: {_experiment_address(address, name)}", flush=True)
             return server.wait()
         except KeyboardInterrupt:
             return 0

@@ -25,7 +25,7 @@ ROLES = ("student", "teacher", "reference")
 that both share."""
 
 
-class Layout(Protocol):
+class ParameterLayout(Protocol):
     """Where each named parameter lies in a flat vector."""
 
     @property
@@ -38,7 +38,7 @@ class Layout(Protocol):
 
 
 def encode_weights(
-    layout: Layout, weights: Mapping[str, NDArray[np.floating[Any]]], seeds: Sequence[int]
+    layout: ParameterLayout, weights: Mapping[str, NDArray[np.floating[Any]]], seeds: Sequence[int]
 ) -> bytes:
     """Return the file with the flat `weights` ``(P, R)`` of `seeds` by role; nothing for none."""
     from safetensors.numpy import save

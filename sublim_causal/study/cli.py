@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sublim_causal.errors import NO_ROOM, RequestError, SublimError, storage_error
+from sublim_causal.errors import DISK_FULL, RequestError, SublimError, escaped, storage_error
 from sublim_causal.location import is_client_error, is_remote, locate, validate_links
 from sublim_causal.study.commands import studies
 from sublim_causal.study.commands.init import init
@@ -230,7 +230,7 @@ def analyse(
     validate_links(run)
     with progress_bar("Estimating") as said:
         results = analyse_run(run, plan, said)
-    print(results.table(), flush=True)
+    print(escaped(results.table()), flush=True)
     path = results.write(out_file or run / "report" / f"results-{results.plan}.json")
     out.print(f"Results: {path}", soft_wrap=True)
 
@@ -345,7 +345,9 @@ def compact(run: RunArgument) -> None:
     )
     tell_damage(done.damaged)
     if done.failed:
-        err.print(f"{done.failed} blocks with failed replicates were left as they are.")
+        err.print(
+            f"{done.failed} blocks with failed replicates were not merged; run the study again."
+        )
     raise typer.Exit(INCOMPLETE if done.damaged else DONE)
 
 
@@ -395,28 +397,28 @@ def guarded(command: Callable[[], Any]) -> int:
     try:
         command()
     except SublimError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
+        return _refuse(error)
     except SystemExit as end:  # typer makes one of Ctrl-C, and says nothing
         if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
-            print("Stopped at once. What was finished is kept.", file=sys.stderr)
+            print("Stopped at once. Finished blocks are kept.", file=sys.stderr)
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            print(f"error: {storage_error(Path(error.filename or '.'), error)}", file=sys.stderr)
-            return WRONG
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return _refuse(storage_error(Path(error.filename or "."), error))
         if is_client_error(error):
-            print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-            return WRONG
+            return _refuse(f"{type(error).__name__}: {error}")
         if not type(error).__module__.startswith("pyarrow"):
             raise
-        print(
-            f"error: a file of the run is damaged: {error}\n"
-            "remedy: sublim-causal status names it; running the study again repairs it",
-            file=sys.stderr,
+        return _refuse(
+            f"a file of the run is damaged: {error}\n"
+            "remedy: sublim-causal status names it; running the study again repairs it"
         )
-        return WRONG
     return DONE
+
+
+def _refuse(reason: object) -> int:
+    print(f"error: {escaped(reason)}", file=sys.stderr)
+    return WRONG
 
 
 def main() -> None:

@@ -6,15 +6,16 @@ import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
-from sublim_causal.errors import SublimError
+from sublim_causal.errors import HIDDEN, SublimError, escaped
 from sublim_causal.location import is_remote
 from sublim_causal.study.mirroring import END_SECONDS, BackgroundMirror
 
@@ -24,9 +25,27 @@ TABLE_WIDTH = 110
 """Columns of a table where the output is not a terminal."""
 LINE_SECONDS = 30.0
 """Without a terminal, one line at most this often."""
+
+
+class PlainConsole(Console):
+    """A console on which names from files can neither command the terminal nor hide anything."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render `renderable` with the characters of `errors.HIDDEN` spelt out."""
+        if isinstance(renderable, str):
+            renderable = escaped(renderable)
+        elif isinstance(renderable, Text) and HIDDEN.search(renderable.plain):
+            renderable = Text(escaped(renderable.plain), renderable.style)
+        return super().render(renderable, options)
+
+
 # Names and paths are shown as they are, whatever brackets they hold.
-out = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH, markup=False, highlight=False)
-err = Console(stderr=True, markup=False, highlight=False)
+out = PlainConsole(
+    width=None if sys.stdout.isatty() else TABLE_WIDTH, markup=False, highlight=False
+)
+err = PlainConsole(stderr=True, markup=False, highlight=False)
 
 
 def warn(what: str, text: object) -> None:
@@ -213,7 +232,7 @@ def report_of_run(run: Path, tracking_uri: str | None, seconds: float) -> None:
 
 
 def tell_damage(damaged: Mapping[Path, str]) -> None:
-    """Name the files that are not whole, and say what to do."""
+    """Name the damaged files, and say what to do."""
     for path, problem in damaged.items():
         warn("Damaged:", f"{path} ({problem})")
     if damaged:

@@ -23,7 +23,7 @@ from sublim_causal.study.console import LINE_SECONDS
 
 
 @dataclass
-class Mean:
+class RunningMean:
     """Mean of the finite values so far, and the number of replicates."""
 
     replicates: int = 0
@@ -50,7 +50,7 @@ class Display:
     total_steps: int
     total_replicates: int
     steps: int = 0
-    accuracies: dict[str, Mean] = field(default_factory=dict)
+    accuracies: dict[str, RunningMean] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     _line_at: float = field(default_factory=time.monotonic, init=False)
     _bar: Progress | None = field(default=None, init=False)
@@ -82,7 +82,7 @@ class Display:
     def add(self, replicates: pd.DataFrame) -> None:
         """Count finished replicates."""
         for arm, part in replicates.groupby("arm", sort=False)["final_accuracy"]:
-            self.accuracies.setdefault(str(arm), Mean()).add(part)
+            self.accuracies.setdefault(str(arm), RunningMean()).add(part)
         self.refresh()
 
     def refresh(self) -> None:
@@ -95,7 +95,8 @@ class Display:
             elapsed = self._line_at - self.started
             left = elapsed * (self.total_steps / max(1, self.steps) - 1)
             share = 100 * self.steps / self.total_steps
-            print(f"{share:.0f} %, about {left:.0f} s left, {self.text()}", file=self.console.file)
+            line = f"{share:.0f} %, about {left:.0f} s left, {self.text()}"
+            self.console.print(line, soft_wrap=True)
             self.console.file.flush()
 
     def text(self) -> str:

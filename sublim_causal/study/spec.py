@@ -20,7 +20,7 @@ from sublim_causal.declared import (
     read_toml,
     validate_declared,
 )
-from sublim_causal.errors import RequestError, nearest
+from sublim_causal.errors import HIDDEN, RequestError, nearest
 from sublim_causal.experiment.config import ArmConfig, Experiment
 from sublim_causal.experiment.data.sources import SOURCES, validate_data
 from sublim_causal.experiment.interventions import build_interventions, followed_arms
@@ -44,7 +44,13 @@ def _is_file_name(name: str) -> str:
             "1 to 100 characters, none of them a slash, a backslash or a control character, and "
             "no dot at the beginning"
         )
-    return name
+    return _is_visible(name)
+
+
+def _is_visible(text: str) -> str:
+    if HIDDEN.search(text):
+        raise ValueError("no characters that command a terminal or change the direction of text")
+    return text
 
 
 def _fits(name: str, file: str) -> str:
@@ -71,7 +77,7 @@ class Study(Experiment):
 
     name: Name
     """Name of the study and, unless `--out` says otherwise, of its directory under `runs/`."""
-    title: str = Field(default="", max_length=300)
+    title: Annotated[str, AfterValidator(_is_visible)] = Field(default="", max_length=300)
     """What the study is about, in one line."""
     seeds: int = Field(default=8, ge=1, le=1_000_000)
     """Replicates: seeds 0 to seeds - 1, each run under every arm."""

@@ -1,4 +1,4 @@
-"""A compacted run goes on as any other: it is resumed, extended, mirrored, reported, repaired."""
+"""A compacted run is used like any other: resumed, extended, mirrored, reported, repaired."""
 
 from __future__ import annotations
 

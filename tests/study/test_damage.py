@@ -74,7 +74,7 @@ def test_no_other_command_crashes(verb: str, sound: Path, tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
-def test_a_foreign_file_is_left_alone(sound: Path, tmp_path: Path) -> None:
+def test_a_foreign_file_is_ignored(sound: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "quickstart"
     shutil.copytree(sound, run)
     for place in ("notes.txt", "steps/notes.txt", "steps/arm=baseline/notes.txt"):

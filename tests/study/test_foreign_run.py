@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from sublim_causal.declared import validate_declared
+from sublim_causal.errors import RequestError
+from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.tables import committed, file_of, read_table, write_block
+from sublim_causal.study.spec import Study, load_study
 from tests.study.commands import TINY, same_tables, sublim
 
 OPTIONS = (*TINY, "--seeds", "3")
@@ -166,3 +170,37 @@ def test_a_manifest_that_was_changed_is_damaged(run: Path, tmp_path: Path) -> No
     refused = sublim("status", run, cwd=tmp_path)
     assert refused.returncode == 2
     assert "its checksum differs" in refused.stderr
+
+
+HOSTILE = "\x1b[2Jwiped\u202egpj"
+
+
+def test_names_of_files_cannot_command_the_terminal(run: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(run)
+    study = manifest["study"]
+    arms = {HOSTILE: study["arms"]["projection"], **study["arms"]}
+    write_manifest(run, {**manifest, "name": HOSTILE, "study": {**study, "arms": arms}})
+    rows = read_table(run, "replicates", arms=["projection"], blocks=["0000001-0000001"])
+    steps = read_table(run, "steps", arms=["projection"], blocks=["0000001-0000001"])
+    failed = rows.assign(status="failed", reason=f"it says {HOSTILE}")
+    tables = {"replicates": failed, "steps": steps}
+    write_block(run, "0000001-0000001", HOSTILE, tables)
+    file_of(run, "steps", HOSTILE, "0000001-0000001").write_bytes(b"")
+    for verb in ("status", "analyse", "compact", "power", "sync"):
+        said = sublim(verb, run, cwd=tmp_path)
+        shown = said.stdout + said.stderr
+        assert "\x1b" not in shown, verb
+        assert "\u202e" not in shown, verb
+    assert r"\x1b[2Jwiped\u202egpj" in sublim("status", run, cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x1b[31m", "a\x9b", "a\u202eb", "a\u2066b", "a\u2028b", "a\u200fb"]
+)
+def test_such_names_are_refused_in_new_studies(name: str) -> None:
+    table = load_study("quickstart").model_dump(mode="json", by_alias=True)
+    for field in ("name", "title", "arms"):
+        value = {name: table["arms"]["baseline"]} if field == "arms" else name
+        with pytest.raises(RequestError, match="is not allowed") as refused:
+            validate_declared(Study, {**table, field: value}, "")
+        assert refused.value.field.split(".")[0] == field

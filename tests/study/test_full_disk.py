@@ -63,7 +63,7 @@ def assert_told_once(stopped: subprocess.CompletedProcess[str], run: Path, why: 
     assert f"error: {run}/" in stopped.stderr
     assert f"cannot be written: {why} (" in stopped.stderr
     assert "MB free in" in stopped.stderr
-    assert "remedy: make room" in stopped.stderr
+    assert "remedy: free some space" in stopped.stderr
     assert stopped.stderr.count("error: ") == 1
     assert "Traceback" not in stopped.stderr
     assert damaged(run) == {}
@@ -97,7 +97,7 @@ def test_a_file_beyond_the_size_allowed(tmp_path: Path, undisturbed: Path) -> No
     same_tables(run, undisturbed)
 
 
-def test_any_other_file_that_has_no_room_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_other_file_on_a_full_disk_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     def fill() -> None:
         raise OSError(28, "No space left on device", "report/figure.svg")
 

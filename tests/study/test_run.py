@@ -248,7 +248,7 @@ def test_ctrl_c_keeps_finished_blocks_and_the_rerun_completes(
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "same command goes on" in errors
+    assert "same command resumes" in errors
     assert "Traceback" not in errors
     assert "final test accuracy" in output
     again = sublim("run", *TINY, "--seeds", "12", "--tracking-uri", "none", cwd=tmp_path)

@@ -153,7 +153,7 @@ def test_ctrl_c_in_a_terminal_keeps_finished_blocks_on_a_cluster_of_our_own(
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert "same command goes on" in errors
+    assert "same command resumes" in errors
     assert "Traceback" not in errors
     done = sublim("run", *OPTIONS, "--seeds", "6", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
