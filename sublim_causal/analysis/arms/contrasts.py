@@ -63,7 +63,7 @@ def paired_contrast(
     Parameters
     ----------
     replicates : DataFrame
-        One row a seed and arm: seed, arm, `outcome`, and where there is one, status.
+        One row per seed and arm: seed, arm, `outcome`, and where there is one, status.
     outcome : str
         Column that is compared.
     arm, reference : str

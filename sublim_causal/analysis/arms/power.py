@@ -199,7 +199,7 @@ def power_table(
     Returns
     -------
     DataFrame
-        One row a pilot and sd ("pilot", "cautious": its upper 80 % limit): outcome, contrast,
+        One row per pilot and sd ("pilot", "cautious": its upper 80 % limit): outcome, contrast,
         n_pilot, difference, sd, sd_value, half_width (at n_pilot seeds), wanted,
         seeds_half_width, seeds_power, seeds_equivalence; seeds are <NA> beyond 100,000, and for
         equivalence without a margin.

@@ -33,7 +33,7 @@ def prediction_interval(
     Parameters
     ----------
     values : array-like of shape (N,)
-        One value a seed.
+        One value per seed.
     estimand : Estimand
         What is predicted.
     level : float

@@ -1,7 +1,7 @@
 r"""Intervals that stay valid when seeds are added until a result is good enough.
 
 Looking at 8, 12, 16, 20 and 30 seeds until p < 0.05 finds a difference in 13 to 14 % of null
-studies. Two rules keep the promise instead, both chosen before the first look:
+studies. Two rules keep the level instead, both chosen before the first look:
 
 - **O'Brien-Fleming** (1979): the k-th of K declared looks, at :math:`n_k` seeds, has the nominal
   level :math:`\alpha_k = 2 \bar\Phi(c \sqrt{n_K / n_k})`, c being such that the chance of crossing
@@ -129,7 +129,7 @@ def anytime_bounds(
     Parameters
     ----------
     values : array_like of shape (n,)
-        One number a seed, n at least 3.
+        One number per seed, n at least 3.
     level : float
         Confidence level over all n together.
     prior_scale : float

@@ -1,7 +1,7 @@
 r"""Alignment instrumented by the dose of projection: the effect of alignment under exclusion.
 
 Model, run level: ``Y_sa = c_s + beta M_sa + e_sa`` with instruments ``Z_sa``: the strength of the
-projection, linear or one dummy a dose, or dummies of any arms as a check. It identifies beta if
+projection, linear or one dummy per dose, or dummies of any arms as a check. It identifies beta if
 the dose moves alignment (relevance; tested by F), moves the outcome through alignment only
 (exclusion; tested by over-identification as far as doses disagree), and is assigned (by design).
 """
@@ -250,8 +250,10 @@ def egger_intercept(
     dm, dy = panel.changes(treatment), panel.changes(outcome)
     n = len(dm)
     if not dy.var(axis=0).all() or not np.ptp(dm.mean(axis=0)):
-        said = f"{treatment} changes equally at every dose, or {outcome} does not vary over seeds"
-        return NotEstimable(estimand, said)
+        unmoving = (
+            f"{treatment} changes equally at every dose, or {outcome} does not vary over seeds"
+        )
+        return NotEstimable(estimand, unmoving)
     weights = 1 / dy.var(axis=0, ddof=1)
 
     full = _weighted_lines(dm.mean(axis=0)[None], dy.mean(axis=0)[None], weights)[0]

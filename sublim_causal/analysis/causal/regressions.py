@@ -16,7 +16,7 @@ from sublim_causal.errors import DataError
 
 @dataclass(frozen=True)
 class Runs:
-    """Complete runs as arrays, one entry a run: n of them, of R seeds.
+    """Complete runs as arrays, one entry per run: n of them, of R seeds.
 
     Attributes
     ----------

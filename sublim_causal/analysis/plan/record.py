@@ -31,7 +31,7 @@ class Record:
     arms : tuple of str
         Arms with at least one replicate, in the study's order.
     replicates : DataFrame
-        One row a seed and arm, also of those that are not complete.
+        One row per seed and arm, also of those that are not complete.
     steps : DataFrame
         seed, arm and the columns asked for, of complete replicates only; empty without columns.
     layers : DataFrame

@@ -42,7 +42,7 @@ class ArmTruth:
     alignment : float
         alpha, added to the alignment of every step.
     gain : float
-        tau in nats a step, not through alignment.
+        tau in nats per step, not through alignment.
     accuracy : float
         delta, added to the final accuracy (fraction).
     noise : float
@@ -75,7 +75,7 @@ class Truth:
     arms : mapping of str to ArmTruth
         The arms; their order is the order of the tables.
     slope, slope_sd : float
-        Mean and sd over seeds of beta, nats a unit of alignment.
+        Mean and sd over seeds of beta, nats per unit of alignment.
     alignment, alignment_seed_sd, alignment_cell_sd, alignment_sd : float
         m, and the sd of u, d, epsilon.
     gain, gain_seed_sd, gain_cell_sd, gain_sd : float
@@ -342,7 +342,7 @@ def write_run(run: Path, simulated: Simulated, *, block_seeds: int = 250) -> Pat
     simulated : Simulated
         What `simulate` returned.
     block_seeds : int
-        Seeds a file.
+        Seeds per file.
 
     Returns
     -------

@@ -227,16 +227,16 @@ class Row:
         # Two Monte Carlo standard errors of a coverage of 95 %.
         slack = 2 * np.sqrt(0.95 * 0.05 / self.n_sim)
         if self.coverage < 0.95 - slack:
-            said = "biased: do not quote" if self._shifted else "covers too little"
+            reading = "biased: do not quote" if self._shifted else "covers too little"
         elif self._shifted:
-            said = "biased, hidden by wide intervals"
+            reading = "biased, hidden by wide intervals"
         else:
-            said = "holds"
+            reading = "holds"
         if self.unbounded > 0.1:
-            said += "; often unbounded"
+            reading += "; often unbounded"
         if self.rejected > 0.5:
-            said += "; J warns"
-        return said
+            reading += "; J warns"
+        return reading
 
     @property
     def _shifted(self) -> bool:
@@ -330,14 +330,14 @@ def _caveats(rows: Sequence[Row]) -> Iterator[str]:
         failed = [row for row in mine if not row.reading().startswith("holds")]
         warned = [row for row in failed if row.reading().endswith("J warns")]
         loose = [row.world for row in mine if row.unbounded > 0.1]
-        said = (
+        reading = (
             "fails under: " + "; ".join(row.world for row in failed) if failed else "holds in all"
         )
         if failed and len(warned) == len(failed):
-            said += " (its over-identification test rejects there)"
+            reading += " (its over-identification test rejects there)"
         if loose:
-            said += f". Often unbounded, and right to be, under: {'; '.join(loose)}"
-        yield f"- **{name}** {said}."
+            reading += f". Often unbounded, and right to be, under: {'; '.join(loose)}"
+        yield f"- **{name}** {reading}."
 
 
 def _worlds(rows: Sequence[Row]) -> Iterator[str]:

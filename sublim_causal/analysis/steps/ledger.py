@@ -106,7 +106,7 @@ def explained_shares(
     term : {"drive", "drive_mid", "remainder", "remainder_mid"}
         Numerator; ``drive_mid`` is the trapezoid rule.
     epochs : bool
-        One estimate an epoch and arm instead of one an arm. An arm whose loss does not
+        One estimate per epoch and arm instead of one per arm. An arm whose loss does not
         decrease (the sum of gains is near 0) gets an unbounded set, with a warning.
     settings : Settings
         How the intervals are computed; see `ratio_of_sums`.
@@ -158,7 +158,7 @@ def layer_shares(
     # Float32 logs of the same inner product, summed in another order, agree to about 1e-4.
     if gap > 1e-3 * both["drive"].abs().max():
         raise DataError(
-            f"the layers' drives miss the steps' by up to {gap:.3g} nats a run; "
+            f"the layers' drives miss the steps' by up to {gap:.3g} nats per run; "
             "record the layers at every step"
         )
     joined = sums.merge(runs[["seed", "arm", "gain"]], on=["seed", "arm"])

@@ -46,7 +46,7 @@ def reliability(
     Parameters
     ----------
     steps : DataFrame
-        One row a step: seed, arm, and both halves.
+        One row per step: seed, arm, and both halves.
     halves : tuple of str
         The two columns.
     settings : Settings
@@ -111,7 +111,7 @@ def corrected_slopes(
     Parameters
     ----------
     steps : DataFrame
-        One row a step: seed, arm, `outcome`, and both halves.
+        One row per step: seed, arm, `outcome`, and both halves.
     outcome : str
         Per-step outcome.
     halves, settings

@@ -74,7 +74,7 @@ def slope_model(
     Parameters
     ----------
     steps : DataFrame
-        One row a step: seed, arm, `outcome`, `predictor`.
+        One row per step: seed, arm, `outcome`, `predictor`.
     outcome, predictor : str
         Columns.
     split : {"pooled", "by_arm", "levels"}
@@ -109,7 +109,7 @@ def _random(data: pd.DataFrame, slope: str) -> str:
 
 
 def _by_arm(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
-    """One column an arm: each coefficient is an arm's own slope, with its own interval."""
+    """One column per arm: each coefficient is an arm's own slope, with its own interval."""
     columns = {arm: f"x_{i}" for i, arm in enumerate(arms)}
     own = {name: data["x"].where(data["arm"] == arm, 0.0) for arm, name in columns.items()}
     fixed = " + ".join([*(["arm"] if data["arm"].nunique() > 1 else []), *columns.values()])

@@ -99,7 +99,7 @@ def two_way_slope(
     Parameters
     ----------
     steps : DataFrame
-        One row a step: seed, arm, step, `outcome`, `predictor`.
+        One row per step: seed, arm, step, `outcome`, `predictor`.
     outcome, predictor : str
         Numeric columns.
     settings : Settings
@@ -157,7 +157,7 @@ def two_way(steps: pd.DataFrame, outcome: str, predictor: str) -> TwoWay:
     Parameters
     ----------
     steps : DataFrame
-        One row a step: seed, arm, step, `outcome`, `predictor`. Rows may be missing, and runs may
+        One row per step: seed, arm, step, `outcome`, `predictor`. Rows may be missing, and runs may
         differ in length; a step that one seed alone has says nothing.
     outcome, predictor : str
         Numeric columns.

@@ -45,7 +45,7 @@ def within_products(steps: pd.DataFrame, columns: Sequence[str]) -> WithinProduc
     Parameters
     ----------
     steps : DataFrame
-        One row a step: seed, arm, and `columns`.
+        One row per step: seed, arm, and `columns`.
     columns : sequence of str
         Numeric columns.
 

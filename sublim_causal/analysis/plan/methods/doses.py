@@ -90,7 +90,7 @@ class TwoStage(Instrumented):
 
 
 class WaldByDose(Instrumented):
-    """One ratio a dose."""
+    """One ratio per dose."""
 
     def endings(self) -> None:
         """One by arm."""
@@ -310,7 +310,7 @@ def _slope(record: Record, declared: DoseTrend, found: Doses, settings: Settings
 def _curve_points(
     record: Record, declared: DoseTrend, found: Doses, settings: Settings
 ) -> list[Result]:
-    """One result a dose: the fitted curve with its simultaneous band."""
+    """One result per dose: the fitted curve with its simultaneous band."""
     common: dict[str, Any] = {"outcome": declared.outcome, "level": settings.level}
     curve = (
         linear_curve(record.replicates, found, **common)

@@ -28,7 +28,7 @@ class ExplainedShare(OfArm):
     term: Term = "drive"
     """Entry of the ledger; ``drive_mid`` is the trapezoid rule. Layers have ``drive`` alone."""
     by: Literal["run", "epoch", "layer"] = "run"
-    """One share an arm, or one for each of its epochs or layers."""
+    """One share per arm, or one for each of its epochs or layers."""
 
     def about(self) -> dict[str, str]:
         """Unit."""
