@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment
-from tests.experiment.reference_loop import run_reference
+from sublim_causal.experiment.interventions import INTERVENTIONS
+from sublim_causal.experiment.reference import run_arm
+from tests.contract.test_interventions import EXAMPLES
 from tests.experiment.small import run_small, small_experiment, small_tensors
 
 ARMS = {name: {"intervention": name} for name in ("baseline", "projection", "liminal", "shuffled")}
 
 
-@pytest.mark.parametrize("arm", ["baseline", "projection", "liminal"])
-def test_a_block_of_seeds_equals_a_plain_loop_of_one_seed(arm: str) -> None:
-    experiment = small_experiment({arm: {"intervention": arm}})
-    result = run_small(experiment, [0, 5])[arm]
-    for i, seed in enumerate([0, 5]):
-        rows = run_reference(experiment, seed, small_tensors(), arm)
+CASES = [
+    pytest.param({"intervention": name, **options}, id=f"{name}-{i}")
+    for name in INTERVENTIONS
+    for i, options in enumerate(EXAMPLES[name])
+    if options.get("target") != "other"
+] + [
+    pytest.param({"intervention": "projection", "space": "update", "layers": ["2"]}, id="layer"),
+    pytest.param({"intervention": "liminal", "weight": 0.5, "schedule": "anneal"}, id="anneal"),
+    pytest.param({"intervention": "shuffled", "shuffle": "probe", "draw": "run"}, id="kept"),
+    pytest.param({"intervention": "yoked", "procedure": {"intervention": "liminal"}}, id="yoked"),
+]
+
+
+@pytest.mark.parametrize("table", CASES)
+def test_a_block_of_seeds_equals_the_plain_loop_of_one_seed(table: dict[str, Any]) -> None:
+    experiment = small_experiment({"baseline": ARMS["baseline"], "own": table})
+    seeds = [0, 8]  # no class logits tie on a test image, as where all hidden units are off
+    result = run_small(experiment, seeds)["own"]
+    for i, seed in enumerate(seeds):
+        rows = run_arm(experiment, seed, small_tensors(), "own")
         for name in ("test_accuracy", "teacher_agreement"):
             assert result.evaluations[name][-1, i] == rows.pop(name)[0]
         for name, expected in rows.items():
@@ -26,6 +45,23 @@ def test_a_block_of_seeds_equals_a_plain_loop_of_one_seed(arm: str) -> None:
             np.testing.assert_allclose(
                 result.steps[name][:, i], expected, rtol=1e-7, atol=1e-10, err_msg=name
             )
+
+
+@pytest.mark.parametrize(
+    ("arm", "sections", "field"),
+    [
+        ({"channel": {"name": "hard"}}, {}, "arms.own.channel"),
+        ({"student": {"optimizer": "sgd"}}, {}, "arms.own.student"),
+        ({}, {"attack": {"steps": 2}}, "attack"),
+    ],
+)
+def test_the_plain_loop_refuses_what_it_does_not_cover(
+    arm: dict[str, Any], sections: dict[str, Any], field: str
+) -> None:
+    experiment = small_experiment({"own": {"intervention": "baseline", **arm}}, **sections)
+    with pytest.raises(RequestError) as refused:
+        run_arm(experiment, 0, small_tensors(), "own")
+    assert refused.value.field == field
 
 
 def test_gain_is_drive_plus_remainder_and_telescopes() -> None:
