@@ -77,6 +77,8 @@ SHARED = {
     "removed_share": "retained_share",
     "seed_mean": "arm_mean",
     "slope_model": "step_slope",
+    "run_difference": "paired_contrast",
+    "run_equivalence": "equivalence",
     "controlled_direct": "cross_world",
     "clamp_error": "cross_world",
     "mundlak": "step_slope",

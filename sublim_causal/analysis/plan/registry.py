@@ -15,6 +15,7 @@ from sublim_causal.analysis.plan.methods.effects import EFFECT_METHODS
 from sublim_causal.analysis.plan.methods.ledger import LEDGER_METHODS
 from sublim_causal.analysis.plan.methods.means import MEAN_METHODS
 from sublim_causal.analysis.plan.methods.published import REPLICATION_METHODS
+from sublim_causal.analysis.plan.methods.runs import RUN_METHODS
 from sublim_causal.analysis.plan.methods.steps import STEP_METHODS
 
 METHODS: Mapping[str, Method] = {
@@ -25,4 +26,5 @@ METHODS: Mapping[str, Method] = {
     **DOSE_METHODS,
     **EFFECT_METHODS,
     **REPLICATION_METHODS,
+    **RUN_METHODS,
 }

@@ -1,0 +1,192 @@
+"""What a plan can ask of two runs: whether an arm did the same in both.
+
+Both runs stand in one record, whose replicates have a column ``run``; see `comparison.join_runs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from sublim_causal.analysis.arms.equivalence import tost
+from sublim_causal.analysis.estimates.intervals import mean_interval, t_bounds, t_p_value
+from sublim_causal.analysis.estimates.settings import Settings
+from sublim_causal.analysis.estimates.types import (
+    FEW_SEEDS,
+    MIN_SEEDS,
+    Estimand,
+    Estimate,
+    NotEstimable,
+    Result,
+)
+from sublim_causal.analysis.plan.declaration import (
+    Declared,
+    ReplicateColumn,
+    difference_of,
+    with_unit,
+)
+from sublim_causal.analysis.plan.method import Method
+from sublim_causal.analysis.plan.record import Record
+
+Sides = Mapping[str, pd.DataFrame]
+"""Complete replicates by run: the first, and the second that is subtracted from it."""
+
+
+class OfRuns(Declared):
+    """A quantity of arms that two runs have in common, the first run minus the second."""
+
+    outcome: ReplicateColumn
+    """Column of ``replicates``."""
+    arms: tuple[str, ...] = ()
+    """Arms; none: every arm of the record."""
+
+    def about(self) -> dict[str, str]:
+        """Column, unit, and the column as the part."""
+        return {**difference_of(self.outcome), "part": self.outcome}
+
+    def endings(self) -> None:
+        """One by arm."""
+
+
+class RunDifference(OfRuns):
+    """Mean difference of an outcome between two runs."""
+
+    paired: bool = True
+    """Whether a seed means the same draws in both; else Welch's t."""
+
+
+class RunEquivalence(OfRuns):
+    """Equivalence of two runs in an outcome, seed by seed, within a margin."""
+
+    margin: float = Field(gt=0, allow_inf_nan=False)
+    """Largest difference that would not matter, in the outcome's unit."""
+    reference: str = ""
+    """Where an arm's effect is compared: the arm that it is measured from."""
+
+    def about(self) -> dict[str, str]:
+        """Column and unit; an effect is a part of its own."""
+        part = {"part": "effect"} if self.reference else {}
+        return {**super().about(), "reference": self.reference, **part}
+
+
+def _for_arms(
+    record: Record, declared: OfRuns, estimate: Callable[[Estimand, str, Sides], Result]
+) -> list[Result]:
+    """Estimate for each arm, from its complete replicates in both runs."""
+    contrast = "first run - second run"
+    if "run" not in record.replicates:
+        whole = declared.estimand(with_unit("replicates", declared.outcome), contrast)
+        return [NotEstimable(whole, "one run: compare two with `sublim-causal report RUN OTHER`")]
+    complete = record.complete
+    sides = {str(name): rows for name, rows in complete.groupby("run", sort=False, observed=True)}
+    reference = getattr(declared, "reference", "")
+    results = []
+    for arm in declared.arms or record.arms:
+        estimand = declared.estimand(
+            with_unit("replicates", declared.outcome),
+            " - ".join(sides),
+            f"{arm} - {reference}" if reference else arm,
+            arm=arm,
+        )
+        results.append(estimate(estimand, arm, sides))
+    return results
+
+
+def _values(rows: pd.DataFrame, arm: str, column: str) -> pd.Series:
+    return rows[rows["arm"] == arm].set_index("seed")[column].dropna()
+
+
+def _run_difference(
+    record: Record, declared: RunDifference, settings: Settings
+) -> Sequence[Result]:
+    def estimate(estimand: Estimand, arm: str, sides: Sides) -> Result:
+        values = {name: _values(rows, arm, declared.outcome) for name, rows in sides.items()}
+        return (_paired if declared.paired else _welch)(estimand, values, settings)
+
+    return _for_arms(record, declared, estimate)
+
+
+def _paired(estimand: Estimand, values: Mapping[str, pd.Series], settings: Settings) -> Result:
+    x, y = values.values()
+    apart = (x - y).dropna().to_numpy()
+    found = mean_interval(apart, settings=settings, estimand=estimand)
+    if isinstance(found, NotEstimable):
+        return found
+    # Where all seeds differ alike, and most of all where none does, there is nothing to test.
+    p_value = found.p_value if np.ptp(apart) > 0 else None
+    return replace(found, method=f"paired {found.method}", p_value=p_value)
+
+
+def _welch(estimand: Estimand, values: Mapping[str, pd.Series], settings: Settings) -> Result:
+    """Welch's t: ``se^2 = s1^2 / n1 + s2^2 / n2``.
+
+    On ``se^4 / sum_i (s_i^2 / n_i)^2 / (n_i - 1)`` degrees of freedom.
+    """
+    x, y = values.values()
+    if min(len(x), len(y)) < MIN_SEEDS:
+        return NotEstimable(estimand, f"fewer than {MIN_SEEDS} complete seeds in a run")
+    parts = np.array([x.var() / len(x), y.var() / len(y)])
+    se = float(np.sqrt(parts.sum()))
+    if se == 0:
+        return NotEstimable(estimand, "neither run varies over seeds")
+    df = float(parts.sum() ** 2 / (parts**2 / [len(x) - 1, len(y) - 1]).sum())
+    value = float(x.mean() - y.mean())
+    low, high = t_bounds(value, se, df, settings.level)
+    return Estimate(
+        estimand=estimand,
+        value=value,
+        se=se,
+        low=low,
+        high=high,
+        level=settings.level,
+        df=df,
+        p_value=t_p_value(value, se, df),
+        method="Welch's t",
+        n_seeds=len(x) + len(y),
+        warnings=_seeds_of({name: len(one) for name, one in values.items()}),
+    )
+
+
+def _seeds_of(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Say how many seeds each run has, and which has few."""
+    each = " and ".join(f"{n} seeds of {name}" for name, n in counts.items())
+    few = [f"only {n} seeds of {name}" for name, n in counts.items() if n < FEW_SEEDS]
+    return (each, *(f"{one}: the t interval relies on normal per-seed values" for one in few))
+
+
+def _run_equivalence(
+    record: Record, declared: RunEquivalence, settings: Settings
+) -> Sequence[Result]:
+    def estimate(estimand: Estimand, arm: str, sides: Sides) -> Result:
+        values = {name: _effects(rows, arm, declared) for name, rows in sides.items()}
+        if not all(map(len, values.values())) or len(values) < 2:
+            return NotEstimable(estimand, "a run has no complete seed under it")
+        both = pd.concat([one.reset_index().assign(arm=name) for name, one in values.items()])
+        return tost(
+            both,
+            declared.outcome,
+            *values,
+            margin=declared.margin,
+            settings=settings,
+            estimand=estimand,
+        )
+
+    return _for_arms(record, declared, estimate)
+
+
+def _effects(rows: pd.DataFrame, arm: str, declared: RunEquivalence) -> pd.Series:
+    """Return the outcome by seed, minus that under the reference where there is one."""
+    values = _values(rows, arm, declared.outcome)
+    if declared.reference:
+        values = values - _values(rows, declared.reference, declared.outcome)
+    return values.dropna().rename(declared.outcome)
+
+
+RUN_METHODS: Mapping[str, Method] = {
+    "run_difference": Method(RunDifference, _run_difference),
+    "run_equivalence": Method(RunEquivalence, _run_equivalence),
+}

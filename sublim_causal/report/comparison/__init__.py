@@ -1,0 +1,1 @@
+"""The parts of a page that puts two runs side by side."""

@@ -1,0 +1,203 @@
+"""The sections of a page that puts two runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
+from sublim_causal.analysis.plan.curves import Curve
+from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
+from sublim_causal.report.comparison.sentences import AGREEMENT
+from sublim_causal.report.comparison.sides import Sides, equal, margin_of
+from sublim_causal.report.figures.curves import measured, pairs
+from sublim_causal.report.figures.runs import Bar, forest
+from sublim_causal.report.figures.style import looks
+from sublim_causal.report.sections.glance import study_facts
+from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.wording import counted, estimate, listed
+
+
+def studies(sides: Sides) -> Section:
+    """Return the section ``study``: what was run."""
+    facts_of = [dict(study_facts(side)) for side in sides.both]
+    for side, facts in zip(sides.both, facts_of, strict=True):
+        facts |= {name: str(side.manifest.get(name, "")) for name in ("precision", "device")}
+        facts["arms"] = ", ".join(side.shown_arms)
+        facts["complete"] = f"{len(side.complete)} of {len(side.replicates)} replicates"
+    one, other = sides.names
+    first, second = facts_of
+    frame = pd.DataFrame(
+        [
+            {"": key, one: first[key], other: second[key], "differs": differs}
+            for key in first
+            if first[key] or second[key]
+            for differs in ("yes" if first[key] != second[key] else "",)
+        ]
+    )
+    paired = (
+        "Seeds mean the same draws in both runs, so differences are taken seed by seed, over "
+        f"the {counted(sides.n_common, 'seed', 'seeds')} that both have. What stands "
+        "side by side (the curves, the declared estimates) is of all seeds of its run."
+        if sides.shares_draws
+        else "The studies differ in more than precision or device, so their seeds are treated as "
+        "independent."
+    )
+    blocks: list[Block] = [Table("study", "What was run.", frame, frame), Text(paired)]
+    if others := [arm for arm in sides.arms if arm not in sides.alike]:
+        blocks.append(
+            Text(
+                f"Called the same in both runs but defined differently: {listed(others)}. A "
+                "difference there is that of two interventions, not rounding."
+            )
+        )
+    return Section("study", "The two runs", blocks)
+
+
+def agreement(sides: Sides) -> Section:
+    """Return the section ``agreement``: equivalence tests of runs that share their draws."""
+    found = sides.agreements
+    labels = [
+        f"{_figure(one.estimand)}: "
+        + ("equivalent" if equal(one) else "not shown")
+        + f" (margin {margin_of(one)})"
+        for one in found
+    ]
+    by_column = {one.estimand.column: margin_of(one) for one in found}
+    margins = ", ".join(f"{margin} for {column}" for column, margin in by_column.items())
+    text = (
+        "Both runs made every random draw alike and define these arms alike, so each difference is "
+        f"rounding, amplified by training. The margins stand in the program: {margins}. An effect "
+        f"is an arm's final accuracy minus that of {sides.first.reference}."
+    )
+    caption = "First minus second; p is that of a difference of the margin or more."
+    return Section(
+        "agreement",
+        AGREEMENT,
+        [Text(text), estimates_table("agreement", caption, found, labels=labels)],
+    )
+
+
+def _figure(one: Estimand) -> str:
+    arms = " - ".join(filter(None, (one.arm, one.reference)))
+    return f"{one.part.replace('_', ' ')} {arms}"
+
+
+def arms(sides: Sides) -> Section:
+    """Return the section ``arms``: differences between the runs."""
+    found = sides.differences
+    if not sides.arms:
+        missing = Missing("The runs have no arm in common, so there is nothing to compare.")
+        return Section("arms", "Arms", [missing])
+    styles = looks(sides.arms)
+    accuracy = [
+        (one, styles[one.estimand.arm])
+        for one in found
+        if isinstance(one, Estimate) and one.estimand.column == "final_accuracy"
+    ]
+    blocks: list[Block] = []
+    if accuracy:
+        first, second = sides.names
+        bars = [
+            Bar(
+                one.estimand.arm,
+                100 * one.value,
+                100 * one.low,
+                100 * one.high,
+                look.color,
+                look.marker,
+            )
+            for one, look in accuracy
+        ]
+        picture = forest(bars, "difference (percentage points)")
+        caption = (
+            f"Final test accuracy, {first} minus {second}, with {100 * sides.first.level:g} % "
+            "intervals."
+        )
+        blocks.append(Picture("accuracy_differences", caption, picture))
+    blocks.append(
+        estimates_table(
+            "differences",
+            "Differences between the runs: first minus second.",
+            found,
+            labels=[f"{one.estimand.column}, {one.estimand.arm}" for one in found],
+        )
+    )
+    return Section("arms", "Arms", blocks)
+
+
+def curves(sides: Sides) -> Section:
+    """Return the section ``curves``: both runs through training."""
+    arms, by_name = sides.arms, dict(zip(sides.names, sides.both, strict=True))
+    shown: dict[str, tuple[str, float]] = {
+        "trait_accuracy": ("trait accuracy (%)", 100.0),
+        "cos_update": ("cos_update (1)", 1.0),
+    }
+    fewest = min(sides.both, key=lambda side: side.n_seeds)
+    each = " and ".join(f"{side.n_seeds} in {name}" for name, side in by_name.items())
+    blocks: list[Block] = [
+        Picture(
+            f"compared_{column}",
+            f"{label} in both runs, an arm a panel: means over seeds ({each}). "
+            + fewest.bands("0 and 100 %" if scale == 100 else ""),
+            pairs(
+                {
+                    name: {arm: side.curves[column][arm].scaled(scale) for arm in arms}
+                    for name, side in by_name.items()
+                },
+                label,
+            ),
+        )
+        for column, (label, scale) in shown.items()
+        if any(measured(_of(side.curves[column], arms)) for side in sides.both)
+    ]
+    missing = Missing("The runs have no arm in common whose curves were measured.")
+    return Section("curves", "Through training", blocks or [missing])
+
+
+def _of(curves: Mapping[str, Curve], arms: Sequence[str]) -> dict[str, Curve]:
+    return {arm: curves[arm] for arm in arms}
+
+
+def estimates(sides: Sides) -> Section:
+    """Return the section ``estimates``: every declared estimate in both runs."""
+    level = sides.first.level
+    found = [
+        {result.estimand.name: result for result in side.results.results} for side in sides.both
+    ]
+    rows = [
+        {
+            "": name,
+            **{
+                heading: text
+                for run, side in zip(sides.names, found, strict=True)
+                for heading, text in _columns(run, side.get(name), level).items()
+            },
+        }
+        for name in dict.fromkeys([*found[0], *found[1]])
+    ]
+    shown = pd.DataFrame(rows)
+    frame = pd.concat(
+        [
+            side.results.frame.assign(run=name)
+            for name, side in zip(sides.names, sides.both, strict=True)
+        ]
+    )
+    caption = (
+        "Every declared estimate in both runs, each over all seeds of its run, with intervals of "
+        f"{100 * level:g} % where no other level stands."
+    )
+    return Section("estimates", "Estimates", [Table("estimates", caption, shown, frame)])
+
+
+def _columns(run: str, result: Result | None, level: float) -> dict[str, str]:
+    """Return the cells of an estimate in one run: what came out, and by which method."""
+    if not isinstance(result, Estimate):
+        said = "not in this run" if result is None else f"not estimable: {result.reason}"
+        return {run: said, f"{run}: method, seeds": ""}
+    marked = f" ({100 * result.level:g} %)" * (result.level != level)
+    return {
+        run: estimate(result).replace("percentage ", "") + marked,
+        f"{run}: method, seeds": f"{result.method}, {result.n_seeds}",
+    }

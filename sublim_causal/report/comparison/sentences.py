@@ -1,0 +1,68 @@
+"""What the comparison of two runs says, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.report.blocks import Sentence, Verdict
+from sublim_causal.report.comparison.sides import Sides, equal, margin_of
+from sublim_causal.report.wording import counted, estimate
+
+AGREEMENT = "Do the figures agree?"
+
+
+def sentences(sides: Sides) -> Iterator[Sentence]:
+    """Yield whether the figures agree, and a verdict on the accuracy of each arm."""
+    one, other = sides.names
+    if sides.agreements:
+        yield _agrees(sides.agreements)
+    tests = {
+        test.estimand.arm: test
+        for test in sides.agreements
+        if test.estimand.part == "final_accuracy"
+    }
+    accuracy = [found for found in sides.differences if found.estimand.column == "final_accuracy"]
+    for i, found in enumerate(accuracy):
+        question = "Do the arms reach the same accuracy?" if i == 0 else ""
+        arm = found.estimand.arm
+        said = _says(arm, found, tests.get(arm), f"{one} minus {other}")
+        yield replace(said, question=question)
+    if not sides.arms:
+        yield Sentence("The runs have no arm in common.", "unsettled", "study")
+
+
+def _says(arm: str, found: Result, test: Result | None, minus: str) -> Sentence:
+    """Return the verdict on one arm's accuracy: by its margin where it has one, else by 0."""
+    if not isinstance(found, Estimate):
+        return Sentence(f"{arm}: not settled ({found.reason}).", "unsettled", "arms")
+    seeds = counted(found.n_seeds, "seed", "seeds")
+    if found.low == found.high == 0:
+        return Sentence(f"{arm}: final test accuracy is the same in all {seeds}.", "yes", "arms")
+    if isinstance(test, Estimate) and equal(test):
+        return Sentence(
+            f"{arm}: final test accuracy is equivalent within {margin_of(test)}: {minus} is "
+            f"{estimate(test)} ({100 * test.level:g} % interval, {test.method}, {seeds}).",
+            "yes",
+            "agreement",
+        )
+    apart = found.low > 0 or found.high < 0
+    says = "differs" if apart else "is not shown to differ"
+    return Sentence(
+        f"{arm}: final test accuracy {says}"
+        + ", nor to be equivalent" * (isinstance(test, Estimate) and not apart)
+        + f": {minus} is {estimate(found)} ({found.method}, {seeds}).",
+        "no" if apart else "unsettled",
+        "arms",
+    )
+
+
+def _agrees(found: Sequence[Result]) -> Sentence:
+    count = sum(map(equal, found))
+    if count == len(found):
+        text = f"All {count} figures of the two runs are equivalent within the margins set for them"
+        return Sentence(f"{text} (paired TOST).", "yes", "agreement", AGREEMENT)
+    text = f"{count} of {len(found)} figures are shown to be equivalent within their margins"
+    verdict: Verdict = "partly" if count else "unsettled"
+    return Sentence(f"{text} (paired TOST); the others are not.", verdict, "agreement", AGREEMENT)
