@@ -36,7 +36,7 @@ from sublim_causal.analysis.estimates.panel import (
 )
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Floats, NotEstimable, Result
 from sublim_causal.errors import DataError
 
 GAP_LIMIT = 0.05
@@ -93,11 +93,14 @@ class ClampError:
         Largest and mean absolute difference of the alignment (1).
     n_steps : int
         Seed-steps compared.
+    by_seed : ndarray of shape (R,)
+        Mean absolute difference of each seed with steps under both arms.
     """
 
     max_abs: float
     mean_abs: float
     n_steps: int
+    by_seed: Floats
 
 
 def cross_world(
@@ -277,7 +280,8 @@ def clamp_error(
     gap = (sides[0] - sides[1]).abs().dropna()
     if gap.empty:
         raise DataError(f"arms {yoked!r} and {target!r} share no step with {alignment}")
-    return ClampError(float(gap.max()), float(gap.mean()), len(gap))
+    by_seed = gap.groupby(level="seed").mean().to_numpy()
+    return ClampError(float(gap.max()), float(gap.mean()), len(gap), by_seed)
 
 
 def _residual_gap(

@@ -112,3 +112,18 @@ def test_arms_without_a_common_step_cannot_be_compared() -> None:
 def test_two_seeds_estimate_nothing() -> None:
     world = cross_world(runs(2), arm="projection", yoked="yoked")
     assert isinstance(world.tnie, NotEstimable)
+
+
+def test_clamp_error_of_each_seed_with_both_arms() -> None:
+    steps = pd.DataFrame(
+        [
+            {"seed": seed, "arm": arm, "step": step, "cos_update": shift * (seed + 1)}
+            for seed in range(3)
+            for arm, shift in (("baseline", 0.0), ("yoked", 0.01))
+            for step in range(4)
+            if (seed, arm) != (2, "yoked")
+        ]
+    )
+    error = clamp_error(steps, yoked="yoked")
+    assert error.by_seed == pytest.approx([0.01, 0.02])
+    assert error.n_steps == 8

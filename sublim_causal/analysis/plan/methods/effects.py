@@ -356,25 +356,21 @@ def _clamp_error(record: Record, declared: ClampGap, settings: Settings) -> Sequ
     )
     if missing := absent(record, estimand, declared.yoked, declared.target):
         return [missing]
-    both = record.steps[record.steps["arm"].isin([declared.yoked, declared.target])]
-    arms = {
-        "yoked": declared.yoked,
-        "target": declared.target,
-        "alignment": declared.alignment,
-    }
-    whole = clamp_error(both, **arms)
-    paired = both.groupby("seed")["arm"].nunique()
-    seeds = paired.index[paired == 2]
-    gaps = [clamp_error(both[both["seed"] == seed], **arms).mean_abs for seed in seeds]
+    error = clamp_error(
+        record.steps,
+        yoked=declared.yoked,
+        target=declared.target,
+        alignment=declared.alignment,
+    )
     found = mean_interval(
-        gaps,
+        error.by_seed,
         estimand=estimand,
-        diagnostics={"max_abs": whole.max_abs, "n_steps": whole.n_steps},
+        diagnostics={"max_abs": error.max_abs, "n_steps": error.n_steps},
         settings=settings,
     )
     if not isinstance(found, Estimate):
         return [found]
-    method = f"{found.method}; largest over {whole.n_steps} steps: {whole.max_abs:.2g}"
+    method = f"{found.method}; largest over {error.n_steps} steps: {error.max_abs:.2g}"
     return [replace(found, method=method)]
 
 
