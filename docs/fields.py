@@ -21,17 +21,19 @@ from sublim_causal.study.commands.fields import default_of, described, toml_valu
 class Fields(SphinxDirective):
     """``.. fields:: module:NAME``: the fields of a pydantic model, or of each in a registry.
 
-    With the option ``skip`` the fields of that model (``module:NAME``) are left out.
+    Options: ``title`` in place of the model's name; ``skip``, a model (``module:NAME``) whose
+    fields are left out.
     """
 
     required_arguments = 1
-    option_spec: ClassVar = {"skip": str}
+    option_spec: ClassVar = {"title": str, "skip": str}
 
     def run(self) -> list[Node]:
         """Return the nodes."""
         found = find(self.arguments[0])
         skip = set(find(self.options["skip"]).model_fields) if "skip" in self.options else set()
-        entries = found if isinstance(found, Mapping) else {found.__name__: found}
+        title = self.options.get("title", getattr(found, "__name__", ""))
+        entries = found if isinstance(found, Mapping) else {title: found}
         lines: list[str] = []
         for name, row in entries.items():
             model = getattr(row, "declaration", row)
@@ -91,7 +93,8 @@ def field_rows(model: type[BaseModel], skip: set[str]) -> Iterator[tuple[str, ..
     for name, field in model.model_fields.items():
         if name not in skip:
             value = default_of(field)
-            default = literal("" if value is None else toml_value(value))
+            plain = value is not None and not isinstance(value, BaseModel)
+            default = literal(toml_value(value) if plain else "")
             yield literal(field.alias or name), in_words(place_of(field)), default, described(field)
 
 
