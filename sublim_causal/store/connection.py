@@ -64,7 +64,6 @@ class Mirrored:
     parent: str = ""
     artifacts: str = ""
     """Digest of the files stored with it."""
-    has_metrics: bool = False
 
 
 def default_tracking_uri(run: Path) -> str:
@@ -329,7 +328,6 @@ def find_runs(client: Any, experiment_id: str, run_id: str) -> dict[Key, Mirrore
                 status=run.info.status,
                 parent=tags.get("mlflow.parentRunId", ""),
                 artifacts=tags.get("sublim.artifacts", ""),
-                has_metrics=bool(run.data.metrics),
             )
         token = page.token
         if not token:

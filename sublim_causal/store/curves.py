@@ -1,4 +1,4 @@
-"""What a mirror shows of a run: thinned curves, final figures and parameters, from tables only."""
+"""What a mirror shows of a run: binned curves, final figures and parameters, from tables only."""
 
 from __future__ import annotations
 
@@ -38,52 +38,66 @@ FIGURES = tuple(c.name for c in REPLICATES if c.name not in {"seed", "arm", "sta
 MAX_POINTS = 32
 """Points a curve: enough for a chart, and MLflow takes about 0.1 ms for each."""
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of what is mirrored; part of every digest, so that a new layout replaces old runs."""
 
 Point = tuple[str, int, float]
 """Metric, step and value."""
 
 
-def thin(steps: np.ndarray, points: int = MAX_POINTS) -> np.ndarray:
-    """Return at most `points` of the sorted `steps`, evenly spread, the first and last included.
+def binned(steps: np.ndarray, bins: int = MAX_POINTS) -> np.ndarray:
+    """Return the step at which each of `steps` is shown: the middle one of its bin.
 
     Parameters
     ----------
     steps : ndarray, shape (T,)
         Distinct steps in ascending order.
-    points : int
-        At least 2.
+    bins : int
+        Bins of equally many steps, up to one; where there are no more steps, each is a bin.
+
+    Returns
+    -------
+    ndarray, shape (T,)
     """
-    if len(steps) <= points:
+    if len(steps) <= bins:
         return steps
-    return steps[np.linspace(0, len(steps) - 1, points).round().astype(int)]
+    parts = np.array_split(steps, bins)
+    return np.concatenate([np.full_like(part, part[len(part) // 2]) for part in parts])
 
 
 def block_curves(run: Path, arm: str, block: str) -> dict[int, list[Point]]:
-    """Return the thinned curves of every seed of one arm of one block."""
+    """Return the curves of every seed of one arm of one block, means of bins of steps."""
     curves: dict[int, list[Point]] = {}
     for table, metrics in CURVES.items():
         frame = _read(run, table, ["seed", "step", *metrics], arms=[arm], blocks=[block])
         for seed, one in frame.groupby("seed"):
-            kept = one[one["step"].isin(thin(np.unique(one["step"])))]
-            curves.setdefault(int(str(seed)), []).extend(_points(kept.set_index("step"), metrics))
+            steps = np.unique(one["step"])
+            shown = one["step"].map(dict(zip(steps, binned(steps), strict=True)))
+            means = one[list(metrics)].groupby(shown).mean()
+            curves.setdefault(int(str(seed)), []).extend(_points(means, metrics))
     return curves
 
 
 def mean_curves(run: Path, arm: str, seeds: Sequence[int]) -> list[Point]:
-    """Return the curves of `arm`, the mean over `seeds` at each of the thinned steps.
+    """Return the curves of `arm`: means over `seeds` and over the steps of a bin.
 
-    The mean at a step is over the seeds for which the quantity is defined there. Only the kept
-    steps are read into memory.
+    A mean is over the seeds and steps for which the quantity is defined. The rows are read batch by
+    batch.
     """
     points: list[Point] = []
+    wanted = ds.field("seed").isin(list(seeds))
     for table, metrics in CURVES.items():
-        steps = _read(run, table, ["step"], arms=[arm])["step"]
-        kept = ds.field("step").isin(thin(np.unique(steps)).tolist())
-        wanted = kept & ds.field("seed").isin(list(seeds))
-        frame = _read(run, table, ["step", *metrics], arms=[arm], rows=wanted)
-        points.extend(_points(frame.groupby("step").mean(), metrics))
+        steps = np.unique(_read(run, table, ["step"], arms=[arm])["step"])
+        if not len(steps):
+            continue
+        shown = dict(zip(steps, binned(steps), strict=True))
+        sums = pd.DataFrame(0.0, index=np.unique(binned(steps)), columns=list(metrics))
+        counts = sums.copy()
+        for frame in _batches(run, table, ["step", *metrics], arm, wanted):
+            by_bin = frame[list(metrics)].groupby(frame["step"].map(shown))
+            sums = sums.add(by_bin.sum(), fill_value=0.0)
+            counts = counts.add(by_bin.count(), fill_value=0.0)
+        points.extend(_points(sums / counts, metrics))
     return points
 
 
@@ -114,6 +128,12 @@ def _flat(value: object, name: str) -> Iterator[tuple[str, str]]:
 def digest_of_rows(rows: pd.DataFrame) -> str:
     """Return a digest of rows of ``replicates``, whatever their order."""
     text = rows.sort_values(["arm", "seed"]).to_csv(index=False)
+    return hashlib.sha256(f"{LAYOUT}\n{text}".encode()).hexdigest()[:16]
+
+
+def digest_of_params(params: Mapping[str, str]) -> str:
+    """Return a digest of parameters."""
+    text = json.dumps(params, sort_keys=True)
     return hashlib.sha256(f"{LAYOUT}\n{text}".encode()).hexdigest()[:16]
 
 
@@ -160,18 +180,21 @@ def _points(frame: pd.DataFrame, metrics: Sequence[str]) -> list[Point]:
     ]
 
 
+def _batches(
+    run: Path, table: str, columns: list[str], arm: str, rows: ds.Expression
+) -> Iterator[pd.DataFrame]:
+    dataset = tables.dataset(run, table, arms=[arm])
+    with tables.reading(run, table):
+        for batch in dataset.to_batches(columns=columns, filter=rows):
+            yield batch.to_pandas()
+
+
 def _read(
-    run: Path,
-    table: str,
-    columns: list[str],
-    *,
-    arms: list[str],
-    blocks: list[str] | None = None,
-    rows: ds.Expression | None = None,
+    run: Path, table: str, columns: list[str], *, arms: list[str], blocks: list[str] | None = None
 ) -> pd.DataFrame:
     try:
         dataset = tables.dataset(run, table, arms=arms, blocks=blocks)
     except RunError:  # a replicate that failed early has no steps, and is mirrored all the same
         return arrow_schema(table).empty_table().select(columns).to_pandas()
     with tables.reading(run, table):
-        return dataset.to_table(columns=columns, filter=rows).to_pandas()
+        return dataset.to_table(columns=columns).to_pandas()

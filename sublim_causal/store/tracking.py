@@ -1,4 +1,4 @@
-"""Mirror a run in MLflow, for browsing: one run per study, arm and replicate.
+"""Mirror a run in MLflow, for browsing: a run of the study, and of each arm, its replicates below.
 
 The tables are the record; the mirror is made from them alone and may be thrown away. Its runs are
 found again by the tags ``sublim.run``, ``sublim.kind``, ``sublim.arm`` and ``sublim.seed``, and
@@ -9,7 +9,7 @@ change. MLflow is imported on first use only, and none of its global state is to
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from sublim_causal.location import validate_links
+from sublim_causal.location import is_remote, validate_links
 from sublim_causal.store import tables
 from sublim_causal.store.connection import (
     STUDY,
@@ -33,6 +33,7 @@ from sublim_causal.store.curves import (
     arm_points,
     block_curves,
     digest_of_files,
+    digest_of_params,
     digest_of_rows,
     figures,
     flatten,
@@ -164,57 +165,83 @@ class Mirror:
             name=f"{arm} seed {seed}",
             params={"seed": str(seed)} | self._arm_params(arm),
             points=curves + figures(values),
-            tags={"sublim.status": values["status"], "sublim.reason": values["reason"]},
+            tags={
+                "seed": str(seed),
+                "status": values["status"],
+                "sublim.status": values["status"],
+                "sublim.reason": values["reason"],
+            },
             status="FINISHED" if values["status"] == "complete" else "FAILED",
             seconds=0.0 if pd.isna(values["seconds"]) else values["seconds"],
         )
         self._written.append(key)
 
     def _mirror_means(self, rows: pd.DataFrame) -> None:
-        digest = digest_of_rows(rows)
-        stale = self._study().digest != digest
-        means: list[Point] = []
-        for arm in sorted(rows["arm"].unique()):
+        for arm in _in_order(rows["arm"].unique(), self._arms()):
             of_arm = rows[rows["arm"] == arm]
-            key, arm_digest = ("arm", arm, ""), digest_of_rows(of_arm)
-            if not stale and self._holds(key, arm_digest):
+            key, digest = ("arm", arm, ""), digest_of_rows(of_arm)
+            if self._holds(key, digest):
                 continue
             points = arm_points(self.run, arm, of_arm)
-            means += [(f"{metric_name(arm)}/{name}", step, value) for name, step, value in points]
-            if not self._holds(key, arm_digest):
-                self._write(key, arm_digest, name=arm, params=self._arm_params(arm), points=points)
-        if stale:
-            self._mirror_study(digest, means)
-
-    def _mirror_study(self, digest: str, means: list[Point]) -> None:
-        if self._study().has_metrics:  # MLflow cannot delete points, so the run is replaced
-            self._create_study()
-        study = replace(self._study(), has_metrics=True)
-        self._known[STUDY] = study
-        self._log(study.run_id, points=means)
-        self._client.set_tag(study.run_id, "sublim.digest", digest)
-        self._known[STUDY] = replace(study, digest=digest)
+            self._write_arm(arm, digest, points=points, seconds=of_arm["seconds"].sum())
 
     def _study(self) -> Mirrored:
-        """Return the study's run, which is made where there is none."""
-        if STUDY not in self._known:
-            self._create_study()
+        """Return the study's run, which is made where there is none that tells the same."""
+        arms = self._arms()
+        params = self._study_params() | (flatten(arms, "arms") if arms else {})
+        digest = digest_of_params(params)
+        if STUDY not in self._known or self._known[STUDY].digest != digest:
+            note = {"mlflow.note.content": str(self._manifest.get("title", ""))}
+            name = _directory(self.run)
+            self._write(STUDY, digest, name=name, params=params, tags=note, status="RUNNING")
         return self._known[STUDY]
 
-    def _create_study(self) -> None:
-        arms = self._manifest["study"].get("arms")
+    def _parent(self, key: Key) -> str:
+        """Return the run under which that of `key` hangs: replicates hang under their arm.
+
+        The arms hang under none: charts show the runs that are not folded away, which they overlay.
+        """
+        kind, arm, _ = key
+        if kind != "replicate":
+            return ""
+        above = ("arm", arm, "")
+        if above not in self._known:
+            self._write_arm(arm, "", status="RUNNING")
+        return self._known[above].run_id
+
+    def _write_arm(
+        self,
+        arm: str,
+        digest: str,
+        *,
+        points: list[Point] | None = None,
+        status: str = "FINISHED",
+        seconds: float = 0.0,
+    ) -> None:
         self._write(
-            STUDY,
-            digest="",
-            name=self._manifest["name"],
-            params=self._study_params() | (flatten(arms, "arms") if arms else {}),
-            tags={"mlflow.note.content": str(self._manifest.get("title", ""))},
-            status="RUNNING",
+            ("arm", arm, ""),
+            digest,
+            name=f"{arm} ({_directory(self.run)})",
+            params=self._arm_params(arm),
+            points=points,
+            status=status,
+            seconds=seconds,
         )
 
-    def _arm_params(self, arm: str) -> dict[str, str]:
+    def _arms(self) -> Mapping[str, Any]:
+        """Return what the study says of its arms."""
         arms = self._manifest["study"].get("arms")
-        options = arms.get(arm, {}) if isinstance(arms, Mapping) else {}
+        return arms if isinstance(arms, Mapping) else {}
+
+    def _start(self, key: Key) -> int:
+        """Return when the run of `key` is said to begin, ms: lists show what began last first."""
+        kind, arm, seed = key
+        arms = list(self._arms())
+        place = {"study": 0, "arm": 1 + (arms.index(arm) if arm in arms else len(arms))}
+        return _milliseconds(self._manifest["created"]) - place.get(kind, int(seed or 0))
+
+    def _arm_params(self, arm: str) -> dict[str, str]:
+        options = self._arms().get(arm, {})
         return {"arm": arm} | (flatten(options, "arm") if options else {}) | self._study_params()
 
     def _study_params(self) -> dict[str, str]:
@@ -239,10 +266,9 @@ class Mirror:
         seconds: float = 0.0,
     ) -> None:
         """Write a whole run in place of what the store has under `key`; its status goes last."""
-        if key in self._known:
+        if key in self._known:  # MLflow cannot delete points
             self._client.delete_run(self._known.pop(key).run_id)
-        parent = "" if key == STUDY else self._study().run_id
-        start = _milliseconds(self._manifest["created"])
+        parent, start = self._parent(key), self._start(key)
         run = self._client.create_run(
             self._experiment_id,
             start_time=start,
@@ -251,13 +277,15 @@ class Mirror:
                 "sublim.run": self._manifest["run_id"],
                 **dict(zip(("sublim.kind", "sublim.arm", "sublim.seed"), key, strict=True)),
                 "sublim.digest": digest,
+                "directory": _directory(self.run),
+                **({"arm": key[1]} if key[1] else {}),
                 "mlflow.source.name": "sublim_causal",
                 "mlflow.source.git.commit": str(self._manifest.get("git_revision") or ""),
                 **({"mlflow.parentRunId": parent} if parent else {}),
                 **(tags or {}),
             },
         )
-        written = Mirrored(run.info.run_id, digest, "RUNNING", parent, has_metrics=bool(points))
+        written = Mirrored(run.info.run_id, digest, "RUNNING", parent)
         self._known[key] = written
         self._log(written.run_id, params=params, points=points or [])
         if status != "RUNNING":
@@ -287,12 +315,12 @@ class Mirror:
             self._client.delete_run(self._known.pop(key).run_id)
 
     def _adopt(self) -> None:
-        """Hang the other runs under the study's run, which may have been replaced."""
-        study = self._study().run_id
-        for key, known in self._known.items():
-            if key != STUDY and known.parent != study:
-                self._client.set_tag(known.run_id, "mlflow.parentRunId", study)
-                self._known[key] = replace(known, parent=study)
+        """Hang every run under its parent, which may have been replaced."""
+        for key in list(self._known):
+            parent = self._parent(key)
+            if self._known[key].parent != parent:
+                self._client.set_tag(self._known[key].run_id, "mlflow.parentRunId", parent)
+                self._known[key] = replace(self._known[key], parent=parent)
 
     def _upload(self, rows: pd.DataFrame) -> None:
         """Store summary, replicates, manifest, study file and report with the study's run."""
@@ -404,6 +432,17 @@ def sync(
         mirror = open_mirror(run, tracking_uri, replicates=replicates)
         mirror.mirror_new(progress)
         return mirror.finish()
+
+
+def _directory(run: Path) -> str:
+    """Return the name of the directory `run`."""
+    return run.name if is_remote(run) else run.resolve().name
+
+
+def _in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:
+    """Return `names` in the order of `order`, and sorted those that it lacks."""
+    place = {name: i for i, name in enumerate(order)}
+    return sorted(names, key=lambda name: (place.get(name, len(place)), name))
 
 
 def _copy_documents(run: Path, folder: Path) -> None:

@@ -33,6 +33,8 @@ from sublim_causal.store.manifest import read_manifest
 
 DEFAULT_RUN = Path("runs", "RUN")
 """Where `run` writes unless it is told otherwise."""
+VIEW = "workflowType=machine_learning&compareRunsMode=CHART"
+"""Opens the list of runs beside charts, in which the arms overlay."""
 START_SECONDS = 90
 STOP_SECONDS = 10
 
@@ -235,7 +237,7 @@ def _experiment_address(address: str, name: str) -> str:
     if found is None:
         return "not in this store; mirror it with `sublim-causal sync RUN`"
     experiment = json.loads(found)["experiment"]["experiment_id"]
-    return f"{address}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    return f"{address}/#/experiments/{experiment}/runs?{VIEW}"
 
 
 def _get(url: str) -> bytes | None:

@@ -14,41 +14,44 @@ from sublim_causal.store import curves, tables
 MakeRun = Callable[..., Path]
 
 
-@given(length=st.integers(0, 500), points=st.integers(2, 60))
-def test_thinning_keeps_first_and_last_and_spreads_evenly(length: int, points: int) -> None:
+@given(length=st.integers(0, 500), bins=st.integers(2, 60))
+def test_bins_hold_equally_many_steps_and_are_shown_at_one_of_them(length: int, bins: int) -> None:
     steps = 7 + 3 * np.arange(length)
-    kept = curves.thin(steps, points)
-    assert len(kept) == min(length, points)
-    assert set(kept) <= set(steps)
+    shown = curves.binned(steps, bins)
+    places, sizes = np.unique(shown, return_counts=True)
+    assert len(shown) == length
+    assert len(places) == min(length, bins)
+    assert set(places) <= set(steps)
+    assert (np.diff(shown) >= 0).all()
     if length:
-        assert (kept[0], kept[-1]) == (steps[0], steps[-1])
-    gaps = np.diff(np.searchsorted(steps, kept))
-    # Rounding moves each end of a gap by at most a half.
-    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
+        assert sizes.max() - sizes.min() <= 1
+    for place in places:
+        members = steps[shown == place]
+        assert members[0] <= place <= members[-1]
 
 
-def test_block_curves_are_points_of_the_tables(make_run: MakeRun) -> None:
+def test_block_curves_are_means_over_the_steps_of_a_bin(make_run: MakeRun) -> None:
     run = make_run(seeds=[3], arms=["baseline"], steps=120)
     points = curves.block_curves(run, "baseline", "0000003-0000003")
     assert list(points) == [3]
-    table = tables.read_table(run, "steps").set_index("step")["cos_gradient"]
+    table = tables.read_table(run, "steps")
+    expected = table.groupby(curves.binned(table["step"].to_numpy()))["cos_gradient"].mean()
     mirrored = {step: value for name, step, value in points[3] if name == "cos_gradient"}
     assert len(mirrored) == curves.MAX_POINTS
-    assert {0, 119} <= set(mirrored)
-    assert mirrored == {step: table[step] for step in mirrored}
+    assert mirrored == pytest.approx(dict(expected), rel=1e-14)
     assert sum(name == "test_accuracy" for name, _, _ in points[3]) == 6
 
 
 def test_mean_curves_are_means_over_the_wanted_seeds(make_run: MakeRun) -> None:
     run = make_run(seeds=range(4), arms=["baseline", "projection"], steps=50)
     wanted = tables.read_table(run, "steps", arms=["projection"]).query("seed in [0, 2, 3]")
-    expected = wanted.groupby("step")["drive"].mean()
+    shown = dict(zip(range(50), curves.binned(np.arange(50)), strict=True))
+    expected = wanted.groupby(wanted["step"].map(shown))["drive"].mean()
     points = curves.mean_curves(run, "projection", [0, 2, 3])
     drive = {step: value for name, step, value in points if name == "drive"}
     assert len(drive) == curves.MAX_POINTS
-    for step, value in drive.items():
-        # The same three numbers are summed, perhaps in another order.
-        assert value == pytest.approx(expected[step], rel=1e-14)
+    # The same numbers are summed, perhaps in another order.
+    assert drive == pytest.approx(dict(expected), rel=1e-12)
 
 
 def test_a_replicate_without_steps_has_no_curves(make_run: MakeRun) -> None:

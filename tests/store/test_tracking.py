@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sublim_causal.errors import RequestError, RunError
@@ -22,7 +23,7 @@ from sublim_causal.store.connection import (
     reaching,
     redact,
 )
-from sublim_causal.store.curves import CURVES, MAX_POINTS
+from sublim_causal.store.curves import CURVES, MAX_POINTS, binned
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.tracking import open_mirror, sync
 from sublim_causal.store.ui import serve_ui
@@ -91,13 +92,45 @@ def test_a_run_for_the_study_each_arm_and_each_replicate(make_run: MakeRun, uri:
     assert study.info.run_id == result.study_run_id
     assert set(arms) == {("baseline", ""), ("projection", "")}
     assert set(replicates) == {(a, str(s)) for a in ("baseline", "projection") for s in range(3)}
-    for child in [*arms.values(), *replicates.values()]:
-        assert child.data.tags["mlflow.parentRunId"] == study.info.run_id
-        assert child.data.tags["sublim.run"] == read_manifest(run)["run_id"]
-        assert child.info.status == "FINISHED"
+    assert (study.info.run_name, arms["projection", ""].info.run_name) == (
+        "demo",
+        "projection (demo)",
+    )
+    for one in [study, *arms.values()]:  # charts show what is not folded away under another run
+        assert "mlflow.parentRunId" not in one.data.tags
+    for (arm, _), child in replicates.items():
+        assert child.data.tags["mlflow.parentRunId"] == arms[arm, ""].info.run_id
+    for one in [study, *arms.values(), *replicates.values()]:
+        assert one.data.tags["sublim.run"] == read_manifest(run)["run_id"]
+        assert one.data.tags["directory"] == "demo"
+        assert one.info.status == "FINISHED"
 
 
-def test_a_replicate_shows_parameters_figures_and_thinned_curves(
+def test_arms_and_seeds_are_listed_in_the_order_of_the_study(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=range(3))
+    manifest = read_manifest(run)
+    arms = dict(reversed(manifest["study"]["arms"].items()))
+    write_manifest(run, {**manifest, "study": {**manifest["study"], "arms": arms}})
+    experiment = sync(run, uri).experiment_id
+    listed = client_of(uri).search_runs([experiment], order_by=["attributes.start_time DESC"])
+    shown = [(one.data.tags["sublim.arm"], one.data.tags["sublim.seed"]) for one in listed]
+    assert [arm for arm, seed in shown if not seed] == ["", "projection", "baseline"]
+    assert [seed for arm, seed in shown if seed and arm == "baseline"] == ["0", "1", "2"]
+
+
+def test_runs_are_found_by_arm_seed_and_status(make_run: MakeRun, uri: str) -> None:
+    experiment = sync(make_run(seeds=range(3)), uri).experiment_id
+
+    def found(text: str) -> int:
+        return len(client_of(uri).search_runs([experiment], text))
+
+    assert found("tags.arm = 'projection'") == 4
+    assert found("tags.arm = 'projection' and tags.seed = '2'") == 1
+    assert found("tags.status = 'complete'") == 6
+    assert found("tags.directory = 'demo'") == 9
+
+
+def test_a_replicate_shows_parameters_figures_and_binned_curves(
     make_run: MakeRun, uri: str
 ) -> None:
     run = make_run(seeds=[4], steps=120)
@@ -116,23 +149,26 @@ def test_a_replicate_shows_parameters_figures_and_thinned_curves(
     history = client_of(uri).get_metric_history(mirrored.info.run_id, "cos_gradient")
     steps = tables.read_table(run, "steps", arms=["projection"]).set_index("step")
     assert len(history) == MAX_POINTS
-    assert {0, 119} <= {point.step for point in history}
-    assert all(point.value == steps.loc[point.step, "cos_gradient"] for point in history)
+    expected = steps["cos_gradient"].groupby(binned(steps.index.to_numpy())).mean()
+    assert {point.step: point.value for point in history} == pytest.approx(dict(expected))
 
 
-def test_the_study_shows_mean_curves_of_every_arm(make_run: MakeRun, uri: str) -> None:
+def test_the_arms_show_mean_curves_under_the_same_names(make_run: MakeRun, uri: str) -> None:
     run = make_run(seeds=range(3))
     result = sync(run, uri)
     (study,) = runs_of(uri, "study").values()
-    for arm in ("baseline", "projection"):
+    arms = runs_of(uri, "arm")
+    for arm in arms.values():
         for metrics in CURVES.values():
-            assert {f"{arm}/{metric}" for metric in metrics} <= set(study.data.metrics)
-    last = tables.read_table(run, "steps", arms=["baseline"]).query("step == 119")
-    # A mean of three doubles: only the order of summing may differ.
-    expected = pytest.approx(last["cos_gradient"].mean(), rel=1e-14)
-    assert study.data.metrics["baseline/cos_gradient"] == expected
-    assert runs_of(uri, "arm")["baseline", ""].data.metrics["cos_gradient"] == expected
-    assert study.data.metrics["baseline/replicates_complete"] == 3
+            assert set(metrics) <= set(arm.data.metrics)
+    rows = tables.read_table(run, "steps", arms=["baseline"])
+    shown = binned(np.arange(120))[-1]
+    last = rows[rows["step"] > 120 - 120 / MAX_POINTS]
+    history = client_of(uri).get_metric_history(arms["baseline", ""].info.run_id, "cos_gradient")
+    assert history[-1].step == shown
+    assert history[-1].value == pytest.approx(last["cos_gradient"].mean(), rel=1e-12)
+    assert arms["baseline", ""].data.metrics["replicates_complete"] == 3
+    assert study.data.metrics == {}
     assert study.data.params["arms.projection.strength"] == "1.0"
     assert study.info.status == "FINISHED"
     assert result.experiment_id == study.info.experiment_id
@@ -193,13 +229,23 @@ def test_more_seeds_replace_the_means_and_keep_the_replicates(make_run: MakeRun,
     assert (second.written, second.unchanged) == (2, 2)
     replicates = runs_of(uri, "replicate")
     assert {key: replicates[key].info.run_id for key in kept} == kept
+    assert second.study_run_id == first.study_run_id
+    arms = runs_of(uri, "arm")
+    for (arm, _), one in replicates.items():
+        assert one.data.tags["mlflow.parentRunId"] == arms[arm, ""].info.run_id
+    history = client_of(uri).get_metric_history(arms["baseline", ""].info.run_id, "cos_gradient")
+    assert len({point.step for point in history}) == len(history) == MAX_POINTS
+
+
+def test_a_study_that_grew_replaces_its_run(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[0])
+    first = sync(run, uri)
+    manifest = read_manifest(run)
+    write_manifest(run, {**manifest, "study": {**manifest["study"], "seeds": 99}})
+    second = sync(run, uri)
     (study,) = runs_of(uri, "study").values()
     assert study.info.run_id == second.study_run_id != first.study_run_id
-    assert {one.data.tags["mlflow.parentRunId"] for one in replicates.values()} == {
-        study.info.run_id
-    }
-    history = client_of(uri).get_metric_history(study.info.run_id, "baseline/cos_gradient")
-    assert len({point.step for point in history}) == len(history) == MAX_POINTS
+    assert study.data.params["seeds"] == "99"
 
 
 class Killed(BaseException):
@@ -234,8 +280,9 @@ def test_a_mirror_killed_at_any_call_is_completed(
         assert len(runs) == count
         for one in runs.values():
             assert one.info.status == "FINISHED"
-            prefix = "baseline/" if kind == "study" else ""
-            history = client_of(uri).get_metric_history(one.info.run_id, f"{prefix}cos_gradient")
+            if kind == "study":
+                continue
+            history = client_of(uri).get_metric_history(one.info.run_id, "cos_gradient")
             assert len({point.step for point in history}) == len(history) == MAX_POINTS
     before = everything(uri)
     sync(run, uri)
@@ -318,7 +365,7 @@ def test_odd_arm_names_and_long_values_are_mirrored(make_run: MakeRun, uri: str)
     sync(run, uri)
     assert runs_of(uri, "replicate")["a/b=ü %", "0"].data.params["note"] == "x" * 6000
     (study,) = runs_of(uri, "study").values()
-    assert "a_2f_b_3d_ü _25_/cos_gradient" in study.data.metrics
+    assert runs_of(uri, "arm")["a/b=ü %", ""].info.run_name == "a/b=ü % (demo)"
     assert len(study.data.params) == 153
 
 

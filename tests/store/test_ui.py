@@ -16,7 +16,7 @@ import pytest
 from sublim_causal.errors import RequestError, RunError
 from sublim_causal.store.connection import TrackingError, default_tracking_uri
 from sublim_causal.store.tracking import sync
-from sublim_causal.store.ui import serve_ui
+from sublim_causal.store.ui import VIEW, serve_ui
 
 MakeRun = Callable[..., Path]
 Server = tuple["subprocess.Popen[str]", str]
@@ -114,19 +114,20 @@ def test_the_browser_shows_the_runs_and_a_curve(
 ) -> None:
     _, address = served
     result = sync(demo, default_tracking_uri(demo))
-    experiment = f"{address}/#/experiments/{result.experiment_id}/runs"
-    browser.get(f"{experiment}?workflowType=machine_learning")
-    wait_for(browser, "//a[normalize-space()='demo' and contains(@href, '/runs/')]")
+    browser.get(f"{address}/#/experiments/{result.experiment_id}/runs?{VIEW}")
+    for name in ("demo", "baseline (demo)", "projection (demo)"):
+        wait_for(browser, f"//a[normalize-space()='{name}' and contains(@href, '/runs/')]")
     # A run of the study, two of its arms, and six of their replicates.
     assert "9 matching runs" in wait_for(browser, "//*[contains(text(), 'matching runs')]/..").text
-    browser.save_screenshot(str(tmp_path / "runs.png"))
-
-    browser.get(f"{experiment}/{result.study_run_id}/model-metrics")
-    wait_for(browser, "//*[contains(text(), 'baseline/cos_gradient')]")
-    curve = wait_for(browser, "//*[contains(@class, 'scatterlayer')]//*[@class='js-line']")
+    lines = "//*[contains(@class, 'scatterlayer')]//*[@class='js-line']"
+    curve = wait_for(browser, lines)
     # One point starts the line, and each other one adds a segment.
     assert len(re.findall("[ML]", curve.get_attribute("d"))) > 10
-    browser.save_screenshot(str(tmp_path / "curves.png"))
+    first = wait_for(browser, "(//*[contains(@class, 'scatterlayer')])[1]")
+    drawn = first.find_elements("xpath", ".//*[@class='js-line']")
+    colours = {line.value_of_css_property("stroke") for line in drawn}
+    assert len(colours) == 2  # the arms overlay
+    browser.save_screenshot(str(tmp_path / "charts.png"))
 
 
 def test_a_server_can_hold_the_mirror(served: Server, shared_runs: MakeRun) -> None:
