@@ -43,26 +43,29 @@ def list_declared(kind: Kind) -> dict[str, Path]:
 
 
 def find_declared(kind: Kind, name: str | Path) -> Path:
-    """Return the file that `name` means: a path, else the name of a built-in file.
+    """Return the file that `name` means: the name of a built-in file, else a path.
+
+    A built-in name means the built-in file wherever the command is given; a file of that name in
+    the working directory is ``"./primary"``.
 
     Parameters
     ----------
     kind : {"studies", "analysis"}
         Which built-in files are searched.
     name : str or Path
-        ``"primary"``, ``"my/plan.toml"``, ``"s3://bucket/run/study.toml"``.
+        ``"primary"``, ``"my/plan.toml"``, ``"s3://bucket/run/study.toml"``. A `Path` is a path.
 
     Raises
     ------
     RequestError
         If there is neither such a file nor such a name; the nearest name is proposed.
     """
+    known = list_declared(kind)
+    if isinstance(name, str) and name in known:
+        return known[name]
     path = locate(name)
     if path.is_file():
         return path
-    known = list_declared(kind)
-    if str(name) in known:
-        return known[str(name)]
     raise RequestError(
         _NOUN[kind],
         str(name),

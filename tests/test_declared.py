@@ -1,5 +1,7 @@
 """Finding what is declared in files, and saying what is wrong with it."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,11 +39,15 @@ def test_a_checkout_hides_what_is_installed(folders):
     }
 
 
-def test_a_path_comes_before_a_name(folders, tmp_path):
-    mine = tmp_path / "mine.toml"
+@pytest.mark.parametrize("kind", ["studies", "analysis"])
+def test_a_file_does_not_hide_a_built_in_name(folders, tmp_path, monkeypatch, kind):
+    built_in = declared.find_declared(kind, "dose")
+    mine = tmp_path / "dose"
     mine.write_text("")
-    assert declared.find_declared("studies", mine) == mine
-    assert declared.find_declared("studies", "dose") == folders[1] / "dose.toml"
+    monkeypatch.chdir(tmp_path)
+    assert declared.find_declared(kind, "dose") == built_in
+    for path in ("./dose", str(mine), Path("dose"), mine):
+        assert declared.find_declared(kind, path).samefile(mine)
 
 
 def test_an_unknown_name_proposes_the_nearest(folders):

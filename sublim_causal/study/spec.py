@@ -68,7 +68,22 @@ Name = Annotated[
     AfterValidator(lambda name: _fits(name, name)),
 ]
 """A name that is a file name: no slash, no control character, no leading dot, 100 at most."""
-ArmName = Annotated[Name, AfterValidator(lambda name: _fits(name, f"arm={quote(name, safe='')}"))]
+
+
+def _is_arm_name(name: str) -> str:
+    if name in ("each", "all") or " - " in name or name != name.strip():
+        raise ValueError(
+            "a name other than 'each' and 'all', without ' - ' and without a space at either end: "
+            "a plan writes contrasts as 'ARM - REFERENCE' and every arm as 'each'"
+        )
+    return name
+
+
+ArmName = Annotated[
+    Name,
+    AfterValidator(_is_arm_name),
+    AfterValidator(lambda name: _fits(name, f"arm={quote(name, safe='')}")),
+]
 """A name whose directory in the tables is a file name too: there ``ä`` takes six bytes."""
 
 

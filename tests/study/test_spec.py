@@ -226,3 +226,14 @@ def test_the_reference_arm_is_no_part_of_what_defines_a_study() -> None:
     assert digest(study, "fp32") == digest(load_study("quickstart"), "fp32")
     some = load_study("quickstart", settings=["reference=liminal"], arms=["baseline"])
     assert some.reference is None
+
+
+@pytest.mark.parametrize("name", ["each", "all", "a - b", " a", "a "])
+def test_an_arm_has_no_name_that_a_plan_reads_otherwise(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    arms = (
+        f'[arms.baseline]\nintervention = "baseline"\n[arms."{name}"]\nintervention = "liminal"\n'
+    )
+    path.write_text(f'name = "mine"\n{arms}')
+    with pytest.raises(RequestError, match="ARM - REFERENCE"):
+        load_study(path)

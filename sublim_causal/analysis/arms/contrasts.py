@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import special
 
 from sublim_causal.analysis.estimates.intervals import mean_interval
-from sublim_causal.analysis.estimates.panel import Panel, paired_panel
+from sublim_causal.analysis.estimates.panel import Panel, paired_panel, seeds_and_arms
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, Floats, Result
 from sublim_causal.errors import RequestError, nearest
@@ -27,7 +27,13 @@ _TIE = 1e-10
 
 
 def paired_arms(
-    replicates: pd.DataFrame, outcome: str, arm: str, reference: str = "baseline"
+    replicates: pd.DataFrame,
+    outcome: str,
+    arm: object,
+    reference: object = "baseline",
+    *,
+    cluster: str = "seed",
+    arm_column: str = "arm",
 ) -> Panel:
     """Return `outcome` of the seeds that are complete under both arms.
 
@@ -38,10 +44,13 @@ def paired_arms(
     DataError
         If a seed has two complete rows under one arm.
     """
-    _validate_choice("outcome", outcome, list(replicates.columns))
+    known = list(map(str, replicates.columns))
+    for field, column in (("outcome", outcome), ("cluster", cluster), ("arm_column", arm_column)):
+        _validate_choice(field, column, known)
+    frame = seeds_and_arms(replicates, cluster, arm_column)
     for name in (arm, reference):
-        _validate_choice("arm", name, list(replicates["arm"].unique()))
-    return paired_panel(replicates, [outcome], [arm, reference])
+        _validate_choice("arm", str(name), list(frame["arm"].unique()))
+    return paired_panel(frame, [outcome], [str(arm), str(reference)])
 
 
 def _validate_choice(field: str, value: str, known: Sequence[str]) -> None:
@@ -52,11 +61,13 @@ def _validate_choice(field: str, value: str, known: Sequence[str]) -> None:
 def paired_contrast(
     replicates: pd.DataFrame,
     outcome: str,
-    arm: str,
-    reference: str = "baseline",
+    arm: object,
+    reference: object = "baseline",
     *,
     settings: Settings = Settings(),
     estimand: Estimand | None = None,
+    cluster: str = "seed",
+    arm_column: str = "arm",
 ) -> Result:
     r"""Mean paired difference :math:`\bar D`, paired t interval, bootstrap-t where skewed.
 
@@ -66,12 +77,14 @@ def paired_contrast(
         One row per seed and arm: seed, arm, `outcome`, and where there is one, status.
     outcome : str
         Column that is compared.
-    arm, reference : str
+    arm, reference : str or number
         The contrast is arm - reference.
     settings : Settings
         How the interval is computed.
     estimand : Estimand, optional
         What is estimated; the default names outcome and arms.
+    cluster, arm_column : str
+        Columns that hold the seeds, numbers or text, and the arms.
 
     Returns
     -------
@@ -85,7 +98,7 @@ def paired_contrast(
     RequestError
         If a column or an arm is not there.
     """
-    panel = paired_arms(replicates, outcome, arm, reference)
+    panel = paired_arms(replicates, outcome, arm, reference, cluster=cluster, arm_column=arm_column)
     estimand = estimand or Estimand(
         name=f"{outcome}_{arm}",
         sentence=f"Mean difference of {outcome} between {arm} and {reference}.",
@@ -93,7 +106,7 @@ def paired_contrast(
         contrast=f"{arm} - {reference}",
     )
     result = mean_interval(
-        panel.difference(outcome, arm, reference),
+        panel.difference(outcome, *panel.arms),
         estimand=estimand,
         n_dropped=panel.n_dropped,
         diagnostics=_paired_diagnostics(panel, outcome),
@@ -112,14 +125,14 @@ def _paired_diagnostics(panel: Panel, outcome: str) -> dict[str, Any]:
     if n < 2:
         return kept
     arm, reference = panel.columns[outcome].T
-    d = arm - reference
+    d = panel.difference(outcome, *panel.arms)
     sd = float(d.std(ddof=1))
     kept |= {
         "mean_arm": float(arm.mean()),
         "mean_reference": float(reference.mean()),
         "share_of_seeds_positive": float(np.mean(d > 0)),
     }
-    if sd > 0:
+    if np.ptp(d) > 0:
         dz = float(d.mean()) / sd
         kept |= {"cohen_dz": dz, "hedges_gz": dz * _hedges(n - 1)}
     if arm.std() > 0 and reference.std() > 0:
@@ -139,19 +152,21 @@ def _hedges(df: int) -> float:
 def arm_contrasts(
     replicates: pd.DataFrame,
     outcome: str,
-    arms: Sequence[str],
-    reference: str = "baseline",
+    arms: Sequence[object],
+    reference: object = "baseline",
     *,
     adjust: str = "sign_flip",
     settings: Settings = Settings(),
+    cluster: str = "seed",
+    arm_column: str = "arm",
 ) -> tuple[Result, ...]:
     """`paired_contrast` of each of `arms`, with p adjusted over them in ``p_adjusted``.
 
     Parameters
     ----------
-    replicates, outcome, reference, settings
+    replicates, outcome, reference, settings, cluster, arm_column
         As in `paired_contrast`.
-    arms : sequence of str
+    arms : sequence of str or numbers
         The family.
     adjust : {"sign_flip", "holm"}
         `sign_flip_max_t` on the differences, or `holm` on the p-values.
@@ -162,12 +177,17 @@ def arm_contrasts(
         If `adjust`, a column or an arm is unknown.
     """
     _validate_choice("adjust", adjust, ("sign_flip", "holm"))
+    known = list(map(str, replicates.columns))
+    for field, column in (("cluster", cluster), ("arm_column", arm_column)):
+        _validate_choice(field, column, known)
+    replicates = seeds_and_arms(replicates, cluster, arm_column)
+    names, reference = [str(arm) for arm in arms], str(reference)
     results = [
-        paired_contrast(replicates, outcome, arm, reference, settings=settings) for arm in arms
+        paired_contrast(replicates, outcome, arm, reference, settings=settings) for arm in names
     ]
     if adjust == "holm":
         return with_adjusted(results, holm(p_values(results)), adjust)
-    contrasts = [(outcome, arm, reference) for arm in arms]
+    contrasts = [(outcome, arm, reference) for arm in names]
     flipped = sign_flip_max_t(family_differences(replicates, contrasts), rng=settings.rng)
     return with_adjusted(results, flipped, adjust)
 
@@ -255,7 +275,9 @@ def sign_flip_max_t(
     filled = np.nan_to_num(differences)
     n = np.isfinite(differences).sum(axis=0)
     observed = np.abs(_flipped_t(np.ones((1, len(filled))), filled, n))[0]
-    usable = np.flatnonzero(np.isfinite(observed))
+    pairs = [column[np.isfinite(column)] for column in differences.T]
+    varies = np.array([column.size > 0 and np.ptp(column) > 0 for column in pairs], dtype=bool)
+    usable = np.flatnonzero(np.isfinite(observed) & varies)
     order = usable[np.argsort(observed[usable])]
     largest = np.maximum.accumulate(np.abs(_flipped_t(signs, filled[:, order], n[order])), axis=1)
     # The tolerance keeps flips that tie with the observed statistic up to rounding.

@@ -24,19 +24,21 @@ from sublim_causal.errors import RequestError
 def tost(
     replicates: pd.DataFrame,
     outcome: str,
-    arm: str,
-    reference: str = "baseline",
+    arm: object,
+    reference: object = "baseline",
     *,
     margin: float,
     alpha: float = 0.05,
     settings: Settings = Settings(),
     estimand: Estimand | None = None,
+    cluster: str = "seed",
+    arm_column: str = "arm",
 ) -> Result:
     r"""Paired TOST: :math:`p = \max(P(T > (\bar D + \Delta)/se), P(T < (\bar D - \Delta)/se))`.
 
     Parameters
     ----------
-    replicates, outcome, arm, reference
+    replicates, outcome, arm, reference, cluster, arm_column
         As in `paired_contrast`.
     margin : float
         Delta > 0 in the outcome's unit, chosen before the data were read.
@@ -72,14 +74,16 @@ def tost(
         arm,
         reference,
         settings=replace(settings, level=1 - 2 * alpha),
-        estimand=estimand or _estimand(outcome, arm, reference, margin),
+        estimand=estimand or _estimand(outcome, str(arm), str(reference), margin),
+        cluster=cluster,
+        arm_column=arm_column,
     )
     if not isinstance(result, Estimate):
         return result
     if "bootstrap" not in result.method:
         return _judged(result, margin, alpha, None)
-    panel = paired_arms(replicates, outcome, arm, reference)
-    differences = panel.difference(outcome, arm, reference)
+    panel = paired_arms(replicates, outcome, arm, reference, cluster=cluster, arm_column=arm_column)
+    differences = panel.difference(outcome, *panel.arms)
     # The same draws that made the interval, so that p and interval cannot disagree.
     drawn = cluster_bootstrap(ClusterMean(differences), n_boot=settings.n_boot, rng=again)
     p = max(drawn.one_sided(-margin).greater, drawn.one_sided(margin).less)

@@ -50,8 +50,21 @@ class Pilot:
         return float(self.sd * np.sqrt(df / stats.chi2.ppf(1 - _CAUTION, df)))
 
 
-def pilot(replicates: pd.DataFrame, outcome: str, arm: str, reference: str = "baseline") -> Pilot:
+def pilot(
+    replicates: pd.DataFrame,
+    outcome: str,
+    arm: object,
+    reference: object = "baseline",
+    *,
+    cluster: str = "seed",
+    arm_column: str = "arm",
+) -> Pilot:
     """Return mean and spread of the paired differences arm - reference.
+
+    Parameters
+    ----------
+    replicates, outcome, arm, reference, cluster, arm_column
+        As in `paired_contrast`.
 
     Raises
     ------
@@ -60,8 +73,9 @@ def pilot(replicates: pd.DataFrame, outcome: str, arm: str, reference: str = "ba
     RequestError
         If a column or an arm is unknown.
     """
-    d = paired_arms(replicates, outcome, arm, reference).difference(outcome, arm, reference)
-    if len(d) < MIN_SEEDS or d.std(ddof=1) == 0:
+    panel = paired_arms(replicates, outcome, arm, reference, cluster=cluster, arm_column=arm_column)
+    d = panel.difference(outcome, *panel.arms)
+    if len(d) < MIN_SEEDS or np.ptp(d) == 0:
         raise DataError(
             f"{outcome}, {arm} - {reference}: {len(d)} complete seeds, "
             f"{len(np.unique(d))} distinct differences; a pilot needs at least {MIN_SEEDS} of both"
@@ -85,7 +99,7 @@ def pilots(
             "--outcome", outcome, f"a measured column: {', '.join(map(str, measured))}"
         )
     found = []
-    for arm in sorted(set(replicates["arm"]) - {reference}):
+    for arm in sorted(set(replicates["arm"].astype(str)) - {reference}):
         with contextlib.suppress(DataError):
             found.append(pilot(replicates, outcome, arm, reference))
     return found

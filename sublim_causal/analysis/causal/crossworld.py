@@ -31,6 +31,7 @@ from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import (
     Panel,
     paired_panel,
+    seeds_and_arms,
     validate_arms,
     validate_columns,
 )
@@ -272,6 +273,7 @@ def clamp_error(
         If the two arms share no step.
     """
     validate_columns(steps, ["seed", "arm", "step", alignment])
+    steps = seeds_and_arms(steps)
     validate_arms(steps, [yoked, target])
     sides = [
         steps.loc[steps["arm"] == name].set_index(["seed", "step"])[alignment]

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sublim_causal.analysis.causal.fixed_effects import Contrast, WithinFit, fit_within
-from sublim_causal.analysis.estimates.panel import complete_runs, validate_arms
+from sublim_causal.analysis.estimates.panel import complete_runs, seeds_and_arms, validate_arms
 from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.errors import DataError
 
@@ -118,6 +118,7 @@ def read_runs(frame: pd.DataFrame, mediator: str, outcome: str, arms: tuple[str,
     DataError
         If a column or an arm is missing, or a seed has two rows under one arm.
     """
+    frame = seeds_and_arms(frame)
     validate_arms(frame, arms)
     chosen = frame.loc[frame["arm"].isin(arms)]
     runs = complete_runs(chosen, [mediator, outcome])
@@ -128,7 +129,7 @@ def read_runs(frame: pd.DataFrame, mediator: str, outcome: str, arms: tuple[str,
         m=runs[mediator].to_numpy(float),
         y=runs[outcome].to_numpy(float),
         seeds=seeds,
-        codes=pd.Index(arms).get_indexer(pd.Index(runs["arm"].astype(str))),
+        codes=pd.Index(arms).get_indexer(pd.Index(runs["arm"])),
         arms=arms,
         n_dropped=int(chosen["seed"].nunique() - len(names)),
     )

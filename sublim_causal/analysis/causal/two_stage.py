@@ -16,6 +16,7 @@ from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.panel import (
     Panel,
     complete_runs,
+    seeds_and_arms,
     validate_arms,
 )
 from sublim_causal.analysis.estimates.settings import validate_level
@@ -134,11 +135,12 @@ def iv_2sls(
     """
     if instruments != "arms" and doses is None:
         raise RequestError("doses", None, "the strength of every arm", "or instruments='arms'")
-    arms = tuple(map(str, frame["arm"].unique())) if doses is None else validate_doses(doses)
+    frame = seeds_and_arms(frame)
+    arms = tuple(frame["arm"].unique()) if doses is None else validate_doses(doses)
     validate_arms(frame, arms)
     chosen = frame.loc[frame["arm"].isin(arms)]
     runs = complete_runs(chosen, [treatment, outcome])
-    codes = pd.Index(arms).get_indexer(pd.Index(runs["arm"].astype(str)))
+    codes = pd.Index(arms).get_indexer(pd.Index(runs["arm"]))
     columns = (
         np.array([doses[arm] for arm in arms])[codes, None]
         if instruments == "linear" and doses is not None

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.optimise import steps_of
 from sublim_causal.analysis.mixed.parameters import Problem
 from sublim_causal.analysis.mixed.reml import evaluate, reduce_random
 from sublim_causal.analysis.mixed.residuals import residual_products
-
-Floats = NDArray[np.float64]
 
 _FLAT = 1e-8
 """Directions of the Hessian below this share of the largest eigenvalue carry no information."""

@@ -19,17 +19,19 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.expressions import evaluate_expression
 from sublim_causal.analysis.mixed.formula import ColumnKind, MixedFormula
 from sublim_causal.errors import DataError, RequestError
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Opened: TypeAlias = pd.DataFrame | pa.Table | ds.Dataset
 Data: TypeAlias = Opened | str | Path
 
 CHUNK_ROWS = 2**18
 """Rows held at once when a dataset is streamed."""
+_LOOK_ROWS = 1024
+"""Rows of a dataset that tell text from numbers written as text."""
 MAX_GAPS = 64
 """Distinct time gaps that are kept apart; each costs three matrices a run."""
 
@@ -91,7 +93,17 @@ def column_kinds(data: Opened) -> dict[str, ColumnKind]:
             twice = data.columns[data.columns.duplicated()][0]
             raise RequestError("data", twice, "columns of different names", "rename one of them")
         return {name: _kind_of(data[name]) for name in data.columns if isinstance(name, str)}
-    return {field.name: _kind_of_type(field.type) for field in data.schema}
+    texts = [f.name for f in data.schema if _is_text(f.type)]
+    first = data.select(texts) if isinstance(data, pa.Table) else data.head(_LOOK_ROWS, texts)
+    digits = {name for name in texts if _is_digits(first[name].to_pandas().dropna())}
+    return {
+        field.name: "digits" if field.name in digits else _kind_of_type(field.type)
+        for field in data.schema
+    }
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 _INFERRED: Mapping[str, ColumnKind] = {
@@ -131,14 +143,12 @@ def _kind_of(column: pd.Series) -> ColumnKind:
 
 def _is_digits(column: pd.Series) -> bool:
     """Whether text holds nothing but numbers."""
-    first = column.iloc[:1]
-    if first.empty or not isinstance(first.iloc[0], str):
+    values = column.astype(object)
+    if not len(values) or not isinstance(values.iloc[0], str):
         return False
-    return bool(_numbers(first).notna().all() and _numbers(column).notna().all())
-
-
-def _numbers(column: pd.Series) -> pd.Series:
-    return pd.to_numeric(column, errors="coerce")
+    return all(
+        bool(pd.to_numeric(part, errors="coerce").notna().all()) for part in (values[:1], values)
+    )
 
 
 def _kind_of_type(kind: pa.DataType) -> ColumnKind:
@@ -337,9 +347,13 @@ class _State:
 
     def _labels(self, name: str, codes: Integers) -> pd.Categorical:
         """Labels of the strata: levels in their own order, else sorted."""
-        levels = pd.Index(list(self.levels[name]))
+        levels = pd.Index(list(self.levels[name]), tupleize_cols=False)
         found = pd.Categorical.from_codes(codes, levels)
-        return found if name in self.ordered else found.reorder_categories(sorted_levels(levels))
+        return (
+            found
+            if name in self.ordered
+            else found.reorder_categories(pd.Index(sorted_levels(levels), tupleize_cols=False))
+        )
 
 
 def _split_lags(joint: Floats) -> tuple[Floats, Floats, Floats]:

@@ -10,12 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import linalg
 
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.coding import Coding, code_terms
 from sublim_causal.analysis.mixed.crossproducts import CrossProducts, sorted_levels
 from sublim_causal.analysis.mixed.formula import MixedFormula
 from sublim_causal.errors import DataError, RequestError
-
-Floats = NDArray[np.float64]
 
 _ALIASED = 1e-7
 """Share of a column's length that must be left after the columns before it (lme4's tolerance)."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
-from sublim_causal.analysis.estimates.types import FEW_SEEDS
+from sublim_causal.analysis.estimates.types import FEW_SEEDS, Floats
 from sublim_causal.analysis.mixed.covariance import (
     Inference,
     cluster_robust,
@@ -33,8 +32,6 @@ from sublim_causal.analysis.mixed.variance_components import (
     variance_components,
 )
 from sublim_causal.errors import DataError, RequestError
-
-Floats = NDArray[np.float64]
 
 
 def fit_mixed(

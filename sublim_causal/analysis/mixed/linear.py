@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.syntax import Node, Source, parse
 from sublim_causal.errors import RequestError, nearest
-
-Floats = NDArray[np.float64]
 
 
 class ContrastMatrix(NamedTuple):

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.parameters import Problem
 from sublim_causal.analysis.mixed.reml import evaluate
-
-Floats = NDArray[np.float64]
 
 DECREASE = 1e-8
 """The search stops where a Newton step would lower the criterion by less than half of this."""

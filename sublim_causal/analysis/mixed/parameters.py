@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.design import Design
 
-Floats = NDArray[np.float64]
 Residual = Literal["iid", "ar1", "car1"]
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sublim_causal.analysis.estimates.bootstrap import Replicated
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.covariance import GroupProducts
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.parameters import Problem
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

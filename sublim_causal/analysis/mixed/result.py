@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from sublim_causal.analysis.estimates.bootstrap import (
@@ -18,7 +17,7 @@ from sublim_causal.analysis.estimates.bootstrap import (
     cluster_bootstrap,
 )
 from sublim_causal.analysis.estimates.settings import validate_level
-from sublim_causal.analysis.estimates.types import TestResult
+from sublim_causal.analysis.estimates.types import Floats, TestResult
 from sublim_causal.analysis.mixed.covariance import Inference, group_products
 from sublim_causal.analysis.mixed.linear import contrast_matrix
 from sublim_causal.analysis.mixed.parameters import Problem, Residual
@@ -26,7 +25,6 @@ from sublim_causal.analysis.mixed.resample import FixedTheta
 from sublim_causal.analysis.mixed.variance_components import random_effects
 from sublim_causal.errors import RequestError
 
-Floats = NDArray[np.float64]
 Vcov = Literal["model", "CR0", "CR2"]
 Df = Literal["satterthwaite", "kenward-roger", "cr2"]
 Contrasts = str | Sequence[str] | Floats

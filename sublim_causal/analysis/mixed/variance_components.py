@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.parameters import Problem
 from sublim_causal.analysis.mixed.reml import evaluate, reduce_random
 from sublim_causal.analysis.mixed.residuals import residual_products
-
-Floats = NDArray[np.float64]
 
 _SINGULAR = 1e-4
 """A relative standard deviation below this is on the boundary (lme4's tolerance)."""

@@ -14,6 +14,7 @@ import pandas as pd
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import (
     paired_panel,
+    seeds_and_arms,
     validate_arms,
     validate_columns,
 )
@@ -141,6 +142,7 @@ def drive_factors(
     Shapley (1953), A value for n-person games; Shorrocks (2013), J. Econ. Inequal. 11, 99-126.
     """
     validate_columns(steps, ["seed", "arm", "step", *_FACTORS])
+    steps = seeds_and_arms(steps)
     validate_arms(steps, [arm, reference])
     sides = [
         steps.loc[steps["arm"] == name, ["seed", "step", *_FACTORS]] for name in (reference, arm)

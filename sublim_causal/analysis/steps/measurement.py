@@ -20,6 +20,7 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.bootstrap import ClusterRatio
 from sublim_causal.analysis.estimates.intervals import ratio_interval
+from sublim_causal.analysis.estimates.panel import seeds_and_arms
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.steps.within_runs import within_products
@@ -40,6 +41,8 @@ def reliability(
     halves: tuple[str, str] = HALVES,
     settings: Settings = Settings(),
     estimand: Estimand | None = None,
+    cluster: str = "seed",
+    arm_column: str = "arm",
 ) -> Result:
     """Reliability within runs of the whole-probe measurement, from its halves.
 
@@ -53,6 +56,8 @@ def reliability(
         How the interval is computed.
     estimand : Estimand, optional
         What is estimated; the default names the halves.
+    cluster, arm_column : str
+        Columns that hold the seeds and the arms, numbers or text.
 
     Returns
     -------
@@ -67,7 +72,7 @@ def reliability(
     DataError
         If a value is missing or infinite.
     """
-    s = within_products(steps, halves)
+    s = within_products(seeds_and_arms(steps, cluster, arm_column), halves)
     a, b = halves
     ratio = ClusterRatio(s.of(a, b), (s.of(a, a) + s.of(b, b)) / 2)
     found = ratio_interval(
@@ -105,6 +110,8 @@ def corrected_slopes(
     halves: tuple[str, str] = HALVES,
     settings: Settings = Settings(),
     estimand: Estimand | None = None,
+    cluster: str = "seed",
+    arm_column: str = "arm",
 ) -> Slopes:
     """Slope of `outcome` on alignment within runs, plain and corrected for measurement error.
 
@@ -114,7 +121,7 @@ def corrected_slopes(
         One row per step: seed, arm, `outcome`, and both halves.
     outcome : str
         Per-step outcome.
-    halves, settings
+    halves, settings, cluster, arm_column
         As in `reliability`.
     estimand : Estimand, optional
         What is estimated; its name gets the endings ``_plain`` and ``_corrected``.
@@ -127,7 +134,7 @@ def corrected_slopes(
         If a value is missing or infinite.
     """
     a, b = halves
-    s = within_products(steps, [a, b, outcome])
+    s = within_products(seeds_and_arms(steps, cluster, arm_column), [a, b, outcome])
     base = estimand or Estimand(f"slope_{outcome}", f"Slope of {outcome} on alignment in a run.")
     xy = (s.of(a, outcome) + s.of(b, outcome)) / 2
     plain = ClusterRatio(xy, (s.of(a, a) + s.of(b, b) + 2 * s.of(a, b)) / 4)

@@ -24,6 +24,7 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.bootstrap import Distribution
 from sublim_causal.analysis.estimates.intervals import beside_bootstrap
+from sublim_causal.analysis.estimates.panel import seeds_and_arms
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     Estimand,
@@ -90,9 +91,17 @@ def slope_model(
         If a value is missing or infinite.
     """
     y, x = finite_columns(steps, [outcome, predictor]).T
-    arms = sorted(steps["arm"].unique()) if arms is None else arms
+    runs = seeds_and_arms(steps)
+    names = sorted(runs["arm"].unique())
+    arms = names if arms is None else [str(arm) for arm in arms]
     data = pd.DataFrame(
-        {"seed": steps["seed"].to_numpy(), "arm": steps["arm"].to_numpy(), "y": y, "x": x}
+        {
+            "seed": runs["seed"].to_numpy(),
+            # Categories, so that arms called 0 and 1 are labels.
+            "arm": pd.Categorical(runs["arm"], names),
+            "y": y,
+            "x": x,
+        }
     )
     return {"pooled": _pooled, "by_arm": _by_arm, "levels": _levels}[split](data, arms)
 
@@ -117,7 +126,7 @@ def _by_arm(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
 
 
 def _levels(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
-    run = data.groupby(["seed", "arm"])["x"].transform("mean")
+    run = data.groupby(["seed", "arm"], observed=True)["x"].transform("mean")
     seed = data.groupby("seed")["x"].transform("mean")
     parts = dict(zip(LEVELS, (data["x"] - run, run - seed, seed - data["x"].mean()), strict=True))
     # What does not vary is left out: rounding would give it a slope.
@@ -173,7 +182,10 @@ def slope_estimates(
     DataError
         If the model cannot be told from the data.
     """
-    n_seeds, of_arm = model.data["seed"].nunique(), model.data.groupby("arm")["seed"].nunique()
+    n_seeds, of_arm = (
+        model.data["seed"].nunique(),
+        model.data.groupby("arm", observed=True)["seed"].nunique(),
+    )
     found: dict[str, Result] = {
         name: refusal
         for name, estimand in estimands.items()

@@ -346,9 +346,11 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
     estimand = declared.estimand(declared.formula, declared.contrast)
     if refusal := too_few(estimand, data["seed"].nunique()):
         return [refusal]
+    # Categories, so that arms called 0 and 1 are labels.
+    arms = pd.Categorical(data["arm"], sorted(data["arm"].unique()))
     try:
         fit = fit_mixed(
-            data,
+            data.assign(arm=arms),
             declared.formula,
             residual=declared.residual,
             arm_variances=declared.arm_variances,
