@@ -103,20 +103,6 @@ class Mediation:
     cde: Result
     proportion_mediated: Result
 
-    def results(self) -> tuple[Result, ...]:
-        """All results in a fixed order."""
-        return (
-            self.te,
-            self.alpha,
-            self.beta,
-            self.pnie,
-            self.tnie,
-            self.pnde,
-            self.tnde,
-            self.cde,
-            self.proportion_mediated,
-        )
-
 
 def mediate(
     frame: pd.DataFrame,

@@ -6,8 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sublim_causal.analysis.estimates.bootstrap import Bounds
-from sublim_causal.analysis.estimates.headline import headline_is_bootstrap, is_stable, skewness
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable
@@ -56,11 +54,6 @@ def test_an_unbounded_bootstrap_never_leads_unasked():
     assert np.isinf([asked.low, asked.high]).any()
 
 
-def test_skewness_equals_scipy():
-    assert skewness(SKEWED) == pytest.approx(stats.skew(SKEWED), rel=1e-12)
-    assert skewness(np.ones(4)) == 0.0
-
-
 def test_few_seeds_are_warned_of():
     assert "only 5 seeds" in mean_interval(SYMMETRIC[:5]).warnings[0]
     assert isinstance(mean_interval(SYMMETRIC[:2]), NotEstimable)
@@ -104,17 +97,6 @@ def test_mirrored_values_have_the_mirrored_interval(values):
         mean_interval(-values, settings=Settings(interval="bootstrap-t")),
     )
     assert (other.low, other.high) == pytest.approx((-one.high, -one.low), rel=1e-9)
-
-
-def test_a_wild_bootstrap_t_interval_does_not_lead() -> None:
-    plain = Bounds(-1.0, 1.0)
-    assert is_stable(Bounds(-1.0, 3.0), plain)
-    assert not is_stable(Bounds(-1.0, 48.0), plain)
-    assert not is_stable(Bounds(-np.inf, 1.0), plain)
-    skewed = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0])
-    assert headline_is_bootstrap("auto", skewed, Bounds(-1.0, 3.0), plain)
-    assert not headline_is_bootstrap("auto", skewed, Bounds(-1.0, 48.0), plain)
-    assert headline_is_bootstrap("bootstrap-t", skewed, Bounds(-1.0, 48.0), plain)
 
 
 def test_few_skewed_values_keep_the_t_interval_and_say_why() -> None:
