@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Section(BaseModel):
+class StudySection(BaseModel):
     """A frozen section of a study file that refuses unknown fields."""
 
     model_config = ConfigDict(
@@ -25,7 +25,7 @@ DataSet = Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10"]
 """Names of `sublim_causal.experiment.data.sources.SOURCES`."""
 
 
-class DataConfig(Section):
+class DataConfig(StudySection):
     """Which images, and how they are divided."""
 
     name: DataSet = "mnist"
@@ -36,7 +36,7 @@ class DataConfig(Section):
     """Training images kept from the teacher; the probe is drawn from them."""
 
 
-class ModelConfig(Section):
+class ModelConfig(StudySection):
     """The network of teacher and student."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -53,7 +53,7 @@ Optimizer = Literal["adam", "adamw", "sgd", "momentum", "muon"]
 """Names of `sublim_causal.experiment.teaching.teachers.OPTIMIZERS`."""
 
 
-class TrainingConfig(Section):
+class TrainingConfig(StudySection):
     """One training phase."""
 
     epochs: int = Field(default=5, ge=1)
@@ -87,7 +87,7 @@ class DistillationConfig(TrainingConfig):
     data set of the same shape, by its name."""
 
 
-class AttackConfig(Section):
+class AttackConfig(StudySection):
     """Projected gradient descent on the pixels, within a ball of the largest norm."""
 
     epsilon: float = Field(default=0.2, gt=0, le=2)
@@ -103,14 +103,14 @@ class AttackConfig(Section):
     """Test images on which robust accuracy is measured, evenly spread over all; at most all."""
 
 
-class ProbeConfig(Section):
+class ProbeConfig(StudySection):
     """The fixed images on which the trait gradient is measured."""
 
     size: int = Field(default=1024, ge=2, multiple_of=2)
     """Held-out training images, drawn once per seed; even, for the two halves."""
 
 
-class MeasureConfig(Section):
+class MeasureConfig(StudySection):
     """What is recorded; nothing here changes what is trained."""
 
     alignment: bool = True
@@ -124,7 +124,7 @@ class MeasureConfig(Section):
     `weights`); of replicates that are trained while this is set."""
 
 
-class StudentConfig(Section):
+class StudentConfig(StudySection):
     """What an arm's students have of their own."""
 
     initialisation: Literal["shared", "perturbed", "other"] = "shared"
@@ -143,7 +143,7 @@ class StudentConfig(Section):
         return self
 
 
-class ChannelConfig(Section):
+class ChannelConfig(StudySection):
     """What the arm's students are taught from: a channel by name, with its options."""
 
     model_config = ConfigDict(extra="allow")
@@ -152,7 +152,7 @@ class ChannelConfig(Section):
     """`soft`, `hard`, `sampled`, `representation`, or a class of your own as `module:Class`."""
 
 
-class TargetsConfig(Section):
+class TargetsConfig(StudySection):
     """What students are fitted to: whose answers, to which images."""
 
     teachers: int = Field(default=1, ge=1, le=64)
@@ -167,7 +167,7 @@ class TargetsConfig(Section):
     diverge, at random."""
 
 
-class ArmConfig(Section):
+class ArmConfig(StudySection):
     """An arm: an intervention by name, with its options, and what else sets its students apart."""
 
     model_config = ConfigDict(extra="allow")
@@ -189,7 +189,7 @@ class ArmConfig(Section):
         return {"intervention": self.intervention, **(self.model_extra or {})}
 
 
-class Experiment(Section):
+class Experiment(StudySection):
     """Everything that determines the numbers of a replicate, given its seed."""
 
     name: str = Field(min_length=1, max_length=100)

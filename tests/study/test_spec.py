@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.config import Experiment, Section
+from sublim_causal.experiment.config import Experiment, StudySection
 from sublim_causal.study.spec import Study, built_in_studies, definition, digest, load_study
 from sublim_causal.study.work import make_network
 
@@ -165,16 +165,16 @@ def test_the_digest_covers_the_experiment_and_nothing_else() -> None:
     assert digest(study, "fp32") != digest(study, "bf16")
 
 
-def sections(model: type[Section]) -> set[type[Section]]:
+def sections(model: type[StudySection]) -> set[type[StudySection]]:
     found = {model}
     for field in model.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, StudySection):
             found |= sections(field.annotation)
     return found
 
 
 @pytest.mark.parametrize("model", sorted(sections(Experiment) | {Study}, key=lambda m: m.__name__))
-def test_every_field_is_documented(model: type[Section]) -> None:
+def test_every_field_is_documented(model: type[StudySection]) -> None:
     for name, field in model.model_fields.items():
         assert field.description, f"{model.__name__}.{name}"
 

@@ -9,7 +9,7 @@ from typing import get_args
 
 from sublim_causal.analysis.plan.declaration import Contrasted
 from sublim_causal.analysis.plan.file import Plan
-from sublim_causal.analysis.plan.methods.doses import Space, strengths
+from sublim_causal.analysis.plan.methods.doses import Space, projection_options, strengths
 from sublim_causal.analysis.plan.record import Record
 
 
@@ -83,7 +83,7 @@ class Design:
 
     def space(self, arm: str) -> str:
         """Return the space in which a projection `arm` removes alignment."""
-        return str(self.record.options(arm).get("space", "gradient"))
+        return str(projection_options(self.record.options(arm))["space"])
 
     def is_comparable(self, arm: str) -> bool:
         """Return whether `arm` differs from the reference in its intervention alone."""
@@ -91,9 +91,9 @@ class Design:
 
     def _off(self, arm: str) -> tuple[bool, bool, float]:
         """How far from the paper's projection `arm` is, as something to sort by."""
-        options = self.record.options(arm)
-        always = options.get("when", "positive") != "positive"
-        return bool(options.get("layers")), always, abs(float(options.get("strength", 1.0)) - 1.0)
+        options = projection_options(self.record.options(arm))
+        off = abs(float(options["strength"]) - 1)
+        return bool(options["layers"]), options["when"] != "positive", off
 
     def yokings(self) -> tuple[Yoking, ...]:
         """Return the arms whose procedure ran at the reference's alignment."""

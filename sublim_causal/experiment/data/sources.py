@@ -41,7 +41,7 @@ class RawImages:
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """A data set that a study file can name.
 
     Attributes
@@ -143,12 +143,12 @@ def _as_arrays(part: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return np.ascontiguousarray(images), np.asarray(part.targets, dtype=np.int64)
 
 
-SOURCES: dict[str, Source] = {
-    "digits": Source(_digits, 1500, 300, 297, (1, 8, 8)),
-    "mnist": Source(_torchvision("MNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
-    "fashion_mnist": Source(_torchvision("FashionMNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
-    "kmnist": Source(_torchvision("KMNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
-    "cifar10": Source(_torchvision("CIFAR10"), 50_000, 10_000, 10_000, (3, 32, 32)),
+SOURCES: dict[str, DataSource] = {
+    "digits": DataSource(_digits, 1500, 300, 297, (1, 8, 8)),
+    "mnist": DataSource(_torchvision("MNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
+    "fashion_mnist": DataSource(_torchvision("FashionMNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
+    "kmnist": DataSource(_torchvision("KMNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
+    "cifar10": DataSource(_torchvision("CIFAR10"), 50_000, 10_000, 10_000, (3, 32, 32)),
 }
 
 
@@ -249,7 +249,7 @@ def _other(name: str, data_dir: Path, download: bool) -> OtherImages:
     return OtherImages(raw.train_images, raw.white)
 
 
-def _load(name: str, source: Source, data_dir: Path, download: bool) -> RawImages:
+def _load(name: str, source: DataSource, data_dir: Path, download: bool) -> RawImages:
     try:
         raw = source.load(data_dir, download)
     except Exception as error:

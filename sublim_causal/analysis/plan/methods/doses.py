@@ -143,13 +143,18 @@ def _options(record: Record) -> Interventions:
     return {arm: record.options(arm) for arm in record.arms}
 
 
+def projection_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a projection with those that its study leaves out."""
+    return {**_PROJECTION, **options}
+
+
 def strengths(arms: Interventions, space: Space) -> dict[str, float]:
     """Return the strength of every arm whose options project in `space`.
 
     Only projections of positive alignment in the whole network count: ``when = "always"`` and a
     choice of layers are other procedures.
     """
-    whole = {arm: {**_PROJECTION, **options} for arm, options in arms.items()}
+    whole = {arm: projection_options(options) for arm, options in arms.items()}
     return {
         arm: float(one["strength"])
         for arm, one in whole.items()
