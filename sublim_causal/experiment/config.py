@@ -65,7 +65,8 @@ class TrainingConfig(StudySection):
     weight decay 0.01), `sgd`, `momentum` (SGD with momentum 0.9), or `muon` (each weight matrix's
     momentum orthogonalised)."""
     learning_rate: float = Field(default=3e-4, gt=0, le=1000)
-    """The optimizer's step size; SGD wants one thousands of times larger than Adam, Muon tens."""
+    """The optimizer's step size; SGD needs one thousands of times larger than Adam's, and
+    Muon tens of times."""
 
     def steps_per_epoch(self, examples: int) -> int:
         """Batches of an epoch over `examples`, the last one possibly smaller."""
@@ -88,7 +89,7 @@ class DistillationConfig(TrainingConfig):
 
 
 class AttackConfig(StudySection):
-    """Projected gradient descent on the pixels, within a ball of the largest norm."""
+    """Projected gradient descent on the pixels, within an L-infinity ball."""
 
     epsilon: float = Field(default=0.2, gt=0, le=2)
     """Largest change of a pixel, in pixel units: pixels lie in [-1, 1], so 0.2 here is what is
@@ -98,7 +99,7 @@ class AttackConfig(StudySection):
     steps: int = Field(default=10, ge=1, le=1000)
     """Steps from a uniform random start within the ball."""
     teacher: Literal["adversarial", "plain"] = "adversarial"
-    """Train the teacher on attacked images, or as without an attack."""
+    """Train the teacher on attacked images, or on the images as they are."""
     images: int = Field(default=2000, ge=1)
     """Test images on which robust accuracy is measured, evenly spread over all; at most all."""
 
@@ -125,7 +126,7 @@ class MeasureConfig(StudySection):
 
 
 class StudentConfig(StudySection):
-    """What an arm's students have of their own."""
+    """How an arm's students begin, and how they are optimised."""
 
     initialisation: Literal["shared", "perturbed", "other"] = "shared"
     """Begin at the teacher's initialisation, at that plus noise, or at another of its kind."""
@@ -168,7 +169,7 @@ class TargetsConfig(StudySection):
 
 
 class ArmConfig(StudySection):
-    """An arm: an intervention by name, with its options, and what else sets its students apart."""
+    """An arm: an intervention by name, with its options, and how its students are set up."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -207,9 +208,9 @@ class Experiment(StudySection):
     measure: MeasureConfig = MeasureConfig()
     """What is recorded."""
     attack: AttackConfig | None = None
-    """What teachers are hardened against, and robust accuracy is measured by; default: none."""
+    """What teachers are trained against, and robust accuracy is measured under; default: none."""
     arms: dict[str, ArmConfig] = Field(min_length=1)
-    """Arms by name; all arms of a seed share reference, teacher, inputs, order and probe."""
+    """Arms by name; all arms of a seed share initialisation, teacher, order and probe."""
 
     def inputs_of(self, arm: str) -> InputName:
         """Return the name of the images that the students of `arm` see."""

@@ -47,13 +47,13 @@ def _index(seeds: Sequence[int], steps: NDArray[np.int64]) -> dict[str, NDArray[
 
 
 def _recorded(index: NDArray[np.int64], result: ArmResult) -> NDArray[np.bool_]:
-    """Which rows ``(R * T,)`` of steps `index` stand before their replicate's divergence."""
+    """Which rows ``(R * T,)`` of steps `index` precede their replicate's divergence."""
     at = np.repeat(result.diverged_at, len(index))
     return (at < 0) | (np.tile(index, len(result.diverged_at)) < at - 1)
 
 
 def step_rows(result: ArmResult, seeds: Sequence[int], steps_per_epoch: int) -> pd.DataFrame:
-    """Rows of the step table; a diverged replicate's end before the step that broke it."""
+    """Rows of the step table; those of a diverged replicate end before it diverged."""
     names = [c.name for c in STEPS if c.name in result.steps]
     numbers = np.arange(len(result.steps[names[0]]))
     frame = pd.DataFrame(
@@ -80,7 +80,7 @@ def layer_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
 
 
 def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
-    """One row a replicate, with its status and final figures; NaN for what it did not reach.
+    """One row per replicate, with its status and final figures; NaN for what it did not reach.
 
     Accuracies under attack are NaN where the study has none.
     """

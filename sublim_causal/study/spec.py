@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -114,17 +114,7 @@ class Study(Experiment):
             name: build_interventions(f"arms.{name}", arm.procedure)
             for name, arm in self.arms.items()
         }
-        follows = {name: followed_arms(interventions) for name, interventions in built.items()}
-        leaders = [name for name in built if not follows[name]]
-        for name, arms in follows.items():
-            for arm in arms:
-                if arm not in leaders:
-                    raise RequestError(
-                        f"arms.{name}",
-                        arm,
-                        f"an arm of the study that follows no other: {', '.join(leaders)}",
-                        nearest(arm, leaders) or "add it to the study's arms",
-                    )
+        validate_followed(built)
         return built
 
     def channels(self) -> dict[str, Channel]:
@@ -146,6 +136,25 @@ class Study(Experiment):
         built, arms = self.interventions(), list(arms)
         first = set().union(*(followed_arms(built[arm]) for arm in arms))
         return [arm for arm in built if arm in first] + [arm for arm in arms if arm not in first]
+
+
+def validate_followed(interventions: Mapping[str, Sequence[Intervention]]) -> None:
+    """Refuse an arm that follows one that is missing, or one that follows another.
+
+    Raises
+    ------
+    RequestError
+    """
+    follows = {arm: followed_arms(members) for arm, members in interventions.items()}
+    leaders = [arm for arm, followed in follows.items() if not followed]
+    for arm, followed in follows.items():
+        for one in sorted(followed.difference(leaders)):
+            raise RequestError(
+                f"arms.{arm}",
+                one,
+                f"an arm of the study that follows no other: {', '.join(leaders)}",
+                nearest(one, leaders) or "add it to the study's arms",
+            )
 
 
 def load_study(

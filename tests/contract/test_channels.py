@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from sublim_causal.errors import RequestError
+from sublim_causal.experiment.data.batches import gather
 from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.networks.base import Batch
+from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.teaching.channels import CHANNELS, Channel, build_channel
 from sublim_causal.experiment.teaching.targets import LogitTargets
 from tests.experiment.small import run_small, small_experiment
@@ -43,6 +46,38 @@ def answers(channel: Channel, seeds: list[int], count: int = 40) -> tuple[Tensor
 def test_every_channel_has_a_case() -> None:
     # `representation` gives no answers: tests/experiment/test_representation.py.
     assert {*EXAMPLES, "representation"} == set(CHANNELS)
+
+
+@pytest.mark.parametrize(
+    "table", [*CASES, pytest.param({"name": "representation", "layer": "0"}, id="representation")]
+)
+def test_it_keeps_the_contract_and_its_targets_are_gathered_by_example(
+    table: dict[str, Any],
+) -> None:
+    channel = build_channel("channel", table, SPLIT)
+    assert isinstance(channel, Channel)
+    source = channel.source(SPLIT)
+    width = source.stop - source.start if isinstance(source, slice) else 7
+    taught = torch.randn(2, 30, width, generator=torch.Generator().manual_seed(0))
+    weight = (torch.arange(30) % 3 > 0).double().expand(2, -1)
+    streams = [stream("c", s, "channel") for s in (0, 1)]
+    network = MLP((5, width, 16) if isinstance(source, str) else (5, 16))
+    theta = torch.stack([network.initialise(stream("c", s, "init")) for s in (0, 1)])
+    x = torch.randn(2, 30, 5, generator=torch.Generator().manual_seed(1))
+    index = torch.tensor([[3, 0, 29], [7, 7, 1]])
+    targets = channel.targets(taught, weight.to(taught), SPLIT, streams)
+    one = targets.at(index)
+    loss, gradient = one.loss_and_gradient(network.forward(theta, Batch(gather(x, index))))
+    assert loss.shape == (2,)
+    assert gradient.shape == theta.shape
+    assert (loss >= 0).all()
+    for replicate, examples in enumerate(index):
+        for example in examples[weight[replicate, examples] == 0]:
+            alone = targets.at(torch.stack([example, example])[:, None])
+            forward = network.forward(theta, Batch(x[:, example : example + 1]))
+            ignored, no_gradient = alone.loss_and_gradient(forward)
+            assert not ignored.any()
+            assert not no_gradient.any()
 
 
 @pytest.mark.parametrize("table", CASES)

@@ -1,4 +1,4 @@
-"""Images: loaded once, divided once, kept as tensors on the training device."""
+"""Data sets of images: loaded and divided once, and kept as tensors on the training device."""
 
 from __future__ import annotations
 
@@ -267,6 +267,12 @@ def _load(name: str, source: DataSource, data_dir: Path, download: bool) -> RawI
                 "'quickstart', which needs no data"
             ) from error
         raise _damaged(name, data_dir, f"{type(error).__name__}: {error}") from error
+    _validate_raw(name, source, data_dir, raw)
+    return raw
+
+
+def _validate_raw(name: str, source: DataSource, data_dir: Path, raw: RawImages) -> None:
+    """Refuse files that are not the data set they are named after."""
     found = (raw.train_images.shape, raw.test_images.shape)
     wanted = ((source.images, *source.shape), (source.test, *source.shape))
     if found != wanted:
@@ -274,7 +280,6 @@ def _load(name: str, source: DataSource, data_dir: Path, download: bool) -> RawI
     for labels, count in ((raw.train_labels, source.images), (raw.test_labels, source.test)):
         if len(labels) != count or labels.min() < 0 or labels.max() >= source.classes:
             raise _damaged(name, data_dir, f"labels are not {count} numbers from 0 to 9")
-    return raw
 
 
 def _damaged(name: str, data_dir: Path, what: str) -> DataError:

@@ -30,7 +30,7 @@ def stream_seed(study: str, seed: int, purpose: str) -> int:
 
 
 def stream(study: str, seed: int, purpose: str) -> torch.Generator:
-    """Return a CPU generator of its own for ``(study, seed, purpose)``.
+    """Return a new CPU generator for ``(study, seed, purpose)``.
 
     Draws are made on the CPU whatever the training device, so that they are the same everywhere.
     """

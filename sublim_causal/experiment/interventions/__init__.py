@@ -55,7 +55,7 @@ def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervent
     if isinstance(built, Compound):
         return tuple(
             intervention
-            for i, part in enumerate(built.parts())
+            for i, part in enumerate(built.expand())
             for intervention in build_interventions(f"{field}.{i}", part)
         )
     if not isinstance(built, Intervention):

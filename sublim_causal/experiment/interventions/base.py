@@ -132,5 +132,5 @@ class OfLayers(Protocol):
 class Compound(Protocol):
     """What stands for several interventions in order."""
 
-    def parts(self) -> tuple[dict[str, Any], ...]:
+    def expand(self) -> tuple[dict[str, Any], ...]:
         """Return a table for each: ``intervention`` and its options."""

@@ -15,6 +15,6 @@ class Chain(Options):
     members: tuple[dict[str, Any], ...] = Field(min_length=1)
     """Tables with `intervention` and its options."""
 
-    def parts(self) -> tuple[dict[str, Any], ...]:
+    def expand(self) -> tuple[dict[str, Any], ...]:
         """Return the members' tables."""
         return self.members

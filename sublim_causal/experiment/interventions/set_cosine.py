@@ -1,4 +1,4 @@
-"""Give the vector a chosen alignment with the trait gradient, to see whether that suffices."""
+"""Set the alignment with the trait gradient to a chosen value, to test sufficiency."""
 
 from __future__ import annotations
 

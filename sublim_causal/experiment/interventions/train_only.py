@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TrainOnly(Options):
-    """Let the optimizer's step move the named layers, and leave all others where they are.
+    """Apply the optimizer's step to the named layers only; the others stay as they are.
 
     Its place in a `chain` is the last, as an intervention after it could move them again.
     """

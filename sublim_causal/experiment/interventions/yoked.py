@@ -57,6 +57,6 @@ class Yoked(Options):
     procedure: dict[str, Any] = Field(default={"intervention": "projection"})
     """The intervention whose alignment is replaced: `intervention` and its options."""
 
-    def parts(self) -> tuple[dict[str, Any], ...]:
+    def expand(self) -> tuple[dict[str, Any], ...]:
         """Return the procedure's table, then the clamp's."""
         return self.procedure, {"intervention": "clamp", "target": self.target}

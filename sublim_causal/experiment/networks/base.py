@@ -95,7 +95,7 @@ class Forward(Protocol):
         """Return the logits of `columns`, shape ``(R, B, C)``."""
 
     def activations(self, layer: str) -> Tensor:
-        """Return what the hidden layer puts out, flattened, shape ``(R, B, W)``."""
+        """Return the activations of the hidden layer, flattened, shape ``(R, B, W)``."""
 
     def gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
         """Return the flat gradient ``(R, P)``.
@@ -123,7 +123,7 @@ class Network(Protocol):
 
     @property
     def hidden_layers(self) -> tuple[str, ...]:
-        """Names of the layers whose activations `Forward` can tell, from the input on."""
+        """Names of the layers whose activations `Forward` returns, from the input on."""
 
     def forward(self, theta: Tensor, images: Batch) -> Forward:
         """Run R models with parameters `theta` ``(R, P)`` on their batches."""

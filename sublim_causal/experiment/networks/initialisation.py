@@ -1,4 +1,4 @@
-"""Where students begin: at the reference, near it, or elsewhere."""
+"""Where students begin: at the shared initialisation, near it, or elsewhere."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def initial_student(
 ) -> Tensor:
     r"""Return the parameters ``(R, P)`` at which an arm's students begin.
 
-    With :math:`\theta'` another initialisation of the seed, the same for all its arms: the
-    reference :math:`\theta_0` itself, :math:`\theta'`, or for noise s
+    With :math:`\theta'` another initialisation of the seed, the same for all its arms: the shared
+    one :math:`\theta_0` itself, :math:`\theta'`, or for noise s
     :math:`(\theta_0 + s\,\theta') / \sqrt{1 + s^2}`, which has the usual spread of weights
     whatever s, so that a larger s means less shared, not larger weights.
     """

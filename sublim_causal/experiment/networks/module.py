@@ -55,7 +55,7 @@ class ModuleNetwork:
     def hidden_layers(self) -> tuple[str, ...]:
         """All parts of the module, by their dotted names; their activations are what they return.
 
-        A part that holds others counts too, but for the one that returns the logits last.
+        A part that contains others counts too, except the one that returns the logits.
         """
         return tuple(name for name, _ in self.module.named_modules() if name)
 

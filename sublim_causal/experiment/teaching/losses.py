@@ -106,8 +106,8 @@ def squared_distance(
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """Share of the batch whose largest logit is the label's, shape ``(R,)``; NaN counts as wrong.
 
-    Of k logits that are largest together each has a share of 1/k, so a network that says nothing
-    is as right as chance.
+    Of k logits that are largest together each has a share of 1/k, so a network whose logits
+    are all equal has the accuracy of chance.
     """
     z = transposed(logits)
     largest = z >= z.amax(dim=1, keepdim=True)
