@@ -88,7 +88,7 @@ def write_report(
 
 
 def _answer(material: Material) -> Section:
-    from sublim_causal.report.sentences import answer
+    from sublim_causal.report.answer.sentences import answer
 
     return Section("answer", "The answer", [*answer(material)])
 

@@ -10,12 +10,12 @@ import pytest
 from sublim_causal.analysis.plan.file import load_plan
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.report import write_report
+from sublim_causal.report.answer.sentences import answer
 from sublim_causal.report.blocks import Picture
 from sublim_causal.report.figures.style import settings
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections import BODY
-from sublim_causal.report.sentences import answer
 from sublim_causal.store.manifest import CHECKSUM, checksum
 from sublim_causal.study.spec import Study, arm_definition
 

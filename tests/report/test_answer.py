@@ -8,8 +8,9 @@ import pytest
 from sublim_causal.analysis.estimates.types import Estimate, TestResult
 from sublim_causal.analysis.plan.file import parse_plan
 from sublim_causal.analysis.simulation.tables import ArmTruth
+from sublim_causal.report.answer.rules import RULES
+from sublim_causal.report.answer.sentences import answer
 from sublim_causal.report.material import Material, read_material
-from sublim_causal.report.sentences import RULES, answer
 from tests.report.conftest import (
     ARMS,
     answer_of,

@@ -14,12 +14,12 @@ from sublim_causal.analysis.plan.design import Doses
 from sublim_causal.analysis.plan.file import parse_plan
 from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.simulation.tables import ArmTruth
+from sublim_causal.report.answer.sentences import answer
 from sublim_causal.report.figures.curves import shares
 from sublim_causal.report.figures.style import settings
 from sublim_causal.report.formulas import FORMULAS, SHARED
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections import BODY
-from sublim_causal.report.sentences import answer
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.spec import load_study
 from tests.report.conftest import (

@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sublim_causal.analysis.estimates.headline import is_skewed
+from sublim_causal.analysis.estimates.headline import is_skewed, skewness
 from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import Estimand, Result, too_few
@@ -64,6 +64,7 @@ def prediction_interval(
         n_dropped=n_dropped,
         warnings=skewed if is_skewed(x) else (),
         diagnostics={
+            "skewness": skewness(x),
             "smallest": float(x.min()),
             "largest": float(x.max()),
             "range_level": (len(x) - 1) / (len(x) + 1),

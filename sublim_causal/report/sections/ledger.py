@@ -32,7 +32,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield Text(
         "At every step the drop of the trait loss (gain) is its first-order part (drive: the "
         "update's component against the trait gradient) plus a remainder (curvature and beyond). "
-        "This is bookkeeping, exact in every run; it assumes nothing and proves no cause."
+        "This decomposition is exact in every run; it assumes nothing and proves no cause."
     )
     if lost := material.unmeasured:
         yield Missing(

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.report.answer.rules import RULES
 from sublim_causal.report.blocks import Block, Code, Section, Table, Text
 from sublim_causal.report.commands import report_command, run_command
 from sublim_causal.report.formulas import FORMULAS, SHARED, SYMBOLS
 from sublim_causal.report.material import Material
-from sublim_causal.report.sentences import RULES
 from sublim_causal.report.tables import estimates_table
 
 TITLE = "Methods and provenance"

@@ -1,0 +1,1 @@
+"""The answer: sentences built from the estimates, a module a question."""

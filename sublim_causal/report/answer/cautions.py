@@ -1,0 +1,93 @@
+"""What could still be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sublim_causal.analysis.estimates.headline import SKEW_LIMIT
+from sublim_causal.analysis.estimates.types import FEW_SEEDS, MIN_SEEDS, Estimate
+from sublim_causal.report.blocks import Sentence
+from sublim_causal.report.material import Material, values
+from sublim_causal.report.wording import (
+    counted,
+    estimate,
+    listed,
+    p_value,
+)
+
+
+def cautions(material: Material) -> Iterator[Sentence]:
+    """Yield what limits the findings."""
+    if material.n_seeds < FEW_SEEDS:
+        n, few = counted(material.n_seeds, "seed is", "seeds are"), material.n_seeds < MIN_SEEDS
+        says = (
+            f"with fewer than {MIN_SEEDS} there are no intervals, and no question is settled"
+            if few
+            else f"with fewer than {FEW_SEEDS} no interval holds its level reliably"
+        )
+        yield Sentence(f"Only {n} complete: {says}.", "caution", "study")
+    lost = len(material.replicates) - len(material.complete)
+    if lost:
+        yield Sentence(
+            f"{lost} of {len(material.replicates)} replicates are not complete and left out.",
+            "caution",
+            "study",
+        )
+    yield from _levels_differ(material)
+    yield from _skewed(material)
+    data = material.manifest["study"].get("data", {}).get("name")
+    model = material.manifest["study"].get("model", {}).get("class")
+    where = listed([str(name) for name in (data, model) if name])
+    yield Sentence(
+        f"One data set and one network{f' ({where})' * bool(where)}: the findings speak about new "
+        "seeds of this study, not about other data, networks or optimizers.",
+        "caution",
+        "study",
+    )
+
+
+def _levels_differ(material: Material) -> Iterator[Sentence]:
+    """Say where the slopes within runs, between arms and between seeds are not one."""
+    for predictor in ("cos_gradient", "cos_update"):
+        within, between = (
+            values(
+                material.find(
+                    "step_slope", part=level, outcome="gain", predictor=predictor, split="levels"
+                )
+            )
+            for level in ("within_run", "between_arms")
+        )
+        if within is None or between is None:
+            continue
+        p = material.equal_slopes["gain", predictor].p_value
+        differs = p is not None and p < 1 - material.level
+        if differs or within.high < between.low or between.high < within.low:
+            tested = f"p {p_value(p)}" if p is not None else "not run"
+            says = (
+                f"the slopes at the levels differ ({tested}), so they cannot all be the causal one"
+                if differs
+                else f"the test that all levels have one slope does not reject it ({tested}), "
+                "so it stays open whether they differ"
+            )
+            yield Sentence(
+                f"The slope of gain on {predictor} is {estimate(within)} nats per unit within runs "
+                f"and {estimate(between)} between arms: {says}.",
+                "caution",
+                "mixed",
+            )
+
+
+def _skewed(material: Material) -> Iterator[Sentence]:
+    skewed = [
+        one.estimand.name
+        for one in material.results.results
+        if isinstance(one, Estimate) and abs(one.diagnostics.get("skewness", 0.0)) > SKEW_LIMIT
+    ]
+    if skewed:
+        yield Sentence(
+            f"In {len(skewed)} of {len(material.results.results)} declared estimates the seeds' "
+            "values are skewed. The bootstrap-t leads there unless the plan chose otherwise or too "
+            "few values differ; with few seeds even it covers less than its level.",
+            "caution",
+            "methods",
+        )

@@ -1,0 +1,93 @@
+"""Whether alignment persists through training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sublim_causal.analysis.estimates.types import Estimate
+from sublim_causal.report.answer.rules import side_of, why_not
+from sublim_causal.report.blocks import Sentence, Verdict
+from sublim_causal.report.material import Material, values
+from sublim_causal.report.wording import (
+    decimals,
+    estimate,
+    interval,
+    number,
+)
+
+
+def persistence(material: Material) -> Iterator[Sentence]:
+    """Yield whether gradient and update stay aligned after the first epoch, and what changes."""
+    reference = material.reference
+    late = {
+        (column, summary): material.find(
+            "seed_summary", arm=reference, outcome=column, summary=summary, window="late"
+        )
+        for column in ("cos_gradient", "cos_update")
+        for summary in ("mean", "share_positive")
+    }
+    for column, subject in (
+        ("cos_gradient", "the distillation gradient"),
+        ("cos_update", "the optimizer's update"),
+    ):
+        mean, share = late[column, "mean"], late[column, "share_positive"]
+        if not isinstance(mean, Estimate):
+            what = f"the mean alignment of {subject} after the first epoch of {reference}"
+            yield Sentence(why_not(mean, what), "unsettled", "alignment")
+            continue
+        share = values(share)
+        sides = {side_of(mean), side_of(share, 0.5)} if share else {side_of(mean)}
+        verdict: Verdict = "yes" if sides == {"above"} else "unsettled"
+        verdict = "no" if "below" in sides else verdict
+        stays = {"yes": "stays aligned with", "no": "is not aligned with"}
+        words = stays.get(verdict, "is not shown to stay aligned with")
+        positive = f", positive in {_of_steps(share)}" if share else ""
+        yield Sentence(
+            f"After the first epoch of {reference}, {subject} {words} the trait gradient: mean "
+            f"cosine {estimate(mean)}{positive}{_seeds(mean)}.",
+            verdict,
+            "alignment",
+        )
+    yield from _drop(material)
+
+
+def _of_steps(share: Estimate) -> str:
+    if share.low == share.high:
+        known = {0.0: "no step of any seed", 1.0: "every step of every seed"}
+        return known.get(share.value, f"{100 * share.value:g} % of the steps of every seed")
+    return f"{estimate(share)} of steps"
+
+
+def _drop(material: Material) -> Iterator[Sentence]:
+    drop = values(
+        material.find(
+            "seed_summary",
+            arm=material.reference,
+            outcome="cos_gradient",
+            summary="mean",
+            window="early - late",
+        )
+    )
+    if drop is None:
+        return
+    places = decimals(drop.low, drop.high)
+    change = interval(-drop.high, -drop.low, places)
+    how = {
+        "above": "The gradient's alignment weakens",
+        "below": "The gradient's alignment grows",
+        "across": "The gradient's alignment is not shown to weaken or grow",
+    }[side_of(drop)]
+    yield Sentence(
+        f"{how} from the first epoch to the later ones: the mean gradient cosine changes by "
+        f"{number(-drop.value, places)} {change}.",
+        _WEAKENS[side_of(drop)],
+        "alignment",
+    )
+
+
+_WEAKENS: Mapping[str, Verdict] = {"across": "unsettled", "above": "partly", "below": "yes"}
+"""Whether alignment persists, by where the interval of its decrease lies."""
+
+
+def _seeds(one: Estimate) -> str:
+    return f" ({one.n_seeds} seeds)"

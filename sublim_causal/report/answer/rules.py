@@ -1,0 +1,36 @@
+"""The rules of wording: when an effect is called one."""
+
+from __future__ import annotations
+
+from sublim_causal.analysis.estimates.types import Estimate, Result
+
+STOPPED = 0.9
+"""Transfer counts as nearly stopped if the interval of the share that is gone lies above this."""
+ATTENUATED = 0.5
+"""A loss counts as attenuation if the interval of the share that is gone lies below this."""
+RULES = (
+    "An effect, slope or mean is called so only if its interval excludes the null value; otherwise "
+    'the sentence says "is not shown". An arm "lowers" or "raises" the transfer if the interval of '
+    'its difference in final accuracy lies below or above 0. One that lowers it "stops nearly all '
+    f'of the transfer" if the interval of the share it prevents lies above {100 * STOPPED:g} %, '
+    'and "stops the transfer" if, besides, what it still acquires is not shown to be above 0; it '
+    '"attenuates the transfer and does not stop it" if the interval of that share lies below '
+    f'{100 * ATTENUATED:g} %. An arm "does more than remove" alignment if the interval of the '
+    'update\'s mean cosine under it lies below 0, and "leaves the update aligned" if above. An arm '
+    'is "equivalent" to another if the interval of their difference lies inside the margin. The '
+    'slopes at the levels "differ" by the test that all levels have one slope, not by their '
+    "intervals."
+)
+"""The rules of wording, for the section of methods."""
+
+
+def side_of(one: Estimate, null: float = 0.0) -> str:
+    """Return above, below, or across: where the interval lies against `null`."""
+    return "above" if one.low > null else "below" if one.high < null else "across"
+
+
+def why_not(result: Result | None, what: str) -> str:
+    """Say why `what` is not settled: it was not declared, or cannot be estimated."""
+    if result is None:
+        return f"The plan does not declare {what}, so this report does not settle it."
+    return f"Not settled: {what} is not estimable ({getattr(result, 'reason', '')})."

@@ -1,0 +1,130 @@
+"""Whether removing alignment stops the transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sublim_causal.analysis.estimates.types import Estimate
+from sublim_causal.report.answer.rules import ATTENUATED, STOPPED, side_of, why_not
+from sublim_causal.report.blocks import Sentence, Verdict
+from sublim_causal.report.material import Material, values
+from sublim_causal.report.wording import (
+    estimate,
+    p_value,
+)
+
+
+def transfer(material: Material) -> Iterator[Sentence]:
+    """Yield what each arm that removes or trains away alignment does to the transfer."""
+    arms, reference = material.design.main_projections(), material.reference
+    if len(material.shown_arms) == 1:
+        text = f"Not settled: {material.shown_arms[0]} is the only arm with a complete seed."
+        yield Sentence(text, "unsettled", "acquisition")
+    elif not arms:
+        yield Sentence(
+            f"Not settled: no arm removes alignment (intervention projection) and is otherwise "
+            f"run as {reference}.",
+            "unsettled",
+            "acquisition",
+        )
+    for arm in arms:
+        stopped = _stopped(material, arm)
+        yield stopped
+        if caution := _misses(material, arm, stopped.verdict):
+            yield caution
+    for arm in material.design.interventions("liminal"):
+        found = material.find("paired_contrast", arm=arm, outcome="final_accuracy")
+        if isinstance(found, Estimate):
+            yield _attenuates(material, arm, found)
+
+
+def _stopped(material: Material, arm: str) -> Sentence:
+    found = material.find("paired_contrast", arm=arm, outcome="final_accuracy")
+    if not isinstance(found, Estimate):
+        return Sentence(
+            why_not(found, f"the contrast of {arm} and {material.reference} in final accuracy"),
+            "unsettled",
+            "acquisition",
+        )
+    headline = material.headlines[arm]
+    share, left = values(headline.removed), values(headline.residue)
+    verdict: Verdict = {"below": "partly", "above": "no", "across": "unsettled"}[side_of(found)]  # type: ignore[assignment]
+    if verdict == "partly" and share is not None and share.low >= STOPPED:
+        verdict = "yes"
+    words = {
+        "yes": "stops nearly all of the transfer"
+        if left is None or left.low > 0
+        else "stops the transfer",
+        "partly": "lowers the transfer",
+        "no": "raises the transfer",
+        "unsettled": "is not shown to change the transfer",
+    }[verdict]
+    text = (
+        f"{arm} {words}: final test accuracy differs from {material.reference} by {estimate(found)}"
+    )
+    if share is not None:
+        text += f", which is {estimate(share)} of what {material.reference} acquires"
+    if left is not None:
+        text += f"; what {arm} still acquires is {estimate(left)}"
+    return Sentence(f"{text} ({_p_text(found)}).", verdict, "acquisition")
+
+
+def _p_text(found: Estimate) -> str:
+    adjusted = found.diagnostics.get("p_adjusted")
+    if adjusted is None:
+        return f"p {p_value(found.p_value)}"
+    least = 2.0 ** (1 - found.n_seeds)
+    flips = found.diagnostics.get("adjustment") == "sign_flip"
+    note = f"; the sign flips of {found.n_seeds} seeds give none below {p_value(least)}"
+    return f"adjusted p {p_value(adjusted)}{note * (flips and least > 1 - found.level)}"
+
+
+def _misses(material: Material, arm: str, verdict: Verdict) -> Sentence | None:
+    """Say where `arm` does not leave the update without alignment, whatever came of it."""
+    mean = values(material.headlines[arm].alignment)
+    if mean is None or side_of(mean) == "across":
+        return None
+    if side_of(mean) == "above":
+        return Sentence(
+            f"But {arm} leaves the update aligned: its mean cosine is {estimate(mean)}.",
+            "caution",
+            "alignment",
+        )
+    does = {"yes": "stops", "partly": "lowers", "no": "raises"}.get(verdict)
+    limit = (
+        f"That reversed alignment {does} the transfer does not show that absent alignment would"
+        if does
+        else "What absent alignment would do, it does not show"
+    )
+    return Sentence(
+        f"But {arm} does more than remove: the update's mean cosine under it is {estimate(mean)}, "
+        f"so the optimizer is driven against the trait. {limit}{_where_absent(material, arm)}.",
+        "caution",
+        "alignment",
+    )
+
+
+def _where_absent(material: Material, arm: str) -> str:
+    """Return where absent alignment can be seen, to end a sentence on reversed alignment."""
+    design = material.design
+    removed = [one for one in design.main_projections() if design.space(one) == "update"]
+    if arm in removed:
+        return ""
+    if removed:
+        return f": {removed[0]}, a projection in update space, is the arm for that"
+    return ": that takes a projection in update space"
+
+
+def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
+    share = values(material.headlines[arm].removed)
+    side = side_of(found)
+    words = {"below": "lowers", "above": "raises", "across": "is not shown to change"}[side]
+    tail = f", a loss of {estimate(share)} of what {material.reference} acquires" if share else ""
+    if side == "below" and share is not None and share.high < ATTENUATED:
+        tail += ": it attenuates the transfer and does not stop it"
+    verdict: Verdict = "unsettled" if side == "across" else "partly"
+    return Sentence(
+        f"{arm} {words} final test accuracy: the difference is {estimate(found)}{tail}.",
+        verdict,
+        "acquisition",
+    )
