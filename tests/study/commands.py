@@ -26,6 +26,18 @@ TINY = (
 )  # fmt: skip
 """Options that shrink the quickstart study to well under a second a seed."""
 
+PLAN = """
+name = "one"
+sentence = "Does projection stop the transfer?"
+[[estimand]]
+name = "effect"
+sentence = "Final accuracy under projection minus baseline, by seed."
+method = "paired_contrast"
+outcome = "final_accuracy"
+contrast = "projection - baseline"
+"""
+"""A plan of one quick contrast."""
+
 
 def environment() -> dict[str, str]:
     """The environment of a user's shell, without a terminal."""

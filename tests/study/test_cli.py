@@ -12,7 +12,7 @@ import typer
 from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from sublim_causal.store.tracking import is_mirrored
 from sublim_causal.study.cli import guarded
-from tests.study.commands import TINY, environment, sublim
+from tests.study.commands import PLAN, TINY, environment, sublim
 
 HEAVY = ("torch", "torchvision", "mlflow", "statsmodels", "pandas", "sklearn")
 
@@ -218,7 +218,9 @@ def test_a_report_makes_no_mirror_that_was_declined(tmp_path: Path) -> None:
     for name in ("mirrored", "declined"):
         write_run(tmp_path / "runs" / name, truth)
     assert sublim("sync", "runs/mirrored", cwd=tmp_path).returncode == 0
-    assert sublim("report", "runs/declined", cwd=tmp_path).returncode == 0
+    (tmp_path / "plan.toml").write_text(PLAN)
+    report = sublim("report", "runs/declined", "--plan", "plan.toml", cwd=tmp_path)
+    assert report.returncode == 0, report.stderr
     store = f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
     assert not is_mirrored(tmp_path / "runs" / "declined", store)
     assert is_mirrored(tmp_path / "runs" / "mirrored", store)

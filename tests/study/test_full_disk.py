@@ -70,6 +70,7 @@ def assert_told_once(stopped: subprocess.CompletedProcess[str], run: Path, why: 
     assert (read_table(run, "replicates")["status"] == "complete").all()
 
 
+@pytest.mark.slow
 def test_a_full_disk(small_disk: Path, undisturbed: Path) -> None:
     run = small_disk / "runs" / "quickstart"
     stopped = run_limited(small_disk)

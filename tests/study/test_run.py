@@ -25,6 +25,8 @@ from sublim_causal.study.spec import load_study
 from tests.study.commands import TINY, command, environment, same_tables, sublim
 
 SEEDS = 3
+KILLED_SEEDS = "6"
+"""Seeds of a run that is stopped after its first block, and takes a few seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def test_the_manifest_says_what_ran(finished: Path) -> None:
 
 def test_the_recorded_study_file_reproduces_the_run(finished: Path, tmp_path: Path) -> None:
     done = sublim(
-        "run", finished / "study.toml", "--tracking-uri", "none", "--workers", "1", cwd=tmp_path
+        "run", finished / "study.toml", "--tracking-uri", "none", "--no-report", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     same_tables(finished, tmp_path / "runs" / "quickstart")
@@ -217,7 +219,7 @@ def test_a_run_records_the_provenance_of_all_its_numbers(tmp_path: Path) -> None
 def start(cwd: Path) -> subprocess.Popen[str]:
     """Start a run of a few seconds and wait until its first block is there."""
     process = subprocess.Popen(
-        command("run", *TINY, "--seeds", "12", "--workers", "1", "--tracking-uri", "none"),
+        command("run", *TINY, "--seeds", KILLED_SEEDS, "--workers", "1", "--tracking-uri", "none"),
         cwd=cwd,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -236,7 +238,7 @@ def start(cwd: Path) -> subprocess.Popen[str]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same study, run without interruption."""
     cwd = tmp_path_factory.mktemp("uninterrupted")
-    done = sublim("run", *TINY, "--seeds", "12", "--tracking-uri", "none", cwd=cwd)
+    done = sublim("run", *TINY, "--seeds", KILLED_SEEDS, "--tracking-uri", "none", cwd=cwd)
     assert done.returncode == 0, done.stderr
     return cwd / "runs" / "quickstart"
 
@@ -251,7 +253,7 @@ def test_ctrl_c_keeps_finished_blocks_and_the_rerun_completes(
     assert "same command resumes" in errors
     assert "Traceback" not in errors
     assert "final test accuracy" in output
-    again = sublim("run", *TINY, "--seeds", "12", "--tracking-uri", "none", cwd=tmp_path)
+    again = sublim("run", *TINY, "--seeds", KILLED_SEEDS, "--tracking-uri", "none", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "replicates are there already" in again.stderr
     same_tables(tmp_path / "runs" / "quickstart", uninterrupted)
@@ -263,7 +265,7 @@ def test_a_killed_run_resumes_to_the_same_tables(tmp_path: Path, uninterrupted: 
     process.communicate()
     orphan = tmp_path / "runs" / "quickstart" / "steps" / "arm=baseline" / "0000099-0000099.parquet"
     orphan.write_bytes(b"half a file")
-    again = sublim("run", *TINY, "--seeds", "12", "--tracking-uri", "none", cwd=tmp_path)
+    again = sublim("run", *TINY, "--seeds", KILLED_SEEDS, "--tracking-uri", "none", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert not orphan.exists()
     same_tables(tmp_path / "runs" / "quickstart", uninterrupted)
@@ -306,7 +308,7 @@ def test_real_mnist_trains(mnist: Path, tmp_path: Path) -> None:
     small = ("--set", "distillation.examples=4096", "--set", "data.train=8192", "--seeds", "2",
              "--set", "distillation.epochs=1", "--set", "teacher.epochs=1")  # fmt: skip
     done = sublim("run", "paper", *small, "--data-dir", mnist, "--tracking-uri", "none",
-                  cwd=tmp_path)  # fmt: skip
+                  "--no-report", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     replicates = read_table(tmp_path / "runs" / "paper", "replicates")
     assert len(replicates) == 8

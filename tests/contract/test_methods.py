@@ -1,0 +1,255 @@
+"""What every method of a plan must keep, whatever it estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
+from sublim_causal.analysis.plan.file import Plan, parse_plan
+from sublim_causal.analysis.plan.record import Record
+from sublim_causal.analysis.plan.registry import METHODS
+from sublim_causal.analysis.plan.run import _estimate
+from tests.analysis.small import N_SEEDS, make_record
+
+Entry = dict[str, Any]
+PAIR = {"contrast": "projection - baseline"}
+EACH = {"contrast": "each - baseline"}
+ACCURACY = {"outcome": "final_accuracy"}
+GAIN = {"outcome": "gain", "predictor": "cos_update"}
+
+EXAMPLES: dict[str, list[Entry]] = {
+    "paired_contrast": [ACCURACY | PAIR, ACCURACY | EACH],
+    "equivalence": [ACCURACY | PAIR | {"margin": 0.1}],
+    "seed_summary": [
+        {"outcome": "cos_update", "summary": "mean", "arm": "baseline"},
+        {"outcome": "cos_update", "summary": "mean", "window": "early - late"},
+    ],
+    "step_slope": [GAIN, GAIN | {"split": "by_arm"}, GAIN | {"split": "levels"}],
+    "mixed_model": [
+        {"formula": "gain ~ arm + cos_update + (1 | seed)", "contrast": "arm[T.projection]"},
+        {
+            "table": "replicates",
+            "formula": "final_accuracy ~ arm + (1 | seed)",
+            "contrast": "arm[T.half]",
+        },
+    ],
+    "reliability": [{"arm": "baseline"}, {}],
+    "corrected_slope": [{"outcome": "gain"}],
+    "explained_share": [
+        {"arm": "baseline"},
+        {"by": "epoch", "term": "drive_mid", "arm": "baseline"},
+        {"by": "layer", "arm": "baseline"},
+    ],
+    "ledger_difference": [PAIR, EACH | {"mid": True}],
+    "drive_factors": [PAIR, EACH],
+    "iv_linear_dose": [{}],
+    "iv_2sls": [{}, {"instruments": "linear"}, {"instruments": "arms"}],
+    "anderson_rubin": [{}],
+    "wald_by_dose": [{}],
+    "egger_intercept": [{}],
+    "dose_trend": [{"shape": shape} for shape in ("slope", "changes", "linear", "isotonic")],
+    "mediation": [PAIR, EACH | {"interaction": True}],
+    "mediation_sensitivity": [PAIR, EACH],
+    "cross_world": [{}],
+    "controlled_direct": [{"contrast": "yoked - baseline"}],
+    "clamp_error": [{"yoked": "half"}],
+    "mundlak": [{}],
+    "retained_share": [PAIR, EACH],
+    "published": [ACCURACY | {"arm": "half", "reference": "baseline", "published": -0.1}],
+}
+ABSENT: dict[str, Entry] = {
+    "contrast": {"contrast": "liminal - baseline"},
+    **{field: {field: "liminal"} for field in ("arm", "undosed", "yoked")},
+}
+"""By field of a declaration: the value that names an arm which the run does not have."""
+ALL_ARMS = {"step_slope", "corrected_slope", "mundlak"}
+"""Methods that take the arms as they come and name none."""
+
+
+def cases(*, without: Sequence[str] = ()) -> list[Any]:
+    """Return a parameter for each example of each method."""
+    return [
+        pytest.param({"method": method, **example}, id=f"{method}-{i}")
+        for method, examples in EXAMPLES.items()
+        if method not in without
+        for i, example in enumerate(examples)
+    ]
+
+
+def plan_of(entry: Entry, **fields: object) -> Plan:
+    """Return the plan that declares `entry` and a mean with a bootstrap interval."""
+    other = {"method": "seed_summary", "outcome": "cos_update", "summary": "mean"}
+    named = [
+        {"name": name, "sentence": "Some quantity, in one sentence.", **one}
+        for name, one in (("x", entry), ("other", {**other, "interval": "bootstrap-t"}))
+    ]
+    return parse_plan({"name": "mine", "n_boot": 199, "estimand": named, **fields})
+
+
+def results_of(record: Record, entry: Entry, **fields: object) -> Sequence[Result]:
+    """Return the results of `entry` in a plan with `fields`."""
+    plan = plan_of(entry, **fields)
+    return _estimate(record, plan.estimands[0], plan)
+
+
+def estimates_of(record: Record, entry: Entry, **fields: object) -> list[Estimate]:
+    """Return the same, all of which are numbers."""
+    found = results_of(record, entry, **fields)
+    for one in found:
+        assert isinstance(one, Estimate), one
+    return [one for one in found if isinstance(one, Estimate)]
+
+
+def shown(results: Sequence[Result]) -> list[tuple[str, bytes | None]]:
+    """Return all there is of results: their fields, NaN included, and their draws."""
+    draws = (one.draws if isinstance(one, Estimate) else None for one in results)
+    return [
+        (repr(one), None if drawn is None else drawn.tobytes())
+        for one, drawn in zip(results, draws, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def record() -> Record:
+    """A record that every example can be estimated from, and with an interval of some width."""
+    record = make_record(layers=True)
+    rng = np.random.default_rng(5)
+    steps, replicates = record.steps, record.replicates
+    copies = ("cos_gradient", "cos_half_a", "cos_half_b")
+    steps = steps.assign(**dict.fromkeys(copies, steps["cos_update"]))
+    for column in (*copies, "cos_update", "norm_trait", "norm_update", "drive_end", "gain"):
+        noise = 0.05 * steps[column].std() + 0.005 * steps[column].abs().mean()
+        steps[column] += noise * rng.standard_normal(len(steps))
+    shift = 1e-3 * rng.standard_normal(len(replicates))
+    replicates = replicates.assign(mean_cos_update=replicates["mean_cos_update"] + shift)
+    return replace(record, steps=steps, replicates=replicates)
+
+
+def test_every_method_has_an_example() -> None:
+    assert set(EXAMPLES) == set(METHODS)
+
+
+@pytest.mark.parametrize("entry", cases())
+def test_the_results_have_the_declared_endings(entry: Entry, record: Record) -> None:
+    endings = plan_of(entry).estimands[0].endings()
+    names = [one.estimand.name for one in estimates_of(record, entry)]
+    assert len(set(names)) == len(names) > 0
+    if endings is None:
+        assert all(name.startswith("x_") for name in names)
+    else:
+        assert sorted(names) == sorted(f"x_{ending}" if ending else "x" for ending in endings)
+
+
+@pytest.mark.parametrize("entry", cases())
+def test_results_carry_the_plans_words(entry: Entry, record: Record) -> None:
+    stated = {**entry, "assumptions": ["An assumption of the plan."]}
+    for one in estimates_of(record, stated):
+        assert "An assumption of the plan." in one.estimand.assumptions
+        assert one.estimand.sentence
+        assert one.estimand.outcome
+        assert one.method
+
+
+def lacking() -> list[Any]:
+    """Return a parameter for each field of each method that names an arm."""
+    found = []
+    for method, examples in EXAMPLES.items():
+        fields = METHODS[method].declaration.model_fields
+        for field, absent in ABSENT.items():
+            if field in fields and method != "mixed_model":
+                entry = {"method": method, **examples[0], **absent}
+                found.append(pytest.param(entry, id=f"{method}-{field}"))
+    formula = {"method": "mixed_model", **EXAMPLES["mixed_model"][0]}
+    return [*found, pytest.param({**formula, "contrast": "arm[T.liminal]"}, id="mixed_model")]
+
+
+def test_every_method_that_names_an_arm_is_tried_without_it() -> None:
+    tried = {parameter.values[0]["method"] for parameter in lacking()}
+    assert tried | ALL_ARMS == set(METHODS)
+
+
+@pytest.mark.parametrize("entry", lacking())
+def test_an_absent_arm_is_a_result_with_a_reason(entry: Entry, record: Record) -> None:
+    (found,) = results_of(record, entry)
+    assert isinstance(found, NotEstimable)
+    assert "liminal" in found.reason
+
+
+@pytest.mark.parametrize("entry", cases())
+@pytest.mark.parametrize("left", ["one arm", "no complete run", "two seeds"])
+def test_too_little_data_raises_nothing(entry: Entry, left: str, record: Record) -> None:
+    replicates, steps, layers = record.replicates, record.steps, record.layers
+    if left == "no complete run":
+        replicates = replicates.assign(status="diverged")
+        steps, layers = steps[:0], layers[:0]
+    else:
+        column, kept = ("arm", ["baseline"]) if left == "one arm" else ("seed", [0, 1])
+        replicates, steps, layers = (
+            table[table[column].isin(kept)].reset_index(drop=True)
+            for table in (replicates, steps, layers)
+        )
+    arms = tuple(arm for arm in record.arms if arm in set(replicates["arm"]))
+    few = replace(record, arms=arms, replicates=replicates, steps=steps, layers=layers)
+    found = results_of(few, entry)
+    if left != "one arm":
+        assert found
+        assert all(isinstance(one, NotEstimable) for one in found)
+    assert all(one.reason for one in found if isinstance(one, NotEstimable))
+
+
+@pytest.mark.parametrize("entry", cases(without=["equivalence"]))
+def test_the_interval_has_the_plans_level(entry: Entry, record: Record) -> None:
+    narrow, wide = (estimates_of(record, entry, level=level) for level in (0.9, 0.99))
+    assert {one.level for one in narrow} == {0.9}
+    assert {one.level for one in wide} == {0.99}
+    for one, other in zip(narrow, wide, strict=True):
+        assert one.value == other.value
+        assert other.low <= one.low <= one.high <= other.high
+        assert other.width > one.width
+
+
+def test_the_interval_of_an_equivalence_has_the_level_of_its_tests(record: Record) -> None:
+    entry = {"method": "equivalence", **EXAMPLES["equivalence"][0]}
+    (narrow,) = estimates_of(record, {**entry, "alpha": 0.05})
+    (wide,) = estimates_of(record, {**entry, "alpha": 0.005})
+    assert (narrow.level, wide.level) == pytest.approx((0.9, 0.99))
+    assert wide.width > narrow.width
+
+
+@pytest.mark.parametrize("entry", cases())
+def test_a_result_depends_on_its_own_stream_alone(entry: Entry, record: Record) -> None:
+    plan = plan_of(entry)
+    one, other = plan.estimands
+    before = np.random.get_state()[1].tobytes()  # type: ignore[index]
+    first = shown(_estimate(record, one, plan))
+    assert np.random.get_state()[1].tobytes() == before  # type: ignore[index]
+    _estimate(record, other, plan)
+    assert shown(_estimate(record, one, plan)) == first
+
+
+@pytest.mark.parametrize("entry", cases())
+def test_the_record_is_left_as_it_is(entry: Entry, record: Record) -> None:
+    tables = (record.replicates, record.steps, record.layers)
+    before = [table.copy(deep=True) for table in tables]
+    results_of(record, entry)
+    assert all(table.equals(copy) for table, copy in zip(tables, before, strict=True))
+
+
+@pytest.mark.parametrize("entry", cases())
+def test_a_diverged_seed_is_counted_as_dropped(entry: Entry, record: Record) -> None:
+    lost = record.replicates["seed"] == 3
+    diverged = replace(
+        record,
+        replicates=record.replicates.assign(
+            status=record.replicates["status"].mask(lost, "diverged")
+        ),
+        steps=record.steps[record.steps["seed"] != 3].reset_index(drop=True),
+        layers=record.layers[record.layers["seed"] != 3].reset_index(drop=True),
+    )
+    for one in estimates_of(diverged, entry):
+        assert (one.n_seeds, one.n_dropped) == (N_SEEDS - 1, 1)
