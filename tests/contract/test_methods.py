@@ -24,12 +24,15 @@ GAIN = {"outcome": "gain", "predictor": "cos_update"}
 
 EXAMPLES: dict[str, list[Entry]] = {
     "paired_contrast": [ACCURACY | PAIR, ACCURACY | EACH],
+    "arm_mean": [ACCURACY | {"arm": "baseline"}, ACCURACY | {"start": "initial_accuracy"}],
+    "seed_mean": [ACCURACY],
     "equivalence": [ACCURACY | PAIR | {"margin": 0.1}],
     "seed_summary": [
         {"outcome": "cos_update", "summary": "mean", "arm": "baseline"},
         {"outcome": "cos_update", "summary": "mean", "window": "early - late"},
     ],
     "step_slope": [GAIN, GAIN | {"split": "by_arm"}, GAIN | {"split": "levels"}],
+    "slope_model": [GAIN],
     "mixed_model": [
         {"formula": "gain ~ arm + cos_update + (1 | seed)", "contrast": "arm[T.projection]"},
         {
@@ -53,13 +56,14 @@ EXAMPLES: dict[str, list[Entry]] = {
     "wald_by_dose": [{}],
     "egger_intercept": [{}],
     "dose_trend": [{"shape": shape} for shape in ("slope", "changes", "linear", "isotonic")],
-    "mediation": [PAIR, EACH | {"interaction": True}],
-    "mediation_sensitivity": [PAIR, EACH],
+    "mediation": [PAIR, PAIR | {"interaction": True}],
+    "mediation_sensitivity": [PAIR],
     "cross_world": [{}],
     "controlled_direct": [{"contrast": "yoked - baseline"}],
     "clamp_error": [{"yoked": "half"}],
     "mundlak": [{}],
     "retained_share": [PAIR, EACH],
+    "removed_share": [PAIR, EACH],
     "published": [ACCURACY | {"arm": "half", "reference": "baseline", "published": -0.1}],
 }
 ABSENT: dict[str, Entry] = {
@@ -67,7 +71,7 @@ ABSENT: dict[str, Entry] = {
     **{field: {field: "liminal"} for field in ("arm", "undosed", "yoked")},
 }
 """By field of a declaration: the value that names an arm which the run does not have."""
-ALL_ARMS = {"step_slope", "corrected_slope", "mundlak"}
+ALL_ARMS = {"seed_mean", "slope_model", "step_slope", "corrected_slope", "mundlak"}
 """Methods that take the arms as they come and name none."""
 
 
