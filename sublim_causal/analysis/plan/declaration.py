@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
 
+import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sublim_causal.analysis.estimates.settings import IntervalRule
@@ -88,6 +89,10 @@ class Declared(Frozen):
     def needs_layers(self) -> bool:
         """Whether the estimate needs the table ``layers``."""
         return False
+
+    def count_seeds(self, replicates: pd.DataFrame) -> int:
+        """Count the seeds that could enter: those with at least one replicate."""
+        return int(replicates["seed"].nunique())
 
     def endings(self) -> tuple[str, ...] | None:
         """Endings of its results' names; None where they follow the run's arms."""

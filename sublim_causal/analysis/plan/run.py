@@ -197,17 +197,18 @@ def _estimate(record: Record, declared: Declared, plan: Plan) -> Sequence[Result
     except RequestError as error:
         where = f"estimand {declared.name}: {error.field}"
         raise RequestError(where, error.value, error.allowed, error.remedy) from error
-    return [_with_dropped(record, one) for one in found]
+    n_seeds = declared.count_seeds(record.replicates)
+    return [_with_dropped(n_seeds, one) for one in found]
 
 
-def _with_dropped(record: Record, found: Result) -> Result:
-    """Count as left out every seed of the run that did not enter.
+def _with_dropped(n_seeds: int, found: Result) -> Result:
+    """Count as left out each of the `n_seeds` seeds that did not enter.
 
     What an estimator is given need not hold them all: `Record.steps` is without diverged runs.
     """
     if isinstance(found, NotEstimable):
         return found
-    return replace(found, n_dropped=record.n_seeds - found.n_seeds)
+    return replace(found, n_dropped=n_seeds - found.n_seeds)
 
 
 def _stream(plan: Plan, name: str) -> np.random.Generator:

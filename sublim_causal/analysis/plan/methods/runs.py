@@ -58,6 +58,12 @@ class RunDifference(OfRuns):
     paired: bool = True
     """Whether a seed means the same draws in both; else Welch's t."""
 
+    def count_seeds(self, replicates: pd.DataFrame) -> int:
+        """Count a seed once where both runs share it, else once in each run."""
+        if self.paired or "run" not in replicates:
+            return super().count_seeds(replicates)
+        return len(replicates[["run", "seed"]].drop_duplicates())
+
 
 class RunEquivalence(OfRuns):
     """Equivalence of two runs in an outcome, seed by seed, within a margin."""
@@ -82,7 +88,8 @@ def _for_arms(
         whole = declared.estimand(with_unit("replicates", declared.outcome), contrast)
         return [NotEstimable(whole, "one run: compare two with `sublim-causal report RUN OTHER`")]
     complete = record.complete
-    sides = {str(name): rows for name, rows in complete.groupby("run", sort=False, observed=True)}
+    runs = record.replicates["run"].unique()
+    sides = {str(name): complete[complete["run"] == name] for name in runs}
     reference = getattr(declared, "reference", "")
     results = []
     for arm in declared.arms or record.arms:
