@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sublim_causal.experiment import distillation
+from sublim_causal.experiment import block as blocks
 from sublim_causal.experiment.data.sources import load_images
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.seed_blocks import Block
@@ -33,7 +33,7 @@ def job(run: Path) -> Job:
 def gpu_that_holds(seeds: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Let larger blocks fail as on a full GPU; return the list of those tried."""
     tried: list[tuple[int, ...]] = []
-    whole = distillation.run_block
+    whole = blocks.run_block
 
     def run_block(experiment: Any, block: Sequence[int], *rest: Any, **named: Any) -> Any:
         tried.append(tuple(block))
@@ -41,7 +41,7 @@ def gpu_that_holds(seeds: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[in
             raise torch.OutOfMemoryError
         return whole(experiment, block, *rest, **named)
 
-    monkeypatch.setattr(distillation, "run_block", run_block)
+    monkeypatch.setattr(blocks, "run_block", run_block)
     return tried
 
 
