@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sublim_causal.analysis.estimates.columns import numbers
 from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.errors import DataError, nearest
 
@@ -156,13 +157,15 @@ def complete_runs(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If a column is missing or a seed has two rows under one arm.
+        If a column is missing or holds no numbers, or a seed has two rows under one arm.
     """
     validate_columns(frame, ["seed", "arm", *columns])
     frame = seeds_and_arms(frame)
     if "status" in frame.columns:
         frame = frame.loc[frame["status"] == "complete"]
-    kept = frame.loc[np.isfinite(frame[list(columns)].to_numpy(float)).all(axis=1)]
+    values = numbers(frame, columns)
+    frame = frame.assign(**dict(zip(columns, values.T, strict=True)))
+    kept = frame.loc[pd.Series(np.isfinite(values).all(axis=1), frame.index)]
     twice = kept.duplicated(["seed", "arm"])
     if twice.any():
         row = kept.loc[twice].iloc[0]

@@ -8,7 +8,7 @@ chunks; what is kept is one small matrix a stratum (a combination of labels).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from sublim_causal.analysis.estimates.columns import ColumnKind, column_kind, is_digits
 from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.expressions import evaluate_expression
-from sublim_causal.analysis.mixed.formula import ColumnKind, MixedFormula
+from sublim_causal.analysis.mixed.formula import MixedFormula
 from sublim_causal.errors import DataError, RequestError
 
 Integers = NDArray[np.int64]
@@ -92,10 +93,10 @@ def column_kinds(data: Opened) -> dict[str, ColumnKind]:
         if not data.columns.is_unique:
             twice = data.columns[data.columns.duplicated()][0]
             raise RequestError("data", twice, "columns of different names", "rename one of them")
-        return {name: _kind_of(data[name]) for name in data.columns if isinstance(name, str)}
+        return {name: column_kind(data[name]) for name in data.columns if isinstance(name, str)}
     texts = [f.name for f in data.schema if _is_text(f.type)]
     first = data.select(texts) if isinstance(data, pa.Table) else data.head(_LOOK_ROWS, texts)
-    digits = {name for name in texts if _is_digits(first[name].to_pandas().dropna())}
+    digits = {name for name in texts if is_digits(first[name].to_pandas().dropna())}
     return {
         field.name: "digits" if field.name in digits else _kind_of_type(field.type)
         for field in data.schema
@@ -104,51 +105,6 @@ def column_kinds(data: Opened) -> dict[str, ColumnKind]:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-_INFERRED: Mapping[str, ColumnKind] = {
-    "integer": "number",
-    "floating": "number",
-    "decimal": "number",
-    "mixed-integer-float": "number",
-    "boolean": "label",
-    "string": "label",
-    "mixed-integer": "label",
-    "categorical": "label",
-    "empty": "label",
-    "datetime64": "date",
-    "datetime": "date",
-    "date": "date",
-    "time": "date",
-    "timedelta64": "date",
-    "timedelta": "date",
-    "period": "date",
-}
-"""Kinds by what pandas infers of the values."""
-
-
-def _kind_of(column: pd.Series) -> ColumnKind:
-    types = pd.api.types
-    if isinstance(column.dtype, pd.CategoricalDtype) or types.is_bool_dtype(column.dtype):
-        return "label"
-    if types.is_complex_dtype(column.dtype):
-        return "other"
-    if types.is_numeric_dtype(column.dtype):
-        return "number"
-    kind = _INFERRED.get(types.infer_dtype(column, skipna=True), "other")
-    if kind == "label" and _is_digits(column.dropna()):
-        return "digits"
-    return kind
-
-
-def _is_digits(column: pd.Series) -> bool:
-    """Whether text holds nothing but numbers."""
-    values = column.astype(object)
-    if not len(values) or not isinstance(values.iloc[0], str):
-        return False
-    return all(
-        bool(pd.to_numeric(part, errors="coerce").notna().all()) for part in (values[:1], values)
-    )
 
 
 def _kind_of_type(kind: pa.DataType) -> ColumnKind:

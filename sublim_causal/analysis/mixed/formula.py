@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Literal, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias
 
+from sublim_causal.analysis.estimates.columns import NOT_NUMBERS, REMEDIES, ColumnKind
 from sublim_causal.analysis.mixed.expressions import names_in, validate_expression
 from sublim_causal.analysis.mixed.syntax import Node, Source, parse
 from sublim_causal.errors import nearest
-
-ColumnKind = Literal["number", "label", "digits", "date", "other"]
-"""What a column holds: numbers; labels or booleans; numbers written as text; dates; other."""
 
 MAX_TERMS = 200
 """Terms of a formula when its products and powers are expanded."""
@@ -302,12 +300,7 @@ class _Reader:
         return name
 
     def refuse_kind(self, node: Node, kind: ColumnKind) -> NoReturn:
-        what, remedy = {
-            "label": ("labels", "make a column of numbers of it"),
-            "digits": ("numbers written as text", "convert it with pandas.to_numeric"),
-            "date": ("dates or times", "make a number of it, such as the days since the first"),
-            "other": ("neither numbers nor labels", "make a column of numbers of it"),
-        }[kind]
+        what, remedy = NOT_NUMBERS[kind], REMEDIES[kind]
         if kind != "label":
             remedy += f", or write C({node.show()}) if its values are labels"
         raise self.source.refuse_node(node, f"numbers; {node.value} holds {what}", remedy)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.estimates.columns import numbers
 from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.errors import DataError, RequestError, nearest
 
@@ -85,7 +86,7 @@ def finite_columns(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:
         if column not in frame:
             known = list(frame.columns)
             raise RequestError("column", column, ", ".join(known), nearest(column, known))
-    x = frame[list(columns)].to_numpy(dtype=float)
+    x = numbers(frame, columns)
     bad = ~np.isfinite(x)
     if bad.any():
         counts = ", ".join(

@@ -1,7 +1,10 @@
 """Seeds and arms of any type, in columns of any name, and differences that are rounding."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from sublim_causal.analysis.arms.contrasts import arm_contrasts, paired_contrast
@@ -108,3 +111,41 @@ def test_every_seed_better_by_one_image_is_no_variation(images: int, kind: str) 
     assert "p_adjusted" not in flipped.diagnostics
     frame.loc[0, "y"] += 0.1 / images
     assert paired_contrast(frame, "y", "x", settings=SETTINGS).p_value is not None
+
+
+NUMBERS = {
+    "objects": lambda y: y.astype(object),
+    "decimals": lambda y: y.map(lambda v: Decimal(repr(v))),
+    "nullable": lambda y: y.astype("Float64"),
+    "arrow": lambda y: y.astype(pd.ArrowDtype(pa.float64())),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+@pytest.mark.parametrize("missing", [False, True])
+def test_outcomes_of_every_type_are_numbers(runs: pd.DataFrame, kind: str, missing: bool) -> None:
+    other = runs.assign(y=NUMBERS[kind](runs["y"]))
+    plain = runs.copy()
+    if missing:
+        plain.loc[0, "y"], other.loc[0, "y"] = np.nan, None
+    expected = paired_contrast(plain, "y", "1", "0", settings=SETTINGS)
+    assert paired_contrast(other, "y", "1", "0", settings=SETTINGS).tidy() == expected.tidy()
+    assert expected.n_dropped == missing
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (pd.date_range("2026-01-01", periods=30), "dates or times"),
+        (["0.5"] * 30, "numbers written as text"),
+        (["good"] * 30, "labels"),
+    ],
+)
+def test_outcomes_that_are_no_numbers_are_refused(
+    runs: pd.DataFrame, values: object, says: str
+) -> None:
+    other = runs.assign(y=values, a=values, b=runs["m"])
+    with pytest.raises(DataError, match=f"column 'y' holds {says}"):
+        paired_contrast(other, "y", "1", "0")
+    with pytest.raises(DataError, match=f"column 'a' holds {says}"):
+        reliability(other, halves=("a", "b"))
