@@ -6,8 +6,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 
 from sublim_causal.errors import RequestError
-from sublim_causal.location import is_remote, remove
-from sublim_causal.store.tables import write_atomically
+from sublim_causal.location import is_remote, remove, write_atomically
 
 RECORD = "files.txt"
 """Names the tables and figures that a report wrote, one a line: the next one removes no others."""

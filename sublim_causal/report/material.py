@@ -23,7 +23,6 @@ from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.run import Analysis, Progress, analyse_for_report
-from sublim_causal.analysis.steps.mundlak import NULL
 from sublim_causal.report.wording import counted
 from sublim_causal.store.manifest import read_manifest
 
@@ -274,7 +273,7 @@ ALIGNMENT_AND_ACCURACY = {"outcome": "final_accuracy", "mediator": "mean_cos_upd
 
 def _equality(result: Result) -> TestResult:
     if not isinstance(result, Estimate):
-        return TestResult(NULL, None, None, reason=result.reason)
+        return TestResult("", None, None, reason=result.reason)
     test = result.diagnostics["equality"]
     return TestResult(**{**test, "df": tuple(test["df"])})
 

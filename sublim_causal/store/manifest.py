@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sublim_causal.errors import RunError
+from sublim_causal.location import write_atomically
 from sublim_causal.renames import current_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION
-from sublim_causal.store.tables import write_atomically
 
 FILE = "manifest.json"
 FIELDS: dict[str, Any] = {

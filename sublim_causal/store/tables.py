@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -27,15 +25,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from sublim_causal.errors import RunError, storage_error
+from sublim_causal.errors import RunError
 from sublim_causal.location import (
     arrow_files,
-    is_remote,
     locate,
     matching,
-    put,
     read_files,
     remove,
+    write_atomically,
 )
 from sublim_causal.store.schema import (
     TABLES,
@@ -81,43 +78,6 @@ def folder_of(arm: str) -> str:
 
 def _suffix(table: str) -> str:
     return "safetensors" if table == WEIGHTS else "parquet"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
-
-    Raises
-    ------
-    StorageError
-        If the disk is full, or the file cannot be written for another reason.
-    """
-    if is_remote(path):
-        put(path, data)
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_directory(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(path, error) from error
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make renames in `directory` durable, so that no commit outlives what it commits."""
-    if os.name == "posix":
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _encode(table: str, frame: pd.DataFrame, metadata: Mapping[bytes, str] | None = None) -> bytes:

@@ -17,10 +17,9 @@ from rich.console import Console
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.sources import data_directory, load_images
-from sublim_causal.location import is_remote
+from sublim_causal.location import is_remote, write_atomically
 from sublim_causal.store.lock import locked, manifest_locked
 from sublim_causal.store.manifest import read_manifest
-from sublim_causal.store.tables import write_atomically
 from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.completion import finished, is_whole, remove_unusable
 from sublim_causal.study.display import Display

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.analysis.plan.verdicts import ClaimVerdict
-from sublim_causal.store.tables import write_atomically
+from sublim_causal.location import write_atomically
 
 SCHEMA = "sublim_causal.results/2"
 _SMALLEST_P = 1e-16

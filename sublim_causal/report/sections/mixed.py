@@ -13,7 +13,6 @@ import pandas as pd
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result
 from sublim_causal.analysis.plan.declaration import column_unit
 from sublim_causal.analysis.plan.methods.steps import SlopeModelInFull, StepSlope
-from sublim_causal.analysis.steps.slopes import LEVELS
 from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text
 from sublim_causal.report.commands import aligned_command, report_command, run_command
 from sublim_causal.report.figures.mixed import influence, normal_quantiles, residuals
@@ -95,7 +94,7 @@ def _slope_picture(material: Material, pair: _Pair, rows: Sequence[Result]) -> I
     bars = [
         Bar(_label(one), one.value, one.low, one.high)
         for one in rows
-        if isinstance(one, Estimate) and one.estimand.part not in LEVELS[1:]
+        if isinstance(one, Estimate) and one.estimand.part not in ("between_arms", "between_seeds")
     ]
     if bars:
         yield Picture(

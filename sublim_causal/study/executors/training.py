@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from sublim_causal.errors import StorageError
-from sublim_causal.store.tables import write_atomically, write_block
+from sublim_causal.location import write_atomically
+from sublim_causal.store.tables import write_block
 from sublim_causal.study.executors import Finished, Idle, Progress
 from sublim_causal.study.records import failed_rows
 from sublim_causal.study.seed_blocks import Block

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pandas as pd
 
 from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.estimates.panel import validate_columns
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result
 from sublim_causal.analysis.plan.declaration import (
@@ -54,6 +55,7 @@ def _arm_mean(record: Record, declared: ArmMean, settings: Settings) -> Sequence
     if declared.start:
         outcome = f"{declared.outcome} - {outcome.replace(declared.outcome, declared.start)}"
     complete = record.complete
+    validate_columns(complete, list(filter(None, (declared.outcome, declared.start))))
     for arm in declared.chosen(record.arms):
         estimand = declared.estimand(outcome, f"arm {arm}", arm if declared.each else "", arm=arm)
         if missing := absent(record, estimand, arm):
@@ -76,6 +78,7 @@ def _mean(values: pd.Series, estimand: Estimand, settings: Settings) -> Result:
 
 def _seed_mean(record: Record, declared: SeedMean, settings: Settings) -> Sequence[Result]:
     estimand = declared.estimand(with_unit("replicates", declared.outcome), "every arm of a seed")
+    validate_columns(record.complete, [declared.outcome])
     values = record.complete.groupby("seed")[declared.outcome].mean().dropna()
     return [within(_mean(values, estimand, settings), declared.outcome)]
 
