@@ -94,7 +94,7 @@ def iv_linear_dose(
     -------
     Estimate or NotEstimable
         In outcome units per unit of alignment. ``p_value`` tests beta = 0 by the same pivot.
-        With three doses or more the method carries the verdict of Sargan's test over all doses.
+        With three doses or more the method states the result of Sargan's test over all doses.
     """
     arms = validate_doses(doses)
     panel = paired_panel(frame, [treatment, outcome], arms)

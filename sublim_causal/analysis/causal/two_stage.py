@@ -37,7 +37,7 @@ WEAK_F = 10.0
 STRONG_F = 50.0
 """Below this first-stage F, quote the Fieller or Anderson-Rubin set instead of 2SLS."""
 REJECTS = 0.05
-"""Level of the over-identification verdict."""
+"""Level of the over-identification test."""
 
 _NULL_FIRST = "the instruments do not move alignment"
 _NULL_SARGAN = "all instruments agree on one effect of alignment"
@@ -57,7 +57,7 @@ class TwoStageFit:
     Attributes
     ----------
     effect : Estimate or NotEstimable
-        beta, cluster-robust t; its method names the verdict of `overidentification`.
+        beta, cluster-robust t; its method states the result of `overidentification`.
     first_stage : TestResult
         F of the instruments in the first stage.
     overidentification : TestResult
