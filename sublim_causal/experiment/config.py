@@ -44,7 +44,7 @@ class ModelConfig(StudySection):
     class_: str = Field(default="mlp", alias="class")
     """`mlp`, `cnn`, or a torch module of your own as `module:Class`."""
     auxiliary: int = Field(default=3, ge=2, le=4096)
-    """Auxiliary logits beside the class logits; the student sees these only."""
+    """Auxiliary logits in addition to the class logits; the student sees these only."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the model class (`hidden = [256, 256]` for the MLP)."""
 
@@ -59,7 +59,7 @@ class TrainingConfig(StudySection):
     epochs: int = Field(default=5, ge=1)
     """Passes over the examples."""
     batch_size: int = Field(default=1024, ge=1)
-    """Examples a step; the last batch of an epoch holds the rest."""
+    """Examples per step; the last batch of an epoch holds the rest."""
     optimizer: Optimizer = "adam"
     """`adam` (Kingma and Ba 2015; betas 0.9 and 0.999, eps 1e-8), `adamw` (the same, with decoupled
     weight decay 0.01), `sgd`, `momentum` (SGD with momentum 0.9), or `muon` (each weight matrix's
@@ -229,6 +229,6 @@ class Experiment(StudySection):
         return max((one.teachers for one in targets), default=1) + counterfactual
 
     def other_data(self) -> list[DataSet]:
-        """Return the data sets, beside the teacher's, whose images some students see."""
+        """Return the data sets other than the teacher's whose images some students see."""
         names = {self.inputs_of(arm) for arm in self.arms}
         return [name for name in get_args(DataSet) if name in names]

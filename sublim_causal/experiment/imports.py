@@ -38,7 +38,7 @@ def import_object(field: str, path: str) -> Any:
             path,
             "module:Class of an importable module",
             f"importing {module_name!r} failed with {type(error).__name__}: {error}; "
-            "put the file beside where you start the command, or on PYTHONPATH",
+            "put the file in the directory in which you start the command, or on PYTHONPATH",
         ) from error
     if not hasattr(module, name):
         public = [n for n in vars(module) if not n.startswith("_")]

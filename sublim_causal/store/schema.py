@@ -174,6 +174,6 @@ def version_of(schema: pa.Schema) -> int:
     Raises
     ------
     ValueError
-        If the file does not tell.
+        If the file holds none.
     """
-    return int((schema.metadata or {}).get(VERSION, b"it tells no version of the tables"))
+    return int((schema.metadata or {}).get(VERSION, b"it holds no version of the tables"))

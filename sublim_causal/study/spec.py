@@ -297,7 +297,7 @@ def arm_definition(study: Study, arm: str) -> dict[str, Any]:
     """The arm's intervention with its options, flat.
 
     The options of its i-th part stand under ``i.<option>`` with all defaults filled in, and what
-    the study file says of the arm as it is written there.
+    the study file declares for the arm as it is written there.
     """
     built = study.interventions()[arm]
     options = {

@@ -115,7 +115,7 @@ def configure_torch(precision: Precision) -> torch.dtype:
     # One thread a process: threads that share one small product mostly wait for each other.
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(MATMUL_PRECISION[precision])
-    # Convolutions on a GPU have a setting of their own, and round to TF32 unless told otherwise.
+    # Convolutions on a GPU have a separate setting, and round to TF32 by default.
     torch.backends.cudnn.allow_tf32 = precision in ("tf32", "bf16")
     return torch.float64 if precision == "fp64" else torch.float32
 

@@ -43,7 +43,7 @@ def pink(count: int, data: ImageTensors, generator: torch.Generator) -> Tensor:
 
 
 def training(count: int, data: ImageTensors, generator: torch.Generator) -> Tensor:
-    """The teacher's training images, in an order of their own; repeated if there are too few."""
+    """The teacher's training images, in another random order; repeated if there are too few."""
     return drawn_from(data.train_x, count, generator)
 
 

@@ -32,7 +32,7 @@ def stream_seed(study: str, seed: int, purpose: str) -> int:
 def stream(study: str, seed: int, purpose: str) -> torch.Generator:
     """Return a new CPU generator for ``(study, seed, purpose)``.
 
-    Draws are made on the CPU whatever the training device, so that they are the same everywhere.
+    Numbers are drawn on the CPU, also for training on a GPU, so that they are the same everywhere.
     """
     import torch
 

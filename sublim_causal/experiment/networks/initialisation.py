@@ -28,7 +28,7 @@ def initial_student(
     With :math:`\theta'` another initialisation of the seed, the same for all its arms: the shared
     one :math:`\theta_0` itself, :math:`\theta'`, or for noise s
     :math:`(\theta_0 + s\,\theta') / \sqrt{1 + s^2}`, which has the usual spread of weights
-    whatever s, so that a larger s means less shared, not larger weights.
+    for every s, so that a larger s means less shared, not larger weights.
     """
     if own.initialisation == "shared":
         return theta_0.clone()

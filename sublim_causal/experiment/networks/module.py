@@ -108,7 +108,7 @@ class ModuleForward:
 
     @cached_property
     def _activations(self) -> dict[str, Tensor]:
-        """Activations by layer, each from a pass of its own when first asked for."""
+        """Activations by layer, each from a separate pass when first asked for."""
         return {}
 
     def _at(self, layer: str) -> Tensor:
