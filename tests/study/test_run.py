@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -243,22 +242,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd / "runs" / "quickstart"
 
 
-def test_ctrl_c_keeps_finished_blocks_and_the_rerun_completes(
-    tmp_path: Path, uninterrupted: Path
-) -> None:
-    process = start(tmp_path)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "same command resumes" in errors
-    assert "Traceback" not in errors
-    assert "final test accuracy" in output
-    again = sublim("run", *TINY, "--seeds", KILLED_SEEDS, "--tracking-uri", "none", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "replicates are there already" in again.stderr
-    same_tables(tmp_path / "runs" / "quickstart", uninterrupted)
-
-
 def test_a_killed_run_resumes_to_the_same_tables(tmp_path: Path, uninterrupted: Path) -> None:
     process = start(tmp_path)
     process.kill()
@@ -268,32 +251,6 @@ def test_a_killed_run_resumes_to_the_same_tables(tmp_path: Path, uninterrupted: 
     again = sublim("run", *TINY, "--seeds", KILLED_SEEDS, "--tracking-uri", "none", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert not orphan.exists()
-    same_tables(tmp_path / "runs" / "quickstart", uninterrupted)
-
-
-def children(pid: int) -> list[int]:
-    """Processes whose ancestor is `pid`, by the kernel's table."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = stat.read_text()
-        except OSError:
-            continue
-        parents[int(text.split()[0])] = int(text.rpartition(")")[2].split()[1])
-    found, frontier = [], [pid]
-    while frontier:
-        frontier = [child for child, parent in parents.items() if parent in frontier]
-        found += frontier
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_a_lost_worker_is_replaced(tmp_path: Path, uninterrupted: Path) -> None:
-    process = start(tmp_path)
-    worker = max(children(process.pid))
-    os.kill(worker, signal.SIGKILL)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
     same_tables(tmp_path / "runs" / "quickstart", uninterrupted)
 
 

@@ -7,18 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sublim_causal.study.executors import EXECUTORS, open_executor
 from tests.study.commands import sublim
-
-
-@pytest.mark.parametrize("name", EXECUTORS)
-def test_every_executor_tells_its_cores(name: str) -> None:
-    pytest.importorskip("ray")
-    with open_executor(name, None) as executor:
-        found = executor.resources("cpu")
-    assert found.device == "cpu"
-    assert found.slots >= 1
-    assert found.memory > 2**20
 
 
 @pytest.mark.parametrize(

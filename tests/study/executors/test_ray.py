@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import pytest
 from sublim_causal.errors import RunError
 from sublim_causal.experiment.data.sources import ImageData
 from sublim_causal.location import locate
-from sublim_causal.store.tables import committed, read_table
+from sublim_causal.store.tables import committed
 from sublim_causal.study.executors.ray import SETTINGS, Origin, validate_node, versions
 from sublim_causal.study.spec import Study
 from sublim_causal.study.work import Job
@@ -70,52 +69,6 @@ def test_a_run_begun_here_and_completed_on_a_cluster_has_the_same_tables(
     assert "24 of 24 replicates are there already." in again.stderr
 
 
-DEADLY = '''
-import os
-
-from sublim_causal.experiment.data.streams import stream_seed
-
-
-class Deadly:
-    """Kills its process on seed 1; raises an error on seed 2."""
-
-    space = "gradient"
-    uses_trait = False
-
-    def init(self, context):
-        drawn = context.generators[0].initial_seed()
-        if drawn == stream_seed("deadly", 1, "intervention"):
-            os._exit(7)
-        if drawn == stream_seed("deadly", 2, "intervention"):
-            raise ArithmeticError("two")
-        return None
-
-    def apply(self, vector, g_trait, state, context):
-        return vector, state
-'''
-
-
-def test_code_of_ones_own_runs_there_and_what_it_breaks_is_recorded(
-    cluster: Any, tmp_path: Path
-) -> None:
-    (tmp_path / "deadly.py").write_text(DEADLY)
-    (tmp_path / "study.toml").write_text(
-        'name = "deadly"\nseeds = 4\n[data]\nname = "digits"\n[distillation]\nexamples = 256\n'
-        "epochs = 1\nbatch_size = 128\n[teacher]\nepochs = 1\n[probe]\nsize = 64\n"
-        '[arms.baseline]\nintervention = "baseline"\n'
-        '[arms.deadly]\nintervention = "deadly:Deadly"\n'
-    )
-    done = sublim("run", tmp_path / "study.toml", *OPTIONS[-3:], *on(cluster), cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
-    rows = read_table(tmp_path / "runs" / "deadly", "replicates").set_index(["arm", "seed"])
-    status = rows.loc["deadly", "status"].sort_index()
-    assert list(status) == ["complete", "failed", "failed", "complete"]
-    assert "its worker was lost 3 times (last: The actor is dead" in rows.loc["deadly", 1].reason
-    assert rows.loc["deadly", 2].reason == "ArithmeticError: two"
-    (log,) = (tmp_path / "runs" / "deadly" / "errors").iterdir()
-    assert "raise ArithmeticError" in log.read_text()
-
-
 def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start a run in a process group of its own and wait until its first block is there."""
     process = subprocess.Popen(
@@ -142,22 +95,6 @@ def test_a_killed_node_loses_nothing(cluster: Any, local: Path, tmp_path: Path) 
     cluster.remove_node(doomed, allow_graceful=False)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    same_tables(tmp_path / "runs" / "quickstart", local)
-
-
-@pytest.mark.slow
-def test_ctrl_c_in_a_terminal_keeps_finished_blocks_on_a_cluster_of_our_own(
-    local: Path, tmp_path: Path
-) -> None:
-    process = start(tmp_path, "--seeds", "6", "--executor", "ray", "--workers", "1")
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "same command resumes" in errors
-    assert "Traceback" not in errors
-    done = sublim("run", *OPTIONS, "--seeds", "6", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "replicates are there already" in done.stderr
     same_tables(tmp_path / "runs" / "quickstart", local)
 
 
