@@ -171,3 +171,23 @@ def _keys(model: type[BaseModel], location: Iterable[object]) -> Iterator[object
         if known or place is None or any(models_at(place)):
             path.append(key)
             yield key
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "", *, lists: bool = False) -> dict[str, Any]:
+    """Turn nested tables into one, by dotted names: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``.
+
+    With `lists`, tables in a list are named by their number in it; an empty table stays a value.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if lists and isinstance(value, list) and value and all(map(_is_table, value)):
+            value = {str(number): item for number, item in enumerate(value)}
+        if _is_table(value) and value:
+            flat.update(flatten(value, f"{prefix}{key}.", lists=lists))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, Mapping)

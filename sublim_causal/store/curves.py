@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 
+from sublim_causal.declared import flatten
 from sublim_causal.errors import RunError
 from sublim_causal.store import tables
 from sublim_causal.store.schema import REPLICATES, arrow_schema
@@ -106,23 +108,13 @@ def figures(values: pd.Series) -> list[Point]:
     return [(name, 0, float(values[name])) for name in FIGURES if np.isfinite(values[name])]
 
 
-def flatten(value: object, name: str = "") -> dict[str, str]:
-    """Return nested mappings and lists of mappings as dotted names and texts.
+def parameters(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return a nested table as dotted names and texts: strings as they are, all else as JSON.
 
-    ``{"a": {"b": 1}, "c": [True]}`` becomes ``{"a.b": "1", "c": "[true]"}``: strings as they are,
-    all else as JSON.
+    ``{"a": {"b": 1}, "c": [True]}`` becomes ``{"a.b": "1", "c": "[true]"}``.
     """
-    return dict(_flat(value, name))
-
-
-def _flat(value: object, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-        value = {str(number): item for number, item in enumerate(value)}
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value if isinstance(value, str) else json.dumps(value)
+    flat = flatten(table, prefix, lists=True)
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in flat.items()}
 
 
 def digest_of_rows(rows: pd.DataFrame) -> str:

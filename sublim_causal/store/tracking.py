@@ -36,8 +36,8 @@ from sublim_causal.store.curves import (
     digest_of_params,
     digest_of_rows,
     figures,
-    flatten,
     metric_name,
+    parameters,
     summary,
 )
 from sublim_causal.store.lock import mirroring
@@ -187,8 +187,8 @@ class Mirror:
 
     def _study(self) -> Mirrored:
         """Return the study's run, which is made where there is none that tells the same."""
-        arms = self._arms()
-        params = self._study_params() | (flatten(arms, "arms") if arms else {})
+        arms = {arm: self._options(arm) for arm in self._arms()}
+        params = self._study_params() | parameters(arms, "arms.")
         digest = digest_of_params(params)
         if STUDY not in self._known or self._known[STUDY].digest != digest:
             note = {"mlflow.note.content": str(self._manifest.get("title", ""))}
@@ -241,13 +241,22 @@ class Mirror:
         return _milliseconds(self._manifest["created"]) - place.get(kind, int(seed or 0))
 
     def _arm_params(self, arm: str) -> dict[str, str]:
-        options = self._arms().get(arm, {})
-        return {"arm": arm} | (flatten(options, "arm") if options else {}) | self._study_params()
+        return {"arm": arm} | parameters(self._options(arm), "arm.") | self._study_params()
+
+    def _options(self, arm: str) -> dict[str, Any]:
+        """Return what the study says of `arm`, and the options of its intervention, with defaults.
+
+        The manifest has those of the i-th part under ``i.<option>``; those of the first are named
+        as in a study file.
+        """
+        resolved = self._manifest.get("arms", {}).get(arm, {})
+        first = {name.removeprefix("0."): value for name, value in resolved.items()}
+        return first | self._arms().get(arm, {})
 
     def _study_params(self) -> dict[str, str]:
         study = {name: value for name, value in self._manifest["study"].items() if name != "arms"}
         names = ("device", "precision")
-        return flatten(study) | {n: str(self._manifest[n]) for n in names if n in self._manifest}
+        return parameters(study) | {n: str(self._manifest[n]) for n in names if n in self._manifest}
 
     def _holds(self, key: Key, digest: str) -> bool:
         known = self._known.get(key)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from sublim_causal.declared import (
     find_declared,
+    flatten,
     list_declared,
     naming_file,
     read_toml,
@@ -313,17 +314,6 @@ def digest(study: Study, precision: str) -> str:
     arms = {arm: arm_definition(study, arm) for arm in sorted(study.arms)}
     text = json.dumps([definition(study, precision), arms], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested tables into one, by dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def built_in_studies() -> dict[str, str]:

@@ -74,7 +74,7 @@ def test_nested_options_become_dotted_names() -> None:
         "f": [True, "x"],
         "g": [{"h": 1e-3}, {"h": "y"}],
     }
-    assert curves.flatten(nested) == {
+    assert curves.parameters(nested) == {
         "a.b": "1",
         "a.c.d": "null",
         "a.c.e": "{}",

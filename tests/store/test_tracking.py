@@ -518,3 +518,18 @@ def test_credentials_are_blotted_out(text: str, shown: str) -> None:
 def test_the_default_store_lies_beside_the_run(tmp_path: Path) -> None:
     uri = default_tracking_uri(tmp_path / "runs" / "paper")
     assert database_file(uri) == tmp_path / "runs" / "mlflow.db"
+
+
+def test_options_that_a_study_leaves_out_are_parameters_too(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[0])
+    resolved = {"0.space": "gradient", "0.strength": 1.0, "1.layers": []}
+    write_manifest(run, {**read_manifest(run), "arms": {"projection": resolved}})
+    sync(run, uri)
+    (study,) = runs_of(uri, "study").values()
+    for prefix, found in (
+        ("arms.projection", study.data.params),
+        ("arm", runs_of(uri, "arm")["projection", ""].data.params),
+    ):
+        assert found[f"{prefix}.space"] == "gradient"
+        assert found[f"{prefix}.strength"] == "1.0"
+        assert found[f"{prefix}.1.layers"] == "[]"

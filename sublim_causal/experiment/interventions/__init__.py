@@ -52,7 +52,7 @@ def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervent
         If the intervention is unknown, refuses an option, or does not keep the contract.
     """
     built = build_named(INTERVENTIONS, field, "intervention", table)
-    if isinstance(built, Compound) and callable(built.parts):
+    if isinstance(built, Compound):
         return tuple(
             intervention
             for i, part in enumerate(built.expand())
