@@ -84,14 +84,27 @@ def lose_a_step(tables: Tables) -> None:
     tables["steps"].loc[7, ["cos_gradient", "cos_applied", "cos_update"]] = np.nan
 
 
-@pytest.mark.parametrize("anchor", BODY)
-@pytest.mark.parametrize(
-    "spoil", [lose_alignment, partial(lose_alignment, arms=["baseline"]), lose_a_step]
+Incomplete = tuple[Callable[[Tables], None], Material]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[lose_alignment, partial(lose_alignment, arms=["baseline"]), lose_a_step],
+    ids=["alignment", "alignment of the baseline", "a step"],
 )
+def incomplete(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Incomplete:
+    """Return what is left out of a run, and what its sections read."""
+    run = tmp_path_factory.mktemp("incomplete") / "run"
+    return request.param, material_of(make_run(run, n_seeds=4, spoil=request.param))
+
+
+@pytest.mark.parametrize("anchor", BODY)
 def test_what_was_not_measured_is_said_and_the_rest_is_shown(
-    spoil: Callable[[Tables], None], anchor: str, tmp_path: Path
+    incomplete: Incomplete, anchor: str
 ) -> None:
-    material = material_of(make_run(tmp_path / "run", n_seeds=4, spoil=spoil))
+    spoil, material = incomplete
     text = section_of(material, anchor)
     assert not re.search(r"\bnan\b|\bNaT\b", text + answer_of(material))
     if spoil is lose_alignment and anchor in ("alignment", "ledger"):
