@@ -14,6 +14,7 @@ from sublim_causal.analysis.causal.mediation import mediate
 from sublim_causal.analysis.causal.two_stage import iv_2sls
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.steps.measurement import corrected_slopes, reliability
+from sublim_causal.analysis.steps.slopes import Split, fit_slopes, slope_model
 from sublim_causal.errors import DataError, RequestError
 
 SETTINGS = Settings(n_boot=99)
@@ -55,6 +56,21 @@ def test_numeric_arms_and_text_seeds_work_in_every_estimator(
     ):
         assert estimate(other).tidy() == estimate(runs).tidy()
     assert pilot(other, "y", "1", "0") == pilot(runs, "y", "1", "0")
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("split", ["pooled", "by_arm", "levels"])
+def test_numeric_arms_and_text_seeds_work_in_slopes(
+    runs: pd.DataFrame, label: str, split: Split
+) -> None:
+    rng = np.random.default_rng(0)
+    steps = pd.concat([runs.assign(m=runs["m"] + rng.normal(size=30)) for _ in range(6)])
+    steps["y"] = steps["m"] + rng.normal(size=len(steps))
+    named = steps.assign(arm="a" + steps["arm"])
+    found = fit_slopes(slope_model(LABELS[label](steps), "y", "m", split))
+    expected = fit_slopes(slope_model(named, "y", "m", split))
+    np.testing.assert_allclose(found.params, expected.params, rtol=1e-9)
+    np.testing.assert_allclose(found.se, expected.se, rtol=1e-6)
 
 
 def test_an_arm_may_be_asked_for_by_its_number(runs: pd.DataFrame) -> None:
