@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
-"""Defaults for MLflow, which can be told these in no other way; what the user has set wins."""
+"""Defaults for MLflow, which has no other settings for these; those of the user take precedence."""
 
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SCHEMES = ("sqlite", *DATABASE_PORTS, "http", "https", "file", "databricks", "")
@@ -169,7 +169,7 @@ def validate_address(tracking_uri: str) -> None:
     Raises
     ------
     RequestError
-        If it is ``none``, or cannot be taken apart; the message does not tell a password.
+        If it is ``none``, or cannot be parsed; the message does not show a password.
     """
 
     def refused(remedy: str) -> RequestError:

@@ -99,7 +99,7 @@ def ending(status: Status) -> str:
         return f"Finished: {status.finished}"
     if status.running:
         return "Finished: not yet; it is running"
-    return "Finished: not yet, and nobody is running it; run the same study again to go on"
+    return "Finished: not yet, and nobody is running it; run the same study again to resume it"
 
 
 def watch(run: Path, console: Console) -> Status:

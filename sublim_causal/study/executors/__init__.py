@@ -23,7 +23,7 @@ RECEIVE_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Idle:
-    """The worker has no block in hand: it is ready, or it left its block as it was told."""
+    """The worker has no block: it is ready, or has stopped its block as requested."""
 
 
 @dataclass(frozen=True)

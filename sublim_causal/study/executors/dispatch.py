@@ -24,7 +24,7 @@ from sublim_causal.study.work import Job
 ATTEMPTS = 3
 """A block whose worker is lost is tried again; after this many losses it is recorded as failed."""
 PATIENCE_SECONDS = 60.0
-"""Without a worker for so long, the user is told that the study waits."""
+"""After so long without a worker, a message says that the study waits."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ Event = Progress | Finished | Notice | None
 
 
 @dataclass
-class Hand:
-    """What a worker has in hand."""
+class Assignment:
+    """The block of a worker, and its progress."""
 
     ready: bool = False
     block: Block | None = None
@@ -63,7 +63,7 @@ class Dispatcher:
     executor: Executor[Worker]
     job: Job
     workers: int
-    _hands: dict[Worker, Hand] = field(default_factory=dict, init=False)
+    _hands: dict[Worker, Assignment] = field(default_factory=dict, init=False)
     _waiting: deque[Block] = field(default_factory=deque, init=False)
     _losses: Counter[Block] = field(default_factory=Counter, init=False)
     _false_starts: int = field(default=0, init=False)
@@ -107,7 +107,7 @@ class Dispatcher:
                 worker.stop()
             return
         while len(self._hands) < min(self.workers, len(busy) + len(self._waiting)):
-            self._hands[self.executor.start()] = Hand()
+            self._hands[self.executor.start()] = Assignment()
         for worker, hand in self._hands.items():
             if hand.ready and hand.block is None and self._waiting:
                 hand.block, hand.steps = self._waiting.popleft(), 0
@@ -138,7 +138,7 @@ class Dispatcher:
             else:
                 assert isinstance(message, Idle)
 
-    def _retry(self, hand: Hand, reason: str) -> Iterator[Event]:
+    def _retry(self, hand: Assignment, reason: str) -> Iterator[Event]:
         """Try the block of a lost worker again, or record it as failed."""
         if hand.block is None:
             self._false_starts += not hand.ready

@@ -30,12 +30,12 @@ from sublim_causal.study.work import DEVICES, Job, prepare
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # by default Ray's workers yield to everything else
-    # Ray prints lost workers to standard output, where our tables go; the dispatcher tells of them.
+    # Ray prints lost workers to standard output, where our tables go; the dispatcher reports them.
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the new behaviour, without a word about the old
 }
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-MAKE_THE_NUMBERS = ("sublim-causal", "torch", "numpy")
+NUMERICAL_PACKAGES = ("sublim-causal", "torch", "numpy")
 """Packages of which all workers must have the caller's version."""
 REACH_SECONDS = 10.0
 GPU_SECONDS = 60.0
@@ -110,8 +110,8 @@ def validate_node(job: Job, origin: Origin) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that make the numbers."""
-    return {name: metadata.version(name) for name in MAKE_THE_NUMBERS}
+    """Return the versions of the packages that determine the numbers."""
+    return {name: metadata.version(name) for name in NUMERICAL_PACKAGES}
 
 
 @dataclass(eq=False)
@@ -265,7 +265,7 @@ def validate_reachable(address: str) -> None:
     Raises
     ------
     OSError or ValueError
-        If nobody listens there, or it is no address.
+        If no process listens there, or it is no address.
     """
     host, _, port = address.rpartition(":")
     socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
