@@ -305,3 +305,39 @@ def test_other_studies_are_compared_by_welch(demo: Path, tmp_path: Path, quick: 
     assert "only 5 seeds of other" in row["note"]
     assert np.sign(row["estimate"]) == -1
     assert 'id="agreement"' not in page.read_text()
+
+
+def test_results_files_are_put_side_by_side(page: Path, tmp_path: Path) -> None:
+    written = page.parent / "results.json"
+    copy = tmp_path / "other.json"
+    copy.write_text(written.read_text())
+    text = section(compare_reports(written, copy, out=tmp_path / "page"), "estimates")
+    assert "final_accuracy_projection" in text
+    assert "(first)" in text
+    assert "(second)" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (json.dumps({"schema": "sublim_causal.results/1", "results": []}), "results/1'; this"),
+        ("{}", "holds no results"),
+        ("<html>", "not a results file"),
+        (json.dumps({"schema": "sublim_causal.results/2"}), "damaged"),
+    ],
+)
+def test_another_results_file_is_refused_with_the_remedy(
+    content: str, said: str, page: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(
+        RunError, match=r"remedy: make it again with `sublim-causal report"
+    ) as error:
+        compare_reports(page.parent / "results.json", path)
+    assert said in str(error.value)
+
+
+def test_a_results_file_is_not_compared_with_a_run(demo: Path, page: Path) -> None:
+    with pytest.raises(RequestError, match="a results file, as"):
+        compare_reports(demo, page.parent / "results.json")

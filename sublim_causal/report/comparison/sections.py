@@ -8,6 +8,7 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
 from sublim_causal.analysis.plan.curves import Curve
+from sublim_causal.analysis.plan.results import Results
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
 from sublim_causal.report.comparison.sentences import AGREEMENT
 from sublim_causal.report.comparison.sides import Sides, equal, margin_of
@@ -160,30 +161,25 @@ def _of(curves: Mapping[str, Curve], arms: Sequence[str]) -> dict[str, Curve]:
     return {arm: curves[arm] for arm in arms}
 
 
-def estimates(sides: Sides) -> Section:
-    """Return the section ``estimates``: every declared estimate in both runs."""
-    level = sides.first.level
-    found = [
-        {result.estimand.name: result for result in side.results.results} for side in sides.both
-    ]
+def estimates(results: Mapping[str, Results]) -> Section:
+    """Return the section ``estimates``: every declared estimate in both runs, by their names."""
+    level = next(iter(results.values())).level
+    by_name = {
+        run: {one.estimand.name: one for one in found.results} for run, found in results.items()
+    }
     rows = [
         {
             "": name,
             **{
                 heading: text
-                for run, side in zip(sides.names, found, strict=True)
-                for heading, text in _columns(run, side.get(name), level).items()
+                for run, found in by_name.items()
+                for heading, text in _columns(run, found.get(name), level).items()
             },
         }
-        for name in dict.fromkeys([*found[0], *found[1]])
+        for name in dict.fromkeys(name for found in by_name.values() for name in found)
     ]
     shown = pd.DataFrame(rows)
-    frame = pd.concat(
-        [
-            side.results.frame.assign(run=name)
-            for name, side in zip(sides.names, sides.both, strict=True)
-        ]
-    )
+    frame = pd.concat([found.frame.assign(run=run) for run, found in results.items()])
     caption = (
         "Every declared estimate in both runs, each over all seeds of its run, with intervals of "
         f"{100 * level:g} % where no other level stands."

@@ -35,8 +35,7 @@ class Sides:
     @cached_property
     def names(self) -> tuple[str, str]:
         """Different names for the two runs."""
-        one, other = self.first.run.resolve().name, self.second.run.resolve().name
-        return (one, other) if one != other else (f"{one} (first)", f"{other} (second)")
+        return apart(self.first.run.resolve().name, self.second.run.resolve().name)
 
     @property
     def both(self) -> tuple[Material, Material]:
@@ -102,6 +101,11 @@ class Sides:
     def _by(self, method: str) -> tuple[Result, ...]:
         chosen = {one.name for one in self.plan.estimands if one.method == method}
         return tuple(one for one in self.results.results if one.estimand.declared in chosen)
+
+
+def apart(one: str, other: str) -> tuple[str, str]:
+    """Return different names for two runs that may be called the same."""
+    return (one, other) if one != other else (f"{one} (first)", f"{other} (second)")
 
 
 def _definition(side: Material) -> Mapping[str, Any] | None:

@@ -14,6 +14,7 @@ from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.methods.steps import per_seed_summary
 from sublim_causal.analysis.plan.record import read_record
 from sublim_causal.analysis.plan.run import _estimate, analyse
+from sublim_causal.analysis.plan.stored import read_results
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.errors import RequestError, RunError
 from tests.analysis.small import make_record
@@ -343,6 +344,17 @@ def test_the_table_shows_results_notes_and_digest(results, plan):
 def test_results_are_written_whole(results, tmp_path):
     path = results.write(tmp_path / "report" / "results.json")
     assert json.loads(path.read_text())["run"] == "small"
+
+
+def test_results_are_read_back_as_written(results, tmp_path):
+    again = read_results(results.write(tmp_path / "results.json"))
+    assert again.plan_digest == results.plan_digest
+    for one, other in zip(again.results, results.results, strict=True):
+        assert one.estimand == other.estimand
+        if isinstance(other, Estimate):
+            assert (one.low, one.high, one.warnings) == (other.low, other.high, other.warnings)
+        else:
+            assert one.reason == other.reason
 
 
 def test_infinite_limits_stay_readable(plan, tmp_path):
