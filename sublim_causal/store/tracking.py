@@ -106,6 +106,19 @@ class Mirror:
                 progress(done, len(new))
         return len(self._written) - before
 
+    def update_arms(self) -> None:
+        """Write the arms as far as they have come; their runs stay open.
+
+        Raises
+        ------
+        TrackingError
+            If the store cannot be reached.
+        """
+        rows = self._replicate_rows()
+        with reaching(self.tracking_uri):
+            self._mirror_means(rows, status="RUNNING")
+            self._adopt()
+
     def finish(self) -> SyncResult:
         """Write the arms and the study: mean curves, final figures, summary and report.
 
@@ -176,14 +189,15 @@ class Mirror:
         )
         self._written.append(key)
 
-    def _mirror_means(self, rows: pd.DataFrame) -> None:
+    def _mirror_means(self, rows: pd.DataFrame, status: str = "FINISHED") -> None:
         for arm in _in_order(rows["arm"].unique(), self._arms()):
             of_arm = rows[rows["arm"] == arm]
             key, digest = ("arm", arm, ""), digest_of_rows(of_arm)
             if self._holds(key, digest):
                 continue
             points = arm_points(self.run, arm, of_arm)
-            self._write_arm(arm, digest, points=points, seconds=of_arm["seconds"].sum())
+            seconds = of_arm["seconds"].sum()
+            self._write_arm(arm, digest, points=points, status=status, seconds=seconds)
 
     def _study(self) -> Mirrored:
         """Return the study's run, which is made where there is none that tells the same."""
@@ -229,9 +243,14 @@ class Mirror:
         )
 
     def _arms(self) -> Mapping[str, Any]:
-        """Return what the study says of its arms."""
+        """Return every arm as the study describes it, with all options of its intervention."""
         arms = self._manifest["study"].get("arms")
-        return arms if isinstance(arms, Mapping) else {}
+        recorded = self._manifest.get("arms")
+        if not isinstance(arms, Mapping):
+            return {}
+        if not isinstance(recorded, Mapping):
+            return arms
+        return {arm: {**_options(recorded.get(arm, {})), **own} for arm, own in arms.items()}
 
     def _start(self, key: Key) -> int:
         """Return when the run of `key` is said to begin, ms: lists show what began last first."""
@@ -441,6 +460,17 @@ def sync(
         mirror = open_mirror(run, tracking_uri, replicates=replicates)
         mirror.mirror_new(progress)
         return mirror.finish()
+
+
+def _options(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of an arm's only intervention, which `definition` holds as ``0.NAME``."""
+    if any(name.startswith("1.") for name in definition):
+        return {}
+    return {
+        name.removeprefix("0."): value
+        for name, value in definition.items()
+        if name.startswith("0.")
+    }
 
 
 def _directory(run: Path) -> str:

@@ -13,6 +13,8 @@ from sublim_causal.store.lock import mirroring
 
 END_SECONDS = 30.0
 """How long a server may delay the end of a command; a file beside the run takes what it needs."""
+LIVE_SECONDS, LIVE_SHARE = 5.0, 0.1
+"""Pause between updates of the mean curves of the arms; share of the time that these may take."""
 THREAD = "mirror"
 """Name of the threads that mirror."""
 
@@ -74,12 +76,16 @@ class BackgroundMirror:
         try:
             with mirroring(self.run):
                 mirror = open_mirror(self.run, str(self.tracking_uri), replicates=self.replicates)
-                closing = False
+                closing, again = False, time.monotonic() + LIVE_SECONDS
                 while not closing:  # a short study is over before the store is open
                     self._news.wait()
                     self._news.clear()
                     closing = self._closing
                     mirror.mirror_new()
+                    if not closing and (start := time.monotonic()) > again:
+                        mirror.update_arms()
+                        took = time.monotonic() - start
+                        again = start + max(LIVE_SECONDS, took / LIVE_SHARE)
                 mirror.finish()
         except Exception as error:  # the record is safe; a mirror must never stop a study
             self.error = redact(str(error) if isinstance(error, SublimError) else repr(error))

@@ -220,6 +220,37 @@ def test_block_by_block_ends_as_a_single_sync_does(make_run: MakeRun, uri: str) 
     assert everything(uri) == before
 
 
+def test_arms_are_shown_while_the_study_runs(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[0], finished=None)
+    mirror = open_mirror(run, uri)
+    mirror.update_arms()
+    mirror.mirror_new()
+    make_run(seeds=[1])
+    mirror.mirror_new()
+    mirror.update_arms()
+    for arm in runs_of(uri, "arm").values():
+        assert arm.info.status == "RUNNING"
+        assert arm.data.metrics["replicates_complete"] == 2
+        assert "cos_update" in arm.data.metrics
+    mirror.finish()
+    arms = runs_of(uri, "arm")
+    assert {arm.info.status for arm in arms.values()} == {"FINISHED"}
+    for (arm, _), one in runs_of(uri, "replicate").items():
+        assert one.data.tags["mlflow.parentRunId"] == arms[arm, ""].info.run_id
+
+
+def test_options_that_no_file_gives_are_parameters_too(make_run: MakeRun, uri: str) -> None:
+    run = make_run(seeds=[0])
+    arms = {"projection": {"0.strength": 0.5, "0.when": "positive", "intervention": "projection"}}
+    write_manifest(run, {**read_manifest(run), "arms": arms})
+    experiment = sync(run, uri).experiment_id
+    params = runs_of(uri, "arm")["projection", ""].data.params
+    assert params["arm.when"] == "positive"
+    assert params["arm.strength"] == "1.0"  # what the study file says goes first
+    text = "params.`arms.projection.when` = 'positive'"
+    assert len(client_of(uri).search_runs([experiment], text)) == 1
+
+
 def test_more_seeds_replace_the_means_and_keep_the_replicates(make_run: MakeRun, uri: str) -> None:
     run = make_run(seeds=[0])
     first = sync(run, uri)
