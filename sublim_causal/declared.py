@@ -146,7 +146,7 @@ def _request_error(model: type[BaseModel], found: Any, where: str) -> RequestErr
         ]
         key = str(path[-1])
         remedy = renamed(key) or nearest(key, known)
-        allowed = f"no such field; known: {', '.join(known)}"
+        allowed = f"no such field; known: {', '.join(known) or '(none)'}"
         return RequestError(field, found["input"], allowed, remedy)
     place = place_at(model, path)
     words = in_words(place) if place else ""

@@ -101,6 +101,18 @@ def read_manifest(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     return manifest if manifest["schema_version"] > 2 else current_manifest(manifest)
 
 
+def options_of(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of an arm's intervention, defaults among them, by name.
+
+    The recorded `definition` of an arm holds them as ``0.<option>``. The parts of a compound
+    intervention have options of their own, so none are returned for it.
+    """
+    if any(name.startswith("1.") for name in definition):
+        return {}
+    given = {name.partition("."): value for name, value in definition.items()}
+    return {name: value for (part, _, name), value in given.items() if part == "0" and name}
+
+
 def reference_of(study: Mapping[str, Any]) -> str | None:
     """Return the arm with which the others of a recorded `study` are compared.
 

@@ -41,7 +41,7 @@ from sublim_causal.store.curves import (
     summary,
 )
 from sublim_causal.store.lock import mirroring
-from sublim_causal.store.manifest import read_manifest
+from sublim_causal.store.manifest import options_of, read_manifest
 
 REPLICATE_LIMIT = 500
 """Above this number of replicates only the study and its arms are mirrored, unless asked."""
@@ -250,7 +250,7 @@ class Mirror:
             return {}
         if not isinstance(recorded, Mapping):
             return arms
-        return {arm: {**_options(recorded.get(arm, {})), **own} for arm, own in arms.items()}
+        return {arm: {**options_of(recorded.get(arm, {})), **own} for arm, own in arms.items()}
 
     def _start(self, key: Key) -> int:
         """Return when the run of `key` is said to begin, ms: lists show what began last first."""
@@ -460,17 +460,6 @@ def sync(
         mirror = open_mirror(run, tracking_uri, replicates=replicates)
         mirror.mirror_new(progress)
         return mirror.finish()
-
-
-def _options(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of an arm's only intervention, which `definition` holds as ``0.NAME``."""
-    if any(name.startswith("1.") for name in definition):
-        return {}
-    return {
-        name.removeprefix("0."): value
-        for name, value in definition.items()
-        if name.startswith("0.")
-    }
 
 
 def _directory(run: Path) -> str:

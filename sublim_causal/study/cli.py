@@ -228,6 +228,8 @@ def analyse(
     from sublim_causal.analysis.plan.run import analyse as analyse_run
 
     validate_links(run)
+    if out_file is not None and out_file.exists() and not out_file.is_file():
+        raise RequestError("--out", str(out_file), "a file, be it new", "name a file in a folder")
     with progress_bar("Estimating") as said:
         results = analyse_run(run, plan, said)
     print(escaped(results.table()), flush=True)

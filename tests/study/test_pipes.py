@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
-from tests.study.commands import TINY, command, environment
+from tests.study.commands import TINY, command, environment, sublim
 
 
 def piped(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -43,3 +44,14 @@ def test_a_run_goes_on_without_a_reader(tmp_path: Path) -> None:
     done = piped(f"{shlex.join(run)} 2>&1 | true", tmp_path)
     assert done.returncode == 0
     assert len(list((tmp_path / "run" / "replicates").rglob("*.parquet"))) == 4
+
+
+def test_results_replace_no_folder_and_no_device(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", simulate(Truth(n_seeds=4, n_steps=8), rng=0))
+    os.mkfifo(tmp_path / "pipe")
+    for place in ("run", "pipe"):
+        refused = sublim("analyse", "run", "--out", place, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert "--out" in refused.stderr
+        assert refused.stdout == ""
+    assert (tmp_path / "pipe").is_fifo()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,16 @@ def test_the_recorded_study_file_reproduces_the_run(finished: Path, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     same_tables(finished, tmp_path / "runs" / "quickstart")
+
+
+def test_the_recorded_study_file_has_every_option_and_completes_the_run(finished: Path) -> None:
+    arms = tomllib.loads((finished / "study.toml").read_text())["arms"]
+    assert (arms["projection"]["strength"], arms["projection"]["when"]) == (1.0, "positive")
+    assert arms["shuffled"]["draw"] == "step"
+    options = ("--tracking-uri", "none", "--no-report", "--out", finished)
+    again = sublim("run", finished / "study.toml", *options, cwd=finished)
+    assert again.returncode == 0, again.stderr
+    assert "are there already" in again.stderr
 
 
 def test_a_rerun_does_nothing_and_says_so(finished: Path) -> None:
