@@ -136,7 +136,7 @@ def write_study(run: Path, manifest: Mapping[str, Any]) -> None:
     table = study.model_dump(mode="json", by_alias=True, exclude_none=True)
     for arm, own in table["arms"].items():
         model = INTERVENTIONS.get(own["intervention"])
-        if model is not None and not hasattr(model, "parts"):
+        if model is not None and not hasattr(model, "expand"):
             table["arms"][arm] = {**own, **options_of(manifest["arms"][arm])}
     write_atomically(run / "study.toml", tomli_w.dumps(table).encode())
 

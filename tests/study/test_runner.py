@@ -20,7 +20,7 @@ from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, VERSION
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.manifest import describe, differences, record_provenance
-from sublim_causal.study.runner import removed_if_refused
+from sublim_causal.study.runner import removed_if_refused, write_study
 from sublim_causal.study.spec import load_study
 from tests.study.commands import TINY, command, environment, same_tables, sublim
 
@@ -113,6 +113,13 @@ def test_the_recorded_study_file_has_every_option_and_completes_the_run(finished
     again = sublim("run", finished / "study.toml", *options, cwd=finished)
     assert again.returncode == 0, again.stderr
     assert "are there already" in again.stderr
+
+
+def test_the_options_of_a_member_are_not_those_of_its_chain(tmp_path: Path) -> None:
+    chain = 'arms.one={intervention="chain", members=[{intervention="projection"}]}'
+    study = load_study("quickstart", settings=[chain])
+    write_study(tmp_path, describe(study, "cpu", "fp32", ""))
+    assert load_study(str(tmp_path / "study.toml")).arms["one"] == study.arms["one"]
 
 
 def test_a_rerun_does_nothing_and_says_so(finished: Path) -> None:
