@@ -14,6 +14,7 @@ from sublim_causal.analysis.plan.methods.doses import DOSE_METHODS
 from sublim_causal.analysis.plan.methods.effects import EFFECT_METHODS
 from sublim_causal.analysis.plan.methods.ledger import LEDGER_METHODS
 from sublim_causal.analysis.plan.methods.means import MEAN_METHODS
+from sublim_causal.analysis.plan.methods.mediation import MEDIATION_METHODS
 from sublim_causal.analysis.plan.methods.published import REPLICATION_METHODS
 from sublim_causal.analysis.plan.methods.runs import RUN_METHODS
 from sublim_causal.analysis.plan.methods.steps import STEP_METHODS
@@ -25,6 +26,7 @@ METHODS: Mapping[str, Method] = {
     **LEDGER_METHODS,
     **DOSE_METHODS,
     **EFFECT_METHODS,
+    **MEDIATION_METHODS,
     **REPLICATION_METHODS,
     **RUN_METHODS,
 }

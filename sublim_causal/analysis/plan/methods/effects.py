@@ -1,27 +1,19 @@
-"""What a plan can ask of effects and their parts: mediation, yoked runs, the slope's levels."""
+"""What a plan can ask of effects and their parts: by yoked runs, by levels, as shares."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-from scipy import stats
-
 from sublim_causal.analysis.causal.crossworld import clamp_error, controlled_direct, cross_world
-from sublim_causal.analysis.causal.mediation import LABEL, REASON, mediate
-from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
-from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     FRACTION,
-    Estimand,
     Estimate,
-    NotEstimable,
     Result,
 )
 from sublim_causal.analysis.plan.declaration import (
@@ -43,44 +35,10 @@ from sublim_causal.analysis.plan.method import (
     contrast_pairs,
     with_diagnostics,
 )
+from sublim_causal.analysis.plan.methods.mediation import EFFECTS, of_part
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.mundlak import mundlak
 from sublim_causal.analysis.steps.slopes import LEVELS
-
-_RATIOS = ("proportion_mediated", "residual_mediator_gap")
-_EFFECTS = ("pnde", "tnie", "pnie", "tnde", "proportion_mediated")
-_ARROWS = ("alpha", "beta", "cde")
-
-
-class Mediated(Contrasted):
-    """Run-level mediation through alignment; contrasts of each arm share one slope."""
-
-    parts = ("te", *_EFFECTS, *_ARROWS)
-    outcome: ReplicateColumn = OUTCOME
-    """Column of ``replicates``."""
-    mediator: ReplicateColumn = TREATMENT
-    """Column of ``replicates``."""
-    interaction: bool = False
-    """Whether the slope on alignment may differ between arms."""
-    controlled_at: float = 0.0
-    """Alignment at which the controlled direct effect is taken."""
-
-    def about(self) -> dict[str, str]:
-        """Arms, column and unit."""
-        return {**super().about(), **difference_of(self.outcome)}
-
-
-class MediationSensitivity(Contrasted):
-    """Correlation of the error terms at which the indirect effect vanishes."""
-
-    def about(self) -> dict[str, str]:
-        """Arms and unit."""
-        return {**super().about(), "unit": "1"}
-
-    outcome: ReplicateColumn = OUTCOME
-    """Column of ``replicates``."""
-    mediator: ReplicateColumn = TREATMENT
-    """Column of ``replicates``."""
 
 
 class CrossWorldEffects(WithInterval):
@@ -109,7 +67,7 @@ class CrossWorldEffects(WithInterval):
 
     def endings(self) -> tuple[str, ...]:
         """The parts."""
-        return ("te", *_EFFECTS, "residual_mediator_gap")
+        return ("te", *EFFECTS, "residual_mediator_gap")
 
 
 class ControlledDirect(Contrasted, WithInterval):
@@ -182,129 +140,6 @@ class RemovedShare(Contrasted):
         return {**super().about(), "unit": FRACTION}
 
 
-def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequence[Result]:
-    missing, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
-    entering = _entering(record, declared)
-    missing += [_left_out(pair) for pair in pairs if pair.arm not in entering]
-    asked = {pair.arm for pair in pairs}
-    if not asked & set(entering):
-        return missing
-    found = mediate(
-        record.replicates,
-        mediator=declared.mediator,
-        outcome=declared.outcome,
-        baseline=declared.reference,
-        arms=entering,
-        interaction=declared.interaction,
-        controlled_at=declared.controlled_at,
-        level=settings.level,
-        rng=settings.rng,
-    )
-    return [
-        *missing,
-        *(
-            as_declared(
-                declared,
-                getattr(one, part),
-                declared.ending(one.arm, part),
-                arm=one.arm,
-                **_of_part(part, declared.outcome, declared.mediator),
-            )
-            for one in found
-            if one.arm in asked
-            for part in declared.parts
-        ),
-    ]
-
-
-def _entering(record: Record, declared: Mediated | MediationSensitivity) -> list[str]:
-    """Return the arms that may bear on the slope of a mediation, whichever it is asked for.
-
-    They differ from the reference in their intervention alone, their mediator was measured, and
-    it is their own: a yoked arm has that of another.
-    """
-    measured = set(record.complete.dropna(subset=[declared.mediator])["arm"])
-    if declared.reference not in measured:
-        return []
-    return [
-        arm
-        for arm in record.arms
-        if arm in measured - {declared.reference}
-        and record.options(arm)["intervention"] != "yoked"
-        and record.is_comparable(arm, declared.reference)
-    ]
-
-
-def _left_out(pair: Pair) -> NotEstimable:
-    reason = (
-        f"{pair.arm} does not enter: it was not measured, is yoked, or differs from "
-        f"{pair.reference} in more than its intervention"
-    )
-    return NotEstimable(pair.estimand, reason)
-
-
-def _of_part(part: str, outcome: str, mediator: str) -> dict[str, str]:
-    """Return part, column and unit of a part of an effect."""
-    if part in _RATIOS:
-        return {"part": part, "column": "", "unit": "1"}
-    if part == "beta":
-        unit = f"{column_unit('replicates', outcome)} per unit of {mediator}"
-        return {"part": part, "column": outcome, "unit": unit}
-    return {"part": part, **difference_of(mediator if part == "alpha" else outcome)}
-
-
-def _mediation_sensitivity(
-    record: Record, declared: MediationSensitivity, settings: Settings
-) -> Sequence[Result]:
-    entering = _entering(record, declared)
-
-    def estimate(pair: Pair) -> list[Result]:
-        if pair.arm not in entering:
-            return [_left_out(pair)]
-        found = sensitivity(
-            record.replicates,
-            pair.arm,
-            baseline=pair.reference,
-            mediator=declared.mediator,
-            outcome=declared.outcome,
-            level=settings.level,
-        )
-        return [_rho_zero(pair.estimand, found)]
-
-    about = f"correlation of the errors of {declared.mediator} and {declared.outcome} (1)"
-    return by_pair(record, declared, about, estimate)
-
-
-def _rho_zero(estimand: Estimand, found: Sensitivity) -> Estimate:
-    """The correlation at which the indirect effect vanishes, with Fisher's z interval."""
-    n, r = found.n_seeds, found.rho_zero
-    # With three pairs Fisher's z has no variance left: nothing is known.
-    se_z = 1 / np.sqrt(n - 3) if n > 3 else np.inf
-    z = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
-    return Estimate(
-        estimand=estimand,
-        value=r,
-        se=float((1 - r**2) * se_z),
-        low=found.rho_zero_low,
-        high=found.rho_zero_high,
-        level=found.level,
-        df=None,
-        p_value=float(2 * stats.norm.sf(abs(z) / se_z)),
-        method=f"{LABEL}; Fisher z",
-        n_seeds=n,
-        n_dropped=found.n_dropped,
-        warnings=(*seed_warnings(n), REASON),
-        diagnostics={
-            "r2_product": found.r2_product,
-            "r2_product_total": found.r2_product_total,
-            "rho": found.rho,
-            "indirect": found.indirect,
-            "indirect_low": found.low,
-            "indirect_high": found.high,
-        },
-    )
-
-
 def _cross_world(
     record: Record, declared: CrossWorldEffects, settings: Settings
 ) -> Sequence[Result]:
@@ -327,7 +162,7 @@ def _cross_world(
             declared,
             getattr(found, part),
             part,
-            **_of_part(part, declared.outcome, declared.mediator),
+            **of_part(part, declared.outcome, declared.mediator),
         )
         for part in declared.endings()
     ]
@@ -440,8 +275,6 @@ def _removed_share(record: Record, declared: RemovedShare, settings: Settings) -
 
 
 EFFECT_METHODS: Mapping[str, Method] = {
-    "mediation": Method(Mediated, _mediation),
-    "mediation_sensitivity": Method(MediationSensitivity, _mediation_sensitivity),
     "cross_world": Method(CrossWorldEffects, _cross_world),
     "controlled_direct": Method(ControlledDirect, _controlled_direct),
     "clamp_error": Method(ClampGap, _clamp_error),
