@@ -12,8 +12,8 @@ bands: mean_s y_st -+ t(R-1) sd_s(y_st) / sqrt(R) at each step, R seeds"""
 FORMULAS = {
     "paired_contrast": """\
 D_s = Y_s(arm) - Y_s(reference);  mean(D) -+ t(R-1) sd(D) / sqrt(R)
-if |skewness of D_s| > 1, bootstrap-t over seeds leads: [D - q_high se, D - q_low se],
-    q the quantiles of (D* - D) / se*
+if |skewness of D_s| > 1 (8 seeds or more), the hull of this and bootstrap-t over seeds:
+    [D - q_high se, D - q_low se], q the quantiles of (D* - D) / se*
 families: sign-flip max-T, p = (1 + #{max |t*| >= |t|}) / (1 + flips), or Holm""",
     "arm_mean": """\
 mean_s Y_s(arm), of the complete seeds; interval as for contrasts, cut at what Y can be""",
@@ -31,7 +31,7 @@ CR2, seeds as clusters, Satterthwaite df:
     A_s symmetric with A_s (V_s - X_s M X_s') A_s = V_s
 by_arm: beta_a for beta
 levels (Mundlak): x_sat - x_sa within runs, x_sa - x_s between arms, x_s - x between seeds
-if |skewness of the seeds' contributions| > 1, bootstrap-t over seeds leads""",
+if |skewness of the seeds' contributions| > 1, the hull of this and bootstrap-t over seeds""",
     "mixed_model": """\
 as step_slope, with the formula that the plan gives""",
     "reliability": """\
@@ -41,7 +41,8 @@ of one half: r = 2 S_AB / (S_AA + S_BB);  of the whole probe: 2 r / (1 + r)""",
 each half of the probe as instrument for the other:  beta = (S_Ay + S_By) / (2 S_AB)""",
     "ledger": """\
 share = sum_s sum_t drive_st / sum_s sum_t gain_st, a ratio of sums over seeds
-Fieller's set: all r with (a - r b)^2 <= t^2 Var(a - r b);  bootstrap-t if skewed
+Fieller's set: all r with (a - r b)^2 <= t^2 Var(a - r b);
+    if skewed, the hull of this and bootstrap-t
 drive_mid_t = -<(g_t + g_{t+1}) / 2, u_t>, exact for a quadratic loss
 differences between arms are paired by seed; drive_t = |g_t| |u_t| cos_t, and a difference of
     products is divided over its factors by their Shapley values""",

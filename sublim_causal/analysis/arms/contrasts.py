@@ -69,7 +69,7 @@ def paired_contrast(
     cluster: str = "seed",
     arm_column: str = "arm",
 ) -> Result:
-    r"""Mean paired difference :math:`\bar D`, paired t interval, bootstrap-t where skewed.
+    r"""Mean paired difference :math:`\bar D`, paired t interval, hull with bootstrap-t if skewed.
 
     Parameters
     ----------

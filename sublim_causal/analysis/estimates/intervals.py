@@ -1,4 +1,4 @@
-"""The interval of a mean, or a ratio of sums, over seeds: t beside bootstrap-t.
+"""The interval of a mean, or a ratio of sums, over seeds: t, bootstrap-t, or the hull of both.
 
 Seeds are the clusters, so whatever can be written as one number per seed (a paired difference, a
 slope, a share) gets its interval here.
@@ -22,9 +22,9 @@ from sublim_causal.analysis.estimates.bootstrap import (
     cluster_bootstrap,
 )
 from sublim_causal.analysis.estimates.headline import (
-    headline_is_bootstrap,
     is_skewed,
     is_stable,
+    quoted_interval,
     seed_warnings,
     skewness,
 )
@@ -39,7 +39,7 @@ from sublim_causal.analysis.estimates.types import (
 )
 from sublim_causal.errors import DataError
 
-_JUDGED_LEVEL = 0.95
+JUDGED_LEVEL = 0.95
 """Level at which the rule is judged, so that all intervals of one figure go by one method."""
 
 MEAN = Estimand("mean", "The mean over seeds.")
@@ -95,7 +95,7 @@ def beside_bootstrap(
     rule: IntervalRule,
     null: float = 0.0,
 ) -> Estimate:
-    """Make bootstrap-t the headline instead of `plain` where `rule` asks for it.
+    """Quote `plain`, the bootstrap-t interval, or the hull of both, as `rule` asks.
 
     Parameters
     ----------
@@ -113,15 +113,15 @@ def beside_bootstrap(
     Returns
     -------
     Estimate
-        The other interval stands in ``diagnostics["also"]``.
+        The other interval stands in ``diagnostics["also"]``; beside the hull, `plain`.
     """
     boot = drawn.interval(plain.level)
     assert plain.df is not None
     judged = (
-        drawn.interval(_JUDGED_LEVEL),
-        t_bounds(plain.value, plain.se, plain.df, _JUDGED_LEVEL),
+        drawn.interval(JUDGED_LEVEL),
+        t_bounds(plain.value, plain.se, plain.df, JUDGED_LEVEL),
     )
-    leads = headline_is_bootstrap(rule, per_seed, *judged)
+    choice = quoted_interval(rule, per_seed, *judged)
     studentised = replace(
         plain,
         method="bootstrap-t",
@@ -130,7 +130,8 @@ def beside_bootstrap(
         df=None,
         p_value=drawn.p_value(null),
     )
-    head, other = (studentised, plain) if leads else (plain, studentised)
+    head = {"t": plain, "bootstrap-t": studentised, "hull": hull(plain, studentised)}[choice]
+    other = studentised if choice == "t" else plain
     also = {name: getattr(other, name) for name in ("method", "low", "high", "p_value")}
     warnings = seed_warnings(plain.n_seeds, is_skewed(per_seed), is_stable(*judged))
     return replace(
@@ -138,6 +139,18 @@ def beside_bootstrap(
         warnings=(*warnings, *plain.warnings),
         diagnostics={"skewness": skewness(per_seed), **plain.diagnostics, "also": also},
         draws=drawn.values,
+    )
+
+
+def hull(plain: Estimate, studentised: Estimate) -> Estimate:
+    """Return `plain` with the smallest interval that holds both, and the larger p."""
+    known = [one.p_value for one in (plain, studentised) if one.p_value is not None]
+    return replace(
+        studentised,
+        low=min(plain.low, studentised.low),
+        high=max(plain.high, studentised.high),
+        p_value=max(known, default=None),
+        method=f"hull of {plain.method} and {studentised.method}",
     )
 
 
@@ -150,7 +163,7 @@ def mean_interval(
     n_dropped: int = 0,
     diagnostics: Mapping[str, Any] | None = None,
 ) -> Result:
-    r"""Mean over seeds with :math:`\bar x \pm t_{n-1} s / \sqrt n`, or bootstrap-t if skewed.
+    r"""Mean over seeds with :math:`\bar x \pm t_{n-1} s / \sqrt n`, hull with bootstrap-t if skew.
 
     Parameters
     ----------
@@ -214,7 +227,7 @@ def ratio_interval(
     n_dropped: int = 0,
     diagnostics: Mapping[str, Any] | None = None,
 ) -> Result:
-    r"""Ratio of sums over seeds :math:`b = \sum u_s / \sum v_s` with t or bootstrap-t interval.
+    r"""Ratio of sums over seeds :math:`b = \sum u_s / \sum v_s` with its interval.
 
     The per-seed values of the skewness rule are the influences :math:`(u_s - b v_s) / \bar v`,
     whose spread also gives the standard error. A slope through per-seed cross products is such
@@ -282,7 +295,7 @@ def _judged(
     n_dropped: int,
     diagnostics: Mapping[str, Any],
 ) -> Estimate:
-    """Return the t interval, or bootstrap-t where rule and skewness ask for it."""
+    """Return t, bootstrap-t or the hull of both, as rule and skewness ask."""
     df = len(per_seed) - 1
     low, high = t_bounds(drawn.value, drawn.se, df, settings.level)
     plain = Estimate(

@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from sublim_causal.analysis.estimates.bootstrap import ClusterRatio, cluster_bootstrap
-from sublim_causal.analysis.estimates.headline import is_skewed, seed_warnings, skewness
-from sublim_causal.analysis.estimates.intervals import t_p_value
+from sublim_causal.analysis.estimates.bootstrap import Bounds, ClusterRatio, cluster_bootstrap
+from sublim_causal.analysis.estimates.headline import (
+    is_skewed,
+    is_stable,
+    quoted_interval,
+    seed_warnings,
+    skewness,
+)
+from sublim_causal.analysis.estimates.intervals import JUDGED_LEVEL, hull, t_p_value
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     Estimand,
@@ -207,25 +213,27 @@ def ratio_of_sums(
         One value per seed, in one unit each.
     settings : Settings
         How the set is computed; ``interval = "auto"``: Fieller, unless the per-seed residuals
-        ``a_s - r b_s`` are skewed and the denominator is clearly not 0 (Fieller's set is
-        bounded): then bootstrap-t. Where all residuals are 0 it is Fieller's in any case.
+        ``a_s - r b_s`` are skewed, with at least `FEW_SEEDS` of them, a stable bootstrap-t
+        interval and a denominator that is clearly not 0 (Fieller's set is bounded): then the
+        hull of both. Where all residuals are 0 it is Fieller's in any case.
     method, n_dropped, null, warnings, diagnostics
         As in `ratio_estimate`.
 
     Returns
     -------
     Estimate or NotEstimable
-        The latter below `MIN_SEEDS` seeds or with a denominator of 0. With bootstrap-t as the
-        headline Fieller's limits stand in ``diagnostics["also"]``.
+        The latter below `MIN_SEEDS` seeds or with a denominator of 0. Where bootstrap-t
+        or the hull is quoted, Fieller's limits stand in ``diagnostics["also"]``.
     """
     n = len(numerators)
     if reason := too_few(estimand, n):
         return reason
+    cov = np.cov(np.stack([numerators, denominators])) / n
     fieller = ratio_estimate(
         estimand,
         float(numerators.mean()),
         float(denominators.mean()),
-        np.cov(np.stack([numerators, denominators])) / n,
+        cov,
         df=n - 1,
         level=settings.level,
         method=f"Fieller, {method}",
@@ -243,23 +251,41 @@ def ratio_of_sums(
     kept = {"skewness": 0.0 if exact else skewness(residuals), **fieller.diagnostics}
     fieller = replace(fieller, diagnostics=kept)
     skewed = is_skewed(residuals)
-    leads = settings.interval == "bootstrap-t" or (
-        settings.interval == "auto" and skewed and kept["shape"] == "interval"
-    )
-    if exact or not leads:
+    if exact or not (
+        settings.interval == "bootstrap-t" or (settings.interval == "auto" and skewed)
+    ):
         return fieller
     drawn = cluster_bootstrap(
         ClusterRatio(numerators, denominators), n_boot=settings.n_boot, rng=settings.rng
     )
+    critical = float(stats.t.isf((1 - JUDGED_LEVEL) / 2, n - 1))
+    region = fieller_set(float(numerators.mean()), float(denominators.mean()), cov, critical)
+    judged = drawn.interval(JUDGED_LEVEL), Bounds(region.low, region.high)
+    choice = quoted_interval(settings.interval, residuals, *judged)
+    noted = (
+        *seed_warnings(n, skewed, is_stable(*judged)),
+        *fieller.warnings[len(seed_warnings(n)) :],
+    )
+    if choice == "hull" and not region.shape == kept["shape"] == "interval":
+        choice = "t"
+    if choice == "t":
+        return replace(fieller, warnings=noted)
     bounds = drawn.interval(settings.level)
-    return replace(
+    studentised = replace(
         fieller,
         low=bounds.low,
         high=bounds.high,
         df=None,
         p_value=None if null is None else drawn.p_value(null),
-        method=f"bootstrap-t, {method}",
-        warnings=(*seed_warnings(n, skewed), *warnings),
+        method="bootstrap-t",
+    )
+    quoted = (
+        hull(replace(fieller, method="Fieller"), studentised) if choice == "hull" else studentised
+    )
+    return replace(
+        quoted,
+        method=f"{quoted.method}, {method}",
+        warnings=noted,
         diagnostics={
             **kept,
             "also": {"method": "Fieller", "low": fieller.low, "high": fieller.high},

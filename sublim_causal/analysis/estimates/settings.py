@@ -25,8 +25,8 @@ class Settings:
     level : float
         Confidence level in (0, 1).
     interval : {"auto", "t", "bootstrap-t"}
-        ``"auto"``: the t interval (Fieller's set for a ratio), unless the skewness rule makes
-        the studentised bootstrap the headline; or always one of the two.
+        ``"auto"``: the t interval (Fieller's set for a ratio), or where the skewness rule
+        asks for it the hull of that and the studentised bootstrap; or always one of the two.
     n_boot : int
         Bootstrap replicates, at least 1.
     rng : Generator or int

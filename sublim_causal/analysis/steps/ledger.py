@@ -114,7 +114,7 @@ def explained_shares(
     Returns
     -------
     tuple of (Estimate or NotEstimable)
-        Ratio of sums over seeds with Fieller's set, or bootstrap-t if skewed.
+        Ratio of sums over seeds with Fieller's set, or its hull with bootstrap-t if skewed.
     """
     by = ("seed", "arm", "epoch") if epochs else ("seed", "arm")
     sums = ledger(steps, by)

@@ -9,8 +9,8 @@ seed and by run, without which the standard error of a slope is ten times too sm
   \bar x_s) + \beta_b (\bar x_s - \bar x) + \ldots`, within a run, between the arms of a seed,
   between seeds. No arm terms: they would absorb the variation between arms.
 
-Intervals are CR2 with Satterthwaite degrees of freedom, seeds being the clusters; bootstrap-t
-where the seeds' contributions to a slope are skewed.
+Intervals are CR2 with Satterthwaite degrees of freedom, seeds being the clusters; the hull
+with bootstrap-t where the seeds' contributions to a slope are skewed.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def contrast_estimate(
     settings: Settings = Settings(),
     n_dropped: int = 0,
 ) -> Estimate:
-    """Estimate a contrast of a fitted model, with bootstrap-t where seeds are skewed.
+    """Estimate a contrast of a fitted model, with the hull with bootstrap-t where seeds are skewed.
 
     Parameters
     ----------

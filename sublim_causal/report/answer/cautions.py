@@ -86,8 +86,9 @@ def _skewed(material: Material) -> Iterator[Sentence]:
     if skewed:
         yield Sentence(
             f"In {len(skewed)} of {len(material.results.results)} declared estimates the seeds' "
-            "values are skewed. The bootstrap-t leads there unless the plan chose otherwise or too "
-            "few values differ; with few seeds even it covers less than its level.",
+            "values are skewed. The hull of t and bootstrap-t is quoted there unless the plan "
+            "chose otherwise or too few values differ; with few seeds even it covers less than its "
+            "level.",
             "caution",
             "methods",
         )

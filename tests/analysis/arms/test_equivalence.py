@@ -36,9 +36,11 @@ def test_tost_equals_r(golden_runs, arm):
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("interval", ["t", "bootstrap-t"])
+@pytest.mark.parametrize("interval", ["t", "bootstrap-t", "auto"])
 def test_the_verdict_of_p_and_of_the_interval_agree(seed, interval):
-    frame = two_arms(np.random.default_rng(seed).normal(0.0, 1, size=14))
+    rng = np.random.default_rng(seed)
+    skewed = 0.4 * (rng.exponential(size=14) - 1)
+    frame = two_arms(skewed if interval == "auto" else rng.normal(0.0, 1, size=14))
     ours = tost(frame, "y", "shuffled", margin=0.55, settings=Settings(interval=interval))
     assert ours.level == pytest.approx(0.9)
     assert (ours.p_value < 0.05) == ours.diagnostics["equivalent"]

@@ -6,8 +6,8 @@ from scipy import stats
 
 from sublim_causal.analysis.estimates.bootstrap import Bounds
 from sublim_causal.analysis.estimates.headline import (
-    headline_is_bootstrap,
     is_stable,
+    quoted_interval,
     seed_warnings,
     skewness,
 )
@@ -20,15 +20,16 @@ def test_skewness_equals_scipy():
     assert skewness(np.ones(4)) == 0.0
 
 
-def test_a_wild_bootstrap_t_interval_does_not_lead() -> None:
+def test_a_wild_bootstrap_t_interval_is_not_quoted() -> None:
     plain = Bounds(-1.0, 1.0)
     assert is_stable(Bounds(-1.0, 3.0), plain)
     assert not is_stable(Bounds(-1.0, 48.0), plain)
     assert not is_stable(Bounds(-np.inf, 1.0), plain)
     skewed = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0])
-    assert headline_is_bootstrap("auto", skewed, Bounds(-1.0, 3.0), plain)
-    assert not headline_is_bootstrap("auto", skewed, Bounds(-1.0, 48.0), plain)
-    assert headline_is_bootstrap("bootstrap-t", skewed, Bounds(-1.0, 48.0), plain)
+    assert quoted_interval("auto", skewed, Bounds(-1.0, 3.0), plain) == "hull"
+    assert quoted_interval("auto", skewed[1:], Bounds(-1.0, 3.0), plain) == "t"
+    assert quoted_interval("auto", skewed, Bounds(-1.0, 48.0), plain) == "t"
+    assert quoted_interval("bootstrap-t", skewed, Bounds(-1.0, 48.0), plain) == "bootstrap-t"
 
 
 @pytest.mark.parametrize(
@@ -36,9 +37,14 @@ def test_a_wild_bootstrap_t_interval_does_not_lead() -> None:
     [
         (30, False, True, ()),
         (5, False, True, ("only 5 seeds",)),
-        (30, True, True, ("bootstrap-t is the interval to quote",)),
+        (30, True, True, ("the hull of t and bootstrap-t is the interval to quote",)),
         (30, True, False, ("too few of them differ",)),
-        (12, True, True, ("bootstrap-t is the interval to quote", "nominal coverage")),
+        (
+            12,
+            True,
+            True,
+            ("the hull of t and bootstrap-t is the interval to quote", "nominal coverage"),
+        ),
         (5, True, True, ("only 5 seeds", "needs at least 8 of them", "nominal coverage")),
     ],
 )

@@ -78,15 +78,21 @@ def test_the_p_value_is_that_of_the_set() -> None:
     assert at_limit.p_value == pytest.approx(0.05, rel=1e-9)
 
 
-def test_skewed_residuals_put_bootstrap_t_in_front() -> None:
+def test_of_skewed_residuals_the_hull_is_quoted_from_eight_seeds_on() -> None:
     rng = np.random.default_rng(2)
     b = 10 + rng.standard_normal(20)
     a = b + rng.lognormal(0, 1.2, 20)
     estimate = ratio_of_sums(RATIO, a, b)
-    assert estimate.method.startswith("bootstrap-t")
+    assert estimate.method == "hull of Fieller and bootstrap-t, ratio of sums"
     fieller = ratio_of_sums(RATIO, a, b, settings=Settings(interval="t"))
+    boot = ratio_of_sums(RATIO, a, b, settings=Settings(interval="bootstrap-t"))
+    assert boot.method == "bootstrap-t, ratio of sums"
     assert estimate.diagnostics["also"]["low"] == fieller.low
-    assert (estimate.low, estimate.high) != (fieller.low, fieller.high)
+    assert (estimate.low, estimate.high) == (fieller.low, boot.high)
+    at = np.argsort(a - b)[[0, 1, 2, 3, 4, 5, -1]]
+    few = ratio_of_sums(RATIO, a[at], b[at])
+    assert few.method == "Fieller, ratio of sums"
+    assert any("needs at least 8 of them" in one for one in few.warnings)
 
 
 def test_fieller_covers_when_the_denominator_is_weak() -> None:

@@ -31,7 +31,7 @@ def test_the_nearest_interval_is_named() -> None:
 
 def test_each_setting_has_its_effect() -> None:
     base = mean_interval(SKEWED)
-    assert (base.method, base.level, len(base.draws)) == ("bootstrap-t", 0.95, 1999)  # type: ignore
+    assert (base.method, base.level, len(base.draws)) == ("hull of t and bootstrap-t", 0.95, 1999)  # type: ignore
     narrow = mean_interval(SKEWED, settings=Settings(level=0.8))
     assert narrow.high < base.high  # type: ignore[union-attr]
     assert mean_interval(SKEWED, settings=Settings(interval="t")).method == "t"  # type: ignore

@@ -91,13 +91,13 @@ def test_one_level_alone_has_nothing_to_compare() -> None:
 
 
 def test_the_slopes_have_the_intervals_of_a_slope() -> None:
-    """One seed's slope stands out: bootstrap-t leads here as it does in `step_slope`."""
+    """One seed's slope stands out: the hull is quoted here as in `step_slope`."""
     data = steps()
     steep = data.assign(gain=data["gain"] + 3 * data["alignment"] * (data["seed"] == 0))
     own = mundlak(steep, **COLUMNS).within_run
     model = slope_model(steep, "gain", "alignment", "levels")
     same = slope_estimates(model, {name: Estimand(name, "A slope.") for name in NAMES})
-    assert own.method == "mixed model, bootstrap-t"
+    assert own.method == "mixed model, hull of CR2 and bootstrap-t"
     assert (own.low, own.high) == (same["within_run"].low, same["within_run"].high)
 
 

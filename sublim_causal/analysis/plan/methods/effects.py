@@ -45,7 +45,7 @@ class CrossWorldEffects(WithInterval):
     """Total effect of an arm, split by yoked runs.
 
     `interval` is that of the effects. The proportion mediated and the residual mediator gap
-    are ratios and have Fieller's set, the former bootstrap-t where seeds are skewed.
+    are ratios and have Fieller's set, the former the hull with bootstrap-t where seeds are skewed.
     """
 
     arm: str = "projection"
