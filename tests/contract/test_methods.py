@@ -32,7 +32,13 @@ EXAMPLES: dict[str, list[Entry]] = {
         {"outcome": "cos_update", "summary": "mean", "arm": "baseline"},
         {"outcome": "cos_update", "summary": "mean", "window": "early - late"},
     ],
-    "step_slope": [GAIN, GAIN | {"split": "by_arm"}, GAIN | {"split": "levels"}],
+    "step_slope": [
+        GAIN,
+        GAIN | {"split": "by_arm"},
+        GAIN | {"adjust": "none"},
+        GAIN | {"adjust": "none", "split": "by_arm"},
+        GAIN | {"split": "levels"},
+    ],
     "slope_model": [GAIN],
     "mixed_model": [
         {"formula": "gain ~ arm + cos_update + (1 | seed)", "contrast": "arm[T.projection]"},

@@ -127,3 +127,10 @@ def with_diagnostics(found: Result, **more: object) -> Result:
     if isinstance(found, NotEstimable):
         return found
     return replace(found, diagnostics={**found.diagnostics, **more})
+
+
+def with_note(found: Result, note: str) -> Result:
+    """Return `found` with one more caveat, if it is an estimate."""
+    if isinstance(found, NotEstimable):
+        return found
+    return replace(found, warnings=(*found.warnings, note))

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sublim_causal.errors import RunError
 from sublim_causal.store.damage import validate_undamaged
-from sublim_causal.store.manifest import read_manifest
+from sublim_causal.store.manifest import read_manifest, reference_of
 from sublim_causal.store.tables import files_of, read_table
 
 SETTING = ("student", "channel", "targets", "inputs")
@@ -45,6 +45,8 @@ class Record:
         Options of each arm with their defaults, as resolved when it ran.
     evaluations : DataFrame
         seed, arm, step and test_accuracy of complete replicates; empty unless asked for.
+    reference : str
+        Arm that the study compares the others with; empty if it has none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Record:
     data: str = ""
     resolved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     evaluations: pd.DataFrame = field(default_factory=pd.DataFrame)
+    reference: str = ""
 
     @property
     def complete(self) -> pd.DataFrame:
@@ -130,6 +133,7 @@ def read_runs(run: Path) -> Record:
         interventions=interventions,
         data=str(manifest["study"].get("data", {}).get("name", "")),
         resolved=manifest.get("arms", {}),
+        reference=(reference_of(manifest["study"]) or "") if interventions else "",
     )
 
 

@@ -26,6 +26,7 @@ Satterthwaite's degrees of freedom follow from the same projection (Pustejovsky 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +60,10 @@ class TwoWay:
         Share of a seed's score that the effects leave, lambda above.
     gram : ndarray of shape (R, R)
         ``x_s' D x_r``.
+    n_obs : int
+        Rows.
+    mean_product : float
+        Mean of the product of the columns asked for, weighted by ``x**2``; NaN without any.
     """
 
     seeds: NDArray[np.int64]
@@ -66,6 +71,8 @@ class TwoWay:
     xy: Floats
     kept: Floats
     gram: Floats
+    n_obs: int
+    mean_product: float
 
     @property
     def slope(self) -> float:
@@ -88,6 +95,7 @@ def two_way_slope(
     outcome: str,
     predictor: str,
     *,
+    weighted: Sequence[str] = (),
     settings: Settings = Settings(),
     estimand: Estimand | None = None,
 ) -> Result:
@@ -102,6 +110,9 @@ def two_way_slope(
         One row per step: seed, arm, step, `outcome`, `predictor`.
     outcome, predictor : str
         Numeric columns.
+    weighted : sequence of str
+        Columns of whose product the mean is taken with the slope's weights, the squares of the
+        predictor's residuals; it stands in the diagnostics as ``mean_product``.
     settings : Settings
         How the interval is computed.
     estimand : Estimand, optional
@@ -119,7 +130,8 @@ def two_way_slope(
     RequestError
         If a column is not there.
     DataError
-        If a value is missing or infinite, or the predictor does not vary beyond the effects.
+        If a value is missing or infinite, the predictor does not vary beyond the effects, or it
+        determines the outcome.
     """
     estimand = estimand or Estimand(
         name=f"{outcome}_on_{predictor}",
@@ -127,8 +139,13 @@ def two_way_slope(
     )
     if refusal := too_few(estimand, steps["seed"].nunique()):
         return refusal
-    found = two_way(steps, outcome, predictor)
+    found = two_way(steps, outcome, predictor, weighted)
     se, df = found.robust()
+    if se <= _CONSTANT * abs(found.slope):
+        raise DataError(
+            f"{predictor} determines {outcome} within runs and steps; there is no residual to "
+            "judge a slope by"
+        )
     low, high = t_bounds(found.slope, se, df, settings.level)
     plain = Estimate(
         estimand=estimand,
@@ -141,7 +158,8 @@ def two_way_slope(
         p_value=t_p_value(found.slope, se, df),
         method="CR2",
         n_seeds=len(found.seeds),
-        diagnostics={"n_obs": len(steps)},
+        diagnostics={"n_obs": found.n_obs}
+        | ({"mean_product": found.mean_product} if weighted else {}),
     )
     drawn = cluster_bootstrap(
         ClusterRatio(found.xy, found.xx), n_boot=settings.n_boot, rng=settings.rng
@@ -151,7 +169,9 @@ def two_way_slope(
     return replace(quoted, method=f"within run and step, {quoted.method}")
 
 
-def two_way(steps: pd.DataFrame, outcome: str, predictor: str) -> TwoWay:
+def two_way(
+    steps: pd.DataFrame, outcome: str, predictor: str, weighted: Sequence[str] = ()
+) -> TwoWay:
     """Take run, step and, with several arms, seed-step means out of both columns.
 
     Parameters
@@ -161,6 +181,8 @@ def two_way(steps: pd.DataFrame, outcome: str, predictor: str) -> TwoWay:
         differ in length; a step that one seed alone has says nothing.
     outcome, predictor : str
         Numeric columns.
+    weighted : sequence of str
+        As in `two_way_slope`.
 
     Returns
     -------
@@ -194,7 +216,12 @@ def two_way(steps: pd.DataFrame, outcome: str, predictor: str) -> TwoWay:
     own = np.divide(np.diag(gram), xx, out=np.zeros_like(xx), where=xx > 0)
     kept = np.maximum(1 - own - xx / xx.sum(), _NO_SHARE)
     xy = (flat * y.reshape(len(seeds), -1)).sum(axis=1)
-    return TwoWay(np.asarray(seeds), xx, xy, kept, gram)
+    mean_product = np.nan
+    if weighted:
+        product = np.prod(finite_columns(steps, weighted), axis=1)
+        squares = x[seed, arm, step] ** 2
+        mean_product = float(squares @ product / squares.sum())
+    return TwoWay(np.asarray(seeds), xx, xy, kept, gram, len(steps), mean_product)
 
 
 def residuals(values: Floats, there: NDArray[np.bool_]) -> Floats:

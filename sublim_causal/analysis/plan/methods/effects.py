@@ -34,11 +34,12 @@ from sublim_causal.analysis.plan.method import (
     by_pair,
     contrast_pairs,
     with_diagnostics,
+    with_note,
 )
 from sublim_causal.analysis.plan.methods.mediation import EFFECTS, of_part
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.mundlak import mundlak
-from sublim_causal.analysis.steps.slopes import LEVELS
+from sublim_causal.analysis.steps.slopes import LEVELS, UNADJUSTED
 
 
 class CrossWorldEffects(WithInterval):
@@ -226,7 +227,7 @@ def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Seq
         if not isinstance(one, Estimate):
             return one
         shown = replace(one, method=f"{one.method}; {said}")
-        return with_diagnostics(shown, equality=test.tidy())
+        return with_note(with_diagnostics(shown, equality=test.tidy()), UNADJUSTED)
 
     return [as_declared(declared, noted(getattr(found, name)), name, part=name) for name in LEVELS]
 

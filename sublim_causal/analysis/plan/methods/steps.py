@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -33,25 +33,32 @@ from sublim_causal.analysis.plan.declaration import (
     slope_of,
     with_unit,
 )
-from sublim_causal.analysis.plan.method import Method, absent, with_diagnostics
+from sublim_causal.analysis.plan.method import Method, absent, with_diagnostics, with_note
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.fit_details import describe_fit
 from sublim_causal.analysis.steps.measurement import HALVES, corrected_slopes, reliability
 from sublim_causal.analysis.steps.mundlak import equal_levels
 from sublim_causal.analysis.steps.slopes import (
     LEVELS,
+    UNADJUSTED,
     Split,
     contrast_estimate,
     fit_slopes,
     slope_estimates,
     slope_model,
 )
+from sublim_causal.analysis.steps.two_way import two_way_slope
 from sublim_causal.analysis.steps.within_runs import finite_columns
-from sublim_causal.errors import RequestError
+from sublim_causal.errors import DataError, RequestError
 from sublim_causal.store.schema import TABLES
 
 DROP = "early - late"
 """The window that is a difference of two."""
+NORMS = ("norm_trait", "norm_update")
+"""Columns whose product is, to first order, the slope of `gain` on `cos_update`."""
+_SHARED = "adjusted for training time, not for minibatches that the arms of a seed share"
+_ACTING = ("projection", "yoked", "clamp", "set_cosine")
+"""Interventions whose aim is the alignment itself."""
 
 
 class SeedSummary(OfArm, WithInterval):
@@ -80,23 +87,52 @@ class SeedSummary(OfArm, WithInterval):
         return (self.outcome, "epoch")
 
 
+Adjust = Literal["step", "none"]
+
+
 class StepSlope(WithInterval):
-    """Per-step slope of an outcome on alignment, from a mixed model."""
+    """Per-step slope of an outcome on alignment.
+
+    `adjust` is ``"none"`` by default where `split` is ``"levels"``, and must be.
+    """
 
     outcome: StepColumn
     """Column of ``steps``."""
     predictor: StepColumn
     """Column of ``steps``."""
     split: Split = "pooled"
-    """`pooled`; `by_arm`; or `levels`: within a run, between arms, between seeds."""
+    """`pooled`, over comparable arms; `by_arm`; or `levels`: within a run, between arms, between
+    seeds."""
+    adjust: Adjust = "step"
+    """`step`: within run and step, so that what training time moves in all runs alike does not
+    enter; `none`: a mixed model of all arms, which does not adjust for training time."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _levels_are_not_adjusted(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("split") == "levels":
+            return {"adjust": "none", **fields}
+        return fields
+
+    @model_validator(mode="after")
+    def _no_adjusted_levels(self) -> Self:
+        if self.split == "levels" and self.adjust == "step":
+            raise ValueError("adjust = 'none' where split is 'levels'")
+        return self
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether to first order the slope is the mean of ``norm_trait * norm_update``."""
+        return (self.outcome, self.predictor) == ("gain", "cos_update")
 
     def about(self) -> dict[str, str]:
         """Column and unit of the slope."""
         return slope_of(self.outcome, self.predictor)
 
     def step_columns(self) -> tuple[str, ...]:
-        """Outcome and predictor."""
-        return (self.outcome, self.predictor)
+        """Outcome and predictor; for the identity the norms too."""
+        norms = NORMS if self.is_identity and self.adjust == "step" else ()
+        return (self.outcome, self.predictor, *norms)
 
     def endings(self) -> tuple[str, ...] | None:
         """None for one slope, arms, or levels."""
@@ -285,7 +321,105 @@ def _corrected_slope(
     ]
 
 
+def acts_on_alignment(options: Mapping[str, Any]) -> bool:
+    """Whether an arm of these options sets, removes or shifts alignment itself.
+
+    Such an arm's steps are driven to an alignment, over-corrected or clamped, so that what a step
+    gains there is another relation than in a run that is left to itself.
+    """
+    if options.get("intervention") in _ACTING:
+        return True
+    shuffles = options.get("intervention") == "shuffled"
+    if shuffles and "probe" in (options.get("shuffle"), options.get("0.shuffle")):
+        return True  # another probe's gradient is a trait gradient
+    return any(acts_on_alignment(member) for member in options.get("members", ()))
+
+
+def comparable_arms(record: Record) -> tuple[str, ...]:
+    """Return the arms over which one slope is taken: the reference, and those that compare.
+
+    They have the reference's student, channel, targets and inputs, and do not act on alignment.
+    The reference is the study's, else the first arm whose intervention is the baseline, else the
+    first arm.
+    """
+    options = {arm: record.options(arm) for arm in record.arms}
+    plain = (arm for arm, one in options.items() if one["intervention"] == "baseline")
+    candidates = (record.reference, *plain, *record.arms)
+    reference = next((arm for arm in candidates if arm in record.arms), "")
+    return tuple(
+        arm
+        for arm in record.arms
+        if arm == reference
+        or (record.is_comparable(arm, reference) and not acts_on_alignment(options[arm]))
+    )
+
+
 def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequence[Result]:
+    if declared.adjust == "none":
+        return _unadjusted_slope(record, declared, settings)
+    if declared.split == "by_arm":
+        return [_of_arm(record, declared, settings, arm) for arm in record.arms]
+    present = set(record.steps["arm"])
+    arms = [arm for arm in comparable_arms(record) if arm in present]
+    others = [arm for arm in record.arms if arm not in arms]
+    estimand = declared.estimand(
+        with_unit("steps", declared.outcome),
+        f"slope on {declared.predictor} within run and step, arms {', '.join(arms)}",
+    )
+    notes = [f"one slope over the arms {', '.join(arms)}"]
+    if others:
+        notes.append(
+            f"left out of the pooled slope, as they act on alignment or have another setting than "
+            f"{arms[0] if arms else 'the reference'}: {', '.join(others)}"
+        )
+    notes += [_SHARED] * (len(arms) == 1)
+    return [_within_step(record, declared, settings, estimand, arms, notes)]
+
+
+def _of_arm(record: Record, declared: StepSlope, settings: Settings, arm: str) -> Result:
+    estimand = declared.estimand(
+        with_unit("steps", declared.outcome),
+        f"slope on {declared.predictor} within run and step, {arm}",
+        arm,
+        arm=arm,
+    )
+    try:
+        return _within_step(record, declared, settings, estimand, [arm], [_SHARED])
+    except DataError as error:
+        return NotEstimable(estimand, str(error))
+
+
+def _within_step(
+    record: Record,
+    declared: StepSlope,
+    settings: Settings,
+    estimand: Estimand,
+    arms: Sequence[str],
+    notes: Sequence[str],
+) -> Result:
+    steps = record.steps[record.steps["arm"].isin(arms)]
+    found = two_way_slope(
+        steps,
+        declared.outcome,
+        declared.predictor,
+        weighted=NORMS if declared.is_identity else (),
+        settings=settings,
+        estimand=estimand,
+    )
+    if isinstance(found, NotEstimable):
+        return found
+    found = replace(found, warnings=(*found.warnings, *notes))
+    if declared.is_identity:
+        size = found.diagnostics["mean_product"]
+        identity = (
+            "to first order this slope is |g_trait| |update| by definition, so that it says little "
+            f"of the world; the mean of that product, weighted as the slope, is {size:.4g}"
+        )
+        found = replace(found, warnings=(*found.warnings, identity))
+    return with_diagnostics(found, arms=list(arms))
+
+
+def _unadjusted_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequence[Result]:
     model = slope_model(
         record.steps, declared.outcome, declared.predictor, declared.split, arms=record.arms
     )
@@ -303,10 +437,8 @@ def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequ
     levels = declared.split == "levels"
     fit = fit_slopes(model) if levels and model.data["seed"].nunique() >= MIN_SEEDS else None
     found = slope_estimates(model, estimands, fit=fit, settings=settings)
-    if not levels:
-        return list(found.values())
-    equality = equal_levels(fit).tidy()
-    return [with_diagnostics(one, equality=equality) for one in found.values()]
+    equality = {"equality": equal_levels(fit).tidy()} if levels else {}
+    return [with_note(with_diagnostics(one, **equality), UNADJUSTED) for one in found.values()]
 
 
 def _slope_model(record: Record, declared: SlopeModelInFull, settings: Settings) -> list[Result]:
@@ -334,7 +466,7 @@ def _slope_model(record: Record, declared: SlopeModelInFull, settings: Settings)
         p_value=float(row["p_value"]),
         method="mixed model, CR2",
         n_seeds=fit.n_groups,
-        warnings=tuple(fit.warnings),
+        warnings=(*fit.warnings, UNADJUSTED),
         diagnostics=vars(describe_fit(fit, model, settings.level)),
     )
     return [estimate]
