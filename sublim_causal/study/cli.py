@@ -22,7 +22,7 @@ from sublim_causal.study.console import (
     DONE,
     INCOMPLETE,
     WRONG,
-    announce_user_code,
+    announce_code,
     duration,
     err,
     finish,
@@ -145,11 +145,21 @@ def run(
     from sublim_causal.study.memory import parse_memory
     from sublim_causal.study.planning import RunOptions, seeds_of
     from sublim_causal.study.runner import run_study
-    from sublim_causal.study.spec import load_study, study_path
+    from sublim_causal.study.spec import Study, load_study, study_folder
 
     chosen = arms.split(",") if arms is not None else None
-    sys.path.insert(0, str(study_path(study).resolve().parent))
-    spec = load_study(study, settings=settings or (), seeds=seeds, arms=chosen)
+    path: list[str] = []
+
+    def prepare_import(spec: Study) -> None:
+        if names := spec.named_classes():
+            path.append(str(study_folder(study)))
+            # At the end: no file beside the study takes the place of a library's module.
+            sys.path.append(path[0])
+            announce_code(names)
+
+    spec = load_study(
+        study, settings=settings or (), seeds=seeds, arms=chosen, before_import=prepare_import
+    )
     target = out_dir or Path("runs") / spec.name
     uri = tracking_uri or ("none" if is_remote(target) else default_tracking_uri(target))
     options = RunOptions(
@@ -165,7 +175,7 @@ def run(
         download=download,
         tracking_uri=None if uri == "none" else uri,
         mirror_replicates=mirror_replicates,
-        path=tuple(sys.path[:1]),
+        path=tuple(path),
         seed_range=seeds_of(spec, seed_range, shard),
     )
     if options.tracking_uri is not None:
@@ -173,7 +183,6 @@ def run(
     if dry_run:
         show_plan(spec, options)
         return
-    announce_user_code(spec)
     if is_remote(target) and tracking_uri is None:
         err.print("No MLflow mirror: an object store cannot hold one; --tracking-uri names one.")
     outcome = run_study(spec, options, err)

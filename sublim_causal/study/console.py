@@ -53,13 +53,14 @@ def warn(what: str, text: object) -> None:
     err.print(Text.assemble((what, "yellow"), f" {text}"), soft_wrap=True)
 
 
-def announce_user_code(spec: Any) -> None:
-    """Say which code outside this package the study file names."""
-    arms = spec.arms.values()
-    names = [spec.model.class_, *(arm.intervention for arm in arms)]
-    names += [arm.channel.name for arm in arms]
-    for name in dict.fromkeys(name for name in names if ":" in name):
-        err.print(f"The study uses your own code: {name}")
+def announce_code(names: Iterable[str]) -> None:
+    """Say which classes outside this package a study names, and in which files they stand."""
+    from sublim_causal.experiment.source import source_file
+
+    for name in names:
+        file = source_file(name.partition(":")[0])
+        where = f" in {file}" if file else ""
+        err.print(f"The study runs code of its own: {name}{where}", soft_wrap=True)
 
 
 def show_plan(spec: Any, options: Any) -> None:

@@ -18,7 +18,7 @@ from sublim_causal.store.connection import redact
 from sublim_causal.store.lock import FILE as LOCK
 from sublim_causal.store.manifest import FILE, read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION
-from sublim_causal.study.spec import Study, arm_definition, definition, digest
+from sublim_causal.study.spec import Study, arm_definition, definition, digest_of
 
 PACKAGES = (
     "sublim-causal",
@@ -58,15 +58,17 @@ def git_revision() -> str:
 
 def describe(study: Study, device: str, precision: str, engine: str) -> dict[str, Any]:
     """Return the manifest of a new run."""
+    defined = definition(study, precision)
+    arms = {arm: arm_definition(study, arm) for arm in study.arms}
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": uuid.uuid4().hex,
         "name": study.name,
         "title": study.title,
-        "digest": digest(study, precision),
+        "digest": digest_of(defined, arms),
         "study": study.model_dump(mode="json", by_alias=True),
-        "definition": definition(study, precision),
-        "arms": {arm: arm_definition(study, arm) for arm in study.arms},
+        "definition": defined,
+        "arms": arms,
         "device": device,
         "precision": precision,
         "product_engine": engine,
@@ -97,7 +99,7 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         return dict(manifest)
     # Blocks of an older version stay as they are; new ones stand beside them in this version.
     merged = {**old, "schema_version": SCHEMA_VERSION}
-    merged["arms"] = {**old["arms"], **manifest["arms"]}
+    merged["arms"] = {**old["arms"], **manifest["arms"], **old["arms"]}
     arms = {**old["study"]["arms"], **manifest["study"]["arms"]}
     seeds = max(old["study"]["seeds"], manifest["study"]["seeds"])
     measure = manifest["study"]["measure"]
@@ -109,8 +111,8 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "arms": arms,
         "seeds": seeds,
     }
-    merged["digest"] = digest(Study.model_validate(merged["study"]), merged["precision"])
-    if (arms, seeds) != (old["study"]["arms"], old["study"]["seeds"]):
+    merged["digest"] = digest_of(merged["definition"], merged["arms"])
+    if (len(arms), seeds) != (len(old["study"]["arms"]), old["study"]["seeds"]):
         merged["finished"] = None
     if merged != old:
         write_manifest(run, merged)

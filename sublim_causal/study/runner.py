@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -73,8 +72,6 @@ def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
         raise RequestError(
             "--executor", options.executor, "local, where a process runs some of the seeds only"
         )
-    for entry in options.path:
-        sys.path.insert(0, entry)
     with open_executor(options.executor, options.address) as executor:
         executor.warm_up()
         return run_on(executor, study, options, console)

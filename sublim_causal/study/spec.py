@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -24,6 +24,7 @@ from sublim_causal.declared import (
 from sublim_causal.errors import HIDDEN, RequestError, nearest
 from sublim_causal.experiment.config import ArmConfig, Experiment
 from sublim_causal.experiment.data.sources import SOURCES, validate_data
+from sublim_causal.experiment.imports import named_classes
 from sublim_causal.experiment.interventions import build_interventions, followed_arms
 from sublim_causal.experiment.interventions.base import Intervention
 from sublim_causal.experiment.logits import LogitSplit
@@ -103,6 +104,12 @@ class Study(Experiment):
     arms: dict[ArmName, ArmConfig] = Field(min_length=1)
     """Arms by name; all arms of a seed share initialisation, teacher, inputs, order and probe."""
 
+    def named_classes(self) -> list[str]:
+        """Return the classes outside this package that the study names, as ``module:Class``."""
+        arms = (arm.model_dump() for arm in self.arms.values())
+        found = [*named_classes({"name": self.model.class_}), *named_classes(list(arms))]
+        return list(dict.fromkeys(found))
+
     def interventions(self) -> dict[str, tuple[Intervention, ...]]:
         """Build every arm's interventions.
 
@@ -164,8 +171,9 @@ def load_study(
     settings: Iterable[str] = (),
     seeds: int | None = None,
     arms: Iterable[str] | None = None,
+    before_import: Callable[[Study], None] | None = None,
 ) -> Study:
-    """Read and validate a study file.
+    """Read and validate a study file, and import the classes that it names as ``module:Class``.
 
     Parameters
     ----------
@@ -177,19 +185,52 @@ def load_study(
         Replaces the file's number of seeds.
     arms : iterable of str, optional
         The arms to keep, in this order.
+    before_import : callable, optional
+        Called with the study before anything that it names is imported.
 
     Raises
     ------
     RequestError
         If the file, a field, an arm or an intervention is wrong.
     """
+    settings = list(settings)
+    study = read_study(name, settings=settings, seeds=seeds, arms=arms)
+    if before_import is not None:
+        before_import(study)
+    with naming_file(_told(name, settings)):
+        study.interventions()
+        study.channels()
+    return study
+
+
+def _told(name: str, settings: Sequence[str]) -> str:
+    """Return what errors call the source of a study's fields."""
+    path = find_declared("studies", name)
+    return f"{path} with --set" if settings else str(path)
+
+
+def read_study(
+    name: str,
+    *,
+    settings: Iterable[str] = (),
+    seeds: int | None = None,
+    arms: Iterable[str] | None = None,
+) -> Study:
+    """Read a study file as `load_study` does; nothing is imported, so options stay unvalidated.
+
+    Raises
+    ------
+    RequestError
+        If the file, a field or an arm is wrong.
+    """
+    settings = list(settings)
     path = find_declared("studies", name)
     table = read_toml(path, "studies")
     for setting in settings:
         apply_setting(table, setting)
     if seeds is not None:
         table["seeds"] = seeds
-    told = f"{path} with --set" if settings else path
+    told = _told(name, settings)
     with naming_file(told):
         validate_reference(table.get("reference"), table.get("arms"))
     if arms is not None:
@@ -198,8 +239,6 @@ def load_study(
             table.pop("reference", None)
     with naming_file(told):
         study = validate_declared(Study, table, "")
-        study.interventions()
-        study.channels()
         validate_data(study)
     return study
 
@@ -311,8 +350,13 @@ def arm_definition(study: Study, arm: str) -> dict[str, Any]:
 
 def digest(study: Study, precision: str) -> str:
     """Hash of what defines the experiment: 16 hexadecimal digits."""
-    arms = {arm: arm_definition(study, arm) for arm in sorted(study.arms)}
-    text = json.dumps([definition(study, precision), arms], sort_keys=True)
+    arms = {arm: arm_definition(study, arm) for arm in study.arms}
+    return digest_of(definition(study, precision), arms)
+
+
+def digest_of(definition: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the digest of recorded definitions: of the experiment, and of its arms by name."""
+    text = json.dumps([definition, arms], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -324,6 +368,11 @@ def built_in_studies() -> dict[str, str]:
     }
 
 
-def study_path(name: str) -> Path:
-    """Return the file that `name` means."""
-    return find_declared("studies", name)
+def study_folder(name: str) -> Path:
+    """Return the folder of a study's own modules: that of its file, or the working directory.
+
+    The latter is for a built-in study, whose file names no module.
+    """
+    if name in list_declared("studies"):
+        return Path.cwd()
+    return find_declared("studies", name).resolve().parent

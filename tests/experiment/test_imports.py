@@ -14,6 +14,10 @@ class Own:
     def __init__(self, size: float = 1.0) -> None:
         self.size = size
 
+    def init(self, context: object) -> None: ...
+
+    def apply(self, vector: object, *_: object) -> object: ...
+
 
 def test_an_old_intervention_is_refused_with_its_new_name() -> None:
     with pytest.raises(RequestError, match="'inject' is called 'set_cosine' since version"):

@@ -154,7 +154,7 @@ def test_a_users_own_intervention_runs_and_may_diverge(
     )
     done = sublim("run", tmp_path / "study.toml", "--tracking-uri", "none", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "your own code: mine:Damped" in done.stderr
+    assert "code of its own: mine:Damped in" in done.stderr
     endless = ("--set", "arms.damped.factor=inf", "--out", "diverged", "--tracking-uri", "none")
     done = sublim("run", tmp_path / "study.toml", *endless, cwd=tmp_path)
     assert done.returncode == 1

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from sublim_causal.errors import RequestError, nearest
-from sublim_causal.experiment.imports import build_named
+from sublim_causal.experiment.imports import Contract, build_named
 from sublim_causal.experiment.interventions.base import (
     Compound,
     Following,
     Intervention,
     OfLayers,
+    Space,
 )
 from sublim_causal.experiment.interventions.baseline import Baseline
 from sublim_causal.experiment.interventions.chain import Chain
@@ -36,6 +37,12 @@ INTERVENTIONS: dict[str, type[Any]] = {
 """By the name that a study file uses; a `Compound` stands for several in order."""
 
 
+CONTRACT = Contract(
+    "a class with space, uses_trait, init(context) and apply(vector, g_trait, state, context)",
+    (frozenset({"init", "apply"}), frozenset({"expand"})),
+)
+
+
 def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervention, ...]:
     """Build what an arm's table names: one intervention, or the parts of a compound one.
 
@@ -51,20 +58,32 @@ def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervent
     RequestError
         If the intervention is unknown, refuses an option, or does not keep the contract.
     """
-    built = build_named(INTERVENTIONS, field, "intervention", table)
+    built = build_named(INTERVENTIONS, CONTRACT, field, "intervention", table)
     if isinstance(built, Compound):
         return tuple(
             intervention
             for i, part in enumerate(built.expand())
             for intervention in build_interventions(f"{field}.{i}", part)
         )
+    name = table["intervention"]
     if not isinstance(built, Intervention):
-        raise RequestError(
-            f"{field}.intervention",
-            table["intervention"],
-            "a class with space, uses_trait, init and apply",
-        )
+        raise RequestError(f"{field}.intervention", name, CONTRACT.words)
+    _validate_members(f"{field}.intervention", name, built)
     return (built,)
+
+
+def _validate_members(field: str, name: str, built: Intervention) -> None:
+    """Refuse members of an intervention that are not what the contract says."""
+    spaces = get_args(Space)
+    if built.space not in spaces:
+        allowed = f"space of {name}: {' or '.join(map(repr, spaces))}"
+        raise RequestError(field, built.space, allowed, nearest(str(built.space), spaces))
+    if not isinstance(built.uses_trait, bool):
+        raise RequestError(field, built.uses_trait, f"uses_trait of {name}: True or False")
+    for kind, member in ((Following, "follows"), (OfLayers, "layers")):
+        value: Any = getattr(built, member) if isinstance(built, kind) else ()
+        if not isinstance(value, tuple | list) or not all(isinstance(v, str) for v in value):
+            raise RequestError(field, value, f"{member} of {name}: a tuple of names")
 
 
 def validate_layers(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.config import ModelConfig
-from sublim_causal.experiment.imports import import_object
+from sublim_causal.experiment.imports import Contract, import_class
 from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.module import ModuleNetwork
@@ -26,6 +26,9 @@ STATEFUL = (
     nn.modules.dropout._DropoutNd,
 )
 """Layers with running statistics or random masks, which a parameter vector cannot describe."""
+
+
+CONTRACT = Contract("a class of torch modules, with forward(images)", (frozenset({"forward"}),))
 
 
 def mlp(image_shape: tuple[int, ...], outputs: int, hidden: tuple[int, ...] = (256, 256)) -> MLP:
@@ -83,7 +86,9 @@ def build_network(config: ModelConfig, image_shape: tuple[int, ...], classes: in
     if config.class_ == "cnn":
         factory: Any = ConvNet
     elif ":" in config.class_:
-        factory = import_object("model.class", config.class_)
+        factory = import_class("model.class", config.class_, CONTRACT)
+        if not issubclass(factory, nn.Module):
+            raise RequestError("model.class", config.class_, CONTRACT.words)
     else:
         names = ("mlp", "cnn")
         raise RequestError(

@@ -9,6 +9,7 @@ arXiv 1503.02531); for an answer that is certain it is the cross-entropy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -17,7 +18,7 @@ from pydantic import Field
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.streams import draw
-from sublim_causal.experiment.imports import Options, build_named
+from sublim_causal.experiment.imports import Contract, Options, build_named
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.teaching.representation import Representation
 
@@ -183,6 +184,12 @@ CHANNELS: dict[str, type[Any]] = {
 """By the name that a study file uses."""
 
 
+CONTRACT = Contract(
+    "a class with temperature, columns(split) and answers(logits, generators)",
+    (frozenset({"columns", "answers"}), frozenset({"columns", "source", "targets"})),
+)
+
+
 def build_channel(field: str, table: Mapping[str, Any], split: LogitSplit) -> Channel:
     """Build what an arm's channel table names.
 
@@ -199,13 +206,23 @@ def build_channel(field: str, table: Mapping[str, Any], split: LogitSplit) -> Ch
         If the channel is unknown, refuses an option, or does not keep the contract.
     """
     named = {"name": "soft", **table}
-    built = build_named(CHANNELS, field, "name", named)
+    built = build_named(CHANNELS, CONTRACT, field, "name", named)
     channel = DistributionChannel(built) if isinstance(built, LogitChannel) else built
     if not isinstance(channel, Channel):
-        raise RequestError(
-            f"{field}.name",
-            table["name"],
-            "a class with temperature, columns(split) and answers(...)",
-        )
+        raise RequestError(f"{field}.name", named["name"], CONTRACT.words)
+    if isinstance(built, LogitChannel):
+        _validate_members(f"{field}.name", named["name"], built, split)
     channel.columns(split)
     return channel
+
+
+def _validate_members(field: str, name: str, built: LogitChannel, split: LogitSplit) -> None:
+    """Refuse members of a channel that are not what the contract says."""
+    columns, temperature = built.columns(split), built.temperature
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise RequestError(field, temperature, f"temperature of {name}: a number above 0")
+    count = split.columns("all").stop
+    ends = (columns.start, columns.stop) if isinstance(columns, slice) else (None, None)
+    if not all(isinstance(end, int) for end in ends) or not 0 <= ends[0] < ends[1] <= count:
+        allowed = f"columns(split) of {name}: a slice of the {count} logits, from start to stop"
+        raise RequestError(field, columns, allowed, "split.columns('auxiliary')")

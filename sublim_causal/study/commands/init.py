@@ -24,13 +24,13 @@ def init(
     from sublim_causal.declared import find_declared, read_toml
     from sublim_causal.errors import RequestError, storage_error
     from sublim_causal.study.commands.template import study_lines
-    from sublim_causal.study.spec import load_study
+    from sublim_causal.study.spec import read_study
 
     if file.exists():
         raise RequestError("FILE", str(file), "a file that is not there yet", "choose another name")
     if not file.parent.is_dir():
         raise RequestError("FILE", str(file), "a file in a folder that is there", "make the folder")
-    load_study(like, settings=[f"name={json.dumps(file.stem)}"])
+    read_study(like, settings=[f"name={json.dumps(file.stem)}"])
     table = {**read_toml(find_declared("studies", like), "studies"), "name": file.stem}
     text = "\n".join(study_lines(table)) + "\n"
     try:

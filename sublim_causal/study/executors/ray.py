@@ -58,7 +58,7 @@ class Trainer:
 
     def prepare(self, job: Job, origin: Origin) -> Iterator[Message]:
         """Load data and network; say that the worker is idle, or what is wrong."""
-        sys.path[:0] = job.path
+        sys.path.extend(job.path)
         try:
             validate_node(job, origin)
             self._job, self._run = job, prepare(job)
