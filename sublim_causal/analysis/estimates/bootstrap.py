@@ -102,13 +102,19 @@ class ClusterRatio:
         return len(self.numerators)
 
     def __call__(self, weights: Floats) -> Replicated:
-        """Return ratio and standard error for each row of multiplicities."""
+        """Return ratio and standard error for each row of multiplicities.
+
+        A row whose denominator is 0, or so near it that a square overflows, has neither: NaN.
+        """
         n = weights.sum(axis=1)
         total = weights @ self.denominators
-        value = weights @ self.numerators / total
-        residuals = self.numerators - value[:, None] * self.denominators
-        squares = (weights * residuals**2).sum(axis=1)
-        return Replicated(value, np.sqrt(n / (n - 1) * squares) / np.abs(total))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            value = weights @ self.numerators / total
+            residuals = self.numerators - value[:, None] * self.denominators
+            squares = (weights * residuals**2).sum(axis=1)
+            se = np.sqrt(n / (n - 1) * squares) / np.abs(total)
+        known = np.isfinite(value) & np.isfinite(se)
+        return Replicated(np.where(known, value, np.nan), np.where(known, se, np.nan))
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,16 @@ def test_ratio_with_constant_denominators_is_the_mean():
     np.testing.assert_allclose(ratio(weights).ses, mean(weights).ses, rtol=1e-10)
 
 
+@pytest.mark.parametrize("denominators", [[1.0, -1.0, 0.0, 1.0], [1e-320, -1e-320, 0, 1.0]])
+def test_a_replicate_whose_denominator_is_near_zero_has_no_value(denominators):
+    ratio = ClusterRatio(np.array([1.0, 2.0, 3.0, 4.0]), np.array(denominators))
+    weights = np.array([[2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 4.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    drawn = ratio(weights)
+    np.testing.assert_array_equal(np.isnan(drawn.values), [True, True, False])
+    np.testing.assert_array_equal(np.isnan(drawn.ses), [True, True, False])
+    assert cluster_bootstrap(ratio, n_boot=99).n_failed > 0
+
+
 def test_p_is_never_zero_and_one_at_the_estimate():
     drawn = cluster_bootstrap(
         ClusterMean(np.random.default_rng(0).normal(9, 1, size=20)), n_boot=999
