@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from sublim_causal.errors import escaped
 from sublim_causal.report.blocks import Block, Picture, Section
 
 
@@ -53,7 +54,7 @@ def render(
         Plain text.
     """
     home = files("sublim_causal.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_visible)
     template = environment.from_string((home / "report.html").read_text(encoding="utf-8"))
     return template.render(
         title=title,
@@ -66,6 +67,11 @@ def render(
             for section in sections
         ],
     )
+
+
+def _visible(value: Any) -> Any:
+    """Spell out characters of a name that would change the direction of text, or are none."""
+    return value if isinstance(value, Markup) else escaped(value)
 
 
 def _groups(

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from sublim_causal.errors import escaped
 from sublim_causal.location import is_remote, validate_links
 from sublim_causal.store import tables
 from sublim_causal.store.connection import (
@@ -205,7 +206,7 @@ class Mirror:
         params = self._study_params() | parameters(arms, "arms.")
         digest = digest_of_params(params)
         if STUDY not in self._known or self._known[STUDY].digest != digest:
-            note = {"mlflow.note.content": str(self._manifest.get("title", ""))}
+            note = {"mlflow.note.content": escaped(self._manifest.get("title", ""))}
             name = _directory(self.run)
             self._write(STUDY, digest, name=name, params=params, tags=note, status="RUNNING")
         return self._known[STUDY]
@@ -300,17 +301,17 @@ class Mirror:
         run = self._client.create_run(
             self._experiment_id,
             start_time=start,
-            run_name=name,
+            run_name=escaped(name),
             tags={
                 "sublim.run": self._manifest["run_id"],
                 **dict(zip(("sublim.kind", "sublim.arm", "sublim.seed"), key, strict=True)),
                 "sublim.digest": digest,
-                "directory": _directory(self.run),
-                **({"arm": key[1]} if key[1] else {}),
+                "directory": escaped(_directory(self.run)),
+                **({"arm": escaped(key[1])} if key[1] else {}),
                 "mlflow.source.name": "sublim_causal",
                 "mlflow.source.git.commit": str(self._manifest.get("git_revision") or ""),
                 **({"mlflow.parentRunId": parent} if parent else {}),
-                **(tags or {}),
+                **{name: escaped(value) for name, value in (tags or {}).items()},
             },
         )
         written = Mirrored(run.info.run_id, digest, "RUNNING", parent)
@@ -329,7 +330,8 @@ class Mirror:
         # One time for all points: a point that is sent again after an error replaces itself.
         time = _milliseconds(self._manifest["created"])
         metrics = [Metric(name, value, time, step) for name, step, value in points]
-        parameters = [Param(metric_name(n)[:250], v[:6000]) for n, v in (params or {}).items()]
+        shown = {metric_name(n)[:250]: escaped(v)[:6000] for n, v in (params or {}).items()}
+        parameters = [Param(name, value) for name, value in shown.items()]
         for start in range(0, len(parameters), 100):
             self._client.log_batch(run_id, params=parameters[start : start + 100])
         for start in range(0, len(metrics), 1000):
@@ -399,7 +401,7 @@ def open_mirror(run: Path, tracking_uri: str, *, replicates: bool = True) -> Mir
     manifest = read_manifest(run)
     with reaching(tracking_uri):
         client = connect(tracking_uri)
-        experiment_id = find_experiment(client, tracking_uri, manifest["name"])
+        experiment_id = find_experiment(client, tracking_uri, escaped(manifest["name"]))
         known = find_runs(client, experiment_id, manifest["run_id"])
         mirror = Mirror(run, tracking_uri, replicates, manifest, client, experiment_id, known)
         mirror._study()
@@ -419,7 +421,7 @@ def is_mirrored(run: Path, tracking_uri: str) -> bool:
     manifest = read_manifest(run)
     with reaching(tracking_uri):
         client = connect(tracking_uri)
-        found = client.get_experiment_by_name(manifest["name"])
+        found = client.get_experiment_by_name(escaped(manifest["name"]))
         return bool(found and find_runs(client, found.experiment_id, manifest["run_id"]))
 
 

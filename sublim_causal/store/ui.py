@@ -79,7 +79,7 @@ def serve_ui(
     TrackingError
         If the server does not start.
     """
-    names = list(dict.fromkeys(read_manifest(run)["name"] for run in runs))
+    names = list(dict.fromkeys(escaped(read_manifest(run)["name"]) for run in runs))
     uri = tracking_uri or _common_store(runs)
     validate_address(uri)
     if urlsplit(uri).scheme in ("http", "https"):
@@ -93,7 +93,7 @@ def serve_ui(
             _await(server, address, log)
             print(f"MLflow UI: {address} (Ctrl-C ends it)", flush=True)
             for name in names:
-                print(f"{escaped(name)}: {_experiment_address(address, name)}", flush=True)
+                print(f"{name}: {_experiment_address(address, name)}", flush=True)
             return server.wait()
         except KeyboardInterrupt:
             return 0

@@ -11,7 +11,8 @@ import pytest
 
 from sublim_causal.analysis.plan.file import Plan, parse_plan
 from sublim_causal.analysis.plan.run import analyse
-from sublim_causal.errors import RequestError, RunError
+from sublim_causal.analysis.simulation.tables import ArmTruth
+from sublim_causal.errors import HIDDEN, RequestError, RunError
 from sublim_causal.report import compare_reports, write_report
 from tests.report.conftest import change_manifest, make_run
 
@@ -141,6 +142,14 @@ def test_names_are_shown_and_not_run(evil_page: Path) -> None:
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert r"\_" in (evil_page.parent / "tables" / "contrasts.tex").read_text()
+
+
+def test_hidden_characters_of_names_are_spelt_out(tmp_path: Path) -> None:
+    arms = {"baseline": ArmTruth(), "projection": ArmTruth(), "wiped\u202egpj": ArmTruth()}
+    page = write_report(make_run(tmp_path / "run", n_seeds=3, arms=arms))
+    for path in (page, page.parent / "figures" / "final_accuracy.svg"):
+        assert not HIDDEN.search(path.read_text())
+        assert r"wiped\u202egpj" in path.read_text()
 
 
 def test_names_do_not_choose_where_files_go(evil_page: Path) -> None:

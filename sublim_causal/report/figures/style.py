@@ -17,6 +17,8 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from sublim_causal.errors import escaped
+
 # Okabe and Ito's colours, which colour-blind readers tell apart, in an order of differing
 # lightness; dashes and markers carry the same information in grey.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
@@ -135,7 +137,7 @@ def svg(figure: Figure, name: str) -> str:
         # Not `savefig`, which draws every figure twice, the first time into nothing.
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     figure.set_layout_engine("none")  # what is placed stays placed, and costs no second time
-    text = buffer.getvalue()
+    text = escaped(buffer.getvalue())
     # Several pictures share a page: their ids must differ, and what refers to them must follow.
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
 
