@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,7 +77,16 @@ def difference_unit(unit: str) -> str:
     return DIFFERENCE if unit == FRACTION else unit
 
 
-@dataclass(frozen=True)
+def limits(low: float, high: float) -> str:
+    """Write the limits of an interval with four digits; an unbounded one in words."""
+    if math.isinf(low) and math.isinf(high):
+        return "any value"
+    if math.isinf(low) or math.isinf(high):
+        return f"at most {high:.4g}" if math.isinf(low) else f"at least {low:.4g}"
+    return f"[{low:.4g}, {high:.4g}]"
+
+
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """An estimated quantity with its interval.
 
@@ -151,12 +161,23 @@ class Estimate:
         p = "" if self.p_value is None else f", p {self.p_value:.2g}"
         return (
             f"{self.estimand.name} = {self.value:.4g} "
-            f"[{self.low:.4g}, {self.high:.4g}] "
-            f"({100 * self.level:.0f} % {self.method}{df}{p}, {self.n_seeds} seeds)"
+            f"{limits(self.low, self.high)} "
+            f"({100 * self.level:g} % {self.method}{df}{p}, {self.n_seeds} seeds)"
+            f"{self._equivalence()}"
         )
 
+    def _equivalence(self) -> str:
+        """Return the verdict of an equivalence test; empty for other estimates."""
+        if "equivalent" not in self.diagnostics:
+            return ""
+        said = "equivalent" if self.diagnostics["equivalent"] else "not shown to be equivalent"
+        return f": {said} within a margin of {self.diagnostics['margin']:g}"
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        return f"<Estimate {self.summary()}>"
+
+
+@dataclass(frozen=True, repr=False)
 class NotEstimable:
     """An estimand that these data cannot estimate, and why.
 
@@ -190,6 +211,9 @@ class NotEstimable:
     def summary(self) -> str:
         """One deterministic line with the reason."""
         return f"{self.estimand.name}: not estimable ({self.reason})"
+
+    def __repr__(self) -> str:
+        return f"<NotEstimable {self.summary()}>"
 
 
 Result = Estimate | NotEstimable

@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.analysis.estimates.types import Estimate, Result, limits
 from sublim_causal.analysis.plan.verdicts import ClaimVerdict
 from sublim_causal.location import write_atomically
 
@@ -20,7 +21,7 @@ SCHEMA = "sublim_causal.results/2"
 _SMALLEST_P = 1e-16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """Results of a plan on a run.
 
@@ -115,17 +116,30 @@ class Results:
         write_atomically(path, self.to_json().encode())
         return path
 
+    def __repr__(self) -> str:
+        estimated = sum(isinstance(one, Estimate) for one in self.results)
+        claims = f", {len(self.verdicts)} claims judged" if self.verdicts else ""
+        return (
+            f"<Results of plan {self.plan} on run {self.run}: {self.n_seeds} seeds, "
+            f"{estimated} of {len(self.results)} results estimated{claims}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a line, a row for each result, and the verdicts."""
+        rows = [_row(one, self.level) for one in self.results]
+        shown = pd.DataFrame(rows, columns=list(self._header())).to_html(index=False, border=0)
+        claims = [escape(one.summary()) for one in self.verdicts]
+        return "".join(
+            (f"<p>{escape(repr(self)[1:-1])}</p>", shown, *(f"<p>{c}</p>" for c in claims))
+        )
+
+    def _header(self) -> tuple[str, ...]:
+        level = f"{100 * self.level:g} % interval"
+        return ("estimand", "estimate", level, "p", "p adj.", "method", "seeds")
+
     def table(self) -> str:
         """Return the results as plain text: a row each, then the verdicts, then the notes."""
-        header = (
-            "estimand",
-            "estimate",
-            f"{100 * self.level:g} % interval",
-            "p",
-            "p adj.",
-            "method",
-            "seeds",
-        )
+        header = self._header()
         rows = [_row(one, self.level) for one in self.results]
         widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
         lines = [
@@ -167,9 +181,7 @@ class Results:
 def _row(one: Result, level: float) -> tuple[str, ...]:
     if not isinstance(one, Estimate):
         return (one.estimand.name, "not estimable", "", "", "", "", "")
-    bounds = f"[{one.low:.4g}, {one.high:.4g}]"
-    if math.isinf(one.low) and math.isinf(one.high):
-        bounds = "any value"
+    bounds = limits(one.low, one.high)
     if not math.isclose(one.level, level):
         bounds += f" ({100 * one.level:g} %)"
     return (

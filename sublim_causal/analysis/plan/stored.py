@@ -10,6 +10,7 @@ from typing import Any
 
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.plan.results import SCHEMA, Results
+from sublim_causal.analysis.plan.verdicts import ClaimVerdict, Condition, Finding
 from sublim_causal.errors import RunError
 
 _AGAIN = "make it again with `sublim-causal report RUN`, or compare the run directories"
@@ -21,7 +22,7 @@ def read_results(path: Path) -> Results:
     Returns
     -------
     Results
-        Without the verdicts on claims; diagnostics are as JSON holds them.
+        With the verdicts on claims; diagnostics are as JSON holds them.
 
     Raises
     ------
@@ -44,11 +45,26 @@ def read_results(path: Path) -> Results:
 
 def _results(document: Mapping[str, Any]) -> Results:
     names = ("plan", "plan_digest", "level", "run", "run_id", "n_seeds", "statuses", "version")
+    results = tuple(_result(row) for row in document["results"])
+    by_name = {one.estimand.name: one for one in results}
     return Results(
         **{name: document[name] for name in names},
         arms=tuple(document["arms"]),
-        results=tuple(_result(row) for row in document["results"]),
+        results=results,
+        verdicts=tuple(_verdict(row, by_name) for row in document["verdicts"]),
     )
+
+
+def _verdict(row: Mapping[str, Any], by_name: Mapping[str, Result]) -> ClaimVerdict:
+    findings = tuple(_finding(one, by_name) for one in row["conditions"])
+    return ClaimVerdict(row["name"], row["sentence"], row["verdict"], findings)
+
+
+def _finding(row: Mapping[str, Any], by_name: Mapping[str, Result]) -> Finding:
+    condition = Condition(**{name: row[name] for name in Condition.model_fields})
+    found = by_name.get(condition.estimand)
+    estimate = found if isinstance(found, Estimate) else None
+    return Finding(condition, row["outcome"], estimate, row["reason"])
 
 
 def _result(row: Mapping[str, Any]) -> Result:

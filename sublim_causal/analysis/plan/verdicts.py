@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, limits
 from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
 from sublim_causal.analysis.plan.method import studies_with
 from sublim_causal.analysis.plan.renames import RENAMED_PARTS
@@ -119,7 +119,7 @@ class Finding:
             "fails": rule.fails,
             "open": f"neither {rule.holds}, nor {rule.fails}",
         }[self.outcome]
-        return f"{head} = {one.value:.4g} [{one.low:.4g}, {one.high:.4g}]{self._p_values()}: {met}"
+        return f"{head} = {one.value:.4g} {limits(one.low, one.high)}{self._p_values()}: {met}"
 
     def _p_values(self) -> str:
         """The p-values that the rule names, which the interval does not show."""

@@ -78,6 +78,13 @@ def test_arms_that_never_differ_are_equivalent():
     assert ours.value == 0.0
 
 
+def test_the_summary_says_the_verdict():
+    same = tost(two_arms(np.linspace(-0.01, 0.01, 9)), "y", "shuffled", margin=0.05)
+    far = tost(two_arms(np.linspace(-1, 1, 9)), "y", "shuffled", margin=0.05)
+    assert same.summary().endswith(": equivalent within a margin of 0.05")
+    assert far.summary().endswith(": not shown to be equivalent within a margin of 0.05")
+
+
 def test_wrong_requests_are_refused():
     frame = two_arms(np.arange(5.0))
     with pytest.raises(RequestError, match="margin"):

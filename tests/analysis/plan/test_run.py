@@ -15,6 +15,7 @@ from sublim_causal.analysis.plan.methods.steps import per_seed_summary
 from sublim_causal.analysis.plan.record import read_record
 from sublim_causal.analysis.plan.run import _estimate, analyse
 from sublim_causal.analysis.plan.stored import read_results
+from sublim_causal.analysis.plan.verdicts import Claim
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.errors import RequestError, RunError
 from tests.analysis.small import make_record
@@ -355,6 +356,32 @@ def test_results_are_read_back_as_written(results, tmp_path):
             assert (one.low, one.high, one.warnings) == (other.low, other.high, other.warnings)
         else:
             assert one.reason == other.reason
+
+
+def test_verdicts_are_read_back_as_written(run, plan, tmp_path):
+    claim = {
+        "name": "lowers",
+        "sentence": "Projection lowers the accuracy, and yoking does.",
+        "condition": [
+            {"estimand": "effect_projection", "holds": "high < 0", "fails": "low > 0"},
+            {"estimand": "effect_yoked", "holds": "high < 0", "fails": "low > 0"},
+        ],
+    }
+    claims = (Claim.model_validate(claim),)
+    results = analyse(run, plan.model_copy(update={"claims": claims}))
+    again = read_results(results.write(tmp_path / "results.json"))
+    assert len(results.verdicts) == 1
+    assert again.to_json() == results.to_json()
+    assert again.table() == results.table()
+
+
+def test_results_show_themselves_in_short(results):
+    assert len(repr(results)) < 200
+    assert "estimated" in repr(results)
+    assert len(repr(results["effect_projection"])) < 300
+    html = results._repr_html_()
+    assert "<td>effect_projection</td>" in html
+    assert len(html) < 600 * len(results.results)
 
 
 def test_infinite_limits_stay_readable(plan, tmp_path):
