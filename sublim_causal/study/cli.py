@@ -232,6 +232,9 @@ def analyse(
             "--out", parser=locate, metavar="FILE", help="Default: report/results-PLAN.json in RUN."
         ),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print exploratory results too.")
+    ] = False,
 ) -> None:
     """Estimate what a plan declares from RUN; print the table, and write the results as JSON."""
     from sublim_causal.analysis.plan.run import analyse as analyse_run
@@ -241,7 +244,7 @@ def analyse(
         raise RequestError("--out", str(out_file), "a file, be it new", "name a file in a folder")
     with progress_bar("Estimating") as said:
         results = analyse_run(run, plan, said)
-    print(escaped(results.table()), flush=True)
+    print(escaped(results.table(everything=everything)), flush=True)
     path = results.write(out_file or run / "report" / f"results-{results.plan}.json")
     out.print(f"Results: {path}", soft_wrap=True)
 

@@ -332,7 +332,7 @@ def test_results_files_are_put_side_by_side(page: Path, tmp_path: Path) -> None:
         (json.dumps({"schema": "sublim_causal.results/1", "results": []}), "results/1'; this"),
         ("{}", "holds no results"),
         ("<html>", "not a results file"),
-        (json.dumps({"schema": "sublim_causal.results/2"}), "damaged"),
+        (json.dumps({"schema": "sublim_causal.results/3"}), "damaged"),
     ],
 )
 def test_another_results_file_is_refused_with_the_remedy(

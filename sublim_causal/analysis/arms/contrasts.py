@@ -18,7 +18,7 @@ from scipy import special
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import Panel, paired_panel, seeds_and_arms
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, Floats, Result
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Floats, NotEstimable, Result
 from sublim_causal.errors import RequestError, nearest
 
 N_FLIPS = 9999
@@ -233,6 +233,39 @@ def with_adjusted(results: Sequence[Result], adjusted: Floats, adjust: str) -> t
     )
 
 
+def fixed_sequence(results: Sequence[Result]) -> tuple[Result, ...]:
+    """Adjust the p-values of a fixed sequence of tests: each becomes the largest up to it.
+
+    At level alpha a hypothesis is rejected only if all before it are, and the family-wise error is
+    at most alpha without any further price (Maurer, Hothorn and Lehmacher, 1995).
+
+    Parameters
+    ----------
+    results : sequence of Estimate or NotEstimable
+        In the order of the tests.
+
+    Returns
+    -------
+    tuple of Estimate or NotEstimable
+        From the first that has no p-value on, estimates have no adjusted one, and say so.
+    """
+    found: list[Result] = []
+    largest, closed_by = 0.0, ""
+    for one in results:
+        p = one.p_value if isinstance(one, Estimate) else None
+        if p is None and not closed_by:
+            closed_by = one.estimand.name
+        if isinstance(one, NotEstimable):
+            found.append(one)
+        elif p is None or closed_by:
+            note = f"not tested: {closed_by} has no p-value, and the sequence ends there"
+            found.append(replace(one, warnings=(*one.warnings, note)))
+        else:
+            largest = max(largest, p)
+            found += with_adjusted([one], np.array([largest]), "gate")
+    return tuple(found)
+
+
 def holm(p: Floats) -> Floats:
     """Holm (1979) step-down adjustment; NaN stays NaN and does not count."""
     from statsmodels.stats.multitest import multipletests
@@ -271,15 +304,15 @@ def sign_flip_max_t(
     ndarray of shape (K,)
         Adjusted p, never 0; NaN for an arm with fewer than 2 pairs or without spread.
     """
-    signs, observed_too = _signs(len(differences), n_flips, np.random.default_rng(rng))
+    signs, observed_too = flip_signs(len(differences), n_flips, np.random.default_rng(rng))
     filled = np.nan_to_num(differences)
     n = np.isfinite(differences).sum(axis=0)
-    observed = np.abs(_flipped_t(np.ones((1, len(filled))), filled, n))[0]
+    observed = np.abs(flipped_t(np.ones((1, len(filled))), filled, n))[0]
     pairs = [column[np.isfinite(column)] for column in differences.T]
     varies = np.array([column.size > 0 and np.ptp(column) > 0 for column in pairs], dtype=bool)
     usable = np.flatnonzero(np.isfinite(observed) & varies)
     order = usable[np.argsort(observed[usable])]
-    largest = np.maximum.accumulate(np.abs(_flipped_t(signs, filled[:, order], n[order])), axis=1)
+    largest = np.maximum.accumulate(np.abs(flipped_t(signs, filled[:, order], n[order])), axis=1)
     # The tolerance keeps flips that tie with the observed statistic up to rounding.
     reached = (largest >= observed[order] * (1 - _TIE)).sum(axis=0)
     p = (reached + observed_too) / (len(signs) + observed_too)
@@ -288,8 +321,8 @@ def sign_flip_max_t(
     return adjusted
 
 
-def _signs(n_seeds: int, n_flips: int, rng: np.random.Generator) -> tuple[Floats, int]:
-    """All sign vectors, or random ones to which the observed one is to be added."""
+def flip_signs(n_seeds: int, n_flips: int, rng: np.random.Generator) -> tuple[Floats, int]:
+    """All sign vectors, or random ones to which the observed one is to be added, and how many."""
     if n_seeds <= _EXACT_SEEDS:
         bits = np.arange(2**n_seeds)[:, None] >> np.arange(n_seeds) & 1
         return 1.0 - 2.0 * bits.astype(np.float64), 0
@@ -297,7 +330,7 @@ def _signs(n_seeds: int, n_flips: int, rng: np.random.Generator) -> tuple[Floats
     return 1.0 - 2.0 * bits.astype(np.float64), 1
 
 
-def _flipped_t(signs: Floats, differences: Floats, n: np.ndarray) -> Floats:
+def flipped_t(signs: Floats, differences: Floats, n: np.ndarray) -> Floats:
     """Compute t statistics of flipped differences; flips do not change the sums of squares."""
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = signs @ differences / n

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class Estimand:
         What must hold for the number to mean what the sentence says.
     family : str
         Estimands of one family share a multiplicity adjustment; empty: none.
+    role : str
+        ``"primary"``, ``"secondary"`` or ``"exploratory"``; exploratory ones have no p-value.
     declared : str
         Name of the plan's estimand that it is a result of; empty outside plans.
     arm, reference : str
@@ -59,6 +61,7 @@ class Estimand:
     contrast: str = ""
     assumptions: tuple[str, ...] = ()
     family: str = ""
+    role: str = "secondary"
     declared: str = ""
     arm: str = ""
     reference: str = ""
@@ -135,6 +138,16 @@ class Estimate:
     def width(self) -> float:
         """Width of the interval."""
         return self.high - self.low
+
+    @property
+    def simultaneous(self) -> Mapping[str, Any] | None:
+        """Method, low and high of the interval that is simultaneous over the family, if any."""
+        return self.diagnostics.get("simultaneous")
+
+    def beside_adjusted(self) -> Estimate:
+        """Return this with the interval that fits its adjusted p: the simultaneous one, if any."""
+        found = self.simultaneous
+        return self if found is None else replace(self, low=found["low"], high=found["high"])
 
     def tidy(self) -> dict[str, Any]:
         """One flat row with fixed columns, named as in R's broom, without the draws."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, get_args
 
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -15,6 +15,9 @@ from sublim_causal.store.schema import TABLES
 
 EACH = "each"
 """Stands for every arm of the run (in a contrast: except the reference)."""
+
+Role = Literal["primary", "secondary", "exploratory"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=80)]
 
@@ -81,6 +84,9 @@ class Declared(Frozen):
     """What must hold for the number to mean what the sentence says."""
     family: str = ""
     """Family of the multiplicity adjustment; empty: none."""
+    role: Role = "secondary"
+    """`primary`: one of the few that decide, all in one family; `secondary`: printed beside them;
+    `exploratory`: an interval without a p-value, printed with ``--all``."""
 
     def step_columns(self) -> tuple[str, ...]:
         """Columns of ``steps`` that the estimate needs."""
@@ -121,6 +127,7 @@ class Declared(Frozen):
             contrast=contrast,
             assumptions=self.assumptions,
             family=self.family,
+            role=self.role,
             declared=self.name,
             **{**self.about(), **own},
         )

@@ -19,7 +19,7 @@ from sublim_causal.analysis.plan.verdicts import Claim, validate_claims
 from sublim_causal.declared import find_declared, naming_file, read_toml, validate_declared
 from sublim_causal.errors import RequestError, nearest
 
-Adjustment = Literal["sign_flip", "holm"]
+Adjustment = Literal["sign_flip", "holm", "gate"]
 
 
 class Plan(Frozen):
@@ -34,7 +34,8 @@ class Plan(Frozen):
     n_boot: int = Field(default=N_BOOT, ge=99, le=1_000_000)
     """Bootstrap replicates."""
     families: Mapping[str, Adjustment] = Field(default_factory=dict)
-    """How each family's p-values are adjusted."""
+    """How each family's p-values are adjusted: `sign_flip` or `holm` for members on a par, `gate`
+    for a fixed sequence, in which each is tested only if those before it are shown."""
     estimands: tuple[SerializeAsAny[Declared], ...] = Field(min_length=1)
     """The estimands, in the order of the report."""
     claims: tuple[Claim, ...] = ()
@@ -84,6 +85,7 @@ def parse_plan(table: Mapping[str, Any]) -> Plan:
     plan = validate_declared(Plan, {**rest, "estimands": estimands, "claims": claims}, "")
     _check_names(plan)
     _check_families(plan)
+    _check_roles(plan)
     validate_claims(plan.claims, plan.estimands)
     return plan
 
@@ -126,11 +128,38 @@ def _check_families(plan: Plan) -> None:
                 f"a key of [families]: {known}",
                 nearest(one.family, plan.families),
             )
-        flips = one.family and plan.families[one.family] == "sign_flip"
-        if flips and one.method != "paired_contrast":
+        how = plan.families.get(one.family, "")
+        if how == "sign_flip" and one.method != "paired_contrast":
             raise RequestError(
                 f"families.{one.family}",
                 "sign_flip",
                 "holm",
                 f"sign flips need paired contrasts, and {one.name!r} is a {one.method}",
             )
+        if how == "gate" and one.endings() != ("",):
+            raise RequestError(
+                f"estimand[{i}].family",
+                one.family,
+                "a family that is no gate",
+                f"a gate is a sequence of single results, and {one.name!r} has several",
+            )
+
+
+def _check_roles(plan: Plan) -> None:
+    for i, one in enumerate(plan.estimands):
+        if one.role == "exploratory" and one.family:
+            raise RequestError(
+                f"estimand[{i}].family",
+                one.family,
+                "no family where role is 'exploratory'",
+                "an exploratory estimand has no p-value to adjust",
+            )
+    primary = [one for one in plan.estimands if one.role == "primary"]
+    families = {one.family for one in primary}
+    if len(primary) > 1 and (len(families) > 1 or "" in families):
+        raise RequestError(
+            "estimand.family",
+            ", ".join(f"{one.name}: {one.family or '(none)'}" for one in primary),
+            "one family for all primary estimands",
+            "declare a gate or a family under [families], and name it in each of them",
+        )

@@ -30,7 +30,7 @@ SHARED = ("teacher_accuracy", "initial_accuracy", "teacher_robust_accuracy")
 """Columns of ``replicates`` that the arms of a seed share."""
 EXAMPLE = ("gain", "cos_update")
 """Outcome and predictor of the model that is shown in full, where the plan declares it."""
-_WORDS = ("name", "sentence", "assumptions", "family")
+_WORDS = ("name", "sentence", "assumptions", "family", "role")
 _CHOICE = (*_WORDS, "arm", "contrast", "interval")
 
 

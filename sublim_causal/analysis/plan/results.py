@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -14,11 +14,15 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result, limits
+from sublim_causal.analysis.plan.declaration import ROLES
 from sublim_causal.analysis.plan.verdicts import ClaimVerdict
 from sublim_causal.location import write_atomically
 
-SCHEMA = "sublim_causal.results/2"
+SCHEMA = "sublim_causal.results/3"
 _SMALLEST_P = 1e-16
+_SIMULTANEOUS = "sim."
+_NAMED = 6
+"""Results that are named beside a note; the others are counted."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,6 +97,7 @@ class Results:
                 "sentence": one.estimand.sentence,
                 "assumptions": one.estimand.assumptions,
                 "family": one.estimand.family,
+                "role": one.estimand.role,
                 "plan_digest": self.plan_digest,
                 "warnings": one.warnings if isinstance(one, Estimate) else (),
                 "diagnostics": one.diagnostics if isinstance(one, Estimate) else {},
@@ -126,7 +131,7 @@ class Results:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: a line, a row for each result, and the verdicts."""
-        rows = [_row(one, self.level) for one in self.results]
+        rows = [_row(one, self.level) for one in self._shown()]
         shown = pd.DataFrame(rows, columns=list(self._header())).to_html(index=False, border=0)
         claims = [escape(one.summary()) for one in self.verdicts]
         return "".join(
@@ -137,15 +142,24 @@ class Results:
         level = f"{100 * self.level:g} % interval"
         return ("estimand", "estimate", level, "p", "p adj.", "method", "seeds")
 
-    def table(self) -> str:
-        """Return the results as plain text: a row each, then the verdicts, then the notes."""
+    def table(self, *, everything: bool = False) -> str:
+        """Return the results as plain text: a row each, then the verdicts, then the notes.
+
+        Parameters
+        ----------
+        everything : bool
+            Whether exploratory results are shown too.
+        """
+        shown = self.results if everything else self._shown()
         header = self._header()
-        rows = [_row(one, self.level) for one in self.results]
-        widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in (header, tuple("-" * width for width in widths), *rows)
-        ]
+        parts = [(role, [one for one in shown if one.estimand.role == role]) for role in ROLES]
+        titles = [role for role, found in parts if found and role != "secondary"]
+        rows = [header, *(_row(one, self.level) for one in shown)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+        lines = [_line(header, widths), _line(tuple("-" * width for width in widths), widths)]
+        for role, found in parts:
+            lines += [role] * bool(found and titles)
+            lines += [_line(_row(one, self.level), widths) for one in found]
         state = ", ".join(f"{n} {status}" for status, n in self.statuses.items())
         title = f"run {self.run}: {self.n_seeds} seeds, replicates: {state}"
         return "\n".join(
@@ -154,10 +168,22 @@ class Results:
                 f"plan {self.plan} ({self.plan_digest})",
                 "",
                 *lines,
+                *_legend(shown),
+                *self._left_out(len(shown)),
                 *self._claims(),
-                *self._notes(),
+                *_notes(shown),
             ]
         )
+
+    def _shown(self) -> tuple[Result, ...]:
+        """Return what is not exploratory; all where nothing else is."""
+        chosen = tuple(one for one in self.results if one.estimand.role != "exploratory")
+        return chosen or self.results
+
+    def _left_out(self, n_shown: int) -> Iterator[str]:
+        if n_shown < len(self.results):
+            yield ""
+            yield f"{len(self.results) - n_shown} exploratory results are not shown (--all)"
 
     def _claims(self) -> Iterator[str]:
         """The verdicts, each with what it rests on."""
@@ -165,23 +191,47 @@ class Results:
             yield from ("", one.summary(), f"  {one.sentence}")
             yield from (f"  - {finding.summary()}" for finding in one.findings)
 
-    def _notes(self) -> Iterator[str]:
-        """Each distinct note once, with the results that carry it."""
-        carriers: dict[str, list[str]] = {}
-        for one in self.results:
-            for note in one.warnings if isinstance(one, Estimate) else (one.reason,):
-                carriers.setdefault(note, []).append(one.estimand.name)
-        if carriers:
-            yield ""
-            yield "notes"
-        for note, names in carriers.items():
-            yield f"- {note}: {', '.join(names)}"
+
+def _legend(shown: Sequence[Result]) -> Iterator[str]:
+    """Explain the mark of simultaneous intervals, where there are any."""
+    found = [one.simultaneous for one in shown if isinstance(one, Estimate)]
+    methods = dict.fromkeys(one["method"] for one in found if one)
+    if methods:
+        yield ""
+        yield f"{_SIMULTANEOUS}: simultaneous over its family ({', '.join(methods)})"
+
+
+def _notes(shown: Sequence[Result]) -> Iterator[str]:
+    """Each distinct note once, with the results that carry it."""
+    carriers: dict[str, list[str]] = {}
+    for one in shown:
+        for note in one.warnings if isinstance(one, Estimate) else (one.reason,):
+            carriers.setdefault(note, []).append(one.estimand.name)
+    if carriers:
+        yield ""
+        yield "notes"
+    for note, names in carriers.items():
+        more = len(names) - _NAMED
+        listed = ", ".join(names[:_NAMED]) + f" and {more} more" * (more > 0)
+        told = "all" if len(names) == len(shown) > 1 else listed
+        if "\n" not in note:
+            yield f"- {note}: {told}"
+        else:
+            yield f"- {told}:"
+            yield from (f"    {line}" for line in note.splitlines())
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    return "  ".join(padded).rstrip()
 
 
 def _row(one: Result, level: float) -> tuple[str, ...]:
     if not isinstance(one, Estimate):
         return (one.estimand.name, "not estimable", "", "", "", "", "")
-    bounds = limits(one.low, one.high)
+    marked = f" {_SIMULTANEOUS}" * (one.simultaneous is not None)
+    one = one.beside_adjusted()
+    bounds = f"{limits(one.low, one.high)}{marked}"
     if not math.isclose(one.level, level):
         bounds += f" ({100 * one.level:g} %)"
     return (

@@ -12,17 +12,19 @@ import numpy as np
 
 from sublim_causal.analysis.arms.contrasts import (
     family_differences,
+    fixed_sequence,
     holm,
     p_values,
     sign_flip_max_t,
     with_adjusted,
 )
+from sublim_causal.analysis.arms.simultaneous import with_simultaneous
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable, Result
 from sublim_causal.analysis.plan.curves import COLUMNS, Curves, read_curves
 from sublim_causal.analysis.plan.declaration import Declared, WithInterval
 from sublim_causal.analysis.plan.design import Design
-from sublim_causal.analysis.plan.file import Plan, load_plan
+from sublim_causal.analysis.plan.file import Adjustment, Plan, load_plan
 from sublim_causal.analysis.plan.generated import glance_plan, new_results, report_plan
 from sublim_causal.analysis.plan.record import (
     Record,
@@ -198,7 +200,14 @@ def _estimate(record: Record, declared: Declared, plan: Plan) -> Sequence[Result
         where = f"estimand {declared.name}: {error.field}"
         raise RequestError(where, error.value, error.allowed, error.remedy) from error
     n_seeds = declared.count_seeds(record.replicates)
-    return [_with_dropped(n_seeds, one) for one in found]
+    return [_with_role(declared, _with_dropped(n_seeds, one)) for one in found]
+
+
+def _with_role(declared: Declared, found: Result) -> Result:
+    """Take the p-value from an exploratory estimate: it was not set up to be tested."""
+    if declared.role != "exploratory" or isinstance(found, NotEstimable):
+        return found
+    return replace(found, p_value=None)
 
 
 def _with_dropped(n_seeds: int, found: Result) -> Result:
@@ -222,14 +231,24 @@ def _adjusted(
     for family, how in plan.families.items():
         places = [i for i, one in enumerate(results) if one.estimand.family == family]
         members = [results[i] for i in places]
-        if how == "holm":
-            adjusted = holm(p_values(members))
-        else:
-            rng = _stream(plan, f"family {family}")
-            adjusted = sign_flip_max_t(_differences(record, members), rng=rng)
-        for i, one in zip(places, with_adjusted(members, adjusted, how), strict=True):
+        for i, one in zip(places, _of_family(record, plan, family, how, members), strict=True):
             results[i] = one
     return tuple(results)
+
+
+def _of_family(
+    record: Record, plan: Plan, family: str, how: Adjustment, members: Sequence[Result]
+) -> tuple[Result, ...]:
+    """Adjust the p-values of a family, and give members on a par simultaneous intervals."""
+    if how == "gate":
+        return fixed_sequence(members)
+    if how == "holm":
+        adjusted = with_adjusted(members, holm(p_values(members)), how)
+        return with_simultaneous(adjusted, plan.level)
+    differences = _differences(record, members)
+    rng = _stream(plan, f"family {family}")
+    adjusted = with_adjusted(members, sign_flip_max_t(differences, rng=rng), how)
+    return with_simultaneous(adjusted, plan.level, differences=differences, rng=rng)
 
 
 def _differences(record: Record, members: Sequence[Result]) -> np.ndarray:

@@ -68,7 +68,7 @@ def _finding(row: Mapping[str, Any], by_name: Mapping[str, Result]) -> Finding:
 
 
 def _result(row: Mapping[str, Any]) -> Result:
-    words = ("name", "sentence", "outcome", "contrast", "family", "declared")
+    words = ("name", "sentence", "outcome", "contrast", "family", "role", "declared")
     about = ("arm", "reference", "part", "column", "unit")
     estimand = Estimand(
         **{name: row[name] for name in (*words, *about)}, assumptions=tuple(row["assumptions"])

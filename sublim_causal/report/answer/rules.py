@@ -10,8 +10,10 @@ ATTENUATED = 0.5
 """A loss counts as attenuation if the interval of the share that is gone lies below this."""
 RULES = (
     "An effect, slope or mean is called so only if its interval excludes the null value; otherwise "
-    'the sentence says "is not shown". An arm "lowers" or "raises" the transfer if the interval of '
-    'its difference in final accuracy lies below or above 0. One that lowers it "stops nearly all '
+    'the sentence says "is not shown". Beside an adjusted p the interval is simultaneous over the '
+    'family, except in a gate, which needs none. An arm "lowers" or "raises" the transfer if the '
+    "interval of its difference in final accuracy lies below or above 0. One that lowers it "
+    '"stops nearly all '
     f'of the transfer" if the interval of the share it prevents lies above {100 * STOPPED:g} %, '
     'and "stops the transfer" if, besides, what it still acquires is not shown to be above 0; it '
     '"attenuates the transfer and does not stop it" if the interval of that share lies below '

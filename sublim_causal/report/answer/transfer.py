@@ -35,7 +35,7 @@ def transfer(material: Material) -> Iterator[Sentence]:
     for arm in material.design.interventions("liminal"):
         found = material.find("paired_contrast", arm=arm, outcome="final_accuracy")
         if isinstance(found, Estimate):
-            yield _attenuates(material, arm, found)
+            yield _attenuates(material, arm, found.beside_adjusted())
 
 
 def _stopped(material: Material, arm: str) -> Sentence:
@@ -46,6 +46,7 @@ def _stopped(material: Material, arm: str) -> Sentence:
             "unsettled",
             "acquisition",
         )
+    found = found.beside_adjusted()
     headline = material.headlines[arm]
     share, left = values(headline.removed), values(headline.residue)
     verdict: Verdict = {"below": "partly", "above": "no", "across": "unsettled"}[side_of(found)]  # type: ignore[assignment]

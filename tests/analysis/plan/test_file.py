@@ -181,3 +181,31 @@ def test_the_documentation_says_where_an_interval_can_be_chosen(method):
     text = (Path(__file__).parents[3] / "docs" / "plans.md").read_text()
     (row,) = [line for line in text.splitlines() if line.startswith(f"| `{method}` |")]
     assert ("`interval`" in row) == ("interval" in METHODS[method].declaration.model_fields)
+
+
+def test_primary_estimands_share_a_family():
+    second = {"name": "other", "contrast": "shuffled - baseline", "role": "primary"}
+    families = {"gate": "gate", "arms": "holm"}
+    first = {"role": "primary", "family": "gate"}
+    for family in ("arms", ""):
+        error = refused(plan_with(first, second | {"family": family}, families=families))
+        assert error.field == "estimand.family"
+        assert "one family for all primary estimands" in error.allowed
+    assert parse_plan(plan_with(first, second | {"family": "gate"}, families=families))
+
+
+def test_one_primary_estimand_needs_no_family():
+    assert parse_plan(plan_with({"role": "primary"}))
+
+
+def test_a_gate_is_a_sequence_of_single_results():
+    change = {"contrast": "each - baseline", "family": "gate"}
+    error = refused(plan_with(change, families={"gate": "gate"}))
+    assert error.field == "estimand[0].family"
+    assert "'effect' has several" in error.remedy
+
+
+def test_an_exploratory_estimand_has_no_p_value_to_adjust():
+    change = {"role": "exploratory", "family": "arms"}
+    error = refused(plan_with(change, families={"arms": "holm"}))
+    assert error.field == "estimand[0].family"

@@ -204,7 +204,8 @@ def test_the_primary_plan_says_something_of_everything(run):
     for one in plan.estimands:
         assert any(name == one.name or name.startswith(f"{one.name}_") for name in names)
     assert all(isinstance(result, Estimate) for result in found.results)
-    assert found["gain_on_cos_gradient"].diagnostics["adjustment"] == "holm"
+    assert found["gain_on_cos_gradient"].diagnostics["adjustment"] == "gate"
+    assert found["accuracy_gain_on_cos_gradient"].diagnostics["adjustment"] == "holm"
     assert found["final_accuracy_projection"].diagnostics["adjustment"] == "sign_flip"
 
 
@@ -308,7 +309,7 @@ def test_progress_is_told_each_estimand_and_the_end(run, plan):
 
 def test_json_is_strict_and_carries_what_a_reader_needs(results, plan):
     document = json.loads(results.to_json(), parse_constant=pytest.fail)
-    assert document["schema"] == "sublim_causal.results/2"
+    assert document["schema"] == "sublim_causal.results/3"
     assert document["plan_digest"] == plan.digest
     assert document["n_seeds"] == 10
     first = document["results"][0]
@@ -440,3 +441,54 @@ def test_no_data_stop_the_other_estimands(name, spoil):
     }[spoil]
     if name == "causal":
         assert any(expected in reason for reason in reasons)
+
+
+@pytest.fixture(scope="module")
+def roles(run):
+    """Results of a plan with a gate that closes, a family, and an exploratory row."""
+    sentence = "Some quantity, in one sentence."
+    effect = {"sentence": sentence, "method": "paired_contrast", "outcome": "final_accuracy"}
+    gate = {"role": "primary", "family": "gate", **effect}
+    entries = [
+        {"name": "first", "contrast": "projection - baseline", **gate},
+        {"name": "second", "contrast": "shuffled - baseline", **gate},
+        {"name": "third", "contrast": "liminal - baseline", **gate},
+        {"name": "arms", "contrast": "each - baseline", "family": "arms", **effect},
+        {"name": "aside", "contrast": "liminal - shuffled", "role": "exploratory", **effect},
+    ]
+    families = {"gate": "gate", "arms": "sign_flip"}
+    return analyse(run, parse_plan({"name": "mine", "families": families, "estimand": entries}))
+
+
+def test_a_gate_adjusts_by_the_largest_p_so_far(roles):
+    p = [roles[name].p_value for name in ("first", "second", "third")]
+    adjusted = [roles[n].diagnostics["p_adjusted"] for n in ("first", "second", "third")]
+    assert adjusted == [p[0], max(p[:2]), max(p)]
+    assert p[2] < p[1]
+
+
+def test_members_on_a_par_have_simultaneous_intervals(roles):
+    one = roles["arms_projection"]
+    assert one.simultaneous["method"] == "max-t by sign flips"
+    assert one.simultaneous["low"] < one.low < one.high < one.simultaneous["high"]
+    assert one.beside_adjusted().high == one.simultaneous["high"]
+    assert roles["first"].simultaneous is None
+    assert roles["first"].beside_adjusted() is roles["first"]
+
+
+def test_exploratory_rows_carry_an_interval_and_no_p(roles, tmp_path):
+    assert roles["aside"].p_value is None
+    assert roles["aside"].low < roles["aside"].high
+    again = read_results(roles.write(tmp_path / "results.json"))
+    assert again["aside"].estimand.role == "exploratory"
+
+
+def test_the_table_leaves_exploratory_rows_to_all(roles):
+    text, everything = roles.table(), roles.table(everything=True)
+    assert "aside" not in text
+    assert "1 exploratory results are not shown (--all)" in text
+    assert "aside" in everything
+    assert "not shown" not in everything
+    lines = text.splitlines()
+    assert lines.index("primary") < lines.index("secondary")
+    assert "sim.: simultaneous over its family (max-t by sign flips)" in lines

@@ -366,12 +366,10 @@ def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequ
         with_unit("steps", declared.outcome),
         f"slope on {declared.predictor} within run and step, arms {', '.join(arms)}",
     )
-    notes = [f"one slope over the arms {', '.join(arms)}"]
+    note = f"one slope over the arms {', '.join(arms)}"
     if others:
-        notes.append(
-            f"left out of the pooled slope, as they act on alignment or have another setting than "
-            f"{arms[0] if arms else 'the reference'}: {', '.join(others)}"
-        )
+        note += f"; others act on alignment or have another setting: {', '.join(others)}"
+    notes = [note]
     notes += [_SHARED] * (len(arms) == 1)
     return [_within_step(record, declared, settings, estimand, arms, notes)]
 
