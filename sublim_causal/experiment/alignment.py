@@ -136,12 +136,23 @@ def products_of_step(trait: Trait, g_distill: Tensor, g_applied: Tensor, update:
 
 
 class Recorder:
-    """Inner products of one arm's block, ``(T + 1, R)`` each, kept on the training device."""
+    """Inner products of one arm's block, ``(T + 1, R)`` each, kept on the training device.
+
+    Attributes
+    ----------
+    reached : int
+        The last step that has begun; 0 before.
+    """
 
     def __init__(self, steps: int, replicates: int, device: torch.device) -> None:
         self._names = (*AT_POINT, *OF_STEP)
         shape = (steps + 1, len(self._names), replicates)
         self._values = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
+        self.reached = 0
+
+    def __len__(self) -> int:
+        """Return T, the steps of the block."""
+        return len(self._values) - 1
 
     def at_point(self, step: int, trait: Trait, update: Tensor | None) -> None:
         """Record the trait at theta_t; `update` is the one that led there, if any."""
@@ -150,6 +161,7 @@ class Recorder:
     def loss(self, step: int, distill_loss: Tensor) -> None:
         """Record the distillation loss alone."""
         self._values[step, len(AT_POINT)] = distill_loss
+        self.reached = step
 
     def of_step(
         self, step: int, trait: Trait, g_distill: Tensor, g_applied: Tensor, update: Tensor
@@ -160,9 +172,9 @@ class Recorder:
         ut, uu = products[-2:]
         return cosine(ut, (uu * inner(trait.gradient, trait.gradient)).sqrt())
 
-    def columns(self) -> Columns:
-        """Return the recorded quantities by name, float64 arrays ``(T + 1, R)``."""
-        values = self._values.cpu().numpy()
+    def columns(self, rows: slice = slice(None)) -> Columns:
+        """Return `rows` of the recorded quantities by name, float64 arrays ``(T + 1, R)``."""
+        values = self._values[rows].cpu().numpy()
         return {name: values[:, i] for i, name in enumerate(self._names)}
 
 

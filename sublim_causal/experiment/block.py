@@ -40,6 +40,7 @@ def run_block(
     split: LogitSplit,
     *,
     after_step: Callable[[], None],
+    begun: Callable[[Mapping[str, Recorder]], None] | None = None,
 ) -> dict[str, ArmResult]:
     """Train and measure all arms of R seeds.
 
@@ -55,6 +56,9 @@ def run_block(
         Sets device and precision of the whole block.
     after_step : callable
         Called after every optimizer step of teacher or student; an exception ends the block.
+    begun : callable, optional
+        Called once before the students' first step with the recorder of every arm, to be read
+        within `after_step`.
 
     Returns
     -------
@@ -77,6 +81,8 @@ def run_block(
         unchanged = torch.equal(student.theta, shared.theta_0)
         at_start = initial if unchanged else evaluate(network, student.theta)
         student.evaluations.append((0, *at_start))
+    if begun is not None:
+        begun({arm: student.recorder for arm, student in students.items()})
     distil(experiment, shared, students, evaluate, streams("student order"), after_step)
     attacked_accuracy = partial(
         robust_accuracy,

@@ -46,6 +46,12 @@ LAYOUT = 2
 Point = tuple[str, int, float]
 """Metric, step and value."""
 
+BinSums = pd.DataFrame
+"""Columns ``sum`` and ``count`` over the defined values of a bin; indexed by metric and step."""
+
+ArmCurves = dict[str, BinSums]
+"""The sums of every arm of a block."""
+
 
 def binned(steps: np.ndarray, bins: int = MAX_POINTS) -> np.ndarray:
     """Return the step at which each of `steps` is shown: the middle one of its bin.
@@ -80,13 +86,10 @@ def block_curves(run: Path, arm: str, block: str) -> dict[int, list[Point]]:
     return curves
 
 
-def mean_curves(run: Path, arm: str, seeds: Sequence[int]) -> list[Point]:
-    """Return the curves of `arm`: means over `seeds` and over the steps of a bin.
-
-    A mean is over the seeds and steps for which the quantity is defined. The rows are read batch by
-    batch.
-    """
-    points: list[Point] = []
+def bin_sums(run: Path, arm: str, seeds: Sequence[int]) -> BinSums:
+    """Return the sums of the curves of `arm` over `seeds`; the rows are read batch by batch."""
+    names = pd.MultiIndex.from_tuples([], names=["metric", "step"])
+    parts = [pd.DataFrame({"sum": [], "count": []}, index=names)]
     wanted = ds.field("seed").isin(list(seeds))
     for table, metrics in CURVES.items():
         steps = np.unique(_read(run, table, ["step"], arms=[arm])["step"])
@@ -99,8 +102,15 @@ def mean_curves(run: Path, arm: str, seeds: Sequence[int]) -> list[Point]:
             by_bin = frame[list(metrics)].groupby(frame["step"].map(shown))
             sums = sums.add(by_bin.sum(), fill_value=0.0)
             counts = counts.add(by_bin.count(), fill_value=0.0)
-        points.extend(_points(sums / counts, metrics))
-    return points
+        parts.append(pd.DataFrame({"sum": sums.unstack(), "count": counts.unstack()}))
+    return pd.concat(parts)
+
+
+def mean_points(parts: Sequence[BinSums]) -> list[Point]:
+    """Return mean curves over all of `parts`: over the values of a bin that are defined."""
+    total = pd.concat(parts).groupby(level=[0, 1]).sum()
+    means = (total["sum"] / total["count"]).unstack(level=0)
+    return _points(means, [name for names in CURVES.values() for name in names if name in means])
 
 
 def figures(values: pd.Series) -> list[Point]:
@@ -138,12 +148,11 @@ def digest_of_files(files: Mapping[str, Path]) -> str:
     return total.hexdigest()[:16]
 
 
-def arm_points(run: Path, arm: str, rows: pd.DataFrame) -> list[Point]:
-    """Return the arm's mean curves and figures over complete replicates, and how many there are."""
+def arm_figures(rows: pd.DataFrame) -> list[Point]:
+    """Return mean figures over the complete replicates of `rows`, and how many have each status."""
     complete = rows[rows["status"] == "complete"]
     counts = rows["status"].value_counts()
     return [
-        *mean_curves(run, arm, complete["seed"].tolist()),
         *figures(complete[list(FIGURES)].mean()),
         *((f"replicates_{status}", 0, float(count)) for status, count in counts.items()),
     ]

@@ -9,7 +9,7 @@ change. MLflow is imported on first use only, and none of its global state is to
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -30,19 +30,24 @@ from sublim_causal.store.connection import (
     reaching,
 )
 from sublim_causal.store.curves import (
+    ArmCurves,
+    BinSums,
     Point,
-    arm_points,
+    arm_figures,
+    bin_sums,
     block_curves,
     digest_of_files,
     digest_of_params,
     digest_of_rows,
     figures,
+    mean_points,
     metric_name,
     parameters,
     summary,
 )
 from sublim_causal.store.lock import mirroring
 from sublim_causal.store.manifest import options_of, read_manifest
+from sublim_causal.store.schema import arrow_schema
 
 REPLICATE_LIMIT = 500
 """Above this number of replicates only the study and its arms are mirrored, unless asked."""
@@ -77,6 +82,11 @@ class Mirror:
     _known: dict[Key, Mirrored] = field(repr=False)
     _seen: set[tuple[str, str]] = field(default_factory=set, repr=False)
     _written: list[Key] = field(default_factory=list, repr=False)
+    _answered: Callable[[], None] = field(default=lambda: None, repr=False)
+    _sums: dict[str, tuple[str, BinSums]] = field(default_factory=dict, repr=False)
+    """Digest of the rows of an arm, and the sums of their curves."""
+    _shown: dict[str, dict[tuple[str, int], float]] = field(default_factory=dict, repr=False)
+    """Points of the run of an arm that is still open."""
 
     def mirror_new(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Write the replicates of committed blocks that are not mirrored yet.
@@ -107,8 +117,16 @@ class Mirror:
                 progress(done, len(new))
         return len(self._written) - before
 
-    def update_arms(self) -> None:
+    def update_arms(self, training: Collection[ArmCurves] = ()) -> None:
         """Write the arms as far as they have come; their runs stay open.
+
+        Where all points stay as they are, new ones are added to the run of an arm; otherwise the
+        run is replaced.
+
+        Parameters
+        ----------
+        training : collection of ArmCurves
+            Curves so far of the blocks that are being trained, one a block.
 
         Raises
         ------
@@ -117,7 +135,7 @@ class Mirror:
         """
         rows = self._replicate_rows()
         with reaching(self.tracking_uri):
-            self._mirror_means(rows, status="RUNNING")
+            self._mirror_means(rows, training, status="RUNNING")
             self._adopt()
 
     def finish(self) -> SyncResult:
@@ -151,7 +169,8 @@ class Mirror:
     def _replicate_rows(self) -> pd.DataFrame:
         if any(tables.committed(self.run)):
             return tables.read_table(self.run, "replicates")
-        return pd.DataFrame({"arm": [], "seed": []})
+        empty = arrow_schema("replicates", partitioned=False).empty_table()
+        return empty.to_pandas()
 
     def _mirror_block(self, arm: str, block: str) -> None:
         rows = tables.read_table(self.run, "replicates", arms=[arm], blocks=[block])
@@ -190,15 +209,43 @@ class Mirror:
         )
         self._written.append(key)
 
-    def _mirror_means(self, rows: pd.DataFrame, status: str = "FINISHED") -> None:
-        for arm in _in_order(rows["arm"].unique(), self._arms()):
+    def _mirror_means(
+        self,
+        rows: pd.DataFrame,
+        training: Collection[ArmCurves] = (),
+        status: str = "FINISHED",
+    ) -> None:
+        arms = {*rows["arm"], *(arm for curves in training for arm in curves)}
+        for arm in _in_order(arms, self._arms()):
             of_arm = rows[rows["arm"] == arm]
             key, digest = ("arm", arm, ""), digest_of_rows(of_arm)
             if self._holds(key, digest):
                 continue
-            points = arm_points(self.run, arm, of_arm)
+            parts = [curves[arm] for curves in training if arm in curves]
+            points = self._arm_points(arm, of_arm, digest, parts)
+            if status == "RUNNING" and self._add_points(arm, points):
+                continue
             seconds = of_arm["seconds"].sum()
             self._write_arm(arm, digest, points=points, status=status, seconds=seconds)
+            self._shown[arm] = _by_place(points)
+
+    def _arm_points(
+        self, arm: str, rows: pd.DataFrame, digest: str, training: Sequence[BinSums]
+    ) -> list[Point]:
+        if arm not in self._sums or self._sums[arm][0] != digest:
+            complete = rows[rows["status"] == "complete"]
+            self._sums[arm] = digest, bin_sums(self.run, arm, complete["seed"].tolist())
+        return mean_points([self._sums[arm][1], *training]) + arm_figures(rows)
+
+    def _add_points(self, arm: str, points: list[Point]) -> bool:
+        """Add what is new to the open run of `arm`; False, where a point has another value now."""
+        shown, now = self._shown.get(arm), _by_place(points)
+        if shown is None or shown.items() - now.items():
+            return False
+        new = [(name, step, now[name, step]) for name, step in now.keys() - shown.keys()]
+        self._log(self._known["arm", arm, ""].run_id, points=new)
+        self._shown[arm] = now
+        return True
 
     def _study(self) -> Mirrored:
         """Return the study's run, which is made where there is none that tells the same."""
@@ -334,8 +381,10 @@ class Mirror:
         parameters = [Param(name, value) for name, value in shown.items()]
         for start in range(0, len(parameters), 100):
             self._client.log_batch(run_id, params=parameters[start : start + 100])
+            self._answered()
         for start in range(0, len(metrics), 1000):
             self._client.log_batch(run_id, metrics=metrics[start : start + 1000])
+            self._answered()
 
     def _drop_others(self, rows: pd.DataFrame) -> None:
         """Delete the runs of arms and replicates that the tables do not hold any more."""
@@ -376,7 +425,13 @@ class Mirror:
             self._known[STUDY] = replace(study, status="FINISHED")
 
 
-def open_mirror(run: Path, tracking_uri: str, *, replicates: bool = True) -> Mirror:
+def open_mirror(
+    run: Path,
+    tracking_uri: str,
+    *,
+    replicates: bool = True,
+    answered: Callable[[], None] = lambda: None,
+) -> Mirror:
     """Open the mirror of a run directory, and make the store, experiment and study's run.
 
     Parameters
@@ -387,6 +442,8 @@ def open_mirror(run: Path, tracking_uri: str, *, replicates: bool = True) -> Mir
         MLflow tracking store: ``sqlite:///...``, another database, or a server's address.
     replicates : bool
         Whether to write a run for each replicate, or for the study and its arms only.
+    answered : callable, optional
+        Called whenever the store has taken something.
 
     Raises
     ------
@@ -403,7 +460,16 @@ def open_mirror(run: Path, tracking_uri: str, *, replicates: bool = True) -> Mir
         client = connect(tracking_uri)
         experiment_id = find_experiment(client, tracking_uri, escaped(manifest["name"]))
         known = find_runs(client, experiment_id, manifest["run_id"])
-        mirror = Mirror(run, tracking_uri, replicates, manifest, client, experiment_id, known)
+        mirror = Mirror(
+            run,
+            tracking_uri,
+            replicates,
+            manifest,
+            client,
+            experiment_id,
+            known,
+            _answered=answered,
+        )
         mirror._study()
     return mirror
 
@@ -431,12 +497,13 @@ def sync(
     *,
     replicates: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
+    answered: Callable[[], None] = lambda: None,
 ) -> SyncResult:
     """Complete the mirror of a run directory; a second call changes nothing.
 
     Parameters
     ----------
-    run, tracking_uri
+    run, tracking_uri, answered
         As for `open_mirror`.
     replicates : bool, optional
         Whether to write a run for each replicate; by default if there are at most
@@ -459,7 +526,7 @@ def sync(
             rows = tables.dataset(run, "replicates").count_rows()
         replicates = rows <= REPLICATE_LIMIT
     with mirroring(run):
-        mirror = open_mirror(run, tracking_uri, replicates=replicates)
+        mirror = open_mirror(run, tracking_uri, replicates=replicates, answered=answered)
         mirror.mirror_new(progress)
         return mirror.finish()
 
@@ -467,6 +534,11 @@ def sync(
 def _directory(run: Path) -> str:
     """Return the name of the directory `run`."""
     return run.name if is_remote(run) else run.resolve().name
+
+
+def _by_place(points: Iterable[Point]) -> dict[tuple[str, int], float]:
+    """Return the values of `points` by metric and step."""
+    return {(name, step): value for name, step, value in points}
 
 
 def _in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:

@@ -34,7 +34,7 @@ from sublim_causal.study.console import (
     tell_damage,
     warn,
 )
-from sublim_causal.study.mirroring import is_mirroring
+from sublim_causal.study.mirroring import is_mirroring, sync_in_time
 from sublim_causal.study.pipes import tolerate_closed_pipes
 
 app = typer.Typer(
@@ -375,10 +375,9 @@ def sync(
 ) -> None:
     """Rebuild the MLflow mirror of RUN from its tables."""
     from sublim_causal.store.connection import default_tracking_uri
-    from sublim_causal.store.tracking import sync as sync_run
 
     with progress_bar("Mirroring") as said:
-        result = sync_run(
+        result = sync_in_time(
             run,
             tracking_uri or default_tracking_uri(run),
             replicates=mirror_replicates,

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sublim_causal.errors import SublimError
-from sublim_causal.store.connection import is_server, redact
+from sublim_causal.store.connection import TrackingError, is_server, redact
+from sublim_causal.store.curves import ArmCurves
 from sublim_causal.store.lock import mirroring
+
+if TYPE_CHECKING:
+    from sublim_causal.store.tracking import SyncResult
 
 END_SECONDS = 30.0
 """How long a server may delay the end of a command; a file beside the run takes what it needs."""
@@ -42,6 +48,8 @@ class BackgroundMirror:
     replicates: bool
     seconds: float = END_SECONDS
     error: str = ""
+    training: dict[str, ArmCurves] = field(default_factory=dict, init=False)
+    """Curves so far of the blocks that are being trained, by block."""
     _news: threading.Event = field(default_factory=threading.Event, init=False)
     _closing: bool = field(default=False, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -66,8 +74,15 @@ class BackgroundMirror:
                 f"the MLflow store {store} took too long (over {END_SECONDS:.0f} s at the end)"
             )
 
-    def update(self) -> None:
-        """Say that there are new blocks."""
+    def show(self, block: str, curves: ArmCurves) -> None:
+        """Show the curves so far of a block that is being trained."""
+        self.training[block] = curves
+        self._news.set()
+
+    def update(self, block: str | None = None) -> None:
+        """Mirror new blocks, such as `block`, of which no curves have to be kept any more."""
+        if block is not None:
+            self.training.pop(block, None)
         self._news.set()
 
     def _work(self) -> None:
@@ -83,12 +98,60 @@ class BackgroundMirror:
                     closing = self._closing
                     mirror.mirror_new()
                     if not closing and (start := time.monotonic()) > again:
-                        mirror.update_arms()
+                        mirror.update_arms(list(self.training.values()))
                         took = time.monotonic() - start
                         again = start + max(LIVE_SECONDS, took / LIVE_SHARE)
                 mirror.finish()
         except Exception as error:  # the record is safe; a mirror must never stop a study
             self.error = redact(str(error) if isinstance(error, SublimError) else repr(error))
+
+
+def sync_in_time(
+    run: Path,
+    tracking_uri: str,
+    *,
+    replicates: bool | None,
+    progress: Callable[[int, int], None],
+    seconds: float = END_SECONDS,
+) -> SyncResult:
+    """Mirror a run as `tracking.sync` does; give up on a server that takes nothing for `seconds`.
+
+    Raises
+    ------
+    TrackingError
+        If the server was too slow; a thread of name `THREAD` still waits for it then.
+    SublimError
+        As `tracking.sync`.
+    """
+    from sublim_causal.store.tracking import sync
+
+    answered, ended = threading.Event(), threading.Event()
+    results: list[SyncResult | BaseException] = []
+
+    def work() -> None:
+        try:
+            found = sync(
+                run, tracking_uri, replicates=replicates, progress=progress, answered=answered.set
+            )
+            results.append(found)
+        except BaseException as error:  # raised again by the caller's thread
+            results.append(error)
+        ended.set()
+        answered.set()
+
+    threading.Thread(target=work, name=THREAD, daemon=True).start()
+    limit = seconds if is_server(tracking_uri) else None
+    while not ended.is_set():
+        if not answered.wait(limit):
+            raise TrackingError(
+                f"the MLflow store {redact(tracking_uri)} took nothing for {seconds:.0f} s\n"
+                "remedy: check the server, then mirror the run with `sync`, which goes on where "
+                "this one stopped; the tables of the run are complete without it"
+            )
+        answered.clear()
+    if isinstance(results[0], BaseException):
+        raise results[0]
+    return results[0]
 
 
 def is_mirroring() -> bool:

@@ -20,10 +20,13 @@ from sublim_causal.study.spec import Study
 if TYPE_CHECKING:
     import torch
 
+    from sublim_causal.experiment.alignment import Recorder
     from sublim_causal.experiment.data.sources import ImageTensors
     from sublim_causal.experiment.interventions.base import Intervention
     from sublim_causal.experiment.networks.base import Network
 
+Begun = Callable[[Mapping[str, "Recorder"]], None]
+"""Takes the recorder of every arm of a block whose students begin."""
 Precision = Literal["fp64", "fp32", "tf32", "bf16"]
 DEVICES = ("auto", "cpu", "cuda")
 MATMUL_PRECISION = {"fp64": "highest", "fp32": "highest", "tf32": "high", "bf16": "medium"}
@@ -142,24 +145,29 @@ class BlockTrainer:
     data: ImageTensors
     interventions: Mapping[str, Sequence[Intervention]]
 
-    def __call__(self, block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
+    def __call__(
+        self, block: Block, after_step: Callable[[], None], begun: Begun | None = None
+    ) -> pd.DataFrame:
         """Run `block`; one that does not fit a GPU's memory is halved.
 
-        `after_step` is called after every optimizer step.
+        `after_step` and `begun` are called as `run_block` says.
         """
         import torch
 
         halves = block.halves()
         try:
-            return self._write(block, after_step)
+            return self._write(block, after_step, begun)
         except torch.OutOfMemoryError:
             if not halves:
                 raise
         # Outside of the handler, which holds on to the tensors of the failed attempt.
         torch.cuda.empty_cache()
-        return pd.concat([self(half, after_step) for half in halves], ignore_index=True)
+        rows = [self(half, after_step, begun) for half in halves]
+        return pd.concat(rows, ignore_index=True)
 
-    def _write(self, block: Block, after_step: Callable[[], None]) -> pd.DataFrame:
+    def _write(
+        self, block: Block, after_step: Callable[[], None], begun: Begun | None
+    ) -> pd.DataFrame:
         from sublim_causal.experiment.block import run_block
         from sublim_causal.store.weights import encode_weights
 
@@ -172,6 +180,7 @@ class BlockTrainer:
             self.data,
             LogitSplit(SOURCES[study.data.name].classes, study.model.auxiliary),
             after_step=after_step,
+            begun=begun,
         )
         per_epoch = study.distillation.steps_per_epoch(study.distillation.examples)
         rows = []

@@ -42,12 +42,16 @@ def test_block_curves_are_means_over_the_steps_of_a_bin(make_run: MakeRun) -> No
     assert sum(name == "test_accuracy" for name, _, _ in points[3]) == 6
 
 
+def mean_curves(run: Path, arm: str, seeds: list[int]) -> list[curves.Point]:
+    return curves.mean_points([curves.bin_sums(run, arm, seeds)])
+
+
 def test_mean_curves_are_means_over_the_wanted_seeds(make_run: MakeRun) -> None:
     run = make_run(seeds=range(4), arms=["baseline", "projection"], steps=50)
     wanted = tables.read_table(run, "steps", arms=["projection"]).query("seed in [0, 2, 3]")
     shown = dict(zip(range(50), curves.binned(np.arange(50)), strict=True))
     expected = wanted.groupby(wanted["step"].map(shown))["drive"].mean()
-    points = curves.mean_curves(run, "projection", [0, 2, 3])
+    points = mean_curves(run, "projection", [0, 2, 3])
     drive = {step: value for name, step, value in points if name == "drive"}
     assert len(drive) == curves.MAX_POINTS
     # The same numbers are summed, perhaps in another order.
@@ -59,7 +63,7 @@ def test_a_replicate_without_steps_has_no_curves(make_run: MakeRun) -> None:
     failed = tables.read_table(run, "replicates").assign(status="failed", reason="no memory")
     tables.write_block(run, "0000000-0000000", "baseline", {"replicates": failed})
     assert curves.block_curves(run, "baseline", "0000000-0000000") == {}
-    assert curves.mean_curves(run, "baseline", []) == []
+    assert mean_curves(run, "baseline", []) == []
 
 
 def test_figures_leave_out_what_is_not_finite() -> None:

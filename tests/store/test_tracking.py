@@ -23,7 +23,7 @@ from sublim_causal.store.connection import (
     reaching,
     redact,
 )
-from sublim_causal.store.curves import CURVES, MAX_POINTS, binned
+from sublim_causal.store.curves import CURVES, MAX_POINTS, bin_sums, binned
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.tracking import open_mirror, sync
 from sublim_causal.store.ui import serve_ui
@@ -218,6 +218,28 @@ def test_block_by_block_ends_as_a_single_sync_does(make_run: MakeRun, uri: str) 
     before = everything(uri)
     assert sync(run, uri).written == 0
     assert everything(uri) == before
+
+
+def test_arms_are_shown_while_their_first_block_trains(make_run: MakeRun, uri: str) -> None:
+    run, done = make_run(seeds=[], finished=None), make_run(seeds=[0], name="other")
+    sums = bin_sums(done, "baseline", [0]).loc[["cos_update"]]
+    places = list(sums.index.get_level_values(1))
+    mirror = open_mirror(run, uri)
+    shown = set()
+    for bins in (3, 5):
+        mirror.update_arms([{"baseline": sums.iloc[:bins]}])
+        (arm,) = runs_of(uri, "arm").values()
+        assert arm.info.status == "RUNNING"
+        history = client_of(uri).get_metric_history(arm.info.run_id, "cos_update")
+        assert sorted(point.step for point in history) == places[:bins]
+        shown.add(arm.info.run_id)
+    assert len(shown) == 1
+    other = sums.iloc[:5] * [2.0, 1]  # the mean of another block differs
+    mirror.update_arms([{"baseline": sums.iloc[:5]}, {"baseline": other}])
+    (arm,) = runs_of(uri, "arm").values()
+    history = client_of(uri).get_metric_history(arm.info.run_id, "cos_update")
+    expected = 1.5 * sums["sum"] / sums["count"]
+    assert [point.value for point in history] == pytest.approx(list(expected)[:5], rel=1e-12)
 
 
 def test_arms_are_shown_while_the_study_runs(make_run: MakeRun, uri: str) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.errors import RunError
+from sublim_causal.store.connection import TrackingError
 from sublim_causal.store.lock import mirroring
 from sublim_causal.store.manifest import read_manifest
-from sublim_causal.study.mirroring import BackgroundMirror, is_mirroring
+from sublim_causal.study.mirroring import BackgroundMirror, is_mirroring, sync_in_time
 from tests.study.commands import TINY, command, environment, sublim
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
@@ -45,6 +46,14 @@ def dripping_server() -> Iterator[str]:
         finally:
             over.set()
             listener.shutdown(socket.SHUT_RDWR)
+
+
+def wait_for_mirror() -> None:
+    """Wait until no thread waits for a server any more."""
+    deadline = time.monotonic() + 30
+    while is_mirroring():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +108,36 @@ def test_a_server_that_drips_delays_the_end_by_the_deadline(cwd: Path) -> None:
         assert time.monotonic() - start < 5
         assert "took too long" in mirror.error
         assert mirror.seconds == 0
-    deadline = time.monotonic() + 30
-    while is_mirroring():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_mirror()
+
+
+def test_sync_gives_up_on_a_server_that_drips(cwd: Path) -> None:
+    with dripping_server() as uri:
+        start = time.monotonic()
+        with pytest.raises(TrackingError, match="took nothing for 1 s"):
+            sync_in_time(
+                cwd / "runs" / "quickstart",
+                uri,
+                replicates=None,
+                progress=lambda done, total: None,
+                seconds=1.0,
+            )
+        assert time.monotonic() - start < 5
+    wait_for_mirror()
+
+
+def test_sync_takes_its_time_with_a_file(cwd: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    result = sync_in_time(
+        cwd / "runs" / "quickstart",
+        f"sqlite:///{cwd / 'slow.db'}",
+        replicates=True,
+        progress=lambda done, total: calls.append((done, total)),
+        seconds=1e-3,
+    )
+    assert result.written == 4
+    assert calls[-1] == (4, 4)
+    assert not is_mirroring()
 
 
 @pytest.mark.slow

@@ -24,9 +24,10 @@ TINY = (
 )
 
 
-def job(run: Path) -> Job:
+def job(run: Path, *settings: str) -> Job:
     """Two arms of the quickstart, shrunk."""
-    study = load_study("quickstart", settings=TINY, seeds=5, arms=["baseline", "projection"])
+    arms = ["baseline", "projection"]
+    study = load_study("quickstart", settings=[*TINY, *settings], seeds=5, arms=arms)
     return Job(study, run, load_images(study.data, Path()), "cpu", "fp64", ())
 
 

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import pandas as pd
 
 from sublim_causal.errors import RequestError, SublimError, nearest
+from sublim_causal.store.curves import ArmCurves
 from sublim_causal.study.seed_blocks import Block
 from sublim_causal.study.work import Job
 
@@ -31,6 +32,8 @@ class Progress:
     """Optimizer steps done since the last event (negative: a block starts again)."""
 
     steps: int
+    curves: ArmCurves | None = None
+    """Curves so far of the arms of the worker's block, now and then."""
 
 
 @dataclass(frozen=True)

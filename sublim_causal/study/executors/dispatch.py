@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sublim_causal.errors import SublimError
+from sublim_causal.store.curves import ArmCurves
 from sublim_causal.study.executors import (
     Executor,
     Finished,
@@ -34,7 +35,15 @@ class Notice:
     text: str
 
 
-Event = Progress | Finished | Notice | None
+@dataclass(frozen=True)
+class Curves:
+    """Curves so far of a block that is being trained."""
+
+    block: str
+    arms: ArmCurves
+
+
+Event = Progress | Curves | Finished | Notice | None
 """None: nothing happened for a while."""
 
 
@@ -131,6 +140,8 @@ class Dispatcher:
         elif isinstance(message, Progress):
             hand.steps += message.steps
             yield message
+            if message.curves is not None and hand.block is not None:
+                yield Curves(hand.block.name, message.curves)
         else:
             hand.ready, hand.block, self._false_starts = True, None, 0
             if isinstance(message, Finished):

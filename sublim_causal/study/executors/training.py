@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,12 +16,18 @@ from sublim_causal.errors import StorageError
 from sublim_causal.location import write_atomically
 from sublim_causal.store.tables import write_block
 from sublim_causal.study.executors import Finished, Idle, Progress
+from sublim_causal.study.live import BlockCurves
 from sublim_causal.study.records import failed_rows
 from sublim_causal.study.seed_blocks import Block
-from sublim_causal.study.work import Job
+from sublim_causal.study.work import Begun, Job
+
+if TYPE_CHECKING:
+    from sublim_causal.experiment.alignment import Recorder
 
 REPORT_SECONDS = 0.2
-RunBlock = Callable[[Block, Callable[[], None]], pd.DataFrame]
+CURVE_SECONDS = 3.0
+"""Pause between the curves so far that a worker sends while it trains a block."""
+RunBlock = Callable[[Block, Callable[[], None], Begun], pd.DataFrame]
 
 
 class Stopped(Exception):  # noqa: N818 - control flow inside a worker
@@ -29,12 +36,17 @@ class Stopped(Exception):  # noqa: N818 - control flow inside a worker
 
 @dataclass
 class StepCounter:
-    """Counts optimizer steps, and tells about them a few times a second."""
+    """Counts optimizer steps, and reports them a few times a second, now and then with curves."""
 
     tell: Callable[[Progress], None]
     stop: threading.Event
     waiting: int = 0
     told: float = 0.0
+    curves: BlockCurves | None = None
+
+    def begin(self, recorders: Mapping[str, Recorder]) -> None:
+        """Report the curves of `recorders` from now on."""
+        self.curves = BlockCurves(recorders)
 
     def add(self) -> None:
         """Count one step.
@@ -51,9 +63,12 @@ class StepCounter:
             self.flush()
 
     def flush(self) -> None:
-        """Tell what was counted."""
-        self.tell(Progress(self.waiting))
-        self.waiting, self.told = 0, time.monotonic()
+        """Report what was counted."""
+        now, so_far = time.monotonic(), None
+        if self.curves is not None and now - self.curves.read > CURVE_SECONDS:
+            so_far = self.curves.update(now)
+        self.tell(Progress(self.waiting, so_far))
+        self.waiting, self.told = 0, now
 
 
 def train(
@@ -73,7 +88,7 @@ def train(
 
 def _trained(job: Job, run: RunBlock, block: Block, counter: StepCounter) -> Finished:
     try:
-        finished = Finished(block, run(block, counter.add))
+        finished = Finished(block, run(block, counter.add, counter.begin))
     except (Stopped, StorageError):
         raise
     except Exception as error:
