@@ -18,11 +18,15 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import optimize, stats
 
 from sublim_causal.analysis.estimates.headline import is_skewed, skewness
 from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import Estimand, Result, too_few
+
+POWER = 0.8
+"""Probability with which a run that is `detectable` off falls outside the interval."""
 
 
 def prediction_interval(
@@ -47,7 +51,8 @@ def prediction_interval(
         ``se`` is that of the prediction, ``d sqrt(1 + 1/N)``. With skewed values a warning
         says that the limits rely on normality; whatever the distribution, a new value lies
         between ``diagnostics["smallest"]`` and ``["largest"]`` with probability
-        ``["range_level"]``, ``(N - 1) / (N + 1)``.
+        ``["range_level"]``, ``(N - 1) / (N + 1)``. ``["detectable"]`` is the distance from our mean
+        at which a run is expected to lie if it falls outside with probability `POWER`.
     """
     x = np.asarray(values, dtype=float)
     if reason := too_few(estimand, len(x)):
@@ -68,7 +73,20 @@ def prediction_interval(
             "smallest": float(x.min()),
             "largest": float(x.max()),
             "range_level": (len(x) - 1) / (len(x) + 1),
+            "detectable": float(
+                x.std(ddof=1) * np.sqrt(1 + 1 / len(x)) * _shift_outside(len(x) - 1, level)
+            ),
         },
     )
     # That a single run differs from 0 is no question anybody asks.
     return replace(found, p_value=None)
+
+
+def _shift_outside(df: int, level: float) -> float:
+    """Shift, in standard errors of prediction, at which a run falls outside with `POWER`."""
+    limit = float(stats.t.isf((1 - level) / 2, df))
+
+    def lacking(shift: float) -> float:
+        return float(stats.nct.sf(limit, df, shift)) - POWER
+
+    return float(optimize.brentq(lacking, 0.0, 4 * limit))

@@ -65,8 +65,11 @@ class CrossWorld:
     pnie, tnde : Estimate or NotEstimable
         Pure natural indirect and total natural direct effect; they add up to `te`. Not
         estimable without a reverse yoke.
-    proportion_mediated : Estimate or NotEstimable
-        ``tnie / te``, ratio of sums with Fieller's set.
+    interaction : Estimate or NotEstimable
+        ``tnie - pnie = tnde - pnde``: how far the effect of alignment depends on the procedure.
+    proportion_mediated, pnie_proportion : Estimate or NotEstimable
+        ``tnie / te`` and ``pnie / te``, ratios of sums with Fieller's set. Where the outcome has a
+        floor the first is near 1 whatever the path: neither is quoted without the other.
     residual_mediator_gap : Estimate or NotEstimable
         Share of the alignment gap between arm and baseline that the clamp left open:
         ``sum(M(yoked) - M(0)) / sum(M(a) - M(0))``; 0 for a perfect clamp.
@@ -80,7 +83,9 @@ class CrossWorld:
     tnie: Result
     pnie: Result
     tnde: Result
+    interaction: Result
     proportion_mediated: Result
+    pnie_proportion: Result
     residual_mediator_gap: Result
 
 
@@ -147,24 +152,18 @@ def cross_world(
     panel = paired_panel(frame, [outcome, mediator], list(roles.values()))
     gap = _residual_gap(panel, mediator, arm, yoked, baseline, settings.level)
     parts = {name: _part(panel, name, outcome, roles, settings) for name in _PARTS}
-    parts["proportion_mediated"] = ratio_of_sums(
-        Estimand(
-            name=f"proportion_mediated_{arm}",
-            sentence=f"Share of the effect of {arm} that goes through alignment.",
-            outcome="share of the total effect (1)",
-            contrast="TNIE / TE",
-            assumptions=_ASSUMPTIONS,
-        ),
-        panel.difference(outcome, arm, yoked),
-        panel.difference(outcome, arm, baseline),
-        settings=replace(settings, interval="auto"),
-        n_dropped=panel.n_dropped,
-    )
+    parts["interaction"] = _interaction(panel, outcome, roles, settings)
+    for name, plus, minus in (
+        ("proportion_mediated", "arm", "yoked"),
+        ("pnie_proportion", "reverse", "baseline"),
+    ):
+        parts[name] = _proportion(panel, name, outcome, roles, (plus, minus), settings)
     notes = _gap_warnings(gap)
     noted = {name: one if name == "te" else _with_notes(one, notes) for name, one in parts.items()}
     return CrossWorld(arm=arm, baseline=baseline, yoked=yoked, residual_mediator_gap=gap, **noted)
 
 
+_NO_REVERSE = "no reverse yoked arm was run"
 _PARTS = {
     "te": ("Effect of {arm} against {baseline}.", "arm", "baseline"),
     "pnde": ("Effect of {arm} at {baseline}'s alignment, by yoking.", "yoked", "baseline"),
@@ -195,11 +194,58 @@ def _part(
         assumptions=_ASSUMPTIONS[-1:] if name == "te" else _ASSUMPTIONS,
     )
     if plus not in roles or minus not in roles:
-        return NotEstimable(estimand, "no reverse yoked arm was run")
+        return NotEstimable(estimand, _NO_REVERSE)
     return mean_interval(
         panel.difference(outcome, roles[plus], roles[minus]),
         settings=settings,
         estimand=estimand,
+        n_dropped=panel.n_dropped,
+    )
+
+
+def _interaction(
+    panel: Panel, outcome: str, roles: Mapping[str, str], settings: Settings
+) -> Result:
+    estimand = Estimand(
+        name=f"interaction_{roles['arm']}",
+        sentence="Effect of moving alignment under the arm less that under the baseline.",
+        outcome=outcome,
+        contrast="TNIE - PNIE",
+        assumptions=_ASSUMPTIONS,
+    )
+    if "reverse" not in roles:
+        return NotEstimable(estimand, _NO_REVERSE)
+    total = panel.difference(outcome, roles["arm"], roles["yoked"])
+    pure = panel.difference(outcome, roles["reverse"], roles["baseline"])
+    return mean_interval(
+        total - pure, settings=settings, estimand=estimand, n_dropped=panel.n_dropped
+    )
+
+
+def _proportion(
+    panel: Panel,
+    name: str,
+    outcome: str,
+    roles: Mapping[str, str],
+    sides: tuple[str, str],
+    settings: Settings,
+) -> Result:
+    plus, minus = sides
+    part = "TNIE" if name == "proportion_mediated" else "PNIE"
+    estimand = Estimand(
+        name=f"{name}_{roles['arm']}",
+        sentence=f"Share of the effect of {roles['arm']} that goes through alignment ({part}).",
+        outcome="share of the total effect (1)",
+        contrast=f"{part} / TE",
+        assumptions=_ASSUMPTIONS,
+    )
+    if plus not in roles:
+        return NotEstimable(estimand, _NO_REVERSE)
+    return ratio_of_sums(
+        estimand,
+        panel.difference(outcome, roles[plus], roles[minus]),
+        panel.difference(outcome, roles["arm"], roles["baseline"]),
+        settings=replace(settings, interval="auto"),
         n_dropped=panel.n_dropped,
     )
 

@@ -9,7 +9,7 @@ the dose moves alignment (relevance; tested by F), moves the outcome through ali
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -28,11 +28,12 @@ from sublim_causal.analysis.estimates.intervals import (
     t_estimate,
     t_p_value,
 )
-from sublim_causal.analysis.estimates.panel import paired_panel
+from sublim_causal.analysis.estimates.panel import Panel, paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings, validate_level
 from sublim_causal.analysis.estimates.types import (
     Estimand,
+    Estimate,
     Floats,
     NotEstimable,
     Result,
@@ -94,7 +95,8 @@ def iv_linear_dose(
     -------
     Estimate or NotEstimable
         In outcome units per unit of alignment. ``p_value`` tests beta = 0 by the same pivot.
-        With three doses or more the method states the result of Sargan's test over all doses.
+        With three doses or more the method states the result of Sargan's test over all doses, and
+        ``diagnostics["j_misfit"]`` how far a dose's mean outcome lies from what beta says.
     """
     arms = validate_doses(doses)
     panel = paired_panel(frame, [treatment, outcome], arms)
@@ -108,7 +110,7 @@ def iv_linear_dose(
     contrast /= contrast @ contrast
     first = panel.columns[treatment] @ contrast
     check = overidentification_note(overidentification(panel, treatment, outcome))
-    return ratio_of_sums(
+    found = ratio_of_sums(
         estimand,
         panel.columns[outcome] @ contrast,
         first,
@@ -123,6 +125,17 @@ def iv_linear_dose(
             **check.diagnostics,
         },
     )
+    if not isinstance(found, Estimate):
+        return found
+    apart = _apart(panel, outcome) - found.value * _apart(panel, treatment)
+    misfit = {"j_misfit": float(np.abs(apart).max())}
+    return replace(found, diagnostics={**found.diagnostics, **misfit})
+
+
+def _apart(panel: Panel, column: str) -> Floats:
+    """Mean of `column` in each arm, less the mean over arms."""
+    means = panel.columns[column].mean(axis=0)
+    return np.asarray(means - means.mean())
 
 
 def wald_by_dose(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from sublim_causal.analysis.plan.method import Method
 from sublim_causal.analysis.plan.methods.arms import CONTRAST_METHODS
+from sublim_causal.analysis.plan.methods.bounds import BOUND_METHODS
 from sublim_causal.analysis.plan.methods.doses import DOSE_METHODS
 from sublim_causal.analysis.plan.methods.effects import EFFECT_METHODS
 from sublim_causal.analysis.plan.methods.ledger import LEDGER_METHODS
@@ -24,6 +25,7 @@ METHODS: Mapping[str, Method] = {
     **MEAN_METHODS,
     **STEP_METHODS,
     **LEDGER_METHODS,
+    **BOUND_METHODS,
     **DOSE_METHODS,
     **EFFECT_METHODS,
     **MEDIATION_METHODS,

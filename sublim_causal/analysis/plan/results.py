@@ -109,6 +109,7 @@ class Results:
                 "name": one.name,
                 "sentence": one.sentence,
                 "verdict": one.verdict,
+                "settled_by": one.settled_by,
                 "conditions": [finding.tidy() for finding in one.findings],
             }
             for one in self.verdicts
@@ -190,6 +191,7 @@ class Results:
         for one in self.verdicts:
             yield from ("", one.summary(), f"  {one.sentence}")
             yield from (f"  - {finding.summary()}" for finding in one.findings)
+            yield from (f"  to settle it: {what}" for what in one.settled_by)
 
 
 def _legend(shown: Sequence[Result]) -> Iterator[str]:

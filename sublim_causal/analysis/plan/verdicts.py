@@ -4,9 +4,12 @@ A claim stands on conditions; each says which limits of which estimate make it h
 that neither holds nor fails, or that the run cannot estimate, is open. Then the claim is
 
 - **not supported** if an essential condition fails, or if some fail and none holds;
+- **undetermined** if an essential condition is open, or if none holds;
 - **supported** if all hold;
-- **partly supported** if some hold;
-- **undetermined** if all are open.
+- **partly supported** otherwise: what is essential holds, and something else does not.
+
+What is not estimated supports nothing, and a null is never accepted by a large p-value: that two
+arms are alike holds where an interval lies inside declared limits.
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ from sublim_causal.errors import RequestError, nearest
 Outcome = Literal["holds", "fails", "open"]
 Standing = Literal["supported", "partly supported", "not supported", "undetermined"]
 
-P_VALUES = ("p_value", "p_adjusted", "j_p")
-"""Of an estimate: its p, its adjusted p, and the p of its over-identification test."""
+P_VALUES = ("p_value", "p_adjusted")
+"""Of an estimate: its p and its adjusted p."""
 FIELDS = ("value", "low", "high", "width", *P_VALUES)
 """What a rule can compare."""
 _COLUMNS = {"value": "estimate", "low": "conf_low", "high": "conf_high"}
@@ -47,6 +50,11 @@ def _check_rule(rule: str) -> str:
         if found[1] not in FIELDS:
             hint = nearest(found[1], FIELDS)
             raise ValueError(f"comparisons of {', '.join(FIELDS)}{'; ' * bool(hint)}{hint}")
+        if found[1] in P_VALUES and found[2].startswith(">"):
+            raise ValueError(
+                "limits of the interval: a large p-value accepts nothing, so write "
+                "'low > -0.05 and high < 0.05'"
+            )
     return rule
 
 
@@ -63,7 +71,7 @@ class Condition(Frozen):
     fails: Rule
     """When it fails; in between it is open."""
     essential: bool = False
-    """Whether the claim falls with it."""
+    """Whether the claim falls with it, and is undetermined while it is open."""
 
 
 class Claim(Frozen):
@@ -119,7 +127,25 @@ class Finding:
             "fails": rule.fails,
             "open": f"neither {rule.holds}, nor {rule.fails}",
         }[self.outcome]
-        return f"{head} = {one.value:.4g} {limits(one.low, one.high)}{self._p_values()}: {met}"
+        numbers = f"{one.value:.4g} {limits(one.low, one.high)}{self._p_values()}"
+        return f"{head} = {numbers}: {met}{'; caveat: ' * bool(self.caveat)}{self.caveat}"
+
+    @property
+    def caveat(self) -> str:
+        """What speaks against the estimate that decided: doses that disagree, and by how much."""
+        found = self.estimate.diagnostics if self.estimate else {}
+        if not found.get("j_rejects"):
+            return ""
+        size = found.get("j_misfit")
+        said = "" if size is None else f"; an arm is up to {size:.2g} off the line"
+        return f"the instruments disagree on the effect (J p {found['j_p']:.2g}{said})"
+
+    @property
+    def settled_by(self) -> str:
+        """What would settle an open condition: a study that has the arms, or more seeds."""
+        if self.estimate is None:
+            return f"{self.condition.estimand}: {self.reason}"
+        return f"{self.condition.estimand}: more than {self.estimate.n_seeds} seeds"
 
     def _p_values(self) -> str:
         """The p-values that the rule names, which the interval does not show."""
@@ -153,6 +179,15 @@ class ClaimVerdict:
         counts = Counter(one.outcome for one in self.findings)
         said = ", ".join(f"{name} {counts[name]}" for name in ("holds", "fails", "open"))
         return f"{self.name}: {self.verdict.upper()} ({said})"
+
+    @property
+    def settled_by(self) -> tuple[str, ...]:
+        """What would settle an undetermined claim, by essential condition that is open."""
+        if self.verdict != "undetermined":
+            return ()
+        unsettled = [one for one in self.findings if one.outcome == "open"]
+        essential = [one for one in unsettled if one.condition.essential]
+        return tuple(one.settled_by for one in essential or unsettled)
 
     def tidy(self) -> list[dict[str, Any]]:
         """One row a condition, the claim and its verdict on each."""
@@ -280,9 +315,9 @@ def _number(field: str, estimate: Estimate | None) -> float | None:
 
 def _standing(findings: Sequence[Finding]) -> Standing:
     outcomes = {one.outcome for one in findings}
-    sunk = any(one.outcome == "fails" and one.condition.essential for one in findings)
-    if sunk or ("fails" in outcomes and "holds" not in outcomes):
+    essential = {one.outcome for one in findings if one.condition.essential}
+    if "fails" in essential or ("fails" in outcomes and "holds" not in outcomes):
         return "not supported"
-    if "holds" not in outcomes:
+    if "open" in essential or "holds" not in outcomes:
         return "undetermined"
     return "supported" if outcomes == {"holds"} else "partly supported"

@@ -29,6 +29,8 @@ from sublim_causal.analysis.causal.mediation import mediate
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.analysis.simulation import claims
+from sublim_causal.analysis.simulation.claims import Rates, claims_section
 
 DOSES = {"baseline": 0.0, "p025": 0.25, "p050": 0.5, "p075": 0.75, "projection": 1.0, "p150": 1.5}
 N_SEEDS = 16
@@ -279,9 +281,10 @@ def _covers(result: Estimate, truth: float) -> bool:
     return any(low <= truth <= high for low, high in pieces)
 
 
-def page(rows: Sequence[Row]) -> str:
-    """Return the Markdown page of a simulation study."""
-    parts = [*_head(rows[0].n_sim), *_matrix(rows), "", *_caveats(rows), "", *_worlds(rows)]
+def page(rows: Sequence[Row], rates: Sequence[Rates]) -> str:
+    """Return the Markdown page of the simulations of estimators and of claims."""
+    head = [*_head(rows[0].n_sim), *_matrix(rows), "", *_caveats(rows), ""]
+    parts = [*head, *claims_section(rates), *_worlds(rows)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -364,17 +367,24 @@ def _line(row: Row) -> str:
 
 
 def main(arguments: Sequence[str] | None = None, *, say: Callable[[str], object] = print) -> None:
-    """Run the simulations and write the page; a few minutes."""
+    """Run the simulations and write the page; about half an hour."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("docs/validity.md"))
     parser.add_argument("--simulations", type=int, default=500)
+    parser.add_argument("--claim-simulations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     rows = [
         row for world in WORLDS for row in study_world(world, options.simulations, options.seed)
     ]
+    rates = [
+        one
+        for world in claims.WORLDS
+        for n_seeds in claims.SIZES
+        for one in claims.study_world(world, n_seeds, options.claim_simulations, options.seed)
+    ]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(page(rows), encoding="utf-8")
+    options.out.write_text(page(rows, rates), encoding="utf-8")
     say(str(options.out))
 
 

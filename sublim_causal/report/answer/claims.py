@@ -20,7 +20,7 @@ _STANDING: dict[str, Verdict] = {
 }
 
 
-_P_NAMES = {"p_value": "p", "p_adjusted": "adjusted p", "j_p": "J p"}
+_P_NAMES = {"p_value": "p", "p_adjusted": "adjusted p"}
 
 
 def _deciding(one: Finding, level: float) -> str:
@@ -36,7 +36,8 @@ def _deciding(one: Finding, level: float) -> str:
         if field in rules and row[field] is not None
     )
     outcome = "is open" if one.outcome == "open" else one.outcome
-    return f"{one.condition.estimand} {estimate(found)}{marked}{p_values} {outcome}"
+    caveat = f" (caveat: {one.caveat})" if one.caveat else ""
+    return f"{one.condition.estimand} {estimate(found)}{marked}{p_values} {outcome}{caveat}"
 
 
 def claims(material: Material) -> Iterator[Sentence]:
@@ -45,6 +46,8 @@ def claims(material: Material) -> Iterator[Sentence]:
         deciding = [*filter(None, (_deciding(one, material.level) for one in claim.findings))]
         if absent := len(claim.findings) - len(deciding):
             deciding.append(f"{absent} of {len(claim.findings)} conditions cannot be estimated")
+        if claim.settled_by:
+            deciding.append(f"to settle it: {', '.join(claim.settled_by)}")
         yield Sentence(
             f"{claim.sentence} {claim.verdict.capitalize()}: {'; '.join(deciding)}.",
             _STANDING[claim.verdict],

@@ -67,10 +67,12 @@ def test_arms_in_another_setting_are_no_doses() -> None:
 def test_dose_effects_are_those_of_the_estimators(record: Record) -> None:
     found = doses(record, "update")
     own = number(estimated(record, method="iv_linear_dose", space="update")["x"])
-    same = number(iv_linear_dose(record.replicates, found))
+    same = number(iv_linear_dose(record.replicates, {a: d for a, d in found.items() if d <= 1}))
     assert (own.value, own.low, own.high) == (same.value, same.low, same.high)
     assert own.low < SLOPE < own.high
     assert own.estimand.sentence == "Some quantity, in one sentence."
+    over = number(estimated(record, method="iv_linear_dose", largest_dose=2.0)["x"])
+    assert over.value == number(iv_linear_dose(record.replicates, found)).value != own.value
     assert "relevance: the dose changes alignment" in own.estimand.assumptions
     own = number(estimated(record, method="anderson_rubin")["x"])
     same = number(anderson_rubin(record.replicates, found))
@@ -131,7 +133,7 @@ def test_a_run_without_doses_names_the_study_that_has_them() -> None:
     lacking = estimated(make_record(["baseline", "projection"]), method="iv_linear_dose")["x"]
     assert isinstance(lacking, NotEstimable)
     assert lacking.reason.startswith(
-        "strengths of projection in update space: 0 in the run, at least 1 needed; "
+        "strengths of projection in update space up to 1: 0 in the run, at least 1 needed; "
     )
     assert "dose" in lacking.reason.partition("built-in studies that have it: ")[2].split(", ")
 

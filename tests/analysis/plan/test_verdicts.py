@@ -81,7 +81,7 @@ HOLDS, FAILS, OPEN = (1.0, 2.0), (-2.0, -1.0), (-1.0, 1.0)
         (HOLDS, OPEN, False, "partly supported"),
         (HOLDS, FAILS, False, "partly supported"),
         (HOLDS, FAILS, True, "not supported"),
-        (HOLDS, OPEN, True, "partly supported"),
+        (HOLDS, OPEN, True, "undetermined"),
         (OPEN, FAILS, False, "not supported"),
         (FAILS, FAILS, False, "not supported"),
         (OPEN, OPEN, True, "undetermined"),
@@ -107,7 +107,7 @@ def test_and_binds_tighter_than_or() -> None:
 
 @pytest.mark.parametrize("sign", [">", ">=", "<", "<="])
 def test_limits_are_compared_as_written(sign: str) -> None:
-    rule = {"estimand": "one", "holds": f"low {sign} 1e-1", "fails": "p_value > 2"}
+    rule = {"estimand": "one", "holds": f"low {sign} 1e-1", "fails": "low > 100"}
     at = judged([result("one", 0.1, 0.2)], rule).verdict
     assert at == ("supported" if "=" in sign else "undetermined")
     beside = judged([result("one", 0.15 if ">" in sign else 0.05, 0.2)], rule).verdict
@@ -115,13 +115,48 @@ def test_limits_are_compared_as_written(sign: str) -> None:
 
 
 def test_p_values_count_where_there_are_any() -> None:
-    rule = {"estimand": "one", "holds": "low > 0 and j_p >= 0.05", "fails": "p_adjusted < 0.01"}
-    assert judged([result("one", 1, 2, j_p=0.2)], rule).verdict == "supported"
-    rejected = judged([result("one", 1, 2, j_p=0.001)], rule)
-    assert rejected.verdict == "undetermined"
-    assert "j_p 0.001" in rejected.findings[0].summary()
+    rule = {"estimand": "one", "holds": "p_adjusted < 0.01", "fails": "low > 5"}
+    assert judged([result("one", 1, 2, p_adjusted=0.001)], rule).verdict == "supported"
+    assert judged([result("one", 1, 2, p_adjusted=0.2)], rule).verdict == "undetermined"
     assert judged([result("one", 1, 2)], rule).verdict == "undetermined"
-    assert judged([result("one", 1, 2, p_adjusted=0.001)], rule).verdict == "not supported"
+    (finding,) = judged([result("one", 1, 2, p_adjusted=0.001)], rule).findings
+    assert "p_adjusted 0.001" in finding.summary()
+
+
+@pytest.mark.parametrize("rule", ["p_value > 0.05", "low > 0 and p_adjusted >= 0.05"])
+def test_a_large_p_value_accepts_nothing(rule: str) -> None:
+    error = refused(claim({"estimand": "one", "holds": rule}))
+    assert "a large p-value accepts nothing" in str(error)
+
+
+def test_doses_that_disagree_are_a_caveat_with_its_size_and_decide_nothing() -> None:
+    apart = result("one", 1, 2, j_rejects=True, j_p=0.001, j_misfit=0.08)
+    verdict = judged([apart], {"estimand": "one"})
+    assert verdict.verdict == "supported"
+    assert "caveat: the instruments disagree on the effect (J p 0.001; an arm is up to 0.08" in (
+        verdict.findings[0].summary()
+    )
+    assert (
+        "caveat"
+        not in judged([result("one", 1, 2, j_rejects=False, j_p=0.4)], {"estimand": "one"})
+        .findings[0]
+        .summary()
+    )
+
+
+def test_an_undetermined_claim_says_what_would_settle_it() -> None:
+    whole = NotEstimable(Estimand("split", "The parts."), "no arm 'yoked'; built-in: causal")
+    rules = (
+        {"estimand": "split_tnie", "essential": True},
+        {"estimand": "one", "essential": True},
+        {"estimand": "two"},
+    )
+    verdict = judged([whole, result("one", *OPEN), result("two", *OPEN)], *rules)
+    assert verdict.settled_by == (
+        "split_tnie: no arm 'yoked'; built-in: causal",
+        "one: more than 10 seeds",
+    )
+    assert judged([result("one", *HOLDS)], {"estimand": "one"}).settled_by == ()
 
 
 def test_unbounded_and_missing_limits_decide_nothing() -> None:
@@ -222,9 +257,11 @@ def test_results_carry_the_verdicts_and_their_numbers(run: Any) -> None:
     by_name = {one.name: one for one in found.verdicts}
     assert list(by_name) == [one.name for one in load_plan("causal").claims]
     # In the simulated study projection takes 0.35 of 0.5, and no arm is yoked or dosed.
-    assert by_name["alignment_causes_transfer"].verdict == "partly supported"
+    causes = by_name["alignment_causes_transfer"]
+    assert causes.verdict == "undetermined"
+    assert any("causal" in one and "cross_world" in one for one in causes.settled_by)
     document = json.loads(found.to_json())
-    first = document["verdicts"][1]["conditions"][0]
+    first = document["verdicts"][1]["conditions"][2]
     effect = found["final_accuracy_projection"]
     assert isinstance(effect, Estimate)
     assert (first["estimand"], first["outcome"]) == ("final_accuracy_projection", "holds")
@@ -235,7 +272,8 @@ def test_results_carry_the_verdicts_and_their_numbers(run: Any) -> None:
         frame
     )
     table = found.table()
-    assert "alignment_causes_transfer: PARTLY SUPPORTED (holds" in table
+    assert "alignment_causes_transfer: UNDETERMINED (holds" in table
+    assert "to settle it: removed_null" in table
     assert "- holds  final_accuracy_projection (essential) = " in table
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sublim_causal.analysis.simulation import claims
 from sublim_causal.analysis.simulation.validity import (
     DOSES,
     EFFECT,
@@ -86,13 +87,14 @@ def test_a_weak_dose_ruins_2sls_but_not_the_sets() -> None:
 def test_the_command_writes_the_page(tmp_path: Path) -> None:
     said: list[str] = []
     out = tmp_path / "docs" / "validity.md"
-    main(["--out", str(out), "--simulations", "3"], say=said.append)
+    main(["--out", str(out), "--simulations", "3", "--claim-simulations", "1"], say=said.append)
     text = out.read_text()
     assert said == [str(out)]
-    assert text.count("\n## ") == len(WORLDS) + 1
+    assert text.count("\n## ") == len(WORLDS) + 2
     assert f"{N_SEEDS} seeds" in text
 
 
 def test_the_page_is_deterministic() -> None:
     first, second = (study_world(WORLDS[0], 3, seed=1) for _ in range(2))
-    assert page(first) == page(second)
+    rates = claims.study_world(claims.WORLDS[0], 8, 1, seed=1)
+    assert page(first, rates) == page(second, rates)

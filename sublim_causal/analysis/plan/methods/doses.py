@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import inf, isfinite
 from typing import Any, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
 from sublim_causal.analysis.causal.dose import (
@@ -24,6 +25,7 @@ from sublim_causal.analysis.causal.instruments import (
     iv_linear_dose,
     wald_by_dose,
 )
+from sublim_causal.analysis.causal.plausibly_exogenous import plausibly_exogenous
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls, validate_doses
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, difference_unit
@@ -72,6 +74,21 @@ class Instrumented(Dosed):
         """Column, and unit per unit of the treatment."""
         unit = f"{column_unit('replicates', self.outcome)} per unit of {self.treatment}"
         return {"column": self.outcome, "unit": unit}
+
+
+class LinearDose(Instrumented):
+    """The effect, with the strength itself as the instrument: the outcome is taken as linear."""
+
+    largest_dose: float = Field(default=1.0, gt=0, le=10)
+    """Strengths above it are left out: past 1 the alignment is reversed, and an outcome that
+    cannot fall below chance no longer follows it."""
+
+
+class DirectDose(LinearDose):
+    """The same effect, were the dose to change the outcome past alignment as well."""
+
+    direct: float = Field(default=0.05, ge=0, allow_inf_nan=False)
+    """Largest direct change of the outcome per unit of strength, in either direction."""
 
 
 class Egger(Instrumented):
@@ -170,21 +187,30 @@ def _dosed(
     whole = declared.estimand(declared.outcome, f"strength in {declared.space} space")
     if missing := absent(record, whole, declared.undosed):
         return [missing]
-    found = doses(record, declared.space, declared.undosed)
+    largest = declared.largest_dose if isinstance(declared, LinearDose) else inf
+    found = _up_to(doses(record, declared.space, declared.undosed), largest)
     if _dosage(found) >= least:
         return estimate(found)
     others = strengths(_options(record), declared.space).keys() - found.keys()
+    limit = f" up to {largest:g}" if isfinite(largest) else ""
     reason = (
-        f"strengths of projection in {declared.space} space: {_dosage(found)} in the run, "
+        f"strengths of projection in {declared.space} space{limit}: {_dosage(found)} in the run, "
         f"at least {least} needed"
     )
     if others:
         setting = f"{', '.join(SETTING)} are not those of {declared.undosed!r}"
         reason += f"; {', '.join(sorted(others))} not counted: {setting}"
     where = studies_with(
-        lambda arms: _dosage(_doses(arms, declared.space, declared.undosed)) >= least
+        lambda arms: (
+            _dosage(_up_to(_doses(arms, declared.space, declared.undosed), largest)) >= least
+        )
     )
     return [NotEstimable(whole, reason + where)]
+
+
+def _up_to(found: Doses, largest: float) -> Doses:
+    """Leave out the arms whose strength is above `largest`."""
+    return {arm: strength for arm, strength in found.items() if strength <= largest}
 
 
 def _dosage(found: Doses) -> int:
@@ -211,6 +237,21 @@ def _effect(
         return _dosed(record, declared, least, estimate)
 
     return row
+
+
+def _direct_dose(record: Record, declared: DirectDose, settings: Settings) -> Sequence[Result]:
+    def estimate(found: Doses) -> Sequence[Result]:
+        effect = plausibly_exogenous(
+            record.replicates,
+            found,
+            direct=declared.direct,
+            treatment=declared.treatment,
+            outcome=declared.outcome,
+            level=settings.level,
+        )
+        return [as_declared(declared, effect)]
+
+    return _dosed(record, declared, 1, estimate)
 
 
 def _two_stage(record: Record, declared: TwoStage, settings: Settings) -> Sequence[Result]:
@@ -351,7 +392,8 @@ def _point(declared: DoseTrend, curve: DoseCurve, arm: str, i: int) -> Estimate:
 
 
 DOSE_METHODS: Mapping[str, Method] = {
-    "iv_linear_dose": Method(Instrumented, _effect(iv_linear_dose, 1)),
+    "iv_linear_dose": Method(LinearDose, _effect(iv_linear_dose, 1)),
+    "plausibly_exogenous": Method(DirectDose, _direct_dose),
     "iv_2sls": Method(TwoStage, _two_stage),
     "anderson_rubin": Method(Instrumented, _effect(anderson_rubin, 1)),
     "wald_by_dose": Method(WaldByDose, _wald_by_dose),

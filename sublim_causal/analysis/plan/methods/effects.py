@@ -45,8 +45,8 @@ from sublim_causal.analysis.steps.slopes import LEVELS, UNADJUSTED
 class CrossWorldEffects(WithInterval):
     """Total effect of an arm, split by yoked runs.
 
-    `interval` is that of the effects. The proportion mediated and the residual mediator gap
-    are ratios and have Fieller's set, the former the hull with bootstrap-t where seeds are skewed.
+    `interval` is that of the effects. The proportions and the residual mediator gap are
+    ratios and have Fieller's set, the former the hull with bootstrap-t where seeds are skewed.
     """
 
     arm: str = "projection"
@@ -68,7 +68,7 @@ class CrossWorldEffects(WithInterval):
 
     def endings(self) -> tuple[str, ...]:
         """The parts."""
-        return ("te", *EFFECTS, "residual_mediator_gap")
+        return ("te", *EFFECTS, "interaction", "pnie_proportion", "residual_mediator_gap")
 
 
 class ControlledDirect(Contrasted, WithInterval):

@@ -34,7 +34,7 @@ from sublim_causal.analysis.plan.method import (
 )
 from sublim_causal.analysis.plan.record import Record
 
-_RATIOS = ("proportion_mediated", "residual_mediator_gap")
+_RATIOS = ("proportion_mediated", "pnie_proportion", "residual_mediator_gap")
 EFFECTS = ("pnde", "tnie", "pnie", "tnde", "proportion_mediated")
 _ARROWS = ("alpha", "beta", "cde")
 

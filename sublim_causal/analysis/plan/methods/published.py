@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from sublim_causal.analysis.arms.prediction import prediction_interval
+from sublim_causal.analysis.arms.prediction import POWER, prediction_interval
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.settings import Settings
@@ -99,9 +99,12 @@ def _placed(one: Result, declared: Published) -> Result:
     if one.estimand.unit == FRACTION:
         one = replace(one, low=max(one.low, 0.0), high=min(one.high, 1.0))
     inside = one.low <= declared.published <= one.high
+    said = f"{one.method}; published {declared.published:g} {'in' if inside else 'out'}side"
+    if "detectable" in one.diagnostics:
+        said += f"; {one.diagnostics['detectable']:.2g} off would be outside in {100 * POWER:g} %"
     return replace(
         one,
-        method=f"{one.method}; published {declared.published:g} {'in' if inside else 'out'}side",
+        method=said,
         diagnostics={**one.diagnostics, "published": declared.published, "inside": inside},
     )
 
