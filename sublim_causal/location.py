@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -72,11 +73,11 @@ def is_remote(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
-def validate_links(folder: Path) -> None:
-    """Check that no file or folder below `folder` is a symbolic link.
+def validate_files(folder: Path) -> None:
+    """Check that there are only folders and regular files below `folder`: no links, no devices.
 
-    What is written or deleted through a link lies elsewhere. `folder` itself may be a link: its
-    user has named it.
+    What is written or deleted through a symbolic link lies elsewhere; a pipe or a device is not to
+    be replaced by a file. `folder` itself may be a link: its user has named it.
 
     Raises
     ------
@@ -87,11 +88,36 @@ def validate_links(folder: Path) -> None:
         return
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            if (path := Path(parent, name)).is_symlink():
+            path = Path(parent, name)
+            if path.is_symlink():
                 raise RunError(
                     f"{path}: a symbolic link, through which files elsewhere could be changed\n"
                     "remedy: delete it, or put what it points to in its place"
                 )
+            if (kind := kind_of(path)) in SPECIAL:
+                raise RunError(
+                    f"{path}: a {kind}, where only files and folders may stand\n"
+                    "remedy: move it elsewhere"
+                )
+
+
+SPECIAL = ("pipe", "socket", "device")
+"""What is neither a file nor a folder, and never replaced by one."""
+
+
+def kind_of(path: Path) -> str:
+    """Return ``"file"``, ``"directory"`` or one of `SPECIAL`; empty if nothing is at `path`."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    kinds = (
+        (stat.S_ISREG, "file"),
+        (stat.S_ISDIR, "directory"),
+        (stat.S_ISFIFO, "pipe"),
+        (stat.S_ISSOCK, "socket"),
+    )
+    return next((kind for is_kind, kind in kinds if is_kind(mode)), "device")
 
 
 def put(path: Path, data: bytes, *, create: bool = False) -> None:
@@ -115,11 +141,16 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises
     ------
     StorageError
-        If the disk is full, or the file cannot be written for another reason.
+        If the disk is full, something else than a file stands there (a device, a pipe), or the
+        file cannot be written for another reason.
     """
     if is_remote(path):
         put(path, data)
         return
+    if (kind := kind_of(path)) in SPECIAL:
+        raise StorageError(
+            f"{path}: cannot be written: it is a {kind}\nremedy: name another file, or move it"
+        )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

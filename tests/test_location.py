@@ -1,11 +1,14 @@
-"""Runs in an object store: an S3 server on this machine."""
+"""Runs in directories and in an object store: an S3 server on this machine."""
 
 from __future__ import annotations
 
 import os
+import socket
+import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,14 @@ import pandas as pd
 import pytest
 
 from sublim_causal.errors import RequestError, RunError, StorageError
-from sublim_causal.location import is_remote, locate, put, remove
+from sublim_causal.location import (
+    is_remote,
+    locate,
+    put,
+    remove,
+    validate_files,
+    write_atomically,
+)
 from sublim_causal.store import removal, tables
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest
@@ -35,6 +45,41 @@ def requests(bucket: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, st
 
     monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
     return asked
+
+
+def make_device(path: Path) -> None:
+    """Make a second ``/dev/null``."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(os.mkfifo, "pipe"), (make_device, "device"), (make_socket, "socket")]
+)
+def test_a_file_replaces_no_pipe_and_no_device(
+    make: Callable[[Path], None], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the address of a socket is short
+    special, link = Path("folder", "special"), Path("link")
+    special.parent.mkdir()
+    make(special)
+    link.symlink_to(special)
+    before = special.lstat()
+    for place in (special, link):
+        with pytest.raises(StorageError, match=f"{place}: cannot be written: it is a {kind}"):
+            write_atomically(place, b"content")
+    with pytest.raises(RunError, match=f"special: a {kind}, where only files"):
+        validate_files(special.parent)
+    assert special.lstat() == before
+    assert link.is_symlink()
+    assert [path.name for path in special.parent.iterdir()] == ["special"]
 
 
 @pytest.mark.parametrize("place", ["runs/a", "/abs/run", "..", "c:/x", "a:b", ""])

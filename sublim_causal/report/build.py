@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.run import Progress
-from sublim_causal.location import locate, validate_links
+from sublim_causal.location import locate, validate_files
 from sublim_causal.report.blocks import Picture, Section, Table
 from sublim_causal.report.files import check_folder, write
 from sublim_causal.report.html import render
@@ -59,7 +59,7 @@ def write_report(
     from sublim_causal.report.sections import BODY
 
     run = locate(run)
-    validate_links(run)
+    validate_files(run)
     if out:
         check_folder(out)
     out = out or run / FOLDER

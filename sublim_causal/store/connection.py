@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from sublim_causal.errors import RequestError, RunError, SublimError, nearest
-from sublim_causal.location import is_remote, validate_links
+from sublim_causal.location import is_remote, validate_files
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -108,7 +108,7 @@ def validate_store(database: Path) -> None:
         if path.is_symlink():
             raise RequestError("--tracking-uri", str(path), f"{allowed}, without links", remedy)
     try:
-        validate_links(root)
+        validate_files(root)
     except RunError as error:
         raise RequestError("--tracking-uri", str(database), f"{allowed}; {error}", remedy) from None
     for place in _places(database) if database.is_file() else ():

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sublim_causal.errors import RequestError, RunError
-from sublim_causal.location import is_remote, validate_links
+from sublim_causal.location import is_remote, validate_files
 from sublim_causal.store.lease import is_leased, leased
 
 FILE = ".lock"
@@ -47,7 +47,7 @@ def locked(run: Path, seeds: range | None = None) -> Iterator[None]:
     RequestError
         If a run in an object store, or on another system than Linux, is locked in part.
     """
-    validate_links(run)
+    validate_files(run)
     if seeds is not None and (is_remote(run) or sys.platform != "linux"):
         raise RequestError(
             "--seed-range",

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from sublim_causal.errors import escaped
-from sublim_causal.location import is_remote, validate_links
+from sublim_causal.location import is_remote, validate_files
 from sublim_causal.store import tables
 from sublim_causal.store.connection import (
     STUDY,
@@ -454,7 +454,7 @@ def open_mirror(
     TrackingError
         If the store cannot be reached, within about 15 seconds.
     """
-    validate_links(run)
+    validate_files(run)
     manifest = read_manifest(run)
     with reaching(tracking_uri):
         client = connect(tracking_uri)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from sublim_causal.errors import DISK_FULL, RequestError, SublimError, escaped, storage_error
-from sublim_causal.location import is_client_error, is_remote, locate, validate_links
+from sublim_causal.location import is_client_error, is_remote, locate, validate_files
 from sublim_causal.study.commands import studies
 from sublim_causal.study.commands.init import init
 from sublim_causal.study.commands.interventions import interventions
@@ -239,7 +239,7 @@ def analyse(
     """Estimate what a plan declares from RUN; print the table, and write the results as JSON."""
     from sublim_causal.analysis.plan.run import analyse as analyse_run
 
-    validate_links(run)
+    validate_files(run)
     if out_file is not None and out_file.exists() and not out_file.is_file():
         raise RequestError("--out", str(out_file), "a file, be it new", "name a file in a folder")
     with progress_bar("Estimating") as said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -69,6 +70,27 @@ def test_links_are_refused_and_nothing_outside_changes(
     assert f"{place.name}: a symbolic link" in refused.stderr
     assert [path.name for path in outside.iterdir()] == ["mine"]
     assert (outside / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("verb", ["compact", "sync", "analyse", "report"])
+def test_a_pipe_in_a_run_is_refused_and_stays(verb: str, run: Path, tmp_path: Path) -> None:
+    (run / "report").mkdir()
+    pipe = run / "report" / "index.html"
+    os.mkfifo(pipe)
+    refused = sublim(verb, run, cwd=tmp_path)
+    assert refused.returncode == 2, refused.stdout
+    assert "index.html: a pipe, where only files and folders may stand" in refused.stderr
+    assert pipe.is_fifo()
+
+
+def test_a_report_does_not_replace_a_pipe(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+    folder.mkdir()
+    os.mkfifo(folder / "index.html")
+    refused = sublim("report", run, "--out", folder, cwd=tmp_path)
+    assert refused.returncode == 2, refused.stdout
+    assert "cannot be written: it is a pipe" in refused.stderr
+    assert (folder / "index.html").is_fifo()
 
 
 def test_a_run_directory_may_itself_be_a_link(run: Path, tmp_path: Path) -> None:
