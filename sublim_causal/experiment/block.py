@@ -16,6 +16,7 @@ from torch import Tensor
 from sublim_causal.experiment.alignment import LayerRecorder, Recorder, draw_probe
 from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.contracts import ArmError, ArmFailure, class_name, guarded
 from sublim_causal.experiment.data.sources import ImageTensors
 from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.distillation import Student, distil
@@ -41,8 +42,10 @@ def run_block(
     *,
     after_step: Callable[[], None],
     begun: Callable[[Mapping[str, Recorder]], None] | None = None,
-) -> dict[str, ArmResult]:
+) -> dict[str, ArmResult | ArmFailure]:
     """Train and measure all arms of R seeds.
+
+    An error of an arm's intervention or channel ends this arm, and those that follow it.
 
     Parameters
     ----------
@@ -62,7 +65,8 @@ def run_block(
 
     Returns
     -------
-    dict of str to ArmResult
+    dict of str to ArmResult or ArmFailure
+        By arm.
     """
     streams = SeedStreams(experiment.name, seeds)
     shared = prepare_shared(experiment, arms, streams, network, data, split, after_step)
@@ -70,12 +74,18 @@ def run_block(
     answers = classify(network, shared.teacher, data.test_x, classes)
     evaluate = Evaluator(data.test_x, data.test_y, answers, classes)
     followed = set().union(*map(followed_arms, arms.values()))
-    students = {
-        arm: new_student(
-            experiment, arm, interventions, shared, streams, data=data, followed=arm in followed
-        )
-        for arm, interventions in arms.items()
-    }
+    students: dict[str, Student] = {}
+    failures: dict[str, ArmFailure] = {}
+    for arm, interventions in arms.items():
+        if (key := experiment.targets_key(arm)) in shared.failures:
+            failures[arm] = shared.failures[key]
+            continue
+        try:
+            students[arm] = new_student(
+                experiment, arm, interventions, shared, streams, data=data, followed=arm in followed
+            )
+        except ArmError as error:
+            failures[arm] = error.failure()
     initial = evaluate(network, shared.theta_0)
     for student in students.values():
         unchanged = torch.equal(student.theta, shared.theta_0)
@@ -99,14 +109,14 @@ def run_block(
         "teacher_robust_accuracy": attacked_accuracy(shared.teacher),
     }
     kept = experiment.measure.weights
-    return {
-        arm: arm_result(
+    results: dict[str, ArmResult | ArmFailure] = {**failures}
+    for arm, student in students.items():
+        results[arm] = student.failure or arm_result(
             student,
             {**of_seed, "robust_accuracy": attacked_accuracy(student.theta)},
             parameters(student, shared) if kept else {},
         )
-        for arm, student in students.items()
-    }
+    return results
 
 
 def new_student(
@@ -149,7 +159,10 @@ def new_student(
             own.learning_rate or config.learning_rate,
             layout,
         ),
-        states=[one.init(context) for one in interventions],
+        states=[
+            guarded(f"init of {class_name(one)}", partial(one.init, context))
+            for one in interventions
+        ],
         inputs=experiment.inputs_of(arm),
         targets=experiment.targets_key(arm),
         recorder=Recorder(*shape),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from sublim_causal.experiment.alignment import (
 )
 from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.contracts import ArmError, ArmFailure, applied, class_name, guarded
 from sublim_causal.experiment.data.batches import Step, gather, steps
 from sublim_causal.experiment.interventions.base import Intervention, Space, StepContext
 from sublim_causal.experiment.logits import LogitSplit
@@ -48,6 +50,8 @@ class Student:
     alignment : Tensor of shape (R,), or None
         ``cos_update`` of the last step.
     evaluations : list of (steps done, test accuracy, agreement with the teacher)
+    failure : ArmFailure or None
+        What ended the arm; its students stay as they are then.
     """
 
     interventions: Sequence[Intervention]
@@ -64,6 +68,7 @@ class Student:
     update: Tensor | None = None
     alignment: Tensor | None = None
     evaluations: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
+    failure: ArmFailure | None = None
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,10 @@ class StudentStep:
 
     def alignment_of(self, arm: str) -> Tensor:
         """Return ``cos_update`` ``(R,)`` of `arm`, which has taken this step before."""
-        alignment = self.students[arm].alignment
-        assert alignment is not None
-        return alignment
+        followed = self.students.get(arm)
+        if followed is None or followed.alignment is None or followed.failure is not None:
+            raise ArmError(f"arm {arm!r}, which it follows, failed")
+        return followed.alignment
 
     def trait_gradient(self, probe: Probe, theta: Tensor | None = None) -> Tensor:
         """Return the trait gradient ``(R, P)`` on `probe`, before the step or at `theta`."""
@@ -116,22 +122,27 @@ def distil(
         batches = {name: Batch(gather(x, step.index)) for name, x in shared.inputs.items()}
         targets = {key: one.at(step.index) for key, one in shared.targets.items()}
         for student in students.values():
-            with student.clock.running():
-                forward = shared.network.forward(student.theta, batches[student.inputs])
-                loss, g_distill = targets[student.targets].loss_and_gradient(forward)
-                student.recorder.loss(step.number, loss)
-                context = StudentStep(
-                    step.number,
-                    per_epoch,
-                    per_epoch * config.epochs,
-                    shared.split,
-                    forward,
-                    step.index,
-                    student,
-                    students,
-                    shared,
-                )
-                take_step(student, g_distill, context, shared)
+            if student.failure is None:
+                with student.clock.running():
+                    forward = shared.network.forward(student.theta, batches[student.inputs])
+                    context = StudentStep(
+                        step.number,
+                        per_epoch,
+                        per_epoch * config.epochs,
+                        shared.split,
+                        forward,
+                        step.index,
+                        student,
+                        students,
+                        shared,
+                    )
+                    taught = partial(targets[student.targets].loss_and_gradient, forward)
+                    try:
+                        loss, g_distill = guarded(f"its channel at step {step.number}", taught)
+                        student.recorder.loss(step.number, loss)
+                        take_step(student, g_distill, context, shared)
+                    except ArmError as error:
+                        student.failure = error.failure()
             after_step()
         if step.ends_epoch:
             finish_epoch(step, students, shared, evaluate, experiment)
@@ -167,7 +178,8 @@ def intervene(
     gradient = trait.gradient if trait is not None else None
     for i, one in enumerate(student.interventions):
         if one.space == space:
-            vector, student.states[i] = one.apply(vector, gradient, student.states[i], context)
+            call = partial(applied, one, vector, gradient, student.states[i], context)
+            vector, student.states[i] = guarded(f"{class_name(one)} at step {context.step}", call)
     return vector
 
 
@@ -180,7 +192,7 @@ def finish_epoch(
 ) -> None:
     """Evaluate at the end of an epoch; after the last step also measure the trait."""
     last = step.epoch == experiment.distillation.epochs - 1
-    for student in students.values():
+    for student in (one for one in students.values() if one.failure is None):
         if last or experiment.measure.evaluations == "epoch":
             student.evaluations.append((step.number + 1, *evaluate(shared.network, student.theta)))
         if last and student.update is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sublim_causal.experiment.alignment import Probe, draw_probe
 from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.contracts import ArmError, ArmFailure
 from sublim_causal.experiment.data.inputs import INPUTS
 from sublim_causal.experiment.data.sources import ImageTensors
 from sublim_causal.experiment.data.streams import SeedStreams, draw
@@ -34,6 +35,8 @@ class Shared:
     targets : mapping of str to Targets
         By the key that `Experiment.targets_key` gives.
     probe : Probe
+    failures : mapping of str to ArmFailure
+        What ended the making of targets, by their key.
     """
 
     network: Network
@@ -43,6 +46,7 @@ class Shared:
     inputs: Mapping[str, Tensor]
     targets: Mapping[str, Targets]
     probe: Probe
+    failures: Mapping[str, ArmFailure]
     _initial_logits: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def initial_logits(self, inputs: str) -> Tensor:
@@ -73,13 +77,17 @@ def prepare_shared(
         for name in dict.fromkeys(map(experiment.inputs_of, names.values()))
     }
     targets: dict[str, Targets] = {}
+    failures: dict[str, ArmFailure] = {}
     for key, arm in names.items():
         config = experiment.arms[arm]
         channel = build_channel("channel", config.channel.model_dump(), split)
         x = inputs[experiment.inputs_of(arm)]
-        targets[key] = make_targets(config.targets, channel, teachers, x, split, streams)
+        try:
+            targets[key] = make_targets(config.targets, channel, teachers, x, split, streams)
+        except ArmError as error:
+            failures[key] = error.failure()
     probe = draw_probe(experiment.probe.size, data, classes, streams("probe"))
-    return Shared(network, split, theta_0, teachers.parameters(), inputs, targets, probe)
+    return Shared(network, split, theta_0, teachers.parameters(), inputs, targets, probe, failures)
 
 
 def draw_inputs(name: str, count: int, data: ImageTensors, streams: SeedStreams) -> Tensor:

@@ -80,12 +80,14 @@ def show_plan(spec: Any, options: Any) -> None:
     from sublim_causal.study.executors import open_executor
     from sublim_causal.study.manifest import describe, validate_run
     from sublim_causal.study.planning import plan_run
+    from sublim_causal.study.work import try_study
 
     with open_executor(options.executor, options.address) as executor:
         resources = executor.resources(options.device)
         validate_run(options.run, describe(spec, resources.device, options.precision, engine=""))
         done = finished(options.run, spec.arms, options.seed_range)
         plan = plan_run(spec, options, resources, done)
+        try_study(spec, options.precision, plan.block_size)
     seconds = estimate_seconds(spec, plan, options.precision)
     part = f" of {spec.seeds}" if options.seed_range is not None else ""
     seeds = f"{plan.total // len(spec.arms)}{part}"

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sublim_causal.experiment.data.sources import SOURCES, division
 from sublim_causal.study.planning import RunPlan
 from sublim_causal.study.spec import Study
-from sublim_causal.study.work import Precision, configure_torch, make_network
+from sublim_causal.study.work import Precision, configured, make_network
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 START_SECONDS = 6.0
@@ -76,22 +73,7 @@ def pass_seconds(study: Study, batch_size: int, precision: Precision, repeats: i
             forward.gradient(loss.derivative, classes)
         return time.perf_counter() - start
 
-    with _configured(precision) as dtype:
+    with configured(precision) as dtype:
         theta = network.initialise(generator)[None].to(dtype)
         times = sorted(once(pixels.to(dtype)) for _ in range(repeats + 1))
     return times[len(times) // 2]
-
-
-@contextmanager
-def _configured(precision: Precision) -> Iterator[torch.dtype]:
-    """Configure torch as a worker does, and restore its settings at the end."""
-    import torch
-
-    threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    convolutions = torch.backends.cudnn.allow_tf32
-    try:
-        yield configure_torch(precision)
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = convolutions

@@ -35,7 +35,7 @@ from sublim_causal.study.manifest import (
 from sublim_causal.study.mirroring import BackgroundMirror
 from sublim_causal.study.planning import RunOptions, RunPlan, plan_run
 from sublim_causal.study.spec import Study
-from sublim_causal.study.work import Job
+from sublim_causal.study.work import Job, try_study
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
 
     resources = executor.resources(options.device)
     device = resources.device
-    plan_run(study, options, resources, done={})
+    planned = plan_run(study, options, resources, done={})
+    try_study(study, options.precision, planned.block_size)
 
     engine = product_engine(torch.device(device))
     images = load_images(

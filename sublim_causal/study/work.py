@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from sublim_causal.errors import RequestError
+from sublim_causal.experiment.contracts import ArmFailure
 from sublim_causal.experiment.data.sources import SOURCES, ImageData, to_tensors
+from sublim_causal.experiment.imports import named_classes
 from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.location import write_atomically
 from sublim_causal.store.tables import write_block
-from sublim_causal.study.records import tables
+from sublim_causal.study.records import failed_rows, tables
 from sublim_causal.study.seed_blocks import Block
 from sublim_causal.study.spec import Study
 
@@ -123,6 +127,56 @@ def configure_torch(precision: Precision) -> torch.dtype:
     return torch.float64 if precision == "fp64" else torch.float32
 
 
+@contextmanager
+def configured(precision: Precision) -> Iterator[torch.dtype]:
+    """Configure torch as a worker does, and restore its settings at the end."""
+    import torch
+
+    threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    convolutions = torch.backends.cudnn.allow_tf32
+    try:
+        yield configure_torch(precision)
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def try_study(study: Study, precision: Precision, block_size: int) -> None:
+    """Call the study's model a few times, and let every arm take two steps; nothing is written.
+
+    Raises
+    ------
+    RequestError
+        If a class of the study's own, or one with these options, breaks its contract.
+    """
+    from sublim_causal.experiment.dry_step import Arm, try_arms
+    from sublim_causal.experiment.networks.module import ModuleNetwork
+    from sublim_causal.experiment.networks.trial import try_module
+
+    source, network = SOURCES[study.data.name], make_network(study)
+    interventions, channels = study.interventions(), study.channels()
+    own_model = ":" in study.model.class_
+    named = [
+        arm for arm, one in study.arms.items() if own_model or any(named_classes(one.model_dump()))
+    ]
+    with configured(precision) as dtype:
+        if isinstance(network, ModuleNetwork) and own_model:
+            try_module(network, study.model.class_, dtype, block_size)
+        try_arms(
+            study,
+            {
+                arm: Arm(interventions[arm], channels[arm])
+                for arm in study.with_followed(study.arms)
+            },
+            network,
+            source.shape,
+            LogitSplit(source.classes, study.model.auxiliary),
+            dtype=dtype,
+            own=study.with_followed(named),
+        )
+
+
 def prepare(job: Job) -> BlockTrainer:
     """Load data and network once, for all blocks that a worker trains."""
     import torch
@@ -183,10 +237,26 @@ class BlockTrainer:
             begun=begun,
         )
         per_epoch = study.distillation.steps_per_epoch(study.distillation.examples)
+        write_log(self.job.run, block, results)
         rows = []
         for arm in block.arms:
-            frames = tables(results[arm], block.seeds, per_epoch)
-            weights = encode_weights(self.network.layout, results[arm].weights, block.seeds)
+            result, weights = results[arm], b""
+            if isinstance(result, ArmFailure):
+                frames = failed_rows(block.seeds, result.reason)
+            else:
+                frames = tables(result, block.seeds, per_epoch)
+                weights = encode_weights(self.network.layout, result.weights, block.seeds)
             write_block(self.job.run, block.name, arm, frames, weights=weights or None)
             rows.append(frames["replicates"].assign(arm=arm))
         return pd.concat(rows, ignore_index=True)
+
+
+def write_log(run: Path, block: Block, results: Mapping[str, object]) -> None:
+    """Write the tracebacks of the arms that failed to the folder ``errors`` of the run."""
+    text = "\n".join(
+        f"block {block.name}, arm {arm}\n{result.traceback}"
+        for arm, result in results.items()
+        if isinstance(result, ArmFailure)
+    )
+    if text:
+        write_atomically(run / "errors" / f"{block.name}.log", text.encode())

@@ -9,6 +9,7 @@ import torch
 
 from sublim_causal.experiment.block import run_block
 from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.contracts import ArmFailure
 from sublim_causal.experiment.data.sources import ImageData, ImageTensors, to_tensors
 from sublim_causal.experiment.interventions import build_interventions
 from sublim_causal.experiment.logits import LogitSplit
@@ -66,7 +67,7 @@ def run_small(
         name: build_interventions(f"arms.{name}", arm.procedure)
         for name, arm in experiment.arms.items()
     }
-    return run_block(
+    results = run_block(
         experiment,
         seeds,
         arms,
@@ -75,3 +76,6 @@ def run_small(
         LogitSplit(CLASSES, experiment.model.auxiliary),
         after_step=lambda: None,
     )
+    failed = [one.traceback for one in results.values() if isinstance(one, ArmFailure)]
+    assert not failed, failed
+    return {arm: one for arm, one in results.items() if isinstance(one, ArmResult)}

@@ -173,7 +173,9 @@ class Broken:
         return None
 
     def apply(self, vector, g_trait, state, context):
-        raise ValueError("bad shape [/x] of [red]")
+        if context.step == 3:
+            raise ValueError("bad shape [/x] of [red]")
+        return vector, state
 """
 
 
@@ -181,7 +183,7 @@ def test_brackets_in_names_paths_and_errors_are_shown_as_they_are(tmp_path: Path
     (tmp_path / "broken.py").write_text(BRACKETS)
     (tmp_path / "study.toml").write_text(
         'name = "b"\nseeds = 1\n[data]\nname = "digits"\n[distillation]\nexamples = 256\n'
-        "epochs = 1\nbatch_size = 128\n[teacher]\nepochs = 1\n[probe]\nsize = 64\n"
+        "epochs = 2\nbatch_size = 128\n[teacher]\nepochs = 1\n[probe]\nsize = 64\n"
         '[arms."[red]"]\nintervention = "baseline"\n'
         '[arms.broken]\nintervention = "broken:Broken"\n'
     )
@@ -189,7 +191,8 @@ def test_brackets_in_names_paths_and_errors_are_shown_as_they_are(tmp_path: Path
     options = ("--tracking-uri", "none", "--no-report", "--out", place)
     done = sublim("run", tmp_path / "study.toml", *options, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
-    assert "broken, seed 0: failed (ValueError: bad shape [/x] of [red])" in done.stderr
+    reason = "broken:Broken at step 3 failed with ValueError: bad shape [/x] of [red]"
+    assert f"broken, seed 0: failed ({reason})" in done.stderr
     assert f"Tables: {place}\n" in done.stdout
     assert f"sublim-causal ui '{place}'" in done.stdout
     shown = sublim("status", place, cwd=tmp_path)

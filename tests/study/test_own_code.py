@@ -1,4 +1,4 @@
-"""Code that a study file names: announced first, imported only then, and never a run's."""
+"""Code that a study file names: announced, imported, tried, and ended arm by arm; never a run's."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.errors import RequestError
+from sublim_causal.experiment.data.streams import stream_seed
 from sublim_causal.store.manifest import read_manifest, write_manifest
+from sublim_causal.store.tables import read_table
 from sublim_causal.study.spec import load_study, read_study
+from tests.experiment import faulty
 from tests.study.commands import TINY, sublim
 
 CLASS = """
@@ -153,3 +156,83 @@ def test_nothing_that_a_run_names_is_imported(study: Path) -> None:
     assert "foreign" in read_manifest(run)["arms"]
     assert not (cwd / "imported").exists()
     assert "oc_same" not in sys.modules
+
+
+def copy_of_faults(study: Path) -> None:
+    """Put the classes of `tests.experiment.faulty` beside the study."""
+    shutil.copy(faulty.__file__, study.parent / "oc_faulty.py")
+    sys.modules.pop("oc_faulty", None)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        'intervention = "oc_faulty:OneColumn"',
+        'intervention = "baseline"\nchannel = { name = "oc_faulty:RawLogits" }',
+        'intervention = "baseline"\n[model]\nclass = "oc_faulty:Counter"',
+    ],
+)
+@pytest.mark.parametrize("option", ["--no-report", "--dry-run"])
+def test_a_class_that_breaks_its_contract_is_refused_before_anything_is_written(
+    study: Path, table: str, option: str
+) -> None:
+    copy_of_faults(study)
+    study.write_text(STUDY + table)
+    refused = sublim("run", study, option, cwd=study.parent)
+    assert refused.returncode == 2, refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "allowed: " in refused.stderr
+    assert not (study.parent / "runs").exists()
+
+
+def test_a_fault_at_a_later_step_ends_its_arm_alone(study: Path) -> None:
+    copy_of_faults(study)
+    text = STUDY.replace("epochs = 1\n[probe]", "epochs = 2\nbatch_size = 64\n[probe]")
+    text = text.replace("seeds = 1", "seeds = 2")
+    follower = '[arms.follows]\nintervention = "clamp"\ntarget = "own"\n'
+    late = '[arms.late]\nintervention = "oc_faulty:LateShape"\n'
+    study.write_text(text + f'intervention = "oc_faulty:Boom"\n{follower}{late}')
+    options = ("--block-size", "2", *OPTIONS)
+    done = sublim("run", study, *options, cwd=study.parent)
+    assert done.returncode == 1, done.stderr
+    run = study.parent / "runs" / "own"
+    rows = read_table(run, "replicates").set_index(["arm", "seed"])
+    reasons = {
+        "own": "oc_faulty:Boom at step 5 failed with ZeroDivisionError: mine, at step 5",
+        "follows": "Clamp at step 5: arm 'own', which it follows, failed",
+        "late": "oc_faulty:LateShape at step 3: expected: apply returns as its vector",
+    }
+    for seed in (0, 1):
+        assert rows.loc[("baseline", seed), "status"] == "complete"
+        for arm, reason in reasons.items():
+            assert rows.loc[(arm, seed), "status"] == "failed"
+            assert rows.loc[(arm, seed), "reason"].startswith(reason)
+            assert f"{arm}, seed {seed}: failed ({reason}" in done.stderr
+    log = (run / "errors" / "0000000-0000001.log").read_text()
+    assert log.count("ZeroDivisionError: mine, at step 5") == 1
+    alone = ("--arms", "baseline", "--out", "alone")
+    assert sublim("run", study, *alone, *options, cwd=study.parent).returncode == 0
+    assert read_table(run, "steps").equals(read_table(study.parent / "alone", "steps"))
+    again = sublim("run", study, *options, cwd=study.parent)
+    assert "2 of 8 replicates are there already" in again.stderr
+
+
+def test_a_channel_that_fails_for_some_seeds_ends_its_arms_there(study: Path) -> None:
+    copy_of_faults(study)
+    (study.parent / "oc_some.py").write_text(
+        "from oc_faulty import Softmax\n"
+        "class Some(Softmax):\n"
+        "    def answers(self, logits, generators):\n"
+        "        if logits.shape[1] > 100 and generators[0].initial_seed() % 2 == {odd}:\n"
+        "            return logits\n"
+        "        return logits.softmax(2)\n".format(odd=stream_seed("own", 1, "channel") % 2)
+    )
+    sys.modules.pop("oc_some", None)
+    text = STUDY.replace("seeds = 1", "seeds = 2")
+    study.write_text(text + 'intervention = "baseline"\nchannel = { name = "oc_some:Some" }\n')
+    done = sublim("run", study, *OPTIONS, cwd=study.parent)
+    assert done.returncode == 1, done.stderr
+    rows = read_table(study.parent / "runs" / "own", "replicates").set_index(["arm", "seed"])
+    assert rows.loc[("own", 1), "status"] == "failed"
+    assert "its channel: expected: answers returns distributions" in rows.loc[("own", 1), "reason"]
+    assert set(rows.loc["baseline", "status"]) == {"complete"}

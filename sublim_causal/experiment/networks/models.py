@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.config import ModelConfig
+from sublim_causal.experiment.contracts import described
 from sublim_causal.experiment.imports import Contract, import_class
 from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.mlp import MLP
@@ -150,8 +151,11 @@ def _check_size(build: Callable[[], nn.Module]) -> None:
 def _check_module(network: ModuleNetwork, name: str, outputs: int) -> None:
     try:
         module = network.module
+        _check_parameters(module, name)
         with torch.no_grad():
-            shape = tuple(module(torch.zeros(2, *network.image_shape)).shape)
+            returned = module(torch.zeros(2, *network.image_shape))
+    except RequestError:
+        raise
     except Exception as error:
         raise RequestError(
             "model.options",
@@ -160,12 +164,13 @@ def _check_module(network: ModuleNetwork, name: str, outputs: int) -> None:
             f"for images of shape {network.image_shape}",
             f"it failed with {type(error).__name__}: {error}",
         ) from error
-    if shape != (2, outputs):
+    tensor = isinstance(returned, Tensor) and returned.is_floating_point()
+    if not tensor or returned.shape != (2, outputs):
         raise RequestError(
             "model.class",
             name,
-            f"a module that maps (2, *{network.image_shape}) to (2, {outputs})",
-            f"it returned {shape}",
+            f"a module that maps (2, *{network.image_shape}) to real numbers (2, {outputs})",
+            f"it returned {described(returned)}",
         )
     for path, layer in module.named_modules():
         if isinstance(layer, STATEFUL) or any(True for _ in layer.buffers(recurse=False)):
@@ -175,3 +180,23 @@ def _check_module(network: ModuleNetwork, name: str, outputs: int) -> None:
                 "a module whose output depends on its parameters and input alone",
                 "replace batch norm by group or layer norm, remove dropout and buffers",
             )
+
+
+def _check_parameters(module: nn.Module, name: str) -> None:
+    """Refuse parameters that a vector of trained real numbers cannot hold."""
+    for path, parameter in module.named_parameters():
+        came = ""
+        if nn.parameter.is_lazy(parameter):
+            came = "it is lazy: its shape is not known before the first call"
+        elif not parameter.is_floating_point():
+            came = f"its numbers are of type {str(parameter.dtype).removeprefix('torch.')}"
+        elif not parameter.requires_grad:
+            came = (
+                "it is frozen (requires_grad is False), and a teacher trains all parameters; the "
+                "intervention train_only keeps layers of students fixed"
+            )
+        if came:
+            allowed = "parameters of known shapes, real, and trained"
+            raise RequestError("model.class", f"{name} ({path})", allowed, came)
+    if not any(True for _ in module.parameters()):
+        raise RequestError("model.class", name, "a module with parameters")

@@ -130,7 +130,7 @@ class ModuleForward:
                 retain_graph=True,
                 materialize_grads=True,
             )
-        return torch.cat([g.flatten(1) for g in grads], dim=1)
+        return torch.cat([g.reshape(len(g), -1) for g in grads], dim=1)
 
     def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
         """Backpropagate to the pixels by autograd."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from pydantic import Field
 
 from sublim_causal.errors import RequestError
+from sublim_causal.experiment.contracts import in_place, validate_answers
 from sublim_causal.experiment.data.streams import draw
 from sublim_causal.experiment.imports import Contract, Options, build_named
 from sublim_causal.experiment.logits import LogitSplit
@@ -101,7 +102,11 @@ class DistributionChannel:
         """Return the answers, with their logarithm."""
         from sublim_causal.experiment.teaching.targets import LogitTargets
 
+        version = taught._version
         q = self.channel.answers(taught, generators)
+        if taught._version != version:
+            raise in_place("answers", "the logits")
+        validate_answers(q, taught)
         log_q = q.log().where(q > 0, 0)
         return LogitTargets(self.columns(split), self.channel.temperature, q, log_q, weight)
 

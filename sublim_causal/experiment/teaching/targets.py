@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sublim_causal.experiment.config import TargetsConfig
+from sublim_causal.experiment.contracts import guarded
 from sublim_causal.experiment.data.batches import gather
 from sublim_causal.experiment.data.streams import SeedStreams, draw
 from sublim_causal.experiment.logits import LogitSplit
@@ -131,7 +132,9 @@ def make_targets(
         counterfactual = teachers.outputs(COUNTERFACTUAL, seen, columns)
         differs = factual.argmax(2) != counterfactual.argmax(2)
         weight = chosen(config.images, differs, streams("mask")).to(taught)
-    return channel.targets(taught, weight, split, streams("channel"))
+    return guarded(
+        "its channel", lambda: channel.targets(taught, weight, split, streams("channel"))
+    )
 
 
 def with_noise(x: Tensor, size: float, generators: Sequence[torch.Generator]) -> Tensor:

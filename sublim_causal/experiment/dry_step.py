@@ -1,0 +1,358 @@
+"""Two steps of every arm on made-up images, before anything is trained or written.
+
+What an intervention or a channel does against its contract is found here and refused. The steps
+draw from streams of their own, and leave the global random numbers as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.alignment import Probe, cosine, draw_probe, inner, measure_trait
+from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.contracts import (
+    ContractError,
+    applied,
+    class_name,
+    described,
+    in_place,
+)
+from sublim_causal.experiment.data.sources import ImageTensors
+from sublim_causal.experiment.data.streams import SeedStreams
+from sublim_causal.experiment.interventions import CONTRACT as INTERVENTION
+from sublim_causal.experiment.interventions import followed_arms
+from sublim_causal.experiment.interventions.base import BlockContext, Intervention
+from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.networks.base import Batch, Forward, Network, outputs
+from sublim_causal.experiment.networks.initialisation import initial_student, initialise
+from sublim_causal.experiment.randomness import drawn_since, global_states, restored_randomness
+from sublim_causal.experiment.shared import draw_inputs
+from sublim_causal.experiment.teaching.channels import CONTRACT as CHANNEL
+from sublim_causal.experiment.teaching.channels import Channel
+from sublim_causal.experiment.teaching.targets import Targets
+
+STEPS = 2
+EXAMPLES = 8
+BLOCK, ALONE = (0, 1), (1,)
+"""Seeds that are tried together, and the one that is tried alone too."""
+REPEATED, OTHER_BLOCK = 1e-6, 1e-3
+"""Relative differences that rounding may make: of the same block, and of one of another size."""
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """A network whose replicates run one after another, so that each is computed as if alone."""
+
+    network: Network
+
+    def forward(self, theta: Tensor, images: Batch) -> Stacked:
+        """Run R models with parameters `theta` ``(R, P)`` on their batches."""
+        pairs = zip(theta.split(1), images.pixels.split(1), strict=True)
+        return Stacked([self.network.forward(one, Batch(pixels)) for one, pixels in pairs])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """The forward passes of R replicates as one `Forward`."""
+
+    parts: list[Forward]
+
+    def _each(self, call: Callable[[Forward, Tensor], Tensor], derivative: Tensor) -> Tensor:
+        pairs = zip(self.parts, derivative.split(1), strict=True)
+        return torch.cat([call(part, one) for part, one in pairs])
+
+    def logits(self, columns: slice) -> Tensor:
+        """Return the logits of `columns`, shape ``(R, B, C)``."""
+        return torch.cat([part.logits(columns) for part in self.parts])
+
+    def activations(self, layer: str) -> Tensor:
+        """Return the activations of a hidden layer, ``(R, B, W)``."""
+        return torch.cat([part.activations(layer) for part in self.parts])
+
+    def gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
+        """Return the flat gradient ``(R, P)``."""
+        return self._each(lambda part, one: part.gradient(one, at), derivative)
+
+    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+        """Return d loss / d pixels ``(R, B, D)``."""
+        return self._each(lambda part, one: part.pixel_gradient(one, columns), derivative)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A block of made-up images on which every arm takes its steps.
+
+    Attributes
+    ----------
+    theta_0, teacher : Tensor of shape (R, P)
+        Two initialisations: the second stands for a trained teacher.
+    alignments : dict of str to list of Tensor of shape (R,)
+        By arm, step by step, of the arms tried so far.
+    """
+
+    experiment: Experiment
+    network: Network
+    split: LogitSplit
+    data: ImageTensors
+    streams: SeedStreams
+    theta_0: Tensor
+    teacher: Tensor
+    probe: Probe
+    alignments: dict[str, list[Tensor]] = field(default_factory=dict, init=False)
+
+
+@dataclass(frozen=True)
+class TrialStep:
+    """A step of an arm in a trial: a `StepContext`."""
+
+    step: int
+    forward: Forward
+    theta: Tensor
+    batch: Batch
+    trial: Trial
+    steps_per_epoch: int = STEPS
+    steps: int = STEPS
+
+    @property
+    def split(self) -> LogitSplit:
+        """Which logits are which."""
+        return self.trial.split
+
+    def initial_logits(self) -> Tensor:
+        """Return the logits ``(R, B, K)`` of the shared initialisation on the step's batch."""
+        trial = self.trial
+        return trial.network.forward(trial.theta_0, self.batch).logits(self.split.columns("all"))
+
+    def alignment_of(self, arm: str) -> Tensor:
+        """Return ``cos_update`` ``(R,)`` of `arm` at this step."""
+        return self.trial.alignments[arm][self.step]
+
+    def trait_gradient(self, probe: Probe, theta: Tensor | None = None) -> Tensor:
+        """Return the trait gradient ``(R, P)`` on `probe`, before the step or at `theta`."""
+        at = self.theta if theta is None else theta
+        return measure_trait(self.trial.network, at, probe).gradient
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a class returned in a trial: ``(R, ...)``, and the field and the name of the class."""
+
+    field: str
+    name: str
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm as a study builds it."""
+
+    interventions: Sequence[Intervention]
+    channel: Channel
+
+
+def try_arms(
+    experiment: Experiment,
+    arms: Mapping[str, Arm],
+    network: Network,
+    images: tuple[int, int, int],
+    split: LogitSplit,
+    *,
+    dtype: torch.dtype,
+    own: Sequence[str],
+) -> None:
+    """Let every arm take two steps with one seed, and those in `own` twice more with two.
+
+    Parameters
+    ----------
+    arms : mapping of str to Arm
+        An arm stands after those it follows.
+    images : tuple of int
+        ``(channels, height, width)``.
+    own : sequence of str
+        The arms that name classes of the study's own, and those they follow.
+
+    Raises
+    ------
+    RequestError
+        If a class fails, breaks its contract, draws global random numbers, or gives a seed another
+        result in a second block or beside other seeds.
+    """
+    with restored_randomness(), torch.no_grad():
+        tried = partial(_try_block, experiment, network, images, split, dtype)
+        alone = tried(ALONE, arms)
+        first, again = (tried(BLOCK, {arm: arms[arm] for arm in own}) for _ in range(2))
+    row = BLOCK.index(ALONE[0])
+    for arm in own:
+        for one, other in zip(first[arm], again[arm], strict=True):
+            if _differ(one.value, other.value, REPEATED):
+                raise RequestError(
+                    one.field,
+                    one.name,
+                    "the same result for the same block",
+                    "a second block of the same seeds gave another result: state is kept in the "
+                    "object or shared between blocks; keep it in what init and apply return",
+                )
+        for one, other in zip(first[arm], alone[arm], strict=True):
+            if _differ(one.value[row : row + 1], other.value, OTHER_BLOCK):
+                raise RequestError(
+                    one.field,
+                    one.name,
+                    "a result for a seed that does not depend on the other seeds of its block",
+                    "it was another where the seed stood alone: compute along the first axis, "
+                    "and draw from one generator per replicate",
+                )
+
+
+def _try_block(
+    experiment: Experiment,
+    network: Network,
+    images: tuple[int, int, int],
+    split: LogitSplit,
+    dtype: torch.dtype,
+    seeds: Sequence[int],
+    arms: Mapping[str, Arm],
+) -> dict[str, list[Seen]]:
+    """Return what the classes of every arm returned in a block of `seeds`."""
+    data = made_up_images(experiment, images, split, dtype)
+    streams = SeedStreams(experiment.name, seeds)
+    theta_0 = initialise(network, streams("init"), like=data.train_x)
+    teacher = initialise(network, streams("student init"), like=data.train_x)
+    size = min(experiment.probe.size, len(data.held_out_y))
+    probe = draw_probe(size, data, split.columns("class"), streams("probe"))
+    one_by_one: Any = OneByOne(network)
+    trial = Trial(experiment, one_by_one, split, data, streams, theta_0, teacher, probe)
+    followed = set().union(*(followed_arms(arm.interventions) for arm in arms.values()))
+    return {
+        name: list(_try_arm(trial, name, arm, followed=name in followed))
+        for name, arm in arms.items()
+    }
+
+
+def made_up_images(
+    experiment: Experiment, images: tuple[int, int, int], split: LogitSplit, dtype: torch.dtype
+) -> ImageTensors:
+    """Return 16 images of noise for each part of the data, with labels of all classes in turn."""
+    generator = torch.Generator().manual_seed(0)
+    count, size = 2 * EXAMPLES, torch.Size(images).numel()
+
+    def noise() -> Tensor:
+        return torch.rand((count, size), generator=generator).mul_(2).sub_(1).to(dtype)
+
+    labels = torch.arange(count) % split.classes
+    others: dict[str, Tensor] = {name: noise() for name in experiment.other_data()}
+    return ImageTensors(noise(), labels, noise(), labels, noise(), labels, images, others)
+
+
+def _try_arm(trial: Trial, name: str, arm: Arm, *, followed: bool) -> Iterator[Seen]:
+    """Yield what the channel of an arm and then its interventions return, step by step."""
+    experiment, network = trial.experiment, trial.network
+    fields = f"arms.{name}.channel.name", f"arms.{name}.intervention"
+    own = experiment.arms[name]
+    x = draw_inputs(experiment.inputs_of(name), EXAMPLES, trial.data, trial.streams)
+    targets = _targets(trial, fields[0], own.channel.name, arm.channel, x)
+    theta = initial_student(own.student, network, trial.theta_0, trial.streams)
+    block = BlockContext(
+        network.layout,
+        trial.split,
+        trial.streams("intervention"),
+        theta.device,
+        trial.probe,
+        partial(draw_probe, len(trial.probe.halves[0][1][0]) * 2, trial.data, trial.probe.classes),
+        partial(initialise, network, like=theta),
+    )
+    states = []
+    for one in arm.interventions:
+        with _refusing(fields[1], class_name(one), "init", INTERVENTION.words):
+            states.append(one.init(block))
+    rate = own.student.learning_rate or experiment.distillation.learning_rate
+    measured = experiment.measure.alignment or followed
+    measured = measured or any(one.uses_trait for one in arm.interventions)
+    alignments = trial.alignments[name] = []
+    batch = Batch(x)
+    for step in range(STEPS):
+        forward = network.forward(theta, batch)
+        with _refusing(fields[0], own.channel.name, "loss_and_gradient", CHANNEL.words):
+            loss, vector = targets.loss_and_gradient(forward)
+            _validate_loss(loss, vector, theta)
+        yield from (Seen(fields[0], own.channel.name, value) for value in (loss, vector))
+        gradient = measure_trait(network, theta, trial.probe).gradient if measured else None
+        context = TrialStep(step, forward, theta, batch, trial)
+        for space in ("gradient", "update"):
+            for i, one in enumerate(arm.interventions):
+                if one.space != space:
+                    continue
+                with _refusing(fields[1], class_name(one), "apply", INTERVENTION.words):
+                    copies = [v.clone() for v in (vector, gradient) if v is not None]
+                    changed, states[i] = applied(one, vector, gradient, states[i], context)
+                    given = [v for v in (vector, gradient) if v is not None]
+                    if any(_differ(v, copy, 0) for v, copy in zip(given, copies, strict=True)):
+                        raise in_place("apply", "the vector or the trait gradient")
+                vector = changed
+                yield Seen(fields[1], class_name(one), vector)
+            vector = rate * vector if space == "gradient" else vector
+        theta = theta - vector
+        if gradient is not None:
+            norms = (inner(vector, vector) * inner(gradient, gradient)).sqrt()
+            alignments.append(cosine(inner(vector, gradient), norms))
+
+
+def _targets(trial: Trial, place: str, name: str, channel: Channel, x: Tensor) -> Targets:
+    """Return the targets of the made-up inputs `x` ``(R, N, D)``, in the order of the examples."""
+    taught = outputs(trial.network, trial.teacher, x, channel.source(trial.split))
+    copy = taught.clone()
+    with _refusing(place, name, "answers", CHANNEL.words):
+        targets = channel.targets(taught, None, trial.split, trial.streams("channel"))
+        if _differ(taught, copy, 0):
+            raise in_place("answers", "the logits")
+        return targets.at(torch.arange(x.shape[1]).expand(len(x), -1))
+
+
+def _validate_loss(loss: object, gradient: object, theta: Tensor) -> None:
+    """Refuse a loss that is not ``(R,)``, or a gradient that is not ``(R, P)``."""
+    for value, shape in ((loss, theta.shape[:1]), (gradient, theta.shape)):
+        if not isinstance(value, Tensor) or value.shape != shape:
+            raise ContractError(
+                f"loss_and_gradient returns ({len(theta)},) and {tuple(theta.shape)}",
+                f"it returned {described(value)}",
+            )
+
+
+@contextmanager
+def _refusing(place: str, name: str, method: str, contract: str) -> Iterator[None]:
+    """Turn what goes wrong in `method` of the class `name` into a refusal of the field `place`."""
+    before = global_states()
+    try:
+        yield
+    except RequestError:
+        raise
+    except ContractError as error:
+        raise RequestError(place, name, error.expected, error.came) from error
+    except Exception as error:
+        came = f"{method} failed with {type(error).__name__}: {error}"
+        raise RequestError(place, name, contract, came) from error
+    if drawn := drawn_since(before):
+        raise RequestError(
+            place,
+            name,
+            "random numbers from the generators that the class is given",
+            f"{method} draws global random numbers of {drawn}",
+        )
+
+
+def _differ(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    """Return whether two tensors differ by more than the share `tolerance` of the first's norm."""
+    if not torch.equal(one.isfinite(), other.isfinite()):
+        return True
+    a, b = (tensor.nan_to_num(0, 0, 0) for tensor in (one, other))
+    return bool((a - b).norm() > tolerance * a.norm())
