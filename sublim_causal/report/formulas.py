@@ -24,6 +24,11 @@ equivalent at alpha if the 1 - 2 alpha interval lies inside (-margin, margin)"""
 x_s = mean over the window's steps of y_st, or of 1{y_st > 0};  interval as for contrasts
 null: 0 for a mean or a difference, 1/2 for a share""",
     "step_slope": """\
+adjust = step: run means and the means of an arm's step are removed, x_sat - x_sa - x_at + x_a;
+    with several arms those of a seed's step too;  beta = sum x~ y~ / sum x~^2
+    CR2, seeds as clusters, Satterthwaite df
+    gain on cos_update is to first order sum x~^2 |g_t| |u_t| / sum x~^2, an identity
+adjust = none, and levels: a mixed model of all arms, which does not adjust for training time
 y_sat = tau_a + beta x_sat + b0_s + b1_s x_sat + w_sa + e_sat, by REML
     (b0, b1)_s ~ N(0, Psi),  w_sa ~ N(0, tau^2),  e_sat ~ N(0, sigma^2)
 CR2, seeds as clusters, Satterthwaite df:

@@ -64,8 +64,12 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield Text(
         "How much more of the trait is gained in a step that is better aligned. Slopes are per "
         "unit of cosine; a typical step's cosine is far below 1, so a slope is best read as slope "
-        "times a typical cosine. A slope is an association within runs, between arms or between "
-        "seeds; only what lies between arms was assigned by design."
+        "times a typical cosine. Slopes by arm, and one over comparable arms, are taken within run "
+        "and step, so that training time does not enter; those of a mixed model, among them the "
+        "slopes within runs, between arms and between seeds, are not adjusted for it. A slope is "
+        "an association; only what lies between arms was assigned by design. That of gain on "
+        "cos_update is to first order the mean of |g_trait| |update|, an identity that is given in "
+        "the notes: evidence is the slope of accuracy_gain, or that on cos_gradient."
     )
     pairs = [*dict.fromkeys(_pair(material, one) for one in found)]
     by_pair = {pair: [one for one in found if _pair(material, one) == pair] for pair in pairs}
@@ -116,7 +120,10 @@ def _slope_table(material: Material, pair: _Pair, rows: Sequence[Result]) -> Tab
 
 def _label(result: Result) -> str:
     one = result.estimand
-    return one.arm or one.part.replace("_", " ") or "all arms, pooled"
+    if label := one.arm or one.part.replace("_", " "):
+        return label
+    arms = result.diagnostics.get("arms") if isinstance(result, Estimate) else None
+    return "comparable arms" if arms else "all arms, mixed model"
 
 
 def _levels(material: Material, pairs: Sequence[_Pair]) -> Table:
