@@ -235,6 +235,10 @@ def analyse(
     everything: Annotated[
         bool, typer.Option("--all", help="Print exploratory results too.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--cross-check", help="Refit mixed models and slopes with statsmodels."),
+    ] = False,
 ) -> None:
     """Estimate what a plan declares from RUN; print the table, and write the results as JSON."""
     from sublim_causal.analysis.plan.run import analyse as analyse_run
@@ -245,6 +249,12 @@ def analyse(
     with progress_bar("Estimating") as said:
         results = analyse_run(run, plan, said)
     print(escaped(results.table(everything=everything)), flush=True)
+    if check:
+        from sublim_causal.analysis.plan.crosscheck import cross_check, cross_check_table
+
+        with progress_bar("Refitting") as said:
+            checked = cross_check(run, plan, said)
+        print(f"\n{escaped(cross_check_table(checked))}", flush=True)
     path = results.write(out_file or run / "report" / f"results-{results.plan}.json")
     out.print(f"Results: {path}", soft_wrap=True)
 

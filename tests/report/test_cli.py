@@ -29,6 +29,16 @@ contrast = "each - baseline"
 """
 
 
+SLOPE = """
+[[estimand]]
+name = "slope"
+sentence = "Gain per unit of gradient alignment."
+method = "step_slope"
+outcome = "gain"
+predictor = "cos_gradient"
+"""
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> str:
     path = tmp_path / "small.toml"
@@ -48,6 +58,27 @@ def test_analyse_prints_the_table_and_writes_the_results(copy: Path, plan: str) 
     assert shown.exit_code == 0, shown.output
     assert "final_accuracy_projection" in shown.output
     assert json.loads((copy / "report" / "results-small.json").read_text())["plan"] == "small"
+
+
+def test_analyse_refits_with_another_library_where_asked(copy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "slope.toml"
+    path.write_text(SLOPE)
+    shown = CliRunner().invoke(app, ["analyse", str(copy), "--plan", str(path), "--cross-check"])
+    assert shown.exit_code == 0, shown.output
+    assert "1 of 1 fits agree" in shown.output
+
+
+def test_analyse_prints_exploratory_results_where_asked(copy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "slope.toml"
+    path.write_text(
+        f"{SLOPE}\n[[estimand]]{SLOPE.split('[[estimand]]')[1]}".replace(
+            'name = "slope"', 'name = "aside"\nrole = "exploratory"', 1
+        )
+    )
+    for options, printed in (([], False), (["--all"], True)):
+        shown = CliRunner().invoke(app, ["analyse", str(copy), "--plan", str(path), *options])
+        assert shown.exit_code == 0, shown.output
+        assert any(line.startswith("aside ") for line in shown.output.splitlines()) is printed
 
 
 def test_report_of_two_runs_compares_them(copy: Path, plan: str, tmp_path: Path) -> None:

@@ -196,21 +196,9 @@ def two_way(
     DataError
         If a value is missing or infinite, or the predictor does not vary beyond the effects.
     """
-    values = finite_columns(steps, [outcome, predictor])
-    seed, seeds = pd.factorize(steps["seed"], sort=True)
-    arm, arms = pd.factorize(steps["arm"], sort=True)
-    step, times = pd.factorize(steps["step"], sort=True)
-    shape = (len(seeds), len(arms), len(times))
-    y, x = (np.full(shape, np.nan) for _ in range(2))
-    y[seed, arm, step], x[seed, arm, step] = values.T
-    there = np.isfinite(x)
-    y, x = residuals(np.nan_to_num(y), there), residuals(np.nan_to_num(x), there)
-    spread = np.abs(values[:, 1] - values[:, 1].mean()).max()
-    if np.abs(x).max() <= _CONSTANT * max(spread, np.abs(values[:, 1]).max()):
-        raise DataError(
-            f"{predictor} does not vary within runs beyond what all runs of an arm share at a step"
-        )
-    flat, shared = x.reshape(len(seeds), -1), 1 / np.maximum(there.sum(axis=0), 1).ravel()
+    within = within_run_and_step(steps, outcome, predictor)
+    seeds, (seed, arm, step), x, y = within.seeds, within.places, within.x, within.y
+    flat, shared = x.reshape(len(seeds), -1), 1 / np.maximum(within.there.sum(axis=0), 1).ravel()
     xx = (flat**2).sum(axis=1)
     gram = (flat * shared) @ flat.T
     own = np.divide(np.diag(gram), xx, out=np.zeros_like(xx), where=xx > 0)
@@ -221,7 +209,47 @@ def two_way(
         product = np.prod(finite_columns(steps, weighted), axis=1)
         squares = x[seed, arm, step] ** 2
         mean_product = float(squares @ product / squares.sum())
-    return TwoWay(np.asarray(seeds), xx, xy, kept, gram, len(steps), mean_product)
+    return TwoWay(seeds, xx, xy, kept, gram, len(steps), mean_product)
+
+
+@dataclass(frozen=True)
+class WithinRunAndStep:
+    """Outcome and predictor without the effects, as arrays of shape (R, A, T).
+
+    Attributes
+    ----------
+    seeds : ndarray of shape (R,)
+        Seeds.
+    places : tuple of ndarray
+        Seed, arm and step index of each row of the table.
+    there : bool ndarray
+        Where there is a row.
+    x, y : ndarray
+        Residuals of the predictor and of the outcome, 0 where there is no row.
+    """
+
+    seeds: NDArray[np.int64]
+    places: tuple[NDArray[np.int64], ...]
+    there: NDArray[np.bool_]
+    x: Floats
+    y: Floats
+
+
+def within_run_and_step(steps: pd.DataFrame, outcome: str, predictor: str) -> WithinRunAndStep:
+    """Take the effects out of both columns; parameters and errors as in `two_way`."""
+    values = finite_columns(steps, [outcome, predictor])
+    coded = [pd.factorize(steps[name], sort=True) for name in ("seed", "arm", "step")]
+    places = tuple(codes for codes, _ in coded)
+    y, x = (np.full([len(levels) for _, levels in coded], np.nan) for _ in range(2))
+    y[places], x[places] = values.T
+    there = np.isfinite(x)
+    y, x = residuals(np.nan_to_num(y), there), residuals(np.nan_to_num(x), there)
+    spread = np.abs(values[:, 1] - values[:, 1].mean()).max()
+    if np.abs(x).max() <= _CONSTANT * max(spread, np.abs(values[:, 1]).max()):
+        raise DataError(
+            f"{predictor} does not vary within runs beyond what all runs of an arm share at a step"
+        )
+    return WithinRunAndStep(np.asarray(coded[0][1]), places, there, x, y)
 
 
 def residuals(values: Floats, there: NDArray[np.bool_]) -> Floats:

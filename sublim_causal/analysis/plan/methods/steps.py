@@ -470,17 +470,20 @@ def _slope_model(record: Record, declared: SlopeModelInFull, settings: Settings)
     return [estimate]
 
 
+def rows_of_formula(record: Record, declared: MixedModel) -> pd.DataFrame:
+    """Return the rows of the table that a formula reads, arms as labels whatever they are."""
+    data = record.steps if declared.table == "steps" else record.complete
+    return data.assign(arm=pd.Categorical(data["arm"], sorted(data["arm"].unique())))
+
+
 def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Sequence[Result]:
-    complete = record.replicates[record.replicates["status"] == "complete"]
-    data = record.steps if declared.table == "steps" else complete
+    data = rows_of_formula(record, declared)
     estimand = declared.estimand(declared.formula, declared.contrast)
     if refusal := too_few(estimand, data["seed"].nunique()):
         return [refusal]
-    # Categories, so that arms called 0 and 1 are labels.
-    arms = pd.Categorical(data["arm"], sorted(data["arm"].unique()))
     try:
         fit = fit_mixed(
-            data.assign(arm=arms),
+            data,
             declared.formula,
             residual=declared.residual,
             arm_variances=declared.arm_variances,
