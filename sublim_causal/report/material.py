@@ -190,7 +190,7 @@ class Material:
 
     @cached_property
     def _declared(self) -> Mapping[str, Declared]:
-        return {one.name: one for one in self.plan.estimands}
+        return {one.name: one for one in self.design.estimands}
 
     @cached_property
     def _added(self) -> Mapping[str, Declared]:

@@ -73,10 +73,11 @@ Name = Annotated[
 
 
 def _is_arm_name(name: str) -> str:
-    if name in ("each", "all") or " - " in name or name != name.strip():
+    if name in ("each", "all", "reference") or " - " in name or name != name.strip():
         raise ValueError(
-            "a name other than 'each' and 'all', without ' - ' and without a space at either end: "
-            "a plan writes contrasts as 'ARM - REFERENCE' and every arm as 'each'"
+            "a name other than 'each', 'all' and 'reference', without ' - ' and without a space at "
+            "either end: a plan writes contrasts as 'ARM - REFERENCE', every arm as 'each', and "
+            "the arm of comparison as 'reference'"
         )
     return name
 

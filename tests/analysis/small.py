@@ -98,4 +98,5 @@ def make_record(arms: Sequence[str] = tuple(STUDY), *, layers: bool = False) -> 
         steps=steps,
         layers=pd.concat(halves, ignore_index=True) if layers else pd.DataFrame(),
         interventions=STUDY,
+        reference="baseline",
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.plan.curves import Curve
 from sublim_causal.analysis.plan.design import Doses
 from sublim_causal.analysis.plan.file import parse_plan
@@ -253,6 +254,28 @@ def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_pa
     material = read_material(run, plan)
     text = " ".join(one.text for one in answer(material))
     assert re.search("removed (stops|lowers) .*final test accuracy differs from plain by", text)
+
+
+def test_the_reference_of_the_study_is_that_of_plan_and_report(tmp_path: Path) -> None:
+    arms = {"projection": ArmTruth(alignment=-0.1, accuracy=-0.35), "control": ArmTruth()}
+    run = make_run(tmp_path / "run", n_seeds=4, arms=arms)
+    study = {"projection": {}, "control": {"intervention": "shuffled"}}
+    change_manifest(run, study={"arms": study, "reference": "control"})
+    material = material_of(run)
+    assert material.reference == "control"
+    assert material.plan.digest == read_material(run, material.plan).results.plan_digest
+    found = material.results["final_accuracy_projection"]
+    assert isinstance(found, Estimate)
+    assert (found.estimand.reference, found.value < -0.3) == ("control", True)
+    assert material.find("removed_share", arm="projection") in material.analysis.added.results
+
+
+def test_a_study_without_a_reference_says_how_to_name_one(tmp_path: Path) -> None:
+    arms = {"projection": ArmTruth(), "control": ArmTruth()}
+    found = material_of(make_run(tmp_path / "run", n_seeds=3, arms=arms)).results
+    lacking = found["final_accuracy_projection"]
+    assert isinstance(lacking, NotEstimable)
+    assert 'reference = "ARM"' in lacking.reason
 
 
 def test_a_contrast_is_that_of_the_arm_asked_for(tmp_path: Path) -> None:

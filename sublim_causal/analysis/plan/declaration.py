@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -18,6 +18,8 @@ EACH = "each"
 
 Role = Literal["primary", "secondary", "exploratory"]
 ROLES: tuple[Role, ...] = get_args(Role)
+REFERENCE = "reference"
+"""Stands for the arm that the study compares the others with."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=80)]
 
@@ -88,6 +90,14 @@ class Declared(Frozen):
     """`primary`: one of the few that decide, all in one family; `secondary`: printed beside them;
     `exploratory`: an interval without a p-value, printed with ``--all``."""
 
+    arm_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that name an arm, which may be `REFERENCE`."""
+
+    def resolved(self, reference: str) -> Self:
+        """Return the declaration with the arm `reference`, if there is one, for `REFERENCE`."""
+        named = [name for name in self.arm_fields if getattr(self, name) == REFERENCE]
+        return self.model_copy(update=dict.fromkeys(named, reference or REFERENCE))
+
     def step_columns(self) -> tuple[str, ...]:
         """Columns of ``steps`` that the estimate needs."""
         return ()
@@ -144,9 +154,15 @@ class Contrasted(Declared):
     """A quantity of a contrast between two arms, or of every arm against a reference."""
 
     contrast: ContrastText
-    """``"projection - baseline"``, or ``"each - baseline"``."""
+    """``"projection - baseline"``, ``"each - baseline"``, or ``"each - reference"``."""
     parts: ClassVar[tuple[str, ...]] = ("",)
     """Endings of the results of one contrast."""
+
+    def resolved(self, reference: str) -> Self:
+        """Return the contrast with the arm `reference`, if there is one, for `REFERENCE`."""
+        known = reference or REFERENCE
+        sides = [known if side == REFERENCE else side for side in _sides(self.contrast)]
+        return self.model_copy(update={"contrast": " - ".join(sides)})
 
     @property
     def each(self) -> bool:
@@ -184,6 +200,7 @@ class OfArm(Declared):
 
     arm: str = EACH
     """The arm, or each."""
+    arm_fields: ClassVar[tuple[str, ...]] = ("arm",)
 
     @property
     def each(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import get_args
 
-from sublim_causal.analysis.plan.declaration import Contrasted
+from sublim_causal.analysis.plan.declaration import Contrasted, Declared
 from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.methods.doses import Space, projection_options, strengths
 from sublim_causal.analysis.plan.record import Record
@@ -46,6 +46,11 @@ class Design:
     plan: Plan
 
     @cached_property
+    def estimands(self) -> tuple[Declared, ...]:
+        """What the plan declares, with the arm of this study where it says `REFERENCE`."""
+        return tuple(one.resolved(self.record.reference) for one in self.plan.estimands)
+
+    @cached_property
     def arms(self) -> tuple[str, ...]:
         """Arms that have a complete replicate, in the study's order."""
         return self.record.complete_arms
@@ -54,13 +59,12 @@ class Design:
     def reference(self) -> str:
         """Arm that the others are compared with.
 
-        The first that a contrast of the plan subtracts and the run has; else the first whose
-        intervention is ``baseline``; else the study's first.
+        The first that a contrast of the plan subtracts and the run has; else the study's, or its
+        first arm.
         """
         arms = self.record.arms
-        subtracted = [one.reference for one in self.plan.estimands if isinstance(one, Contrasted)]
-        plain = [a for a in arms if self.record.options(a)["intervention"] == "baseline"]
-        return next(arm for arm in (*subtracted, *plain, *arms) if arm in arms)
+        subtracted = [one.reference for one in self.estimands if isinstance(one, Contrasted)]
+        return next(arm for arm in (*subtracted, self.record.reference, *arms) if arm in arms)
 
     def interventions(self, kind: str) -> tuple[str, ...]:
         """Return the arms whose intervention is `kind`, or that are called so where none says."""

@@ -7,7 +7,7 @@ not declared again, so that each has one number.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sublim_causal.analysis.estimates.types import Result
@@ -49,16 +49,17 @@ def report_plan(design: Design, *, layers: bool = False) -> Plan:
     Plan
         Of the level and the bootstrap replicates of the user's plan.
     """
-    return _plan(design.plan, "report", [*_glance(), *_beside(design, layers)])
+    return _plan(design, "report", [*_glance(), *_beside(design, layers)])
 
 
-def glance_plan(plan: Plan) -> Plan:
-    """Return what a comparison of runs says of each run beside `plan`."""
-    return _plan(plan, "glance", _glance())
+def glance_plan(design: Design) -> Plan:
+    """Return what a comparison of runs says of each run beside the plan of `design`."""
+    return _plan(design, "glance", _glance())
 
 
-def _plan(plan: Plan, name: str, estimands: Iterator[Declared] | list[Declared]) -> Plan:
-    known = {_content(one) for one in plan.estimands}
+def _plan(design: Design, name: str, estimands: Iterator[Declared] | list[Declared]) -> Plan:
+    plan = design.plan
+    known = {_content(one) for one in design.estimands}
     taken = {one.name for one in plan.estimands}
     return Plan(
         name=name,
@@ -80,11 +81,11 @@ def _called_apart(declared: Declared, taken: set[str]) -> Declared:
 
 
 def new_results(
-    plan: Plan, results: tuple[Result, ...], added_plan: Plan, added: tuple[Result, ...]
+    design: Design, results: tuple[Result, ...], added_plan: Plan, added: tuple[Result, ...]
 ) -> tuple[Result, ...]:
-    """Return those of `added` whose quantity is not among the `results` of `plan`."""
-    known = {_quantity(plan, one) for one in results}
-    return tuple(one for one in added if _quantity(added_plan, one) not in known)
+    """Return those of `added` whose quantity is not among the `results` of the plan."""
+    known = {_quantity(design.estimands, one) for one in results}
+    return tuple(one for one in added if _quantity(added_plan.estimands, one) not in known)
 
 
 def _content(declared: Declared) -> str:
@@ -92,10 +93,10 @@ def _content(declared: Declared) -> str:
     return declared.model_dump_json(exclude=set(_WORDS))
 
 
-def _quantity(plan: Plan, result: Result) -> tuple[str, ...]:
+def _quantity(estimands: Sequence[Declared], result: Result) -> tuple[str, ...]:
     """Return what a result is of: its method, the arms and part, and the options."""
     one = result.estimand
-    declared = next(each for each in plan.estimands if each.name == one.declared)
+    declared = next(each for each in estimands if each.name == one.declared)
     return (declared.model_dump_json(exclude=set(_CHOICE)), one.arm, one.reference, one.part)
 
 

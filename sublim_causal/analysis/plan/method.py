@@ -8,7 +8,7 @@ from typing import Any
 
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result
-from sublim_causal.analysis.plan.declaration import Contrasted, Declared
+from sublim_causal.analysis.plan.declaration import REFERENCE, Contrasted, Declared
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.declared import list_declared, read_toml
 from sublim_causal.errors import DataError
@@ -86,6 +86,9 @@ def absent(record: Record, estimand: Estimand, *arms: str) -> NotEstimable | Non
     missing = next((arm for arm in arms if arm not in record.arms), None)
     if missing is None:
         return None
+    if missing == REFERENCE:
+        reason = "the study has no reference arm: no arm's intervention is baseline, and it names"
+        return NotEstimable(estimand, f'{reason} none by reference = "ARM"')
     where = studies_with(lambda declared: missing in declared)
     reason = f"the run has no arm {missing!r}; it has {', '.join(record.arms)}{where}"
     return NotEstimable(estimand, reason)

@@ -133,8 +133,13 @@ def read_runs(run: Path) -> Record:
         interventions=interventions,
         data=str(manifest["study"].get("data", {}).get("name", "")),
         resolved=manifest.get("arms", {}),
-        reference=(reference_of(manifest["study"]) or "") if interventions else "",
+        reference=_reference(manifest["study"], found),
     )
+
+
+def _reference(study: Mapping[str, Any], found: Collection[str]) -> str:
+    declared = reference_of({"arms": {}, **study})
+    return declared or ("baseline" if "baseline" in found else "")
 
 
 def read_record(run: Path, step_columns: Collection[str] = (), layers: bool = False) -> Record:

@@ -145,12 +145,12 @@ def analyse_for_report(
         )
     design = Design(record, plan)
     recorded = has_layers(run)
-    added_plan = report_plan(design, layers=recorded) if in_full else glance_plan(plan)
+    added_plan = report_plan(design, layers=recorded) if in_full else glance_plan(design)
     columns, layers = _needed(plan, added_plan)
     record = with_steps(record, run, columns | {*COLUMNS}, layers=layers, evaluations=True)
     results = run_plan(record, plan, progress)
     added = run_plan(record, added_plan)
-    new = new_results(plan, results.results, added_plan, added.results)
+    new = new_results(design, results.results, added_plan, added.results)
     return Analysis(
         results=results,
         added_plan=added_plan,
@@ -186,6 +186,7 @@ def run_plan(record: Record, plan: Plan, progress: Progress | None = None) -> Re
 
 
 def _estimate(record: Record, declared: Declared, plan: Plan) -> Sequence[Result]:
+    declared = declared.resolved(record.reference)
     settings = Settings(
         level=plan.level,
         interval=declared.interval if isinstance(declared, WithInterval) else "auto",

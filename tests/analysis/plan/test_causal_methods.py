@@ -34,7 +34,8 @@ def estimated(record: Record, **entry: Any) -> dict[str, Result]:
     entry = {"name": "x", "sentence": "Some quantity, in one sentence.", **entry}
     (declared,) = parse_plan({"name": "mine", "estimand": [entry]}).estimands
     settings = Settings(n_boot=199, rng=np.random.default_rng(0))
-    found = METHODS[declared.method].estimate(record, declared, settings)
+    resolved = declared.resolved(record.reference)
+    found = METHODS[declared.method].estimate(record, resolved, settings)
     endings = declared.endings()
     if endings is not None and not any(isinstance(one, NotEstimable) for one in found):
         names = ["x" + f"_{ending}" * bool(ending) for ending in endings]

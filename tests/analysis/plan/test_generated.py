@@ -40,7 +40,7 @@ def test_no_quantity_has_two_numbers() -> None:
     record, plan = make_record(), plan_of(MEDIATION)
     added_plan = report_plan(Design(record, plan))
     results, added = run_plan(record, plan), run_plan(record, added_plan)
-    new = new_results(plan, results.results, added_plan, added.results)
+    new = new_results(Design(record, plan), results.results, added_plan, added.results)
     both = [
         (one.estimand.arm, one.estimand.part)
         for one in (*results.results, *new)

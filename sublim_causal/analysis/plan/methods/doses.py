@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf, isfinite
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -30,6 +30,7 @@ from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls,
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, difference_unit
 from sublim_causal.analysis.plan.declaration import (
+    REFERENCE,
     Declared,
     ReplicateColumn,
     WithInterval,
@@ -58,8 +59,9 @@ class Dosed(Declared):
 
     space: Space = "update"
     """Space of the projection; its arms and the undosed one are the doses."""
-    undosed: str = "baseline"
+    undosed: str = REFERENCE
     """Arm of strength 0."""
+    arm_fields: ClassVar[tuple[str, ...]] = ("undosed",)
     outcome: ReplicateColumn = OUTCOME
     """Column of ``replicates``."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from sublim_causal.analysis.causal.crossworld import clamp_error, controlled_direct, cross_world
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
@@ -17,6 +18,7 @@ from sublim_causal.analysis.estimates.types import (
     Result,
 )
 from sublim_causal.analysis.plan.declaration import (
+    REFERENCE,
     Contrasted,
     ReplicateColumn,
     StepColumn,
@@ -51,12 +53,13 @@ class CrossWorldEffects(WithInterval):
 
     arm: str = "projection"
     """The arm."""
-    reference: str = "baseline"
+    reference: str = REFERENCE
     """The arm it is compared with."""
     yoked: str = "yoked"
     """The arm's procedure at the reference's alignment."""
     reverse: str = "reverse"
     """The reference's procedure at the arm's alignment; its parts need it."""
+    arm_fields: ClassVar[tuple[str, ...]] = ("reference",)
     outcome: ReplicateColumn = OUTCOME
     """Column of ``replicates``."""
     mediator: ReplicateColumn = TREATMENT
@@ -89,8 +92,9 @@ class ClampGap(WithInterval):
 
     yoked: str = "yoked"
     """The clamped arm."""
-    target: str = "baseline"
+    target: str = REFERENCE
     """The arm whose trajectory it follows."""
+    arm_fields: ClassVar[tuple[str, ...]] = ("target",)
     alignment: StepColumn = "cos_update"
     """Column of ``steps`` that is clamped."""
 

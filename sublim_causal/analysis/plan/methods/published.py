@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -41,6 +42,7 @@ class Published(WithInterval):
     """The figure, in the outcome's unit."""
     data: str = ""
     """The data set that the figure is of; a run of another one is not held against it."""
+    arm_fields: ClassVar[tuple[str, ...]] = ("arm", "reference")
 
     def about(self) -> dict[str, str]:
         """Arm, reference, column and unit."""
