@@ -23,6 +23,10 @@ equivalent at alpha if the 1 - 2 alpha interval lies inside (-margin, margin)"""
     "seed_summary": """\
 x_s = mean over the window's steps of y_st, or of 1{y_st > 0};  interval as for contrasts
 null: 0 for a mean or a difference, 1/2 for a share""",
+    "weakest_epoch": """\
+x_es = mean of y_st, or of 1{y_st > 0}, over the steps of epoch e >= 2;  min_e mean_s x_es
+lower limit: the lowest of the epochs' (intersection-union test); upper: the lowest of theirs at
+    level 1 - (1 - level) / E, E epochs""",
     "step_slope": """\
 adjust = step: run means and the means of an arm's step are removed, x_sat - x_sa - x_at + x_a;
     with several arms those of a seed's step too;  beta = sum x~ y~ / sum x~^2
@@ -54,6 +58,10 @@ differences between arms are paired by seed; drive_t = |g_t| |u_t| cos_t, and a 
     "retained_share": """\
 share = sum_s (Y_s(arm) - Y_s(untrained)) / sum_s (Y_s(reference) - Y_s(untrained)); interval as
     for the ledger's shares;  what an arm prevents: 1 - share""",
+    "bounds": """\
+retained: mean_s max(share_s, 0);  lower limit for any distribution of seeds (Gaffke): quantile
+    alpha of sum_i D_i x_i, (D_0, ..., D_R) ~ Dirichlet(1, ..., 1)
+similar seeds: #{|D_s| < margin} / R, limits exact binomial (Clopper and Pearson)""",
     "mediation": """\
 M_sa = m_s + alpha_a + e_sa;  Y_sa = c_s + tau_a + beta M_sa + e'_sa
 TNIE = alpha beta,  PNDE = tau,  TE = TNIE + PNDE;  TNIE: quantiles of a product of t draws
@@ -72,6 +80,8 @@ one more run: mean(x) -+ t(R-1) sd(x) sqrt(1 + 1/R)""",
 beta = mean_s slope(Y_s on dose) / mean_s slope(M_s on dose), Fieller's set
 Anderson-Rubin: Hotelling's T^2 of dY_s - b dM_s over all doses;  Sargan: doses agree on beta
 2SLS: b = (P M)'Y / (P M)'M within seeds, P the projection on the instruments; CR1, t(R-1)
+plausibly exogenous: the union of Fieller's sets of (slope(Y) - gamma) / slope(M) over direct
+    effects |gamma| <= direct of a dose
 intercept: weighted line through (dM, dY) of the doses, jackknife over seeds""",
 }
 """Texts by heading: a method's name, or that of several in `SHARED`."""
@@ -88,6 +98,9 @@ SHARED = {
     "controlled_direct": "cross_world",
     "clamp_error": "cross_world",
     "mundlak": "step_slope",
+    "retained_bound": "bounds",
+    "similar_seeds": "bounds",
+    "plausibly_exogenous": "instruments",
     "iv_linear_dose": "instruments",
     "iv_2sls": "instruments",
     "anderson_rubin": "instruments",

@@ -232,6 +232,7 @@ def simulate_study(world: World, n_seeds: int, rng: np.random.Generator) -> Reco
         steps=_steps(world, n_seeds, rng),
         layers=pd.DataFrame(),
         interventions={arm: ARMS[arm] for arm in world.arms},
+        reference="baseline",
     )
 
 

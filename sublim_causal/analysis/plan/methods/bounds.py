@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,7 @@ from sublim_causal.analysis.estimates.types import (
     too_few,
 )
 from sublim_causal.analysis.plan.declaration import (
+    REFERENCE,
     Contrasted,
     Declared,
     ReplicateColumn,
@@ -40,8 +41,9 @@ class WeakestEpoch(Declared):
     """Column of ``steps``."""
     summary: Literal["mean", "share_positive"] = "mean"
     """Mean over the steps of an epoch, or share of steps above 0."""
-    arm: str = "baseline"
+    arm: str = REFERENCE
     """The arm."""
+    arm_fields: ClassVar[tuple[str, ...]] = ("arm",)
 
     def about(self) -> dict[str, str]:
         """Arm, column and unit."""
