@@ -13,11 +13,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sublim_causal.declared import flatten
 from sublim_causal.errors import RunError
 from sublim_causal.store.connection import redact
 from sublim_causal.store.lock import FILE as LOCK
 from sublim_causal.store.manifest import FILE, read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION
+from sublim_causal.study.options import default_options, with_defaults
 from sublim_causal.study.spec import Study, arm_definition, definition, digest_of
 
 PACKAGES = (
@@ -60,13 +62,15 @@ def describe(study: Study, device: str, precision: str, engine: str) -> dict[str
     """Return the manifest of a new run."""
     defined = definition(study, precision)
     arms = {arm: arm_definition(study, arm) for arm in study.arms}
+    table = study.model_dump(mode="json", by_alias=True)
+    table["arms"] = {arm: with_defaults(one) for arm, one in table["arms"].items()}
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": uuid.uuid4().hex,
         "name": study.name,
         "title": study.title,
         "digest": digest_of(defined, arms),
-        "study": study.model_dump(mode="json", by_alias=True),
+        "study": table,
         "definition": defined,
         "arms": arms,
         "device": device,
@@ -100,7 +104,8 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     # Blocks of an older version stay as they are; new ones stand beside them in this version.
     merged = {**old, "schema_version": SCHEMA_VERSION}
     merged["arms"] = {**old["arms"], **manifest["arms"], **old["arms"]}
-    arms = {**old["study"]["arms"], **manifest["study"]["arms"]}
+    recorded = {arm: with_defaults(one) for arm, one in old["study"]["arms"].items()}
+    arms = {**recorded, **manifest["study"]["arms"]}
     seeds = max(old["study"]["seeds"], manifest["study"]["seeds"])
     measure = manifest["study"]["measure"]
     reference = manifest["study"]["reference"] or old["study"].get("reference")
@@ -153,20 +158,27 @@ def _is_passing(path: Path) -> bool:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """List what defines the two experiments differently, one line a field.
 
-    An option that a study file gives an arm stands in its definition twice, also as ``0.<option>``
-    with all the defaults; whether it was written out makes no difference.
+    Whether a default was written out makes no difference. An option that a study file gives an arm
+    stands in its definition twice, also as ``0.<option>`` with all the defaults.
     """
-    pairs = [("", old["definition"], new["definition"])]
+    pairs: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]]
+    pairs = [("", old["definition"], new["definition"], {})]
     pairs += [
-        (f"arms.{arm}.", old["arms"][arm], new["arms"][arm])
+        (
+            f"arms.{arm}.",
+            flatten(old["arms"][arm], lists=True),
+            flatten(new["arms"][arm], lists=True),
+            default_options(new["study"]["arms"][arm]),
+        )
         for arm in new["arms"]
         if arm in old["arms"]
     ]
     return [
         f"{prefix}{key}: {a.get(key)!r} -> {b.get(key)!r}"
-        for prefix, a, b in pairs
+        for prefix, a, b, default in pairs
         for key in sorted({*a, *b})
-        if a.get(key) != b.get(key) and not (f"0.{key}" in a and f"0.{key}" in b)
+        if a.get(key, default.get(key)) != b.get(key, default.get(key))
+        and not (f"0.{key}" in a and f"0.{key}" in b)
     ]
 
 

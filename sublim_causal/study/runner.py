@@ -16,10 +16,9 @@ from rich.console import Console
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.sources import data_directory, load_images
-from sublim_causal.experiment.interventions import INTERVENTIONS
 from sublim_causal.location import is_remote, write_atomically
 from sublim_causal.store.lock import locked, manifest_locked
-from sublim_causal.store.manifest import options_of, read_manifest
+from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.completion import finished, is_whole, remove_unusable
 from sublim_causal.study.display import Display
@@ -129,13 +128,9 @@ def removed_if_refused(run: Path, existed: bool) -> Iterator[None]:
 
 
 def write_study(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the recorded study with all defaults to ``study.toml``, those of interventions too."""
+    """Write the recorded study with all defaults to ``study.toml``."""
     study = Study.model_validate(manifest["study"])
     table = study.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for arm, own in table["arms"].items():
-        model = INTERVENTIONS.get(own["intervention"])
-        if model is not None and not hasattr(model, "expand"):
-            table["arms"][arm] = {**own, **options_of(manifest["arms"][arm])}
     write_atomically(run / "study.toml", tomli_w.dumps(table).encode())
 
 

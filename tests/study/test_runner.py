@@ -8,7 +8,6 @@ import subprocess
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,8 +18,8 @@ from sublim_causal.store.lock import locked
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, VERSION
 from sublim_causal.store.tables import committed, read_table
-from sublim_causal.study.manifest import describe, differences, record_provenance
-from sublim_causal.study.runner import removed_if_refused, write_study
+from sublim_causal.study.manifest import describe, record_provenance
+from sublim_causal.study.runner import removed_if_refused
 from sublim_causal.study.spec import load_study
 from tests.study.commands import TINY, command, environment, same_tables, sublim
 
@@ -115,13 +114,6 @@ def test_the_recorded_study_file_has_every_option_and_completes_the_run(finished
     assert "are there already" in again.stderr
 
 
-def test_the_options_of_a_member_are_not_those_of_its_chain(tmp_path: Path) -> None:
-    chain = 'arms.one={intervention="chain", members=[{intervention="projection"}]}'
-    study = load_study("quickstart", settings=[chain])
-    write_study(tmp_path, describe(study, "cpu", "fp32", ""))
-    assert load_study(str(tmp_path / "study.toml")).arms["one"] == study.arms["one"]
-
-
 def test_a_rerun_does_nothing_and_says_so(finished: Path) -> None:
     cwd = finished.parent.parent
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.parquet")}
@@ -146,16 +138,6 @@ def test_a_changed_study_is_refused_with_the_difference(finished: Path) -> None:
     refused = sublim("run", *TINY, "--precision", "fp64", cwd=cwd)
     assert "precision: 'fp32' -> 'fp64'" in refused.stderr
     assert (finished / "manifest.json").read_bytes() == before
-
-
-def test_a_default_written_out_changes_nothing() -> None:
-    def manifest(**options: object) -> dict[str, Any]:
-        settings = [f"arms.projection.{name}={value}" for name, value in options.items()]
-        return describe(load_study("quickstart", settings=settings), "cpu", "fp32", "mkl")
-
-    assert differences(manifest(), manifest(strength=1.0)) == []
-    (changed,) = differences(manifest(strength=1.0), manifest(strength=0.5))
-    assert changed == "arms.projection.0.strength: 1.0 -> 0.5"
 
 
 def test_a_study_without_alignment_is_run_and_shown(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.declared import flatten
 from sublim_causal.report import paper
 from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
 from sublim_causal.report.commands import run_command
@@ -125,13 +126,8 @@ def option_text(material: Material, arm: str) -> str:
 
 
 def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by dotted name; those of a stage (``0.strength``) by the name within it."""
-    found: dict[str, Any] = {}
-    for name, value in options.items():
-        inner = _flat(value) if isinstance(value, Mapping) else {"": value}
-        for rest, one in inner.items():
-            found[".".join(filter(None, (re.sub(r"^\d+\.?", "", name), rest)))] = one
-    return found
+    """Return options by dotted name; those of a stage (``0.strength``) by the name within it."""
+    return {re.sub(r"^\d+\.", "", name): value for name, value in flatten(options).items()}
 
 
 def _arms(material: Material) -> Table:
