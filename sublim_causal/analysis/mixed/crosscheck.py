@@ -15,10 +15,10 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.coding import Coding, code_terms
-from sublim_causal.analysis.mixed.crossproducts import column_kinds
+from sublim_causal.analysis.mixed.crossproducts import read_formula
 from sublim_causal.analysis.mixed.expressions import evaluate_expression
 from sublim_causal.analysis.mixed.fit import fit_mixed
-from sublim_causal.analysis.mixed.formula import MixedFormula, parse_formula
+from sublim_causal.analysis.mixed.formula import MixedFormula
 from sublim_causal.analysis.mixed.result import MixedFit
 
 AGREES = 1e-3
@@ -80,7 +80,7 @@ def check_mixed(
         reason = "not refitted: MixedLM has independent residuals of one variance"
         return CrossCheck(witness, None, None, None, reason)
     ours = fit_mixed(data, formula)
-    parsed = parse_formula(formula, column_kinds(data))
+    parsed = read_formula(data, formula)
     if sum(len(block) > 1 for block in parsed.blocks) > 1:
         reason = "not refitted: MixedLM has one block of correlated random effects"
         return CrossCheck(witness, None, None, None, reason)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from sublim_causal.analysis.estimates.columns import ColumnKind, column_kind, is_digits
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.expressions import evaluate_expression
-from sublim_causal.analysis.mixed.formula import MixedFormula
+from sublim_causal.analysis.mixed.expressions import SPLINE, evaluate_expression
+from sublim_causal.analysis.mixed.formula import MixedFormula, parse_formula
+from sublim_causal.analysis.mixed.syntax import Node
 from sublim_causal.errors import DataError, RequestError
 
 Integers = NDArray[np.int64]
@@ -116,6 +117,42 @@ def _kind_of_type(kind: pa.DataType) -> ColumnKind:
     if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
         return "other"
     return "label"
+
+
+def read_formula(data: Opened, text: str) -> MixedFormula:
+    """Parse `text` for the columns of `data`, and lay its splines over their range.
+
+    Raises
+    ------
+    RequestError
+        As in `parse_formula`.
+    DataError
+        If the column of a spline does not vary.
+    """
+    parsed = parse_formula(text, column_kinds(data))
+    calls = {name: node for name, node in parsed.numeric.items() if node.kind == "call"}
+    splines = {name: node for name, node in calls.items() if node.value == SPLINE}
+    ranges = {
+        column: _range(data, column) for column in {n.parts[0].value for n in splines.values()}
+    }
+    numeric = dict(parsed.numeric)
+    for name, node in splines.items():
+        ends = ranges[node.parts[0].value]
+        limits = [Node("number", repr(end), (), node.start, node.stop) for end in ends]
+        numeric[name] = replace(node, parts=(*node.parts, *limits))
+    return replace(parsed, numeric=numeric)
+
+
+def _range(data: Opened, column: str) -> tuple[float, float]:
+    """Smallest and largest value of a column, in one pass over it."""
+    low, high = np.inf, -np.inf
+    for chunk in _chunks(data, [], [column]):
+        known = chunk.values[column][np.isfinite(chunk.values[column])]
+        if known.size:
+            low, high = min(low, float(known.min())), max(high, float(known.max()))
+    if low >= high:
+        raise DataError(f"{column} does not vary, and a spline of it is no more than a constant")
+    return low, high
 
 
 def sorted_levels(levels: Iterable[object]) -> list[Any]:

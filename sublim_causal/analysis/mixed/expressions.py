@@ -22,6 +22,8 @@ FUNCTIONS: Mapping[str, Callable[..., np.ndarray]] = {
     **{f"np.{name}": function for name, function in _ELEMENTWISE.items()},
 }
 """What may be called. All act row by row: a mean would depend on how the data are read."""
+SPLINE = "spline"
+"""What a formula calls a basis of splines; no function, as it stands for several columns."""
 _ARITHMETIC: Mapping[str, Callable[..., np.ndarray]] = {
     "+": np.add,
     "-": np.subtract,
@@ -81,8 +83,31 @@ def _value(node: Node, values: Mapping[str, np.ndarray]) -> np.ndarray | np.floa
     if node.kind == "number":
         return np.float64(node.value)
     parts = [_value(part, values) for part in node.parts]
+    if node.value == SPLINE:
+        x, *numbers = parts
+        return spline_column(np.asarray(x), *map(float, numbers))
     if node.kind == "call":
         return FUNCTIONS[node.value](*parts)
     if node.kind == "unary":
         return np.negative(parts[0]) if node.value == "-" else parts[0]
     return _ARITHMETIC[node.value](*parts)
+
+
+def spline_column(x: np.ndarray, count: float, place: float, low: float, high: float) -> np.ndarray:
+    """Return a column of the cubic B-spline basis on [low, high], without its first column.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n,)
+        Values in [low, high].
+    count : float
+        Columns, at least 3; the ``count - 3`` knots inside are equally spaced. On equally spaced
+        values it is R's ``splines::bs(x, df = count)``.
+    place : float
+        Which column, from 1 to `count`.
+    """
+    from scipy.interpolate import BSpline
+
+    inside = np.linspace(low, high, int(count) - 1)[1:-1]
+    knots = np.concatenate([[low] * 4, inside, [high] * 4])
+    return np.asarray(BSpline(knots, np.eye(int(count) + 1)[int(place)], 3)(x))

@@ -16,11 +16,10 @@ from sublim_causal.analysis.mixed.covariance import (
 from sublim_causal.analysis.mixed.crossproducts import (
     Data,
     accumulate,
-    column_kinds,
     open_data,
+    read_formula,
 )
 from sublim_causal.analysis.mixed.design import Design, build_design
-from sublim_causal.analysis.mixed.formula import parse_formula
 from sublim_causal.analysis.mixed.identifiability import validate_identifiable, validate_residual
 from sublim_causal.analysis.mixed.optimise import fit_theta
 from sublim_causal.analysis.mixed.parameters import Problem, Residual
@@ -96,7 +95,7 @@ def fit_mixed(
     _validate_options(reml, residual, arm_variances, vcov, df)
     opened = open_data(data)
     columns = list(opened.columns) if isinstance(opened, pd.DataFrame) else opened.schema.names
-    parsed = parse_formula(formula, column_kinds(opened))
+    parsed = read_formula(opened, formula)
     serial = residual != "iid"
     if serial and time not in columns:
         raise RequestError("time", time, f"a column: {', '.join(columns)}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import NoReturn, TypeAlias
 
 from sublim_causal.analysis.estimates.columns import NOT_NUMBERS, REMEDIES, ColumnKind
-from sublim_causal.analysis.mixed.expressions import names_in, validate_expression
+from sublim_causal.analysis.mixed.expressions import SPLINE, names_in, validate_expression
 from sublim_causal.analysis.mixed.syntax import Node, Source, parse
 from sublim_causal.errors import nearest
 
+SPLINE_SIZES = range(3, 21)
+"""Columns that a spline may have."""
 MAX_TERMS = 200
 """Terms of a formula when its products and powers are expanded."""
 _ELSEWHERE = "fit it with statsmodels' MixedLM with variance components, or lme4 in R"
@@ -108,8 +110,8 @@ def parse_formula(text: str, kinds: Mapping[str, ColumnKind]) -> MixedFormula:
     text : str
         lme4's language for one grouping factor and cells nested in it: ``(1 | g)``,
         ``(1 + x | g)``, ``(1 + x || g)``, ``(1 | g:a)``, ``(1 | g/a)``; in the terms ``+ - * / :``,
-        powers, ``C(factor, reference)``, ``I(arithmetic)`` and the functions of
-        `expressions.FUNCTIONS`. A name that is no identifier stands in backticks.
+        powers, ``C(factor, reference)``, ``spline(column, count)``, ``I(arithmetic)`` and the
+        functions of `expressions.FUNCTIONS`. A name that is no identifier stands in backticks.
     kinds : mapping of str to str
         What each column of the data holds.
 
@@ -225,8 +227,27 @@ class _Reader:
             return found
         if node.kind in ("number", "text", "unary"):
             raise self.source.refuse_node(node, "columns and expressions, 1 and 0", "write I(...)")
-        factor = self.factor(node)
-        return {frozenset([factor]): (factor,)}
+        factors = self.spline(node) if node.value == SPLINE else [self.factor(node)]
+        return {frozenset([factor]): (factor,) for factor in factors}
+
+    def spline(self, call: Node) -> list[Factor]:
+        """Basis columns of ``spline(column, count)``, each a factor of its own."""
+        if call.kind != "call":
+            return [self.factor(call)]
+        sizes = [str(count) for count in SPLINE_SIZES]
+        if len(call.parts) != 2 or call.parts[0].kind != "name" or call.parts[1].value not in sizes:
+            allowed = f"spline(column, number of its columns from {sizes[0]} to {sizes[-1]})"
+            raise self.source.refuse_node(call, allowed)
+        column, count = call.parts
+        if (kind := self.kind(column)) != "number":
+            self.refuse_kind(column, kind)
+        factors = []
+        for k in range(1, int(count.value) + 1):
+            name = f"{call.show()}[{k}]"
+            place = Node("number", str(k), (), call.start, call.stop)
+            self.expressions[name] = replace(call, parts=(column, count, place))
+            factors.append(Factor(name, False))
+        return factors
 
     def combine(self, node: Node) -> _Expansion:
         sign, (left, right) = node.value, node.parts

@@ -29,7 +29,7 @@ from sublim_causal.analysis.causal.mediation import mediate
 from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, Result
-from sublim_causal.analysis.simulation import claims
+from sublim_causal.analysis.simulation import claims, slopes
 from sublim_causal.analysis.simulation.claims import Rates, claims_section
 
 DOSES = {"baseline": 0.0, "p025": 0.25, "p050": 0.5, "p075": 0.75, "projection": 1.0, "p150": 1.5}
@@ -281,10 +281,11 @@ def _covers(result: Estimate, truth: float) -> bool:
     return any(low <= truth <= high for low, high in pieces)
 
 
-def page(rows: Sequence[Row], rates: Sequence[Rates]) -> str:
-    """Return the Markdown page of the simulations of estimators and of claims."""
+def page(rows: Sequence[Row], rates: Sequence[Rates], per_step: Sequence[slopes.SlopeRow]) -> str:
+    """Return the Markdown page of the simulations of estimators, claims and per-step slopes."""
     head = [*_head(rows[0].n_sim), *_matrix(rows), "", *_caveats(rows), ""]
-    parts = [*head, *claims_section(rates), *_worlds(rows)]
+    steps = [*slopes.slopes_section(per_step), ""]
+    parts = [*head, *claims_section(rates), *steps, *_worlds(rows)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -383,8 +384,13 @@ def main(arguments: Sequence[str] | None = None, *, say: Callable[[str], object]
         for n_seeds in claims.SIZES
         for one in claims.study_world(world, n_seeds, options.claim_simulations, options.seed)
     ]
+    per_step = [
+        row
+        for world in slopes.SLOPE_WORLDS
+        for row in slopes.study_slopes(world, options.simulations, options.seed)
+    ]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(page(rows, rates), encoding="utf-8")
+    options.out.write_text(page(rows, rates, per_step), encoding="utf-8")
     say(str(options.out))
 
 

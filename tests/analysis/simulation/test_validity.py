@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sublim_causal.analysis.simulation import claims
+from sublim_causal.analysis.simulation import claims, slopes
 from sublim_causal.analysis.simulation.validity import (
     DOSES,
     EFFECT,
@@ -90,11 +90,24 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     main(["--out", str(out), "--simulations", "3", "--claim-simulations", "1"], say=said.append)
     text = out.read_text()
     assert said == [str(out)]
-    assert text.count("\n## ") == len(WORLDS) + 2
+    assert text.count("\n## ") == len(WORLDS) + 3
     assert f"{N_SEEDS} seeds" in text
 
 
 def test_the_page_is_deterministic() -> None:
     first, second = (study_world(WORLDS[0], 3, seed=1) for _ in range(2))
     rates = claims.study_world(claims.WORLDS[0], 8, 1, seed=1)
-    assert page(first, rates) == page(second, rates)
+    steps = [slopes.study_slopes(slopes.SLOPE_WORLDS[0], 2, seed=1) for _ in range(2)]
+    assert page(first, rates, steps[0]) == page(second, rates, steps[1])
+
+
+def test_a_slope_within_run_and_step_is_free_of_time_and_minibatch() -> None:
+    worlds = {world.title: world for world in slopes.SLOPE_WORLDS}
+    names = list(slopes.SLOPE_ESTIMATORS)
+    for title in ("a shared minibatch", "runs of unequal length"):
+        found = {row.estimator: row for row in slopes.study_slopes(worlds[title], 30, seed=5)}
+        # Binomial(30, 0.95) falls below 24 with probability 0.3 %.
+        assert found[names[2]].coverage >= 24 / 30
+        assert found[names[0]].coverage == found[names[1]].coverage == 0
+    trend = slopes.study_slopes(worlds["a trend of each arm and run"], 30, seed=5)
+    assert [row.coverage >= 24 / 30 for row in trend] == [False, True, True]
