@@ -96,6 +96,21 @@ class Trait:
     half_b: Tensor
 
 
+@dataclass(frozen=True)
+class UpdateMeasure:
+    """What an update has to do with the trait: what an arm that follows another may match.
+
+    Attributes
+    ----------
+    cosine, drive, length : Tensor of shape (R,)
+        ``cos_update``, ``drive`` and ``norm_update`` of the step.
+    """
+
+    cosine: Tensor
+    drive: Tensor
+    length: Tensor
+
+
 def measure_trait(network: Network, theta: Tensor, probe: Probe) -> Trait:
     """Measure the trait at `theta` ``(R, P)``; both halves together cost what the whole costs."""
     values, shares, gradients = [], [], []
@@ -165,12 +180,13 @@ class Recorder:
 
     def of_step(
         self, step: int, trait: Trait, g_distill: Tensor, g_applied: Tensor, update: Tensor
-    ) -> Tensor:
-        """Record the inner products of step `step`; return ``cos_update`` ``(R,)``."""
+    ) -> UpdateMeasure:
+        """Record the inner products of step `step`; return what they say of the update."""
         products = products_of_step(trait, g_distill, g_applied, update)
         self._values[step, len(AT_POINT) + 1 :] = products
         ut, uu = products[-2:]
-        return cosine(ut, (uu * inner(trait.gradient, trait.gradient)).sqrt())
+        aligned = cosine(ut, (uu * inner(trait.gradient, trait.gradient)).sqrt())
+        return UpdateMeasure(aligned, ut, uu.sqrt())
 
     def columns(self, rows: slice = slice(None)) -> Columns:
         """Return `rows` of the recorded quantities by name, float64 arrays ``(T + 1, R)``."""

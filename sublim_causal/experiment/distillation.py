@@ -19,6 +19,7 @@ from sublim_causal.experiment.alignment import (
     Probe,
     Recorder,
     Trait,
+    UpdateMeasure,
     measure_trait,
 )
 from sublim_causal.experiment.clock import Clock
@@ -66,7 +67,7 @@ class Student:
     measured: bool
     clock: Clock
     update: Tensor | None = None
-    alignment: Tensor | None = None
+    measure: UpdateMeasure | None = None
     evaluations: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
     failure: ArmFailure | None = None
 
@@ -89,12 +90,12 @@ class StudentStep:
         """Return the logits ``(R, B, K)`` of the shared initialisation on the step's batch."""
         return gather(self.shared.initial_logits(self.student.inputs), self.index)
 
-    def alignment_of(self, arm: str) -> Tensor:
-        """Return ``cos_update`` ``(R,)`` of `arm`, which has taken this step before."""
+    def update_of(self, arm: str) -> UpdateMeasure:
+        """Return what the update of `arm` was, which has taken this step before."""
         followed = self.students.get(arm)
-        if followed is None or followed.alignment is None or followed.failure is not None:
+        if followed is None or followed.measure is None or followed.failure is not None:
             raise ArmError(f"arm {arm!r}, which it follows, failed")
-        return followed.alignment
+        return followed.measure
 
     def trait_gradient(self, probe: Probe, theta: Tensor | None = None) -> Tensor:
         """Return the trait gradient ``(R, P)`` on `probe`, before the step or at `theta`."""
@@ -163,7 +164,7 @@ def take_step(student: Student, g_distill: Tensor, context: StepContext, shared:
         torch.sub(before, descent, out=student.theta)
     if trait is not None:
         update = student.theta - before
-        student.alignment = student.recorder.of_step(
+        student.measure = student.recorder.of_step(
             context.step, trait, g_distill, g_applied, update
         )
         if student.layers is not None:

@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.alignment import Probe, cosine, draw_probe, inner, measure_trait
+from sublim_causal.experiment.alignment import (
+    Probe,
+    UpdateMeasure,
+    cosine,
+    draw_probe,
+    inner,
+    measure_trait,
+)
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import (
     ContractError,
@@ -97,7 +104,7 @@ class Trial:
     ----------
     theta_0, teacher : Tensor of shape (R, P)
         Two initialisations: the second stands for a trained teacher.
-    alignments : dict of str to list of Tensor of shape (R,)
+    updates : dict of str to list of UpdateMeasure
         By arm, step by step, of the arms tried so far.
     """
 
@@ -109,7 +116,7 @@ class Trial:
     theta_0: Tensor
     teacher: Tensor
     probe: Probe
-    alignments: dict[str, list[Tensor]] = field(default_factory=dict, init=False)
+    updates: dict[str, list[UpdateMeasure]] = field(default_factory=dict, init=False)
 
 
 @dataclass(frozen=True)
@@ -134,9 +141,9 @@ class TrialStep:
         trial = self.trial
         return trial.network.forward(trial.theta_0, self.batch).logits(self.split.columns("all"))
 
-    def alignment_of(self, arm: str) -> Tensor:
-        """Return ``cos_update`` ``(R,)`` of `arm` at this step."""
-        return self.trial.alignments[arm][self.step]
+    def update_of(self, arm: str) -> UpdateMeasure:
+        """Return what the update of `arm` was at this step."""
+        return self.trial.updates[arm][self.step]
 
     def trait_gradient(self, probe: Probe, theta: Tensor | None = None) -> Tensor:
         """Return the trait gradient ``(R, P)`` on `probe`, before the step or at `theta`."""
@@ -278,7 +285,7 @@ def _try_arm(trial: Trial, name: str, arm: Arm, *, followed: bool) -> Iterator[S
     rate = own.student.learning_rate or experiment.distillation.learning_rate
     measured = experiment.measure.alignment or followed
     measured = measured or any(one.uses_trait for one in arm.interventions)
-    alignments = trial.alignments[name] = []
+    updates = trial.updates[name] = []
     batch = Batch(x)
     for step in range(STEPS):
         forward = network.forward(theta, batch)
@@ -303,8 +310,9 @@ def _try_arm(trial: Trial, name: str, arm: Arm, *, followed: bool) -> Iterator[S
             vector = rate * vector if space == "gradient" else vector
         theta = theta - vector
         if gradient is not None:
-            norms = (inner(vector, vector) * inner(gradient, gradient)).sqrt()
-            alignments.append(cosine(inner(vector, gradient), norms))
+            drive, length = inner(vector, gradient), inner(vector, vector).sqrt()
+            aligned = cosine(drive, length * inner(gradient, gradient).sqrt())
+            updates.append(UpdateMeasure(aligned, drive, length))
 
 
 def _targets(trial: Trial, place: str, name: str, channel: Channel, x: Tensor) -> Targets:

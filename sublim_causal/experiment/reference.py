@@ -75,15 +75,15 @@ class Moment:
     ----------
     x : Tensor of shape (B, D)
         The step's batch.
-    followed : mapping of str to list of float
-        ``cos_update`` of the arms that this one follows, step by step.
+    followed : mapping of str to Rows
+        What was measured of the arms that this one follows, step by step.
     """
 
     shared: OneSeed
     student: nn.Sequential
     x: Tensor
     step: int
-    followed: dict[str, list[float]]
+    followed: dict[str, Rows]
 
 
 def run_arm(
@@ -160,9 +160,7 @@ def distil(shared: OneSeed, arm: str) -> Rows:
     """Train a student on the teacher's auxiliary logits, and record how that moves the trait."""
     experiment, classes = shared.experiment, shared.classes
     interventions = build_interventions(f"arms.{arm}", experiment.arms[arm].procedure)
-    followed = {
-        other: distil(shared, other)["cos_update"] for other in followed_arms(interventions)
-    }
+    followed = {other: distil(shared, other) for other in followed_arms(interventions)}
     student = copy_of(shared.initial)
     adam = adam_of(student, experiment.distillation.learning_rate)
     order = stream(experiment.name, shared.seed, "student order")
@@ -240,9 +238,9 @@ def changed(one: Intervention, v: Tensor, g: Tensor, now: Moment) -> Tensor:
         case Shuffled():
             return v - one.strength * coefficient(v, g, one.when) * direction(one, g, now)
         case SetCosine():
-            return with_cosine(v, g, one.cosine)
+            return with_cosine(v, gradient_of(one, g, now), one.cosine)
         case Clamp():
-            return with_cosine(v, g, now.followed[one.target][now.step])
+            return clamped(one, v, g, now)
         case TrainOnly():
             return v * mask(now.student, one.layers)
         case Liminal():
@@ -260,6 +258,28 @@ def with_cosine(v: Tensor, g: Tensor, c: float) -> Tensor:
     """Keep the part of `v` that is orthogonal to `g`, and set the other so that the cosine is c."""
     rest = v - v @ g / (g @ g) * g
     return rest + c / math.sqrt(1 - c**2) * rest.norm() * g / g.norm()
+
+
+def gradient_of(one: SetCosine, g: Tensor, now: Moment) -> Tensor:
+    """Return the gradient whose cosine is set: `g`, or that on half the probe or other labels."""
+    x, y, classes = now.shared.probe_x, now.shared.probe_y, now.shared.classes
+    if one.trait == "half":
+        half = len(y) // 2
+        return trait(now.student, x[:half], y[:half], classes)[1]
+    if one.trait == "relabelled":
+        return trait(now.student, x, (y + 1) % classes, classes)[1]
+    return g
+
+
+def clamped(one: Clamp, v: Tensor, g: Tensor, now: Moment) -> Tensor:
+    """Match cosine, drive, or cosine and length of the followed arm's update at this step."""
+    followed = now.followed[one.target]
+    if one.match == "drive":
+        return v + (followed["drive"][now.step] - v @ g) / (g @ g) * g
+    aligned = with_cosine(v, g, followed["cos_update"][now.step])
+    if one.match == "cosine":
+        return aligned
+    return followed["norm_update"][now.step] / aligned.norm() * aligned
 
 
 def direction(one: Shuffled, g: Tensor, now: Moment) -> Tensor:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sublim_causal.experiment.alignment import Probe, measure_trait
+from sublim_causal.experiment.alignment import Probe, UpdateMeasure, measure_trait
 from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
 from sublim_causal.experiment.interventions.base import (
@@ -47,9 +47,14 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"shuffle": "network"},
     ],
     "train_only": [{"layers": ["0"]}],
-    "set_cosine": [{"cosine": 0.05}, {"cosine": -0.5, "space": "gradient"}],
+    "set_cosine": [
+        {"cosine": 0.05},
+        {"cosine": -0.5, "space": "gradient"},
+        {"cosine": 0.0, "trait": "half"},
+        {"cosine": 0.0, "trait": "relabelled"},
+    ],
     "liminal": [{}, {"logits": "class", "schedule": "anneal", "weight": 3}],
-    "clamp": [{}],
+    "clamp": [{}, {"match": "drive"}, {"match": "cosine and length"}],
     "yoked": [{}, {"target": "other", "procedure": {"intervention": "baseline"}}],
     "chain": [{"members": [{"intervention": "projection"}, {"intervention": "shuffled"}]}],
 }
@@ -83,8 +88,9 @@ class Seen:
     def initial_logits(self) -> Tensor:
         return self.initial
 
-    def alignment_of(self, arm: str) -> Tensor:
-        return torch.full((len(self.theta),), 0.3 if arm == "other" else -0.1)
+    def update_of(self, arm: str) -> UpdateMeasure:
+        ones = torch.ones(len(self.theta))
+        return UpdateMeasure(0.3 * ones if arm == "other" else -0.1 * ones, 0.7 * ones, 2.0 * ones)
 
     def trait_gradient(self, probe: Probe, theta: Tensor | None = None) -> Tensor:
         return measure_trait(NETWORK, self.theta if theta is None else theta, probe).gradient
@@ -186,7 +192,7 @@ def test_a_repetition_gives_the_same(table: dict[str, Any]) -> None:
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("table", TRAIT_CASES)
+@pytest.mark.parametrize("table", [case for case in TRAIT_CASES if "trait" not in case.values[0]])
 def test_a_zero_trait_gradient_changes_nothing(table: dict[str, Any]) -> None:
     intervention = build_interventions("arms.a", table)
     seen = situation([0, 1, 2])
@@ -334,3 +340,39 @@ def test_a_clamp_sets_the_cosine_and_keeps_the_rest(target: str, cosine: float) 
     unit = g / g.norm(dim=1, keepdim=True)
     rest = [v - (v * unit).sum(1, keepdim=True) * unit for v in (after, seen.vector)]
     torch.testing.assert_close(*rest, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("match", ["drive", "cosine and length"])
+def test_a_clamp_sets_what_is_to_be_matched_and_keeps_the_direction_of_the_rest(match: str) -> None:
+    seen = situation([0, 1, 2])
+    g = seen.g_trait
+    table = {"intervention": "clamp", "target": "other", "match": match}
+    after = applied(build_interventions("arms.a", table), seen)
+    drive, length = (after * g).sum(1), after.norm(dim=1)
+    if match == "drive":
+        torch.testing.assert_close(drive, torch.full((R,), 0.7).double(), rtol=1e-6, atol=0)
+    else:
+        torch.testing.assert_close(length, torch.full((R,), 2.0).double())
+        torch.testing.assert_close(
+            drive / length / g.norm(dim=1), torch.full((R,), 0.3).double(), rtol=1e-6, atol=0
+        )
+    unit = g / g.norm(dim=1, keepdim=True)
+    kept, before = (v - (v * unit).sum(1, keepdim=True) * unit for v in (after, seen.vector))
+    same = torch.nn.functional.cosine_similarity(kept, before)
+    torch.testing.assert_close(same, torch.ones(R).double())
+
+
+@pytest.mark.parametrize("trait", ["half", "relabelled"])
+def test_the_null_of_another_trait_is_orthogonal_to_its_gradient_alone(trait: str) -> None:
+    seen = situation([0, 1, 2])
+    table = {"intervention": "set_cosine", "cosine": 0.0, "trait": trait}
+    after = applied(build_interventions("arms.a", table), seen)
+    (images, labels), (others, other_labels) = seen.block.probe.halves
+    halves = {
+        "half": ((images, labels), (images, labels)),
+        "relabelled": ((images, (labels + 1) % 6), (others, (other_labels + 1) % 6)),
+    }
+    own = seen.step.trait_gradient(Probe(halves[trait], seen.block.probe.classes))
+    whole = seen.step.trait_gradient(seen.block.probe)
+    assert torch.nn.functional.cosine_similarity(after, own).abs().max() < 1e-9
+    assert torch.nn.functional.cosine_similarity(after, whole).abs().min() > 1e-6

@@ -118,6 +118,7 @@ class Design:
             kind = record.options(yoke).get("procedure", {"intervention": "projection"})
             if (
                 clamp.get("target") == target
+                and clamp.get("match", "cosine") == "cosine"
                 and kind["intervention"] == record.options(arm)["intervention"]
                 and procedure == record.stages(arm)
                 and record.is_comparable(yoke, arm)

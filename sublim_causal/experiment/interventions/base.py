@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from sublim_causal.experiment.alignment import Probe
+    from sublim_causal.experiment.alignment import Probe, UpdateMeasure
     from sublim_causal.experiment.logits import LogitSplit
     from sublim_causal.experiment.networks.base import Forward, Layout
 
@@ -79,8 +79,8 @@ class StepContext(Protocol):
     def initial_logits(self) -> Tensor:
         """Return the logits ``(R, B, K)`` of the shared initialisation on the step's batch."""
 
-    def alignment_of(self, arm: str) -> Tensor:
-        """Return ``cos_update`` ``(R,)`` that an arm in ``follows`` has at this step."""
+    def update_of(self, arm: str) -> UpdateMeasure:
+        """Return cosine, drive and length of the update of an arm in ``follows`` at this step."""
 
     def trait_gradient(self, probe: Probe, theta: Tensor | None = None) -> Tensor:
         """Return the gradient ``(R, P)`` of the trait loss on `probe`.

@@ -12,6 +12,8 @@ from sublim_causal.experiment.interventions.base import BlockContext, StepContex
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sublim_causal.experiment.alignment import Probe
+
 
 def with_cosine(vector: Tensor, g_trait: Tensor, cosine: Tensor | float) -> Tensor:
     r"""Set the part of `vector` ``(R, P)`` along `g_trait` so that their cosine is `cosine`.
@@ -33,6 +35,19 @@ def with_cosine(vector: Tensor, g_trait: Tensor, cosine: Tensor | float) -> Tens
     return rest.addcmul(scale[:, None], g_trait).where((square > 0)[:, None], vector)
 
 
+def with_drive(vector: Tensor, g_trait: Tensor, drive: Tensor) -> Tensor:
+    r"""Set the part of `vector` ``(R, P)`` along `g_trait` so that their inner product is `drive`.
+
+    :math:`v_\perp + (d / |g|^2)\, g` with :math:`d` the `drive` ``(R,)``. A zero `g_trait` leaves
+    `vector` unchanged.
+    """
+    from sublim_causal.experiment.alignment import inner
+
+    square = inner(g_trait, g_trait)
+    scale = (drive - inner(vector, g_trait)) / square
+    return vector.addcmul(scale[:, None], g_trait).where((square > 0)[:, None], vector)
+
+
 class SetCosine(Options):
     """Set the vector's cosine with the trait gradient to the same value at every step."""
 
@@ -41,16 +56,32 @@ class SetCosine(Options):
     space: Literal["gradient", "update"] = "update"
     """Act on the optimizer's step, whose alignment is then exactly this, or on the gradient."""
 
+    trait: Literal["taught", "half", "relabelled"] = "taught"
+    """Whose gradient: of the trait that is measured; of it on the first `half` of the probe; of one
+    that the teacher lacks, every class `relabelled` as the next."""
+
     @property
     def uses_trait(self) -> bool:
         """Yes."""
         return True
 
-    def init(self, context: BlockContext) -> None:
-        """No state."""
+    def init(self, context: BlockContext) -> Probe | None:
+        """Return the probe of the trait; None where it is the one that is measured."""
+        from sublim_causal.experiment.alignment import Probe
+
+        classes, (first, second) = context.probe.classes, context.probe.halves
+        if self.trait == "taught":
+            return None
+        if self.trait == "half":
+            return Probe((first, first), classes)
+        count = classes.stop - classes.start
+        (images, labels), (others, other_labels) = first, second
+        moved = ((images, (labels + 1) % count), (others, (other_labels + 1) % count))
+        return Probe(moved, classes)
 
     def apply(
-        self, vector: Tensor, g_trait: Tensor, state: None, context: StepContext
-    ) -> tuple[Tensor, None]:
+        self, vector: Tensor, g_trait: Tensor, state: Probe | None, context: StepContext
+    ) -> tuple[Tensor, Probe | None]:
         """Return the aligned vector."""
-        return with_cosine(vector, g_trait, self.cosine), None
+        gradient = g_trait if state is None else context.trait_gradient(state)
+        return with_cosine(vector, gradient, self.cosine), state
