@@ -1,0 +1,6 @@
+"""Measure and change the steps of an optimizer in a training loop of your own."""
+
+from sublim_causal.monitor.alignment import COLUMNS, AlignmentMonitor
+from sublim_causal.monitor.steps import Handle
+
+__all__ = ["COLUMNS", "AlignmentMonitor", "Handle"]
