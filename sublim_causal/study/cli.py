@@ -311,7 +311,7 @@ def power(
     from sublim_causal.store.damage import validate_undamaged
     from sublim_causal.store.manifest import read_manifest, reference_of
     from sublim_causal.store.tables import read_table
-    from sublim_causal.study.tables import curve_table, seeds_table
+    from sublim_causal.study.tables import curve_table, seeds_tables
 
     reference = reference_of(read_manifest(run)["study"])
     if reference is None:
@@ -327,7 +327,8 @@ def power(
             "remedy: run more seeds, or another --outcome"
         )
     needed = power_table(found, wanted=wanted, margin=margin, power=power_)
-    out.print(seeds_table(needed, power_, margin))
+    for table in seeds_tables(needed, power_, margin, out):
+        out.print(table)
     for one in found:
         out.print(curve_table(one.contrast, power_curve(one)))
 

@@ -71,6 +71,7 @@ def show_plan(spec: Any, options: Any) -> None:
     SublimError
         If the study, its data, the device or the MLflow store cannot be used.
     """
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from sublim_causal.experiment.data.sources import data_directory, load_images
@@ -91,7 +92,9 @@ def show_plan(spec: Any, options: Any) -> None:
     seconds = estimate_seconds(spec, plan, options.precision)
     part = f" of {spec.seeds}" if options.seed_range is not None else ""
     seeds = f"{plan.total // len(spec.arms)}{part}"
-    table = Table(title=f"Plan of {spec.name!r}", show_header=False)
+    table = Table(
+        title=f"Plan of {spec.name!r}", box=SIMPLE_HEAD, pad_edge=False, show_header=False
+    )
     rows = (
         ("run directory", str(options.run)),
         ("arms", ", ".join(spec.arms)),

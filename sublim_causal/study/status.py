@@ -85,8 +85,9 @@ def status_table(status: Status) -> Table:
     """Return replicates by arm and state."""
     title = f"{status.name}: {status.seeds} seeds, digest {status.digest}"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("arm", *STATES, "missing"):
-        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    table.add_column("arm", overflow="fold")
+    for heading in (*STATES, "missing"):
+        table.add_column(heading, justify="right")
     for arm, count in status.counts.items():
         row = [count[state] for state in STATES]
         table.add_row(arm, *map(str, row), str(status.seeds - sum(row)))

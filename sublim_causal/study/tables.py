@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -25,13 +25,15 @@ COSINES = ["mean_cos_gradient", "share_positive", "mean_cos_update"]
 ROBUST = ["initial_robust_accuracy", "teacher_robust_accuracy", "robust_accuracy"]
 UNBOUNDED = 10_000
 """Columns of a terminal in which every table fits."""
+BAR_WIDTH = 18
+"""Columns of the longest bar of a table."""
 ARM_WIDTH = 20
-"""Columns that the names of arms get before a table is split; longer names are folded."""
+"""Columns that the names of rows get before a table is split; longer names are folded."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of the table of arms that stay together.
+    """Columns of a table that stay together.
 
     Attributes
     ----------
@@ -40,7 +42,7 @@ class Columns:
     headings : tuple of str
     justify : {"left", "right"}
     rows : list of tuple of str
-        A row an arm.
+        The cells of each row.
     """
 
     title: str
@@ -71,7 +73,7 @@ def arm_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[Tab
         [alignment_texts(complete(replicates, arm)) for arm in arms],
     )
     title = "Means over seeds, with 95 % intervals"
-    yield from stacked(title, arms, [accuracy, alignment], console)
+    yield from stacked(title, "arm", arms, [accuracy, alignment], console)
 
 
 def attack_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[Table]:
@@ -95,7 +97,7 @@ def attack_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[
         f"Under attack: teachers {number(100 * teacher, 1)} %, "
         f"initialisations {number(100 * before, 1)} %"
     )
-    yield from stacked(title, arms, [robust], console)
+    yield from stacked(title, "arm", arms, [robust], console)
 
 
 def read_replicates(
@@ -118,38 +120,41 @@ def complete(replicates: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 
 def stacked(
-    title: str, arms: Sequence[str], parts: Sequence[Columns], console: Console
+    title: str, label: str, names: Sequence[str], parts: Sequence[Columns], console: Console
 ) -> Iterator[Table]:
-    """Yield one table of all `parts` if it fits `console`, else a table each."""
-    whole = table_of(title, arms, parts)
-    if fits(whole, arms, console):
+    """Yield one table of all `parts` if it fits `console`, else a table each.
+
+    The first column, headed `label`, holds the `names` of the rows.
+    """
+    whole = table_of(title, label, names, parts)
+    if fits(whole, names, console):
         yield whole
         return
     for part in parts:
         heading = f"{part.title}, {title[0].lower()}{title[1:]}" if part.title else title
-        table = table_of(heading, arms, [part])
-        narrow = not fits(table, arms, console)
-        yield table_of(heading, arms, [part], wrap=True) if narrow else table
+        table = table_of(heading, label, names, [part])
+        narrow = not fits(table, names, console)
+        yield table_of(heading, label, names, [part], wrap=True) if narrow else table
 
 
 def table_of(
-    title: str, arms: Sequence[str], parts: Sequence[Columns], *, wrap: bool = False
+    title: str, label: str, names: Sequence[str], parts: Sequence[Columns], *, wrap: bool = False
 ) -> Table:
-    """Return a table of `arms` with the columns of `parts`, whose cells are wrapped if need be."""
+    """Return a table of `names` with the columns of `parts`, whose cells are wrapped if need be."""
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("arm", overflow="fold")
+    table.add_column(label, overflow="fold")
     for part in parts:
         for heading in part.headings:
             table.add_column(heading, justify=part.justify, no_wrap=not wrap)
-    for arm, *cells in zip(arms, *(part.rows for part in parts), strict=True):
-        table.add_row(arm, *(text for cell in cells for text in cell))
+    for name, *cells in zip(names, *(part.rows for part in parts), strict=True):
+        table.add_row(name, *(text for cell in cells for text in cell))
     return table
 
 
-def fits(table: Table, arms: Sequence[str], console: Console) -> bool:
-    """Return whether `console` shows every cell of `table` in one line, but for long arm names."""
+def fits(table: Table, names: Sequence[str], console: Console) -> bool:
+    """Return whether `console` shows every cell of `table` in one line, but for long names."""
     options = console.options.update(max_width=UNBOUNDED)
-    folded = max(0, max(map(len, arms), default=0) - ARM_WIDTH)
+    folded = max(0, max(map(len, names), default=0) - ARM_WIDTH)
     return Measurement.get(console, options, table).maximum - folded <= console.width
 
 
@@ -197,46 +202,65 @@ def alignment_texts(rows: pd.DataFrame) -> tuple[str, str, str]:
     return number(gradient, 4), f"{number(100 * positive, 1)} %", number(update, 4)
 
 
-def seeds_table(needed: pd.DataFrame, power: float, margin: float | None) -> Table:
-    """Return how many seeds each contrast needs, by the pilot's spread and by a cautious one."""
+def seeds_tables(
+    needed: pd.DataFrame, power: float, margin: float | None, console: Console
+) -> Iterator[Table]:
+    """Yield how many seeds each contrast needs, by the pilot's spread and by a cautious one.
+
+    Where `console` is too narrow for one table, the needed seeds follow in a second.
+    """
+    rows = needed.to_dict("records")
+    spread = Columns(
+        "Pilot",
+        ("difference", "spread", "sd", "± now"),
+        "right",
+        [
+            (
+                f"{row['difference']:+.4f}",
+                row["sd"],
+                f"{row['sd_value']:.4f}",
+                f"{row['half_width']:.4f}",
+            )
+            for row in rows
+        ],
+    )
+    wanted = ["seeds_half_width", "seeds_power", *(["seeds_equivalence"] if margin else [])]
+    equal = () if margin is None else (f"equal ±{margin:g}",)
+    seeds = Columns(
+        "Seeds",
+        ("spread", "± wanted", "seeds", f"power {power:g}", *equal),
+        "right",
+        [(row["sd"], f"{row['wanted']:.4f}", *(_count(row[n]) for n in wanted)) for row in rows],
+    )
     caption = (
         "seeds: for the wanted half-width; "
         f"power {power:g}: to find the pilot's difference; "
         "cautious: with the upper 80 % confidence limit of the standard deviation (sd)"
     )
-    table = Table(title="Seeds needed", caption=caption, box=SIMPLE_HEAD, pad_edge=False)
-    headings = ["difference", "spread", "sd", "± now", "± wanted", "seeds", f"power {power:g}"]
-    if margin is not None:
-        headings.append(f"equal ±{margin:g}")
-    table.add_column("contrast", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in needed.to_dict("records"):
-        seeds = [row["seeds_half_width"], row["seeds_power"]]
-        if margin is not None:
-            seeds.append(row["seeds_equivalence"])
-        table.add_row(
-            row["contrast"],
-            f"{row['difference']:+.4f}",
-            row["sd"],
-            *(f"{row[name]:.4f}" for name in ("sd_value", "half_width", "wanted")),
-            *("over 100,000" if n is pd.NA else str(n) for n in seeds),
-        )
-    return table
+    names = [row["contrast"] for row in rows]
+    *others, last = stacked("Seeds needed", "contrast", names, [spread, seeds], console)
+    last.caption = caption
+    yield from (*others, last)
+
+
+def _count(seeds: Any) -> str:
+    return "over 100,000" if seeds is pd.NA else str(seeds)
 
 
 def curve_table(contrast: str, curve: pd.DataFrame) -> Table:
     """Return half-width, also as a bar, and power against the number of seeds."""
     table = Table(title=f"{contrast}, by number of seeds", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("seeds", "half-width", "", "power for the pilot's difference", "cautious"):
+    for heading in ("seeds", "half-width", ""):
         table.add_column(heading, no_wrap=True)
+    table.add_column("power for the pilot's difference", max_width=16)
+    table.add_column("cautious", no_wrap=True)
     pilot, cautious = (curve[curve["sd"] == name] for name in ("pilot", "cautious"))
     widest = pilot["half_width"].max()
     for row, careful in zip(pilot.to_dict("records"), cautious["power"], strict=True):
         table.add_row(
             str(row["n_seeds"]),
             f"{row['half_width']:.4f}",
-            "█" * max(1, round(30 * row["half_width"] / widest)),
+            "█" * max(1, round(BAR_WIDTH * row["half_width"] / widest)),
             f"{row['power']:.3f}",
             f"{careful:.3f}",
         )

@@ -1,25 +1,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import chromium
 from tests.report.conftest import EVIL
 
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 WIDTHS = (400, 1400)
 OVERFLOWING = """
 const width = document.documentElement.clientWidth;
@@ -41,25 +31,8 @@ return [...document.querySelectorAll('figure svg')].flatMap(svg => {
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    if missing:
-        reason = (
-            f"{' and '.join(missing)} not found: the report is NOT TESTED in a browser; install "
-            "them with `apt-get install chromium chromium-driver`"
-        )
-        (pytest.fail if "CI" in os.environ else pytest.skip)(reason)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
-    profile = tmp_path_factory.mktemp("profile")
-    for option in (*OPTIONS, f"--user-data-dir={profile}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, Service(str(shutil.which("chromedriver"))))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile"), "the report") as driver:
+        yield driver
 
 
 def look(browser: Any, page: Path, width: int) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from sublim_causal.errors import RequestError, RunError
 from sublim_causal.store.connection import TrackingError, default_tracking_uri
 from sublim_causal.store.tracking import sync
 from sublim_causal.store.ui import VIEW, serve_ui
+from tests.browser import chromium
 
 MakeRun = Callable[..., Path]
 Server = tuple["subprocess.Popen[str]", str]
@@ -27,17 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:D
 SERVE = (
     "import sys, pathlib; from sublim_causal.store.ui import serve_ui;"
     "sys.exit(serve_ui([pathlib.Path(sys.argv[1])], port=0))"
-)
-CHROMIUM_OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1500,1000",
 )
 
 
@@ -81,23 +70,8 @@ def served(demo: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
-    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    if missing:
-        reason = (
-            f"{' and '.join(missing)} not found: MLflow's user interface is NOT TESTED; install "
-            "them with `apt-get install chromium chromium-driver`"
-        )
-        (pytest.fail if "CI" in os.environ else pytest.skip)(reason)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
-    for option in (*CHROMIUM_OPTIONS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(option)
-    driver = webdriver.Chrome(options, Service(str(shutil.which("chromedriver"))))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path / "profile", "MLflow's user interface") as driver:
+        yield driver
 
 
 def wait_for(browser: Any, xpath: str) -> Any:

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -14,7 +15,7 @@ from unittest import mock
 import pandas as pd
 import torch
 
-from sublim_causal.store.tables import read_table
+from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.cli import main
 
 TINY = (
@@ -67,6 +68,25 @@ def sublim(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
             code = end.code
     assert isinstance(code, int)
     return subprocess.CompletedProcess(words, code, stdout.getvalue(), stderr.getvalue())
+
+
+def start(cwd: Path, *options: str) -> subprocess.Popen[str]:
+    """Start a quickstart in a session of its own, and wait until its first block is there."""
+    process = subprocess.Popen(
+        command("run", *options),
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not any(committed(cwd / "runs" / "quickstart")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
 
 
 @contextlib.contextmanager

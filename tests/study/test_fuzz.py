@@ -34,6 +34,14 @@ TABLES = st.recursive(
 )
 
 
+FIELDS = st.sampled_from(
+    ["seeds", "distillation.epochs", "distillation.examples", "teacher.learning_rate",
+     "probe.size", "model.auxiliary", "model.options.hidden", "arms.projection.strength",
+     "arms.projection.space", "data.train", "data.name", "name"]
+)  # fmt: skip
+VALUES = st.one_of(SCALARS, st.lists(st.integers(-5, 300), max_size=3))
+
+
 def outcome(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """Exit code of the command line, run in this process."""
     monkeypatch.setattr(sys, "argv", ["sublim-causal", *arguments])
@@ -90,25 +98,7 @@ def test_random_study_files(
 
 
 @fuzz
-@given(
-    field=st.sampled_from(
-        [
-            "seeds",
-            "distillation.epochs",
-            "distillation.examples",
-            "teacher.learning_rate",
-            "probe.size",
-            "model.auxiliary",
-            "model.options.hidden",
-            "arms.projection.strength",
-            "arms.projection.space",
-            "data.train",
-            "data.name",
-            "name",
-        ]
-    ),
-    value=st.one_of(SCALARS, st.lists(st.integers(-5, 300), max_size=3)),
-)
+@given(field=FIELDS, value=VALUES)
 def test_random_settings(
     field: str,
     value: object,

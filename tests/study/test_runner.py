@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import time
 import tomllib
 from pathlib import Path
 
@@ -21,10 +19,11 @@ from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.manifest import describe, record_provenance
 from sublim_causal.study.runner import removed_if_refused
 from sublim_causal.study.spec import load_study
-from tests.study.commands import TINY, command, environment, same_tables, sublim
+from tests.study.commands import TINY, same_tables, start, sublim
 
 SEEDS = 3
 KILLED_SEEDS = "6"
+KILLED = (*TINY, "--seeds", KILLED_SEEDS, "--workers", "1", "--tracking-uri", "none")
 """Seeds of a run that is stopped after its first block, and takes a few seconds."""
 
 
@@ -215,24 +214,6 @@ def test_a_run_records_the_provenance_of_all_its_numbers(tmp_path: Path) -> None
     }
 
 
-def start(cwd: Path) -> subprocess.Popen[str]:
-    """Start a run of a few seconds and wait until its first block is there."""
-    process = subprocess.Popen(
-        command("run", *TINY, "--seeds", KILLED_SEEDS, "--workers", "1", "--tracking-uri", "none"),
-        cwd=cwd,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not any(committed(cwd / "runs" / "quickstart")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return process
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same study, run without interruption."""
@@ -243,7 +224,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_killed_run_resumes_to_the_same_tables(tmp_path: Path, uninterrupted: Path) -> None:
-    process = start(tmp_path)
+    process = start(tmp_path, *KILLED)
     process.kill()
     process.communicate()
     orphan = tmp_path / "runs" / "quickstart" / "steps" / "arm=baseline" / "0000099-0000099.parquet"

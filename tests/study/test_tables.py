@@ -1,4 +1,4 @@
-"""The tables that `run` ends with."""
+"""The tables that `run` ends with, and those of `power`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 
 from sublim_causal.analysis.arms.contrasts import paired_contrast
+from sublim_causal.analysis.arms.power import pilots, power_curve, power_table
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.tables import read_table
-from sublim_causal.study.tables import accuracies, arm_tables
+from sublim_causal.study.tables import accuracies, arm_tables, curve_table, seeds_tables
 
 ARMS = ("control", "a projection of a long name", "removed")
 
@@ -57,6 +58,29 @@ def test_every_number_is_shown_whole_in_any_width(run: Path, width: int, tables:
     for number in numbers:
         assert number in joined
     assert all(len(line) <= width for line in joined.splitlines())
+
+
+@pytest.mark.parametrize("width", [110, 80, 66])
+def test_seeds_and_power_are_shown_whole_in_any_width(run: Path, width: int) -> None:
+    found = pilots(read_table(run, "replicates"), "final_accuracy", "control")
+    needed = power_table(found, wanted=0.01, margin=0.01, power=0.8)
+
+    def texts(width: int) -> list[str]:
+        console = Console(width=width, file=io.StringIO())
+        for table in seeds_tables(needed, 0.8, 0.01, console):
+            console.print(table)
+        for one in found:
+            console.print(curve_table(one.contrast, power_curve(one)))
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue().splitlines()
+
+    lines = texts(width)
+    assert all(len(line) <= width for line in lines)
+    assert not any("…" in line for line in lines)
+    numbers = re.findall(r"\d+\.\d+", " ".join(texts(200)))
+    assert len(numbers) > 20
+    for number in numbers:
+        assert number in " ".join(lines)
 
 
 def test_differences_are_to_the_reference_arm(run: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +15,10 @@ import pytest
 from sublim_causal.errors import RunError
 from sublim_causal.experiment.data.sources import ImageData
 from sublim_causal.location import locate
-from sublim_causal.store.tables import committed
 from sublim_causal.study.executors.ray import SETTINGS, Origin, validate_node, versions
 from sublim_causal.study.spec import Study
 from sublim_causal.study.work import Job
-from tests.study.commands import TINY, command, environment, same_tables, sublim
+from tests.study.commands import TINY, command, environment, same_tables, start, sublim
 
 pytest.importorskip("ray")
 OPTIONS = (*TINY, "--tracking-uri", "none")
@@ -69,29 +67,10 @@ def test_a_run_begun_here_and_completed_on_a_cluster_has_the_same_tables(
     assert "24 of 24 replicates are there already." in again.stderr
 
 
-def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start a run in a process group of its own and wait until its first block is there."""
-    process = subprocess.Popen(
-        command("run", *OPTIONS, *arguments),
-        cwd=cwd,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while not any(committed(cwd / "runs" / "quickstart")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return process
-
-
 @pytest.mark.slow
 def test_a_killed_node_loses_nothing(cluster: Any, local: Path, tmp_path: Path) -> None:
     doomed = cluster.add_node(num_cpus=1)
-    process = start(tmp_path, "--seeds", "6", "--workers", "3", *on(cluster))
+    process = start(tmp_path, *OPTIONS, "--seeds", "6", "--workers", "3", *on(cluster))
     cluster.remove_node(doomed, allow_graceful=False)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
