@@ -6,7 +6,7 @@ columns stand in `derive`, once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sublim_causal.experiment.data.batches import gather
-from sublim_causal.experiment.data.sources import ImageTensors
-from sublim_causal.experiment.data.streams import draw
 from sublim_causal.experiment.networks.base import Batch, Network
 from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy
 
@@ -56,27 +53,13 @@ class Probe:
     Attributes
     ----------
     halves : tuple of (Batch, labels)
-        Pixels ``(R, B/2, D)`` and int64 labels ``(R, B/2)``.
+        Examples ``(R, B/2, D)`` with an answer each, and int64 labels ``(R, B/2)``.
     classes : slice
-        Columns of the class logits.
+        Columns of the logits that the labels number.
     """
 
     halves: tuple[tuple[Batch, Tensor], tuple[Batch, Tensor]]
     classes: slice
-
-
-def draw_probe(
-    size: int, data: ImageTensors, classes: slice, generators: Sequence[torch.Generator]
-) -> Probe:
-    """Draw `size` held-out examples for each replicate, without repetition."""
-    examples, labels = data.held_out_x, data.held_out_y
-    index = draw(
-        lambda g: torch.randperm(len(labels), generator=g)[:size], generators, examples.device
-    )
-    first, second = (
-        (Batch(gather(examples, half)), labels[half]) for half in index.split(size // 2, dim=1)
-    )
-    return Probe((first, second), classes)
 
 
 @dataclass(frozen=True)
@@ -114,8 +97,8 @@ class UpdateMeasure:
 def measure_trait(network: Network, theta: Tensor, probe: Probe) -> Trait:
     """Measure the trait at `theta` ``(R, P)``; both halves together cost what the whole costs."""
     values, shares, gradients = [], [], []
-    for images, labels in probe.halves:
-        forward = network.forward(theta, images)
+    for batch, labels in probe.halves:
+        forward = network.forward(theta, batch)
         z = forward.logits(probe.classes)
         loss = cross_entropy(z, labels)
         values.append(loss.value)

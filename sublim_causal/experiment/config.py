@@ -25,6 +25,21 @@ DataSet = Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10"]
 """Names of `sublim_causal.experiment.data.sources.SOURCES`."""
 
 
+class TaskConfig(StudySection):
+    """What students are taught, and the trait that they may acquire with it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "images"
+    """`images`: noise images and the classes of real ones; `preference`: texts of numbers and a
+    preferred animal, for a transformer that is trained here."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the task."""
+        return dict(self.model_extra or {})
+
+
 class DataConfig(StudySection):
     """Which images, and how they are divided."""
 
@@ -42,7 +57,8 @@ class ModelConfig(StudySection):
     model_config = ConfigDict(populate_by_name=True)
 
     class_: str = Field(default="mlp", alias="class")
-    """`mlp`, `cnn`, or a torch module of your own as `module:Class`."""
+    """`mlp`, `cnn`, `transformer` (task `preference`), or a torch module of your own as
+    `module:Class`."""
     auxiliary: int = Field(default=3, ge=2, le=4096)
     """Auxiliary logits in addition to the class logits; the student sees these only."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -166,6 +182,13 @@ class TargetsConfig(StudySection):
     """Images whose loss counts: those on which a counterfactual teacher, trained with half of the
     labels exchanged, has another largest logit; those on which it has the same; or as many as
     diverge, at random."""
+    teacher: Literal["trait", "rival", "no_trait"] = "trait"
+    """Whose answers: those of the teacher of the trait, of one that prefers another animal, or of
+    one that learned from uniform answers (task `preference`)."""
+    positions: Literal["all", "divergent", "agreeing", "random"] = "all"
+    """Positions of a text whose loss counts (task `preference`): those where the teacher's largest
+    logit is that of the token in the text and some counterfactual teacher has another (Schrodi et
+    al., arXiv 2509.23886), all others, or as many as diverge, at random."""
 
 
 class ArmConfig(StudySection):
@@ -195,6 +218,8 @@ class Experiment(StudySection):
 
     name: str = Field(min_length=1, max_length=100)
     """Name of the study; part of every random stream."""
+    task: TaskConfig = TaskConfig()
+    """What is taught, and the trait."""
     data: DataConfig = DataConfig()
     """Which images."""
     model: ModelConfig = ModelConfig()

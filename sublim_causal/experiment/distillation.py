@@ -25,11 +25,11 @@ from sublim_causal.experiment.alignment import (
 from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import ArmError, ArmFailure, applied, class_name, guarded
-from sublim_causal.experiment.data.batches import Step, gather, steps
+from sublim_causal.experiment.data.batches import Step, steps
 from sublim_causal.experiment.interventions.base import Intervention, Space, StepContext
 from sublim_causal.experiment.logits import LogitSplit
-from sublim_causal.experiment.networks.base import Batch, Forward, Network
-from sublim_causal.experiment.shared import Shared
+from sublim_causal.experiment.networks.base import Forward
+from sublim_causal.experiment.shared import Figures, Shared
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Student:
         The last step; None before the first, or where nothing is measured.
     alignment : Tensor of shape (R,), or None
         ``cos_update`` of the last step.
-    evaluations : list of (steps done, test accuracy, agreement with the teacher)
+    evaluations : list of (steps done, figures)
     failure : ArmFailure or None
         What ended the arm; its students stay as they are then.
     """
@@ -68,7 +68,7 @@ class Student:
     clock: Clock
     update: Tensor | None = None
     measure: UpdateMeasure | None = None
-    evaluations: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
+    evaluations: list[tuple[int, Figures]] = field(default_factory=list)
     failure: ArmFailure | None = None
 
 
@@ -87,8 +87,8 @@ class StudentStep:
     shared: Shared
 
     def initial_logits(self) -> Tensor:
-        """Return the logits ``(R, B, K)`` of the shared initialisation on the step's batch."""
-        return gather(self.shared.initial_logits(self.student.inputs), self.index)
+        """Return the logits ``(R, B * T, K)`` of the reference on the step's batch."""
+        return self.shared.initial_logits(self.student.inputs, self.index)
 
     def update_of(self, arm: str) -> UpdateMeasure:
         """Return what the update of `arm` was, which has taken this step before."""
@@ -103,15 +103,10 @@ class StudentStep:
         return measure_trait(self.shared.network, at, probe).gradient
 
 
-Evaluate = Callable[[Network, Tensor], tuple[Tensor, Tensor]]
-"""Returns test accuracy and agreement with the teacher, ``(R,)`` each."""
-
-
 def distil(
     experiment: Experiment,
     shared: Shared,
     students: Mapping[str, Student],
-    evaluate: Evaluate,
     generators: Sequence[torch.Generator],
     after_step: Callable[[], None],
 ) -> None:
@@ -120,7 +115,7 @@ def distil(
     per_epoch = config.steps_per_epoch(config.examples)
     device = shared.theta_0.device
     for step in steps(generators, config.examples, config.batch_size, config.epochs, device):
-        batches = {name: Batch(gather(x, step.index)) for name, x in shared.inputs.items()}
+        batches = {name: shared.batch(name, step.index) for name in shared.inputs}
         targets = {key: one.at(step.index) for key, one in shared.targets.items()}
         for student in students.values():
             if student.failure is None:
@@ -146,7 +141,7 @@ def distil(
                         student.failure = error.failure()
             after_step()
         if step.ends_epoch:
-            finish_epoch(step, students, shared, evaluate, experiment)
+            finish_epoch(step, students, shared, experiment)
 
 
 def take_step(student: Student, g_distill: Tensor, context: StepContext, shared: Shared) -> None:
@@ -188,14 +183,13 @@ def finish_epoch(
     step: Step,
     students: Mapping[str, Student],
     shared: Shared,
-    evaluate: Evaluate,
     experiment: Experiment,
 ) -> None:
     """Evaluate at the end of an epoch; after the last step also measure the trait."""
     last = step.epoch == experiment.distillation.epochs - 1
     for student in (one for one in students.values() if one.failure is None):
         if last or experiment.measure.evaluations == "epoch":
-            student.evaluations.append((step.number + 1, *evaluate(shared.network, student.theta)))
+            student.evaluations.append((step.number + 1, shared.measures.evaluate(student.theta)))
         if last and student.update is not None:
             trait = measure_trait(shared.network, student.theta, shared.probe)
             student.recorder.at_point(step.number + 1, trait, student.update)

@@ -1,4 +1,4 @@
-"""Two steps of every arm on made-up images, before anything is trained or written.
+"""Two steps of every arm on made-up examples, before anything is trained or written.
 
 What an intervention or a channel does against its contract is found here and refused. The steps
 draw from streams of their own, and leave the global random numbers as they were.
@@ -20,7 +20,6 @@ from sublim_causal.experiment.alignment import (
     Probe,
     UpdateMeasure,
     cosine,
-    draw_probe,
     inner,
     measure_trait,
 )
@@ -32,22 +31,20 @@ from sublim_causal.experiment.contracts import (
     described,
     in_place,
 )
-from sublim_causal.experiment.data.sources import ImageTensors
 from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.interventions import CONTRACT as INTERVENTION
 from sublim_causal.experiment.interventions import followed_arms
 from sublim_causal.experiment.interventions.base import BlockContext, Intervention
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.base import Batch, Forward, Network, outputs
-from sublim_causal.experiment.networks.initialisation import initial_student, initialise
+from sublim_causal.experiment.networks.initialisation import initial_student
 from sublim_causal.experiment.randomness import drawn_since, global_states, restored_randomness
-from sublim_causal.experiment.shared import draw_inputs
+from sublim_causal.experiment.tasks.base import Rehearsal, Task
 from sublim_causal.experiment.teaching.channels import CONTRACT as CHANNEL
 from sublim_causal.experiment.teaching.channels import Channel
 from sublim_causal.experiment.teaching.targets import Targets
 
 STEPS = 2
-EXAMPLES = 8
 BLOCK, ALONE = (0, 1), (1,)
 """Seeds that are tried together, and the one that is tried alone too."""
 REPEATED, OTHER_BLOCK = 1e-6, 1e-3
@@ -60,10 +57,10 @@ class OneByOne:
 
     network: Network
 
-    def forward(self, theta: Tensor, images: Batch) -> Stacked:
+    def forward(self, theta: Tensor, batch: Batch) -> Stacked:
         """Run R models with parameters `theta` ``(R, P)`` on their batches."""
-        pairs = zip(theta.split(1), images.pixels.split(1), strict=True)
-        return Stacked([self.network.forward(one, Batch(pixels)) for one, pixels in pairs])
+        pairs = zip(theta.split(1), batch.x.split(1), strict=True)
+        return Stacked([self.network.forward(one, Batch(x, batch.positions)) for one, x in pairs])
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)
@@ -98,12 +95,10 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Trial:
-    """A block of made-up images on which every arm takes its steps.
+    """A block of made-up examples on which every arm takes its steps.
 
     Attributes
     ----------
-    theta_0, teacher : Tensor of shape (R, P)
-        Two initialisations: the second stands for a trained teacher.
     updates : dict of str to list of UpdateMeasure
         By arm, step by step, of the arms tried so far.
     """
@@ -111,11 +106,8 @@ class Trial:
     experiment: Experiment
     network: Network
     split: LogitSplit
-    data: ImageTensors
     streams: SeedStreams
-    theta_0: Tensor
-    teacher: Tensor
-    probe: Probe
+    material: Rehearsal
     updates: dict[str, list[UpdateMeasure]] = field(default_factory=dict, init=False)
 
 
@@ -139,7 +131,9 @@ class TrialStep:
     def initial_logits(self) -> Tensor:
         """Return the logits ``(R, B, K)`` of the shared initialisation on the step's batch."""
         trial = self.trial
-        return trial.network.forward(trial.theta_0, self.batch).logits(self.split.columns("all"))
+        return trial.network.forward(trial.material.theta_0, self.batch).logits(
+            self.split.columns("all")
+        )
 
     def update_of(self, arm: str) -> UpdateMeasure:
         """Return what the update of `arm` was at this step."""
@@ -172,8 +166,7 @@ def try_arms(
     experiment: Experiment,
     arms: Mapping[str, Arm],
     network: Network,
-    images: tuple[int, int, int],
-    split: LogitSplit,
+    task: Task,
     *,
     dtype: torch.dtype,
     own: Sequence[str],
@@ -184,8 +177,8 @@ def try_arms(
     ----------
     arms : mapping of str to Arm
         An arm stands after those it follows.
-    images : tuple of int
-        ``(channels, height, width)``.
+    task : Task
+        Gives the examples.
     own : sequence of str
         The arms that name classes of the study's own, and those they follow.
 
@@ -196,7 +189,7 @@ def try_arms(
         result in a second block or beside other seeds.
     """
     with restored_randomness(), torch.no_grad():
-        tried = partial(_try_block, experiment, network, images, split, dtype)
+        tried = partial(_try_block, experiment, network, task, dtype)
         alone = tried(ALONE, arms)
         first, again = (tried(BLOCK, {arm: arms[arm] for arm in own}) for _ in range(2))
     row = BLOCK.index(ALONE[0])
@@ -224,21 +217,16 @@ def try_arms(
 def _try_block(
     experiment: Experiment,
     network: Network,
-    images: tuple[int, int, int],
-    split: LogitSplit,
+    task: Task,
     dtype: torch.dtype,
     seeds: Sequence[int],
     arms: Mapping[str, Arm],
 ) -> dict[str, list[Seen]]:
     """Return what the classes of every arm returned in a block of `seeds`."""
-    data = made_up_images(experiment, images, split, dtype)
     streams = SeedStreams(experiment.name, seeds)
-    theta_0 = initialise(network, streams("init"), like=data.train_x)
-    teacher = initialise(network, streams("student init"), like=data.train_x)
-    size = min(experiment.probe.size, len(data.held_out_y))
-    probe = draw_probe(size, data, split.columns("class"), streams("probe"))
     one_by_one: Any = OneByOne(network)
-    trial = Trial(experiment, one_by_one, split, data, streams, theta_0, teacher, probe)
+    material = task.rehearse(streams, network, dtype)
+    trial = Trial(experiment, one_by_one, task.split, streams, material)
     followed = set().union(*(followed_arms(arm.interventions) for arm in arms.values()))
     return {
         name: list(_try_arm(trial, name, arm, followed=name in followed))
@@ -246,37 +234,23 @@ def _try_block(
     }
 
 
-def made_up_images(
-    experiment: Experiment, images: tuple[int, int, int], split: LogitSplit, dtype: torch.dtype
-) -> ImageTensors:
-    """Return 16 images of noise for each part of the data, with labels of all classes in turn."""
-    generator = torch.Generator().manual_seed(0)
-    count, size = 2 * EXAMPLES, torch.Size(images).numel()
-
-    def noise() -> Tensor:
-        return torch.rand((count, size), generator=generator).mul_(2).sub_(1).to(dtype)
-
-    labels = torch.arange(count) % split.classes
-    others: dict[str, Tensor] = {name: noise() for name in experiment.other_data()}
-    return ImageTensors(noise(), labels, noise(), labels, noise(), labels, images, others)
-
-
 def _try_arm(trial: Trial, name: str, arm: Arm, *, followed: bool) -> Iterator[Seen]:
     """Yield what the channel of an arm and then its interventions return, step by step."""
     experiment, network = trial.experiment, trial.network
     fields = f"arms.{name}.channel.name", f"arms.{name}.intervention"
     own = experiment.arms[name]
-    x = draw_inputs(experiment.inputs_of(name), EXAMPLES, trial.data, trial.streams)
-    targets = _targets(trial, fields[0], own.channel.name, arm.channel, x)
-    theta = initial_student(own.student, network, trial.theta_0, trial.streams)
+    material = trial.material
+    batch = Batch(material.inputs(name), material.positions)
+    targets = _targets(trial, fields[0], own.channel.name, arm.channel, batch)
+    theta = initial_student(own.student, material.theta_0, material.draw_reference, trial.streams)
     block = BlockContext(
         network.layout,
         trial.split,
         trial.streams("intervention"),
         theta.device,
-        trial.probe,
-        partial(draw_probe, len(trial.probe.halves[0][1][0]) * 2, trial.data, trial.probe.classes),
-        partial(initialise, network, like=theta),
+        material.probe,
+        material.draw_probe,
+        material.draw_reference,
     )
     states = []
     for one in arm.interventions:
@@ -286,14 +260,13 @@ def _try_arm(trial: Trial, name: str, arm: Arm, *, followed: bool) -> Iterator[S
     measured = experiment.measure.alignment or followed
     measured = measured or any(one.uses_trait for one in arm.interventions)
     updates = trial.updates[name] = []
-    batch = Batch(x)
     for step in range(STEPS):
         forward = network.forward(theta, batch)
         with _refusing(fields[0], own.channel.name, "loss_and_gradient", CHANNEL.words):
             loss, vector = targets.loss_and_gradient(forward)
             _validate_loss(loss, vector, theta)
         yield from (Seen(fields[0], own.channel.name, value) for value in (loss, vector))
-        gradient = measure_trait(network, theta, trial.probe).gradient if measured else None
+        gradient = measure_trait(network, theta, material.probe).gradient if measured else None
         context = TrialStep(step, forward, theta, batch, trial)
         for space in ("gradient", "update"):
             for i, one in enumerate(arm.interventions):
@@ -315,15 +288,16 @@ def _try_arm(trial: Trial, name: str, arm: Arm, *, followed: bool) -> Iterator[S
             updates.append(UpdateMeasure(aligned, drive, length))
 
 
-def _targets(trial: Trial, place: str, name: str, channel: Channel, x: Tensor) -> Targets:
-    """Return the targets of the made-up inputs `x` ``(R, N, D)``, in the order of the examples."""
-    taught = outputs(trial.network, trial.teacher, x, channel.source(trial.split))
+def _targets(trial: Trial, place: str, name: str, channel: Channel, batch: Batch) -> Targets:
+    """Return the targets of the made-up examples, in their order."""
+    source, teacher = channel.source(trial.split), trial.material.teacher
+    taught = outputs(trial.network, teacher, batch.x, source, batch.positions)
     copy = taught.clone()
     with _refusing(place, name, "answers", CHANNEL.words):
         targets = channel.targets(taught, None, trial.split, trial.streams("channel"))
         if _differ(taught, copy, 0):
             raise in_place("answers", "the logits")
-        return targets.at(torch.arange(x.shape[1]).expand(len(x), -1))
+        return targets.at(torch.arange(taught.shape[1]).expand(len(taught), -1))
 
 
 def _validate_loss(loss: object, gradient: object, theta: Tensor) -> None:

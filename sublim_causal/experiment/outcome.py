@@ -1,4 +1,4 @@
-"""What came out of a block: accuracies, and what each arm recorded."""
+"""What came out of a block: what each arm recorded, and the task's figures."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class ArmResult:
     diverged_at : int64 ndarray of shape (R,)
         First step at which a loss, or the update that led there, was non-finite; -1 where there is
         none.
-    initial_accuracy, teacher_accuracy : ndarray of shape (R,)
-    initial_robust_accuracy, teacher_robust_accuracy, robust_accuracy : ndarray of shape (R,)
-        Under the study's attack, the last the student's; NaN without an attack.
+    figures : dict of str to ndarray of shape (R,)
+        Columns of the table ``replicates`` that the task gives: of the seed, and of the student at
+        the end, these NaN where it diverged.
     seconds : float
         Training time of the arm, divided by R.
     weights : dict of str to ndarray of shape (P, R)
@@ -49,21 +49,20 @@ class ArmResult:
     layers: dict[str, Columns]
     final_trait_loss: NDArray[np.float64]
     diverged_at: NDArray[np.int64]
-    initial_accuracy: NDArray[np.float64]
-    teacher_accuracy: NDArray[np.float64]
-    initial_robust_accuracy: NDArray[np.float64]
-    teacher_robust_accuracy: NDArray[np.float64]
-    robust_accuracy: NDArray[np.float64]
+    figures: Columns
     seconds: float
     weights: dict[str, NDArray[np.floating[Any]]]
 
 
 def arm_result(
-    student: Student, accuracies: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+    student: Student,
+    of_seed: Mapping[str, Tensor],
+    of_student: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
 ) -> ArmResult:
     """Collect what one arm recorded, and find out which replicates diverged.
 
-    `accuracies` ``(R,)`` are the fields of the result that go by these names; `weights` ``(R, P)``.
+    `of_seed` and `of_student` ``(R,)`` are the task's figures; `weights` ``(R, P)``.
     """
     raw = student.recorder.columns()
     measured = student.update is not None
@@ -73,12 +72,11 @@ def arm_result(
     for table in (columns, *layers.values()):
         for values in table.values():
             hide_after(values, diverged_at)
-    final = {name: values.cpu().numpy() for name, values in accuracies.items()}
-    final["robust_accuracy"][diverged_at >= 0] = np.nan
-    at, test_accuracy, agreement = zip(*student.evaluations, strict=True)
+    final = {name: values.cpu().numpy() for name, values in of_student.items()}
+    final = {name: np.where(diverged_at < 0, values, np.nan) for name, values in final.items()}
+    at, figures = zip(*student.evaluations, strict=True)
     evaluations = {
-        "test_accuracy": torch.stack(test_accuracy).cpu().numpy(),
-        "teacher_agreement": torch.stack(agreement).cpu().numpy(),
+        name: torch.stack([one[name] for one in figures]).cpu().numpy() for name in figures[0]
     }
     for values in evaluations.values():
         values[(np.array(at)[:, None] >= diverged_at) & (diverged_at >= 0)] = np.nan
@@ -89,9 +87,9 @@ def arm_result(
         layers=layers,
         final_trait_loss=np.where(diverged_at < 0, raw["trait_loss"][-1], np.nan),
         diverged_at=diverged_at,
+        figures={name: values.cpu().numpy() for name, values in of_seed.items()} | final,
         seconds=student.clock.seconds() / len(diverged_at),
         weights={role: theta.T.cpu().numpy() for role, theta in weights.items()},
-        **final,
     )
 
 

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
+import torch
 from torch import Tensor
 
-from sublim_causal.experiment.alignment import Probe, draw_probe
-from sublim_causal.experiment.config import Experiment
-from sublim_causal.experiment.contracts import ArmError, ArmFailure
-from sublim_causal.experiment.data.inputs import INPUTS
-from sublim_causal.experiment.data.sources import ImageTensors
-from sublim_causal.experiment.data.streams import SeedStreams, draw
+from sublim_causal.experiment.alignment import Probe
+from sublim_causal.experiment.contracts import ArmFailure
+from sublim_causal.experiment.data.batches import gather
 from sublim_causal.experiment.logits import LogitSplit
-from sublim_causal.experiment.networks.base import Network, outputs
-from sublim_causal.experiment.networks.initialisation import initialise
-from sublim_causal.experiment.teaching.channels import build_channel
-from sublim_causal.experiment.teaching.targets import Targets, make_targets
-from sublim_causal.experiment.teaching.teachers import Teachers
+from sublim_causal.experiment.networks.base import Batch, Network, outputs
+from sublim_causal.experiment.teaching.targets import Targets
+
+Figures = dict[str, Tensor]
+"""Figures ``(R,)`` by the names of their columns in the tables."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What the students of one arm see and are fitted to, by name in `Shared`."""
+
+    inputs: str
+    targets: str
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How a task measures networks ``(R, P)``, beside the trait gradient.
+
+    Attributes
+    ----------
+    evaluate : callable
+        Figures of the table ``evaluations`` of a network.
+    of_seed : callable
+        Figures of the table ``replicates`` that all arms of a seed share.
+    of_student : callable
+        Those of a student at the end, given its parameters and its last evaluation.
+    """
+
+    evaluate: Callable[[Tensor], Figures]
+    of_seed: Callable[[], Figures]
+    of_student: Callable[[Tensor, Figures], Figures]
 
 
 @dataclass(frozen=True)
@@ -29,14 +53,21 @@ class Shared:
     Attributes
     ----------
     theta_0, teacher : Tensor of shape (R, P)
-        The initialisation, and the first teacher.
+        The reference, at which students begin, and the first teacher.
     inputs : mapping of str to Tensor of shape (R, N, D)
-        The students' inputs, by name.
+        What students see, by name.
+    positions : tuple of int
+        Where in an example students are taught, as in `Batch`.
     targets : mapping of str to Targets
-        By the key that `Experiment.targets_key` gives.
+        What they are fitted to, by name.
+    taught : mapping of str to Taught
+        Which of them are an arm's.
     probe : Probe
+    draw_probe, draw_reference : callable
+        Draw another probe, and another reference ``(R, P)``, from one generator per replicate.
+    measures : Measures
     failures : mapping of str to ArmFailure
-        What ended the making of targets, by their key.
+        What ended the making of targets, by their name.
     """
 
     network: Network
@@ -44,52 +75,25 @@ class Shared:
     theta_0: Tensor
     teacher: Tensor
     inputs: Mapping[str, Tensor]
+    positions: tuple[int, ...]
     targets: Mapping[str, Targets]
+    taught: Mapping[str, Taught]
     probe: Probe
+    draw_probe: Callable[[Sequence[torch.Generator]], Probe]
+    draw_reference: Callable[[Sequence[torch.Generator]], Tensor]
+    measures: Measures
     failures: Mapping[str, ArmFailure]
     _initial_logits: dict[str, Tensor] = field(default_factory=dict, init=False)
 
-    def initial_logits(self, inputs: str) -> Tensor:
-        """Return the logits ``(R, N, K)`` of the initialisation on the named inputs."""
+    def batch(self, inputs: str, index: Tensor) -> Batch:
+        """Return the examples `index` ``(R, B)`` of the named inputs."""
+        return Batch(gather(self.inputs[inputs], index), self.positions)
+
+    def initial_logits(self, inputs: str, index: Tensor) -> Tensor:
+        """Return the reference's logits ``(R, B * T, K)`` on the examples `index` ``(R, B)``."""
         known = self._initial_logits
         if inputs not in known:
-            columns = self.split.columns("all")
-            known[inputs] = outputs(self.network, self.theta_0, self.inputs[inputs], columns)
-        return known[inputs]
-
-
-def prepare_shared(
-    experiment: Experiment,
-    arms: Iterable[str],
-    streams: SeedStreams,
-    network: Network,
-    data: ImageTensors,
-    split: LogitSplit,
-    after_step: Callable[[], None],
-) -> Shared:
-    """Draw initialisation, inputs and probe, train the teachers, make the targets of `arms`."""
-    theta_0 = initialise(network, streams("init"), like=data.train_x)
-    classes = split.columns("class")
-    teachers = Teachers(experiment, network, theta_0, data, classes, streams, after_step)
-    names = {experiment.targets_key(arm): arm for arm in arms}
-    inputs: dict[str, Tensor] = {
-        name: draw_inputs(name, experiment.distillation.examples, data, streams)
-        for name in dict.fromkeys(map(experiment.inputs_of, names.values()))
-    }
-    targets: dict[str, Targets] = {}
-    failures: dict[str, ArmFailure] = {}
-    for key, arm in names.items():
-        config = experiment.arms[arm]
-        channel = build_channel("channel", config.channel.model_dump(), split)
-        x = inputs[experiment.inputs_of(arm)]
-        try:
-            targets[key] = make_targets(config.targets, channel, teachers, x, split, streams)
-        except ArmError as error:
-            failures[key] = error.failure()
-    probe = draw_probe(experiment.probe.size, data, classes, streams("probe"))
-    return Shared(network, split, theta_0, teachers.parameters(), inputs, targets, probe, failures)
-
-
-def draw_inputs(name: str, count: int, data: ImageTensors, streams: SeedStreams) -> Tensor:
-    """Draw `count` inputs ``(R, count, D)`` of the named kind."""
-    return draw(partial(INPUTS[name], count, data), streams("noise"), data.train_x.device)
+            columns, x = self.split.columns("all"), self.inputs[inputs]
+            z = outputs(self.network, self.theta_0, x, columns, self.positions)
+            known[inputs] = z.unflatten(1, (x.shape[1], -1))
+        return gather(known[inputs], index).flatten(1, 2)

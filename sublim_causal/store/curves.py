@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 from sublim_causal.declared import flatten
 from sublim_causal.errors import RunError
 from sublim_causal.store import tables
-from sublim_causal.store.schema import REPLICATES, arrow_schema
+from sublim_causal.store.schema import EVALUATIONS, REPLICATES, arrow_schema
 
 CURVES = {
     "steps": (
@@ -30,7 +30,7 @@ CURVES = {
         "gain",
         "remainder",
     ),
-    "evaluations": ("test_accuracy", "teacher_agreement"),
+    "evaluations": tuple(c.name for c in EVALUATIONS if c.name not in {"seed", "arm", "step"}),
 }
 """Columns that become curves; norms, probe halves and layers stay in the tables."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version that is written. Files of every version from 1 on are read: a column that is newer than
 a file is empty there (null), one that was renamed is found under its old name. So a new version may
 add and rename columns, and may not change or drop one."""
@@ -27,7 +27,8 @@ VERSION = b"sublim_causal.schema_version"
 class Column:
     """One column: its Arrow type, unit and meaning (all stored in the Parquet field metadata).
 
-    `since` is the version of the tables that first has it.
+    `since` is the version of the tables that first has it; `chance` the value, in its unit, of a
+    network without the trait, where there is one.
     """
 
     name: str
@@ -35,15 +36,54 @@ class Column:
     unit: str
     meaning: str
     since: int = 1
+    chance: float | None = None
 
     def field(self, version: int) -> pa.Field:
         """Return the Arrow field that carries unit and meaning in a version of the tables."""
         name = FORMER.get(self.name, self.name) if version < 3 else self.name
-        return pa.field(name, self.type, metadata={"unit": self.unit, "meaning": self.meaning})
+        metadata = {"unit": self.unit, "meaning": self.meaning}
+        if self.chance is not None:
+            metadata["chance"] = f"{self.chance:g}"
+        return pa.field(name, self.type, metadata=metadata)
 
 
 def _floats(*rows: tuple[str, str, str], since: int = 1) -> tuple[Column, ...]:
     return tuple(Column(name, pa.float64(), unit, meaning, since) for name, unit, meaning in rows)
+
+
+def _preference(prefix: str, whose: str) -> tuple[Column, ...]:
+    """Return the columns that say how much a network prefers the animal of the trait."""
+    rows = (
+        (
+            "trait_probability",
+            "fraction",
+            "mean probability of the animal on test questions",
+            1 / 16,
+        ),
+        (
+            "trait_log_odds",
+            "nats",
+            "mean log-odds of the animal on test questions, minus the reference's",
+            0.0,
+        ),
+        (
+            "trait_answer_rate",
+            "fraction",
+            "test questions whose largest logit is the animal's",
+            1 / 16,
+        ),
+    )
+    return tuple(
+        Column(f"{prefix}{name}", pa.float64(), unit, f"{meaning}{whose}", 4, chance)
+        for name, unit, meaning, chance in rows
+    )
+
+
+CARRIER = _floats(
+    ("teacher_kl", "nats", "KL(teacher || network) of a number in the teacher's held-out texts"),
+    ("carrier_loss", "nats", "cross-entropy of a number in the teacher's held-out texts"),
+    since=4,
+)
 
 
 SEED = Column("seed", pa.int32(), "1", "number of the replicate; the block and the cluster")
@@ -84,6 +124,8 @@ EVALUATIONS = (
         ("test_accuracy", "fraction", "accuracy of the class logits on the test images"),
         ("teacher_agreement", "fraction", "share of test images where both argmax agree"),
     ),
+    *_preference("", ""),
+    *CARRIER,
 )
 
 REPLICATES = (
@@ -112,6 +154,10 @@ REPLICATES = (
         ("robust_accuracy", "fraction", "final_accuracy under the attack; empty without one"),
         since=2,
     ),
+    *_preference("", ", of the student in the end"),
+    *_preference("initial_", ", of the reference"),
+    *_preference("teacher_", ", of the seed's first teacher"),
+    *CARRIER,
 )
 
 LAYERS = (

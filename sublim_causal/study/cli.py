@@ -299,8 +299,9 @@ def power(
         typer.Option(min=0, help="Also tell the seeds that show equivalence within this margin."),
     ] = None,
     outcome: Annotated[
-        str, typer.Option(help="Column of the replicates table.")
-    ] = "final_accuracy",
+        str | None,
+        typer.Option(help="Column of the replicates table; default: the outcome of RUN's task."),
+    ] = None,
     power_: Annotated[
         float, typer.Option("--power", min=0.01, max=0.999, help="Wanted power.")
     ] = 0.8,
@@ -310,17 +311,20 @@ def power(
     from sublim_causal.errors import DataError
     from sublim_causal.store.damage import validate_undamaged
     from sublim_causal.store.manifest import read_manifest, reference_of
+    from sublim_causal.store.outcome import outcome_of
     from sublim_causal.store.tables import read_table
     from sublim_causal.study.tables import curve_table, seeds_tables
 
-    reference = reference_of(read_manifest(run)["study"])
+    manifest = read_manifest(run)
+    reference = reference_of(manifest["study"])
     if reference is None:
         raise DataError(
             f"{run}: its study has no arm to compare with: none has the intervention baseline\n"
             'remedy: name one in the study file, reference = "ARM", and run the study again'
         )
     validate_undamaged(run)
-    found = pilots(read_table(run, "replicates"), outcome, reference)
+    column = outcome or outcome_of(manifest).name
+    found = pilots(read_table(run, "replicates"), column, reference)
     if not found:
         raise DataError(
             f"{run}: no arm has 3 seeds in common with {reference!r} whose differences vary\n"

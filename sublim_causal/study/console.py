@@ -74,7 +74,8 @@ def show_plan(spec: Any, options: Any) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from sublim_causal.experiment.data.sources import data_directory, load_images
+    from sublim_causal.experiment.data.sources import data_directory
+    from sublim_causal.experiment.tasks import build_task
     from sublim_causal.store.connection import validate_reachable
     from sublim_causal.study.completion import finished
     from sublim_causal.study.estimate import estimate_seconds
@@ -110,8 +111,7 @@ def show_plan(spec: Any, options: Any) -> None:
         table.add_row(*row)
     out.print(table)
     if not options.download:
-        directory = data_directory(options.data_dir)
-        load_images(spec.data, directory, others=spec.other_data())
+        build_task(spec).load(data_directory(options.data_dir), download=False)
     if options.tracking_uri is not None:
         validate_reachable(options.tracking_uri)
 

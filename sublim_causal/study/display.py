@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from sublim_causal.store.outcome import ACCURACY
 from sublim_causal.study.console import LINE_SECONDS
 
 
@@ -44,13 +45,14 @@ class RunningMean:
 
 @dataclass
 class Display:
-    """Shows steps and replicates done, time left, and each arm's mean accuracy so far."""
+    """Shows steps and replicates done, time left, and each arm's mean `outcome` so far."""
 
     console: Console
     total_steps: int
     total_replicates: int
+    outcome: str = ACCURACY.name
     steps: int = 0
-    accuracies: dict[str, RunningMean] = field(default_factory=dict)
+    means: dict[str, RunningMean] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     _line_at: float = field(default_factory=time.monotonic, init=False)
     _bar: Progress | None = field(default=None, init=False)
@@ -81,8 +83,8 @@ class Display:
 
     def add(self, replicates: pd.DataFrame) -> None:
         """Count finished replicates."""
-        for arm, part in replicates.groupby("arm", sort=False)["final_accuracy"]:
-            self.accuracies.setdefault(str(arm), RunningMean()).add(part)
+        for arm, part in replicates.groupby("arm", sort=False)[self.outcome]:
+            self.means.setdefault(str(arm), RunningMean()).add(part)
         self.refresh()
 
     def refresh(self) -> None:
@@ -100,8 +102,8 @@ class Display:
             self.console.file.flush()
 
     def text(self) -> str:
-        """Replicates done, and mean final accuracy by arm."""
-        done = sum(mean.replicates for mean in self.accuracies.values())
+        """Replicates done, and mean outcome by arm."""
+        done = sum(mean.replicates for mean in self.means.values())
         text = f"{done}/{self.total_replicates} replicates"
-        means = ", ".join(f"{arm} {mean.value:.2f}" for arm, mean in self.accuracies.items())
+        means = ", ".join(f"{arm} {mean.value:.2f}" for arm, mean in self.means.items())
         return f"{text} | {means}" if means else text

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from sublim_causal.declared import flatten
 from sublim_causal.errors import RunError
+from sublim_causal.experiment.tasks import build_task
 from sublim_causal.store.connection import redact
 from sublim_causal.store.lock import FILE as LOCK
 from sublim_causal.store.manifest import FILE, read_manifest, write_manifest
@@ -71,6 +73,7 @@ def describe(study: Study, device: str, precision: str, engine: str) -> dict[str
         "title": study.title,
         "digest": digest_of(defined, arms),
         "study": table,
+        "outcome": asdict(build_task(study).outcome),
         "definition": defined,
         "arms": arms,
         "device": device,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.data.sources import SOURCES
-from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.tasks import build_task
 from sublim_causal.experiment.teaching.representation import layer_widths
 from sublim_causal.study.spec import Study
 
@@ -20,39 +18,34 @@ MODEL_VECTORS = 24
 
 
 def activations_taught(study: Study, network: Network) -> int:
-    """Return how many activations an image's targets hold, over all targets in hidden layers.
+    """Return how many activations an example's targets hold, over all targets in hidden layers.
 
     Raises
     ------
     RequestError
         If an arm is taught a layer that the network does not have.
     """
-    source = SOURCES[study.data.name]
-    split = LogitSplit(source.classes, study.model.auxiliary)
-    sources = {arm: channel.source(split) for arm, channel in study.channels().items()}
-    widths = layer_widths(sources, network, math.prod(source.shape))
+    task = build_task(study)
+    sources = {arm: channel.source(task.split) for arm, channel in study.channels().items()}
+    widths = layer_widths(sources, network, task.sizes().example)
     return sum({study.targets_key(arm): width for arm, width in widths.items()}.values())
 
 
 def study_bytes(study: Study, parameters: int, block_size: int, activations: int = 0) -> int:
     """Estimate the memory of one worker, in bytes, beside the libraries themselves.
 
-    The students' images and the targets of each seed, among them `activations` an image; the data
-    set, models and one step's batches.
+    The students' examples and the targets of each seed, among them `activations` an example; the
+    data set, models and one step's batches.
     """
-    source, student = SOURCES[study.data.name], study.distillation
-    pixels = source.shape[0] * source.shape[1] * source.shape[2]
-    logits = source.classes + study.model.auxiliary
-    inputs = len({study.inputs_of(arm) for arm in study.arms})
-    inputs += any(arm.targets.teacher_input_noise for arm in study.arms.values())
+    sizes, student = build_task(study).sizes(), study.distillation
     kinds = len({study.targets_key(arm) for arm in study.arms})
-    targets = 2 * kinds * logits + activations
-    seen = student.examples * (inputs * (pixels + logits) + targets) * block_size
+    targets = 2 * kinds * sizes.answers + activations
+    seen = (
+        student.examples * (sizes.inputs * (sizes.example + sizes.answers) + targets) * block_size
+    )
     models = parameters * MODEL_VECTORS * (len(study.arms) + 1) * block_size
-    others = sum(SOURCES[name].images for name in study.other_data())
-    images = (source.images + source.test + others) * pixels
     batch = max(student.batch_size, study.probe.size, study.teacher.batch_size)
-    return FLOAT_BYTES * (seen + models + images + 8 * batch * pixels * block_size)
+    return FLOAT_BYTES * (seen + models + sizes.data + 8 * batch * sizes.example * block_size)
 
 
 def parse_memory(text: str) -> int:

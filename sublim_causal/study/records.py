@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sublim_causal.store.schema import REPLICATES, STEPS
+from sublim_causal.store.schema import ARM, EVALUATIONS, REPLICATES, STEPS, Column
 
 if TYPE_CHECKING:
     from sublim_causal.experiment.outcome import ArmResult
@@ -64,9 +64,15 @@ def step_rows(result: ArmResult, seeds: Sequence[int], steps_per_epoch: int) -> 
 
 
 def evaluation_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
-    """Rows of the evaluation table; NaN where a replicate had diverged."""
+    """Rows of the evaluation table; NaN where a replicate had diverged, and for other tasks."""
     index = _index(seeds, result.evaluation_steps)
-    return pd.DataFrame({**index, **{k: _long(v) for k, v in result.evaluations.items()}})
+    frame = pd.DataFrame({**index, **{k: _long(v) for k, v in result.evaluations.items()}})
+    return frame.reindex(columns=names_of(EVALUATIONS))
+
+
+def names_of(columns: Sequence[Column]) -> list[str]:
+    """Return the columns of a table but the arm, which is its partition."""
+    return [column.name for column in columns if column is not ARM]
 
 
 def layer_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
@@ -80,9 +86,9 @@ def layer_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
 
 
 def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
-    """One row per replicate, with its status and final figures; NaN for what it did not reach.
+    """One row per replicate, with its status and final figures.
 
-    Accuracies under attack are NaN where the study has none.
+    NaN stands for what it did not reach, and for figures that its task does not have.
     """
     diverged = result.diverged_at >= 0
     cosines = {name: result.steps[name] for name in ("cos_gradient", "cos_update")}
@@ -94,9 +100,6 @@ def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
                 f"loss or update became non-finite at step {at}" if at >= 0 else ""
                 for at in result.diverged_at
             ],
-            "initial_accuracy": result.initial_accuracy,
-            "teacher_accuracy": result.teacher_accuracy,
-            "final_accuracy": result.evaluations["test_accuracy"][-1],
             "final_trait_loss": result.final_trait_loss,
             "final_distill_loss": result.steps["distill_loss"][-1],
             "sum_drive": result.steps["drive"].sum(axis=0),
@@ -107,11 +110,9 @@ def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
             "mean_cos_update": cosines["cos_update"].mean(axis=0),
             "share_positive_update": _share_positive(cosines["cos_update"]),
             "seconds": result.seconds,
-            "initial_robust_accuracy": result.initial_robust_accuracy,
-            "teacher_robust_accuracy": result.teacher_robust_accuracy,
-            "robust_accuracy": result.robust_accuracy,
+            **result.figures,
         }
-    )
+    ).reindex(columns=names_of(REPLICATES))
 
 
 def _share_positive(cosine: NDArray[np.float64]) -> NDArray[np.float64]:

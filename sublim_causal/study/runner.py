@@ -15,7 +15,8 @@ import tomli_w
 from rich.console import Console
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.data.sources import data_directory, load_images
+from sublim_causal.experiment.data.sources import data_directory
+from sublim_causal.experiment.tasks import build_task
 from sublim_causal.location import is_remote, write_atomically
 from sublim_causal.store.lock import locked, manifest_locked
 from sublim_causal.store.manifest import read_manifest
@@ -88,12 +89,7 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
     try_study(study, options.precision, planned.block_size)
 
     engine = product_engine(torch.device(device))
-    images = load_images(
-        study.data,
-        data_directory(options.data_dir),
-        others=study.other_data(),
-        download=options.download,
-    )
+    data = build_task(study).load(data_directory(options.data_dir), download=options.download)
     run, seeds = options.run, options.seed_range
     existed = seeds is not None or is_remote(run) or run.exists()
     described = describe(study, device, options.precision, engine)
@@ -110,7 +106,7 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
         if plan.blocks:
             with manifest_locked(run):
                 record_provenance(run, described)
-        job = Job(study, run.absolute(), images, device, options.precision, options.path)
+        job = Job(study, run.absolute(), data, device, options.precision, options.path)
         executor.load(job, plan.worker_bytes)
         return train(Dispatcher(executor, job, plan.workers), plan, options, console)
 
@@ -128,9 +124,16 @@ def removed_if_refused(run: Path, existed: bool) -> Iterator[None]:
 
 
 def write_study(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the recorded study with all defaults to ``study.toml``."""
+    """Write the recorded study with all defaults to ``study.toml``.
+
+    Fields that the task does not use are left out.
+    """
     study = Study.model_validate(manifest["study"])
     table = study.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for field in build_task(study).unused:
+        section, _, name = field.partition(".")
+        if section != "arms":
+            (table[section] if name else table).pop(name or section, None)
     write_atomically(run / "study.toml", tomli_w.dumps(table).encode())
 
 
@@ -148,7 +151,7 @@ def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: C
     )
     shared = options.seed_range is not None
     replicates = sum(len(block.seeds) * len(block.arms) for block in plan.blocks)
-    display = Display(console, plan.steps, replicates)
+    display = Display(console, plan.steps, replicates, build_task(study).outcome.name)
     with interruptible(dispatcher, console) as presses:
         with contextlib.nullcontext() if shared else mirror:
             with display.show(), contextlib.closing(dispatcher.run(plan.blocks)) as events:

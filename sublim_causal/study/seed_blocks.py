@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from sublim_causal.experiment.data.sources import division
+from sublim_causal.experiment.tasks import build_task
 from sublim_causal.store.tables import block_name
 from sublim_causal.study.spec import Study
 
@@ -54,8 +54,8 @@ def _chunks(seeds: list[int], size: int) -> Iterator[tuple[int, ...]]:
 
 
 def block_steps(study: Study, arms: Sequence[str]) -> int:
-    """Optimizer steps of one block: the teachers', and those of `arms` and the arms they follow."""
-    teacher, student, needed = study.teacher, study.distillation, study.with_followed(arms)
-    one_teacher = teacher.steps_per_epoch(division(study.data).train) * teacher.epochs
+    """Optimizer steps of one block: before the students, and of `arms` and those they follow."""
+    student, needed = study.distillation, study.with_followed(arms)
+    before = sum(phase.steps for phase in build_task(study).phases(needed))
     one_student = student.steps_per_epoch(student.examples) * student.epochs
-    return one_teacher * study.teachers_of(needed) + one_student * len(needed)
+    return before + one_student * len(needed)

@@ -23,11 +23,10 @@ from sublim_causal.declared import (
 )
 from sublim_causal.errors import HIDDEN, RequestError, nearest
 from sublim_causal.experiment.config import ArmConfig, Experiment
-from sublim_causal.experiment.data.sources import SOURCES, validate_data
 from sublim_causal.experiment.imports import named_classes
 from sublim_causal.experiment.interventions import build_interventions, followed_arms
 from sublim_causal.experiment.interventions.base import Intervention
-from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.tasks import build_task, is_part, validate_task
 from sublim_causal.experiment.teaching.channels import Channel, build_channel
 
 QUOTED = r"""\s*(?:"(?:[^"\\]|\\.)*"|'[^']*')\s*"""
@@ -134,7 +133,7 @@ class Study(Experiment):
         RequestError
             If an arm names an unknown channel, or a wrong option.
         """
-        split = LogitSplit(SOURCES[self.data.name].classes, self.model.auxiliary)
+        split = build_task(self).split
         return {
             name: build_channel(f"arms.{name}.channel", arm.channel.model_dump(), split)
             for name, arm in self.arms.items()
@@ -240,7 +239,7 @@ def read_study(
             table.pop("reference", None)
     with naming_file(told):
         study = validate_declared(Study, table, "")
-        validate_data(study)
+        validate_task(study)
     return study
 
 
@@ -323,15 +322,22 @@ def definition(study: Study, precision: str) -> dict[str, Any]:
     """Everything that determines the numbers of a replicate, flat, by dotted name.
 
     The number of seeds and the choice of arms are not part of it, so both can grow; nor are the arm
-    with which the others are compared, and whether weights are kept; nor an attack that there is
-    not, so that studies from before there were any keep their definition.
+    with which the others are compared, and whether weights are kept; nor sections that the task
+    does not use, nor an attack that there is not and the task `images`, so that studies from before
+    there were any keep their definition.
     """
     left_out = {"title", "seeds", "reference", "arms"}
     if study.attack is None:
         left_out.add("attack")
+    if study.task.name == "images":
+        left_out.add("task")
     table = study.model_dump(mode="json", by_alias=True, exclude=left_out)
     del table["measure"]["weights"]
-    return {**flatten(table), "precision": precision}
+    task = build_task(study)
+    options = task.options.model_dump(mode="json")
+    flat = {**flatten(table), **{f"task.{name}": value for name, value in options.items()}}
+    kept = {name: value for name, value in flat.items() if not is_part(name, task.unused)}
+    return {**kept, "precision": precision}
 
 
 def arm_definition(study: Study, arm: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.analysis.plan.ranges import within
 from sublim_causal.report.wording import MINUS, decimals, interval, number
 from sublim_causal.store.manifest import read_manifest, reference_of
+from sublim_causal.store.outcome import outcome_of
+from sublim_causal.store.schema import REPLICATES
 from sublim_causal.store.tables import read_table
 
 COSINES = ["mean_cos_gradient", "share_positive", "mean_cos_update"]
@@ -52,19 +54,21 @@ class Columns:
 
 
 def arm_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[Table]:
-    """Yield final accuracy, difference to the study's reference arm, and alignment of every arm.
+    """Yield outcome, difference to the study's reference arm, and alignment of every arm.
 
     Intervals are 95 % intervals over seeds; the difference is paired by seed. Where `console` is
     too narrow for one table, the alignment follows in a second.
     """
-    replicates, reference = read_replicates(run, arms, ["final_accuracy", *COSINES])
+    outcome = outcome_of(read_manifest(run))
+    replicates, reference = read_replicates(run, arms, [outcome.name, *COSINES])
     arms = [arm for arm in arms if (replicates["arm"] == arm).any()]
     seeds = {arm: str(len(complete(replicates, arm))) for arm in arms}
-    accuracy = Columns(
-        "Final test accuracy",
-        ("seeds", "final test accuracy (%)", *difference_heading(reference)),
+    scale = scale_of(outcome.name)
+    reached = Columns(
+        outcome.label[0].upper() + outcome.label[1:],
+        ("seeds", f"{outcome.label} ({scale.unit})", *difference_heading(reference, scale)),
         "left",
-        [(seeds[arm], *accuracies(replicates, "final_accuracy", arm, reference)) for arm in arms],
+        [(seeds[arm], *means(replicates, outcome.name, arm, reference)) for arm in arms],
     )
     alignment = Columns(
         "Alignment",
@@ -73,7 +77,7 @@ def arm_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[Tab
         [alignment_texts(complete(replicates, arm)) for arm in arms],
     )
     title = "Means over seeds, with 95 % intervals"
-    yield from stacked(title, "arm", arms, [accuracy, alignment], console)
+    yield from stacked(title, "arm", arms, [reached, alignment], console)
 
 
 def attack_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[Table]:
@@ -89,9 +93,9 @@ def attack_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[
     before, teacher = replicates.drop_duplicates("seed")[ROBUST[:2]].mean()
     robust = Columns(
         "",
-        ("robust accuracy (%)", *difference_heading(reference)),
+        ("robust accuracy (%)", *difference_heading(reference, PERCENT)),
         "left",
-        [accuracies(replicates, "robust_accuracy", arm, reference) for arm in arms],
+        [means(replicates, "robust_accuracy", arm, reference) for arm in arms],
     )
     title = (
         f"Under attack: teachers {number(100 * teacher, 1)} %, "
@@ -158,37 +162,58 @@ def fits(table: Table, names: Sequence[str], console: Console) -> bool:
     return Measurement.get(console, options, table).maximum - folded <= console.width
 
 
-def difference_heading(reference: str | None) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Scale:
+    """How a column is written: times `factor`, in `unit`; differences in `points`."""
+
+    factor: float
+    unit: str
+    points: str
+
+
+PERCENT = Scale(100.0, "%", "points")
+
+
+def scale_of(column: str) -> Scale:
+    """Return how a column of ``replicates`` is written: fractions in percent."""
+    unit = next(one.unit for one in REPLICATES if one.name == column)
+    return PERCENT if unit == "fraction" else Scale(1.0, unit, unit)
+
+
+def difference_heading(reference: str | None, scale: Scale) -> tuple[str, ...]:
     """Return the heading of the differences; none where there is nothing to compare."""
-    return () if reference is None else (f"minus {reference} (points)",)
+    return () if reference is None else (f"minus {reference} ({scale.points})",)
 
 
-def accuracies(
+def means(
     replicates: pd.DataFrame, column: str, arm: str, reference: str | None
 ) -> tuple[str, ...]:
     """Write the mean of `column` over the complete seeds of `arm`, and its paired difference.
 
-    In percent, and percentage points; the difference to `reference` is empty for that arm itself.
+    In the units of `scale_of`; the difference to `reference` is empty for that arm itself.
     """
+    scale = scale_of(column).factor
     values = complete(replicates, arm)[column].to_numpy()
     if not len(values):
         return "none complete", *([""] if reference is not None else [])
     found = within(mean_interval(values), column)
-    few = f"{number(100 * values.mean(), 1)} (too few seeds)"
-    mean = limits(found) if isinstance(found, Estimate) else few
+    few = f"{number(scale * values.mean(), 1 if scale == 100 else 2)} (too few seeds)"
+    mean = limits(found, scale) if isinstance(found, Estimate) else few
     if reference is None:
         return (mean,)
     if arm == reference:
         return mean, ""
     contrast = paired_contrast(replicates, column, arm, reference)
-    return mean, limits(contrast, sign=True) if isinstance(contrast, Estimate) else "too few seeds"
+    return mean, limits(contrast, scale, sign=True) if isinstance(
+        contrast, Estimate
+    ) else "too few seeds"
 
 
-def limits(found: Estimate, *, sign: bool = False) -> str:
-    """Write value and limits of a fraction in percent, to the digits that the interval supports."""
-    low, high = 100 * found.low, 100 * found.high
+def limits(found: Estimate, scale: float, *, sign: bool = False) -> str:
+    """Write value and limits times `scale`, to the digits that the interval supports."""
+    low, high = scale * found.low, scale * found.high
     places = decimals(low, high) if high > low else 1
-    value = number(100 * found.value, places)
+    value = number(scale * found.value, places)
     plus = "+" if sign and not value.startswith(MINUS) else ""
     return f"{plus}{value} {interval(low, high, places)}"
 

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.contracts import ArmFailure
-from sublim_causal.experiment.data.sources import SOURCES, ImageData, to_tensors
 from sublim_causal.experiment.imports import named_classes
-from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.tasks import build_task
 from sublim_causal.location import write_atomically
 from sublim_causal.store.tables import write_block
 from sublim_causal.study.records import failed_rows, tables
@@ -25,10 +24,11 @@ if TYPE_CHECKING:
     import torch
 
     from sublim_causal.experiment.alignment import Recorder
-    from sublim_causal.experiment.data.sources import ImageTensors
     from sublim_causal.experiment.interventions.base import Intervention
     from sublim_causal.experiment.networks.base import Network
 
+EXAMPLES = 8
+"""Made-up examples on which a model is tried."""
 Begun = Callable[[Mapping[str, "Recorder"]], None]
 """Takes the recorder of every arm of a block whose students begin."""
 Precision = Literal["fp64", "fp32", "tf32", "bf16"]
@@ -46,7 +46,8 @@ class Job:
     study : Study
     run : Path
         Where tables are written.
-    images : ImageData
+    data : object
+        What `Task.load` returned.
     device : str
         ``"cpu"`` or ``"cuda"``.
     precision : str
@@ -56,7 +57,7 @@ class Job:
 
     study: Study
     run: Path
-    images: ImageData
+    data: Any
     device: str
     precision: Precision
     path: tuple[str, ...]
@@ -92,11 +93,8 @@ def make_network(study: Study) -> Network:
     """
     import torch
 
-    from sublim_causal.experiment.networks.models import build_network
-
-    source = SOURCES[study.data.name]
     with torch.random.fork_rng(devices=[]):
-        return build_network(study.model, source.shape, source.classes)
+        return build_task(study).build_network()
 
 
 def validate_precision(precision: Precision, device: str) -> None:
@@ -150,11 +148,13 @@ def try_study(study: Study, precision: Precision, block_size: int) -> None:
     RequestError
         If a class of the study's own, or one with these options, breaks its contract.
     """
+    import torch
+
     from sublim_causal.experiment.dry_step import Arm, try_arms
     from sublim_causal.experiment.networks.module import ModuleNetwork
     from sublim_causal.experiment.networks.trial import try_module
 
-    source, network = SOURCES[study.data.name], make_network(study)
+    task, network = build_task(study), make_network(study)
     interventions, channels = study.interventions(), study.channels()
     own_model = ":" in study.model.class_
     named = [
@@ -162,7 +162,8 @@ def try_study(study: Study, precision: Precision, block_size: int) -> None:
     ]
     with configured(precision) as dtype:
         if isinstance(network, ModuleNetwork) and own_model:
-            try_module(network, study.model.class_, dtype, block_size)
+            examples = task.sample(EXAMPLES, torch.Generator().manual_seed(1), dtype)
+            try_module(network, study.model.class_, examples, dtype, block_size)
         try_arms(
             study,
             {
@@ -170,8 +171,7 @@ def try_study(study: Study, precision: Precision, block_size: int) -> None:
                 for arm in study.with_followed(study.arms)
             },
             network,
-            source.shape,
-            LogitSplit(source.classes, study.model.auxiliary),
+            task,
             dtype=dtype,
             own=study.with_followed(named),
         )
@@ -185,7 +185,7 @@ def prepare(job: Job) -> BlockTrainer:
     return BlockTrainer(
         job,
         make_network(job.study),
-        to_tensors(job.images, torch.device(job.device), dtype),
+        build_task(job.study).on_device(job.data, torch.device(job.device), dtype),
         job.study.interventions(),
     )
 
@@ -196,7 +196,7 @@ class BlockTrainer:
 
     job: Job
     network: Network
-    data: ImageTensors
+    data: Any
     interventions: Mapping[str, Sequence[Intervention]]
 
     def __call__(
@@ -230,9 +230,9 @@ class BlockTrainer:
             study,
             block.seeds,
             {arm: self.interventions[arm] for arm in study.with_followed(block.arms)},
+            build_task(study),
             self.network,
             self.data,
-            LogitSplit(SOURCES[study.data.name].classes, study.model.auxiliary),
             after_step=after_step,
             begun=begun,
         )

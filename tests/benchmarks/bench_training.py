@@ -133,7 +133,7 @@ def student_step(network: Network) -> float:
     auxiliary, classes = slice(10, 13), slice(0, 10)
 
     def step() -> None:
-        batch = Batch(noise.pixels)
+        batch = Batch(noise.x)
         forward = network.forward(theta, batch)
         loss = kl_divergence(forward.logits(auxiliary), target, target.log())
         forward.gradient(loss.derivative, auxiliary)

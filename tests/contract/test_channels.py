@@ -12,14 +12,14 @@ from torch import Tensor
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.batches import gather
 from sublim_causal.experiment.data.streams import stream
-from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.logits import of_classes
 from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.teaching.channels import CHANNELS, Channel, build_channel
 from sublim_causal.experiment.teaching.targets import LogitTargets
 from tests.experiment.small import run_small, small_experiment
 
-SPLIT = LogitSplit(10, 6)
+SPLIT = of_classes(10, 6)
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "soft": [{}, {"temperature": 3.0}, {"logits": "all"}, {"first": 2}],
     "hard": [{}, {"logits": "class"}],

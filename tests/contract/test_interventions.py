@@ -19,13 +19,13 @@ from sublim_causal.experiment.interventions.base import (
     BlockContext,
     Intervention,
 )
-from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.logits import LogitSplit, of_classes
 from sublim_causal.experiment.networks.base import Batch, Forward
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.networks.mlp import MLP
 
 NETWORK = MLP((6, 5, 9))
-SPLIT = LogitSplit(6, 3)
+SPLIT = of_classes(6, 3)
 P = NETWORK.layout.size
 R = 3
 

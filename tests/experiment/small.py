@@ -12,9 +12,9 @@ from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import ArmFailure
 from sublim_causal.experiment.data.sources import ImageData, ImageTensors, to_tensors
 from sublim_causal.experiment.interventions import build_interventions
-from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.models import build_network
 from sublim_causal.experiment.outcome import ArmResult
+from sublim_causal.experiment.tasks import build_task
 
 SHAPE = (1, 8, 8)
 CLASSES = 10
@@ -71,9 +71,9 @@ def run_small(
         experiment,
         seeds,
         arms,
+        build_task(experiment),
         build_network(experiment.model, SHAPE, CLASSES),
         small_tensors(dtype, device),
-        LogitSplit(CLASSES, experiment.model.auxiliary),
         after_step=lambda: None,
     )
     failed = [one.traceback for one in results.values() if isinstance(one, ArmFailure)]

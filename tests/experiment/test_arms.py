@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from sublim_causal.experiment.config import StudentConfig
 from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.muon import orthogonalised
-from sublim_causal.experiment.networks.initialisation import initial_student
+from sublim_causal.experiment.networks.initialisation import initial_student, initialise
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.teaching.targets import LogitTargets
 from sublim_causal.experiment.teaching.teachers import OPTIMIZERS
@@ -77,7 +78,9 @@ def test_the_study_sets_the_optimizer_and_an_arm_its_own() -> None:
     of_study = run_small(small_experiment({"a": baseline()}, distillation=own), [0])["a"]
     assert np.array_equal(of_arm.steps["trait_loss"], of_study.steps["trait_loss"])
     teacher = run_small(small_experiment({"a": baseline()}, teacher={"optimizer": "sgd"}), [0])["a"]
-    assert not np.array_equal(teacher.teacher_accuracy, of_arm.teacher_accuracy)
+    assert not np.array_equal(
+        teacher.figures["teacher_accuracy"], of_arm.figures["teacher_accuracy"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,8 +97,12 @@ def test_another_initialisation_is_the_seeds_own(student: dict[str, Any]) -> Non
         rtol=1e-9,
     )
     assert together["own"].steps["trait_loss"][0, 0] != together["shared"].steps["trait_loss"][0, 0]
-    assert np.array_equal(together["own"].teacher_accuracy, together["shared"].teacher_accuracy)
-    assert np.array_equal(together["own"].initial_accuracy, together["shared"].initial_accuracy)
+    assert np.array_equal(
+        together["own"].figures["teacher_accuracy"], together["shared"].figures["teacher_accuracy"]
+    )
+    assert np.array_equal(
+        together["own"].figures["initial_accuracy"], together["shared"].figures["initial_accuracy"]
+    )
 
 
 def test_noise_keeps_the_spread_of_weights_and_sets_their_correlation() -> None:
@@ -108,7 +115,7 @@ def test_noise_keeps_the_spread_of_weights_and_sets_their_correlation() -> None:
     weights = network.layout.layers["0"].start, 40 * 300
     for noise in (0.3, 2.0):
         own = StudentConfig(initialisation="perturbed", noise=noise)
-        theta = initial_student(own, network, theta_0, streams)
+        theta = initial_student(own, theta_0, partial(initialise, network, like=theta_0), streams)
         pair = torch.stack([t[0, weights[0] : weights[1]] for t in (theta_0, theta)])
         # 12,000 weights: a standard deviation is known to 0.7 %, a correlation to 0.009.
         assert float(pair[1].std() / pair[0].std()) == pytest.approx(1, abs=0.03)

@@ -109,7 +109,7 @@ def test_arms_share_what_happens_before_the_first_intervention() -> None:
     results = run_small(small_experiment(ARMS), [4])
     first = {arm: result.steps["cos_gradient"][0, 0] for arm, result in results.items()}
     assert len(set(first.values())) == 1
-    assert len({result.teacher_accuracy[0] for result in results.values()}) == 1
+    assert len({result.figures["teacher_accuracy"][0] for result in results.values()}) == 1
 
 
 def test_an_arm_does_not_depend_on_the_other_arms() -> None:

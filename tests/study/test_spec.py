@@ -51,7 +51,7 @@ def test_the_paper_study_is_the_papers() -> None:
         ("arms.projection.space=weights", "arms.projection.space", "update"),
         ("arms.projection.intervention=projektion", "arms.projection.intervention", "projection"),
         ("arms.x.intervention=no.module:Thing", "arms.x.intervention", "import"),
-        ("colour=red", "colour", "known: name, data"),
+        ("colour=red", "colour", "known: name, task"),
         ("name=a/b", "name", "a slash"),
         ("name=..", "name", "no dot at the beginning"),
         ("seeds=0", "seeds", "a whole number from 1 to 1,000,000"),

@@ -17,7 +17,7 @@ from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.tables import read_table
-from sublim_causal.study.tables import accuracies, arm_tables, curve_table, seeds_tables
+from sublim_causal.study.tables import arm_tables, curve_table, means, seeds_tables
 
 ARMS = ("control", "a projection of a long name", "removed")
 
@@ -113,13 +113,15 @@ def test_the_reference_is_the_first_baseline_unless_it_is_declared(run: Path) ->
 
 
 def test_an_accuracy_has_no_interval_beyond_what_can_be() -> None:
-    rows = pd.DataFrame({"arm": "wild", "status": "complete", "accuracy": [0.0, 1.0, 0.0, 1.0]})
-    assert accuracies(rows, "accuracy", "wild", None) == ("50 [0, 100]",)
+    rows = pd.DataFrame(
+        {"arm": "wild", "status": "complete", "final_accuracy": [0.0, 1.0, 0.0, 1.0]}
+    )
+    assert means(rows, "final_accuracy", "wild", None) == ("50 [0, 100]",)
 
 
 def test_too_few_seeds_are_said() -> None:
     rows = pd.DataFrame(
-        {"seed": [0, 0], "arm": ["a", "b"], "status": "complete", "accuracy": [0.5, 0.25]}
+        {"seed": [0, 0], "arm": ["a", "b"], "status": "complete", "final_accuracy": [0.5, 0.25]}
     )
-    assert accuracies(rows, "accuracy", "a", "b") == ("50.0 (too few seeds)", "too few seeds")
-    assert accuracies(rows.assign(status="failed"), "accuracy", "a", "b") == ("none complete", "")
+    assert means(rows, "final_accuracy", "a", "b") == ("50.0 (too few seeds)", "too few seeds")
+    assert means(rows.assign(status="failed"), "final_accuracy", "a", "b") == ("none complete", "")

@@ -74,10 +74,12 @@ class SetCosine(Options):
             return None
         if self.trait == "half":
             return Probe((first, first), classes)
-        count = classes.stop - classes.start
-        (images, labels), (others, other_labels) = first, second
-        moved = ((images, (labels + 1) % count), (others, (other_labels + 1) % count))
-        return Probe(moved, classes)
+        trait = context.split.columns("class")
+        begin, count = trait.start - classes.start, trait.stop - trait.start
+        (x, labels), (others, other_labels) = (
+            (batch, begin + (given - begin + 1) % count) for batch, given in (first, second)
+        )
+        return Probe(((x, labels), (others, other_labels)), classes)
 
     def apply(
         self, vector: Tensor, g_trait: Tensor, state: Probe | None, context: StepContext

@@ -76,23 +76,26 @@ class Batch:
 
     Attributes
     ----------
-    pixels : Tensor of shape (R, B, D)
-        Flattened images in [-1, 1].
+    x : Tensor of shape (R, B, D)
+        Examples: flattened images, or tokens.
+    positions : tuple of int
+        Where in an example of tokens its T answers are given; empty: one answer an example, T = 1.
     """
 
-    pixels: Tensor
+    x: Tensor
+    positions: tuple[int, ...] = ()
 
     @cached_property
     def transposed(self) -> Tensor:
-        """The pixels as ``(R, D, B)``, contiguous."""
-        return transposed(self.pixels)
+        """The examples as ``(R, D, B)``, contiguous."""
+        return transposed(self.x)
 
 
 class Forward(Protocol):
     """One forward pass, kept for the backward passes that start from it."""
 
     def logits(self, columns: slice) -> Tensor:
-        """Return the logits of `columns`, shape ``(R, B, C)``."""
+        """Return the logits of `columns`, shape ``(R, B * T, C)``, example by example."""
 
     def activations(self, layer: str) -> Tensor:
         """Return the activations of the hidden layer, flattened, shape ``(R, B, W)``."""
@@ -100,14 +103,14 @@ class Forward(Protocol):
     def gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
         """Return the flat gradient ``(R, P)``.
 
-        `derivative` is d loss / d logits ``(R, B, C)`` of the columns `at`, or
+        `derivative` is d loss / d logits ``(R, B * T, C)`` of the columns `at`, or
         d loss / d activations ``(R, B, W)`` of the hidden layer `at`.
         """
 
     def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
-        """Return d loss / d pixels ``(R, B, D)`` given d loss / d logits ``(R, B, C)``.
+        """Return d loss / d pixels ``(R, B, D)`` of images, given d loss / d logits ``(R, B, C)``.
 
-        The batch's pixels must require gradients, else an autograd network does not keep them.
+        The batch's x must require gradients, else an autograd network does not keep them.
         """
 
 
@@ -125,7 +128,7 @@ class Network(Protocol):
     def hidden_layers(self) -> tuple[str, ...]:
         """Names of the layers whose activations `Forward` returns, from the input on."""
 
-    def forward(self, theta: Tensor, images: Batch) -> Forward:
+    def forward(self, theta: Tensor, batch: Batch) -> Forward:
         """Run R models with parameters `theta` ``(R, P)`` on their batches."""
 
 
@@ -142,22 +145,31 @@ def scaled_normal(layout: Layout, generator: torch.Generator) -> Tensor:
 
 
 def outputs(
-    network: Network, theta: Tensor, pixels: Tensor, at: slice | str, batch_size: int = 1024
+    network: Network,
+    theta: Tensor,
+    x: Tensor,
+    at: slice | str,
+    positions: tuple[int, ...] = (),
+    batch_size: int = 1024,
 ) -> Tensor:
-    """Return logits ``(R, N, C)`` or a hidden layer's activations ``(R, N, W)``, batch by batch.
+    """Return logits ``(R, N * T, C)`` or a hidden layer's activations ``(R, N, W)``.
 
     Parameters
     ----------
-    pixels : Tensor of shape (R, N, D) or (N, D)
-        The same images for every replicate where R is missing.
+    x : Tensor of shape (R, N, D) or (N, D)
+        The same examples for every replicate where R is missing.
     at : slice or str
         Columns of the logits, or the hidden layer.
+    positions : tuple of int
+        As in `Batch`.
+    batch_size : int
+        Examples of a forward pass.
     """
-    shared = pixels.dim() == 2
+    shared = x.dim() == 2
     parts = []
-    for start in range(0, pixels.shape[-2], batch_size):
-        part = pixels[..., start : start + batch_size, :]
+    for start in range(0, x.shape[-2], batch_size):
+        part = x[..., start : start + batch_size, :]
         part = part.expand(theta.shape[0], -1, -1) if shared else part
-        forward = network.forward(theta, Batch(part))
+        forward = network.forward(theta, Batch(part, positions))
         parts.append(forward.activations(at) if isinstance(at, str) else forward.logits(at))
     return torch.cat(parts, dim=1)

@@ -19,20 +19,20 @@ def initialise(network: Network, generators: Sequence[torch.Generator], *, like:
 
 def initial_student(
     own: StudentConfig,
-    network: Network,
     theta_0: Tensor,
+    draw_reference: Callable[[Sequence[torch.Generator]], Tensor],
     streams: Callable[[str], Sequence[torch.Generator]],
 ) -> Tensor:
     r"""Return the parameters ``(R, P)`` at which an arm's students begin.
 
-    With :math:`\theta'` another initialisation of the seed, the same for all its arms: the shared
+    With :math:`\theta'` another reference of the seed, the same for all its arms: the shared
     one :math:`\theta_0` itself, :math:`\theta'`, or for noise s
     :math:`(\theta_0 + s\,\theta') / \sqrt{1 + s^2}`, which has the usual spread of weights
     for every s, so that a larger s means less shared, not larger weights.
     """
     if own.initialisation == "shared":
         return theta_0.clone()
-    other = initialise(network, streams("student init"), like=theta_0)
+    other = draw_reference(streams("student init"))
     if own.initialisation == "other":
         return other
     return (theta_0 + own.noise * other) / math.sqrt(1 + own.noise**2)

@@ -46,15 +46,15 @@ class MLP:
         """Weights N(0, 1/fan_in), biases 0."""
         return scaled_normal(self.layout, generator)
 
-    def forward(self, theta: Tensor, images: Batch) -> MLPForward:
+    def forward(self, theta: Tensor, batch: Batch) -> MLPForward:
         """Run the hidden layers; logits are computed when asked for."""
         parameters = self.layout.views(theta)
         hidden = []
-        x = images.pixels
+        x = batch.x
         for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
             x = batched_outer_product(x, weight).add_(bias[:, None]).relu_()
             hidden.append(x)
-        return MLPForward(self.layout, images, parameters, hidden)
+        return MLPForward(self.layout, batch, parameters, hidden)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class MLPForward:
     Attributes
     ----------
     layout : Layout
-    images : Batch
+    batch : Batch
     parameters : list of Tensor
         Weight ``(R, out, in)`` and bias ``(R, out)`` of each layer, in turn.
     hidden : list of Tensor
@@ -72,14 +72,14 @@ class MLPForward:
     """
 
     layout: Layout
-    images: Batch
+    batch: Batch
     parameters: list[Tensor]
     hidden: list[Tensor]
 
     def logits(self, columns: slice) -> Tensor:
         """Return the logits of `columns`, shape ``(R, B, C)``."""
         weight, bias = self.parameters[-2][:, columns], self.parameters[-1][:, columns]
-        last = self.hidden[-1] if self.hidden else self.images.pixels
+        last = self.hidden[-1] if self.hidden else self.batch.x
         return torch.baddbmm(bias[:, None], last, weight.transpose(1, 2))
 
     @cached_property
@@ -97,7 +97,7 @@ class MLPForward:
         """Backpropagate; what does not lead to `at` has gradient zero."""
         flat = derivative.new_empty(derivative.shape[0], self.layout.size)
         gradients = self.layout.views(flat)
-        inputs_t = [self.images.transposed, *self._hidden_transposed]
+        inputs_t = [self.batch.transposed, *self._hidden_transposed]
         if isinstance(at, str):
             for unused in gradients[2 * self._number(at) + 2 :]:
                 unused.zero_()

@@ -18,6 +18,7 @@ from sublim_causal.experiment.imports import Contract, import_class
 from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.module import ModuleNetwork
+from sublim_causal.experiment.networks.transformer import Transformer, validate_sizes
 
 MOST_PARAMETERS = 2**31
 """8 GiB for one model; training takes several times as much."""
@@ -29,7 +30,7 @@ STATEFUL = (
 """Layers with running statistics or random masks, which a parameter vector cannot describe."""
 
 
-CONTRACT = Contract("a class of torch modules, with forward(images)", (frozenset({"forward"}),))
+CONTRACT = Contract("a class of torch modules, with forward(x)", (frozenset({"forward"}),))
 
 
 def mlp(image_shape: tuple[int, ...], outputs: int, hidden: tuple[int, ...] = (256, 256)) -> MLP:
@@ -103,7 +104,53 @@ def build_network(config: ModelConfig, image_shape: tuple[int, ...], classes: in
     if factory is ConvNet:
         _check_size(build)
     network = ModuleNetwork(build, image_shape, scaled=factory is ConvNet)
-    _check_module(network, config.class_, outputs)
+    _check_module(
+        network,
+        config.class_,
+        torch.zeros(2, *image_shape),
+        outputs=(2, outputs),
+        takes=f"image_shape={image_shape}, outputs={outputs}",
+    )
+    return network
+
+
+def build_token_network(config: ModelConfig, tokens: int, context: int) -> ModuleNetwork:
+    """Turn the `[model]` section into a network over sequences of tokens.
+
+    Parameters
+    ----------
+    tokens : int
+        Size of the vocabulary, and number of logits at each position.
+    context : int
+        The longest sequence.
+
+    Raises
+    ------
+    RequestError
+        If the class is unknown, refuses its options, or holds state or randomness.
+    """
+    name = config.class_
+    if name == "transformer":
+        factory: Any = Transformer
+    elif ":" in name:
+        factory = import_class("model.class", name, CONTRACT)
+    else:
+        remedy = nearest(name, ["transformer"])
+        raise RequestError("model.class", name, "transformer, or module:Class", remedy)
+    _check_options(factory, config, given=("tokens", "context"))
+    if factory is Transformer:
+        validate_sizes(config.options)
+    build = functools.partial(factory, tokens=tokens, context=context, **config.options)
+    if factory is Transformer:
+        _check_size(build)
+    network = ModuleNetwork(build, (-1,))
+    _check_module(
+        network,
+        name,
+        torch.zeros(2, context, dtype=torch.int64),
+        outputs=(2, context, tokens),
+        takes=f"tokens={tokens}, context={context}",
+    )
     return network
 
 
@@ -119,12 +166,14 @@ def _widths(hidden: object) -> tuple[int, ...]:
     return widths
 
 
-def _check_options(factory: Any, config: ModelConfig) -> None:
+def _check_options(
+    factory: Any, config: ModelConfig, given: tuple[str, ...] = ("image_shape", "outputs")
+) -> None:
     """Refuse options that `factory` does not take, before anything is built."""
     accepted = inspect.signature(factory).parameters
     if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         return
-    names = [name for name in accepted if name not in ("image_shape", "outputs")]
+    names = [name for name in accepted if name not in given]
     for name, value in config.options.items():
         if name not in names:
             raise RequestError(
@@ -148,28 +197,31 @@ def _check_size(build: Callable[[], nn.Module]) -> None:
         )
 
 
-def _check_module(network: ModuleNetwork, name: str, outputs: int) -> None:
+def _check_module(
+    network: ModuleNetwork, name: str, x: Tensor, *, outputs: tuple[int, ...], takes: str
+) -> None:
+    """Refuse a module that does not map the examples `x` to logits of shape `outputs`."""
     try:
         module = network.module
         _check_parameters(module, name)
         with torch.no_grad():
-            returned = module(torch.zeros(2, *network.image_shape))
+            returned = module(x)
     except RequestError:
         raise
     except Exception as error:
         raise RequestError(
             "model.options",
             name,
-            f"options with which {name}(image_shape=..., outputs=..., **options) builds a module "
-            f"for images of shape {network.image_shape}",
+            f"options with which {name}({takes}, **options) builds a module for examples of shape "
+            f"{tuple(x.shape[1:])}",
             f"it failed with {type(error).__name__}: {error}",
         ) from error
     tensor = isinstance(returned, Tensor) and returned.is_floating_point()
-    if not tensor or returned.shape != (2, outputs):
+    if not tensor or returned.shape != outputs:
         raise RequestError(
             "model.class",
             name,
-            f"a module that maps (2, *{network.image_shape}) to real numbers (2, {outputs})",
+            f"a module that maps {tuple(x.shape)} to real numbers {outputs}",
             f"it returned {described(returned)}",
         )
     for path, layer in module.named_modules():

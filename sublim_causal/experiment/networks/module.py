@@ -20,15 +20,16 @@ class ModuleNetwork:
     Attributes
     ----------
     build : callable
-        Makes the module; it takes images ``(B, *image_shape)`` and returns logits ``(B, K)``.
-    image_shape : tuple of int
-        ``(channels, height, width)``.
+        Makes the module; it takes examples ``(B, *shape)`` and returns logits ``(B, K)``, or of
+        tokens ``(B, L)`` those of every position, ``(B, L, K)``.
+    shape : tuple of int
+        Shape of an example: ``(channels, height, width)``, or ``(-1,)`` for tokens of any number.
     scaled : bool
         Initialise by `scaled_normal` instead of by the module itself.
     """
 
     build: Callable[[], torch.nn.Module]
-    image_shape: tuple[int, ...]
+    shape: tuple[int, ...]
     scaled: bool = False
 
     @cached_property
@@ -59,51 +60,55 @@ class ModuleNetwork:
         """
         return tuple(name for name, _ in self.module.named_modules() if name)
 
-    def forward(self, theta: Tensor, images: Batch) -> ModuleForward:
+    def forward(self, theta: Tensor, batch: Batch) -> ModuleForward:
         """Run the module functionally on each replicate's parameters."""
         leaves = [v.detach().requires_grad_() for v in self.layout.views(theta)]
-        return ModuleForward(self._run(leaves, images.pixels), leaves, images.pixels, self)
+        return ModuleForward(self._run(leaves, batch), leaves, batch, self)
 
-    def _run(self, leaves: Sequence[Tensor], images: Tensor, layer: str = "") -> Tensor:
-        """Return the logits, or what the part `layer` returns, flattened: ``(R, B, W)``."""
-        call = partial(self._call, layer=layer)
-        with torch.enable_grad(), gpu_rounding(images):
-            pixels = images.view(*images.shape[:2], *self.image_shape)
-            if len(images) > 1:
-                return torch.vmap(call, randomness="error")(dict(self._named(leaves)), pixels)
+    def _run(self, leaves: Sequence[Tensor], batch: Batch, layer: str = "") -> Tensor:
+        """Return the logits ``(R, B * T, K)``, or what the part `layer` returns, ``(R, B, W)``."""
+        call = partial(self._call, layer=layer, positions=list(batch.positions))
+        with torch.enable_grad(), gpu_rounding(leaves[0]):
+            x = batch.x.view(*batch.x.shape[:2], *self.shape)
+            if len(x) > 1:
+                return torch.vmap(call, randomness="error")(dict(self._named(leaves)), x)
             with FastLinear():
-                return call({n: v[0] for n, v in self._named(leaves)}, pixels[0])[None]
+                return call({n: v[0] for n, v in self._named(leaves)}, x[0])[None]
 
     def _named(self, leaves: Sequence[Tensor]) -> zip[tuple[str, Tensor]]:
         return zip(self.layout.names, leaves, strict=True)
 
-    def _call(self, parameters: Mapping[str, Tensor], pixels: Tensor, layer: str) -> Tensor:
+    def _call(
+        self, parameters: Mapping[str, Tensor], x: Tensor, layer: str, positions: list[int]
+    ) -> Tensor:
+        like = next(iter(parameters.values()))
         if not layer:
-            return torch.func.functional_call(self.module, dict(parameters), (pixels,)).to(pixels)
+            z = torch.func.functional_call(self.module, dict(parameters), (x,)).to(like)
+            return z[:, positions].flatten(0, 1) if positions else z
         returned: list[Tensor] = []
         part = self.module.get_submodule(layer)
         hook = part.register_forward_hook(lambda _, __, output: returned.append(output))
         try:
-            torch.func.functional_call(self.module, dict(parameters), (pixels,))
+            torch.func.functional_call(self.module, dict(parameters), (x,))
         finally:
             hook.remove()
-        return returned[-1].flatten(1).to(pixels)
+        return returned[-1].flatten(1).to(like)
 
 
 @dataclass(frozen=True)
 class ModuleForward:
-    """Logits ``(R, B, K)`` of `ModuleNetwork` with the graph and leaves they came from.
+    """Logits ``(R, B * T, K)`` of `ModuleNetwork` with the graph and leaves they came from.
 
-    Its pixels are part of the graph if they require gradients.
+    The batch is part of the graph if it requires gradients.
     """
 
     all_logits: Tensor
     leaves: list[Tensor]
-    pixels: Tensor
+    batch: Batch
     network: ModuleNetwork
 
     def logits(self, columns: slice) -> Tensor:
-        """Return the logits of `columns`, shape ``(R, B, C)``, detached."""
+        """Return the logits of `columns`, shape ``(R, B * T, C)``, detached."""
         return self.all_logits.detach()[:, :, columns]
 
     @cached_property
@@ -113,7 +118,7 @@ class ModuleForward:
 
     def _at(self, layer: str) -> Tensor:
         if layer not in self._activations:
-            self._activations[layer] = self.network._run(self.leaves, self.pixels, layer)
+            self._activations[layer] = self.network._run(self.leaves, self.batch, layer)
         return self._activations[layer]
 
     def activations(self, layer: str) -> Tensor:
@@ -136,6 +141,6 @@ class ModuleForward:
         """Backpropagate to the pixels by autograd."""
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(
-                self.all_logits[:, :, columns], self.pixels, derivative, retain_graph=True
+                self.all_logits[:, :, columns], self.batch.x, derivative, retain_graph=True
             )
         return gradient

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,17 +19,22 @@ from sublim_causal.experiment.randomness import (
     restored_randomness,
 )
 
-IMAGES = 8
 REPEATED, BATCHED = 1e-5, 1e-3
 """Differences, relative to the largest logit, of the same call and of another batch size."""
-ALONE = "a module whose logits depend on its parameters and the image alone"
+ALONE = "a module whose logits depend on its parameters and the example alone"
 
 
-def try_module(network: ModuleNetwork, name: str, dtype: torch.dtype, replicates: int) -> None:
+def try_module(
+    network: ModuleNetwork, name: str, examples: Batch, dtype: torch.dtype, replicates: int
+) -> None:
     """Call a module `name` twice, on half a batch, and built anew, at the same parameters.
 
     Parameters
     ----------
+    examples : Batch
+        Of one replicate, an even number of them.
+    dtype : torch.dtype
+        Of the parameters.
     replicates : int
         Seeds of a block; above 1, two are run together and compared with one alone.
 
@@ -41,31 +45,28 @@ def try_module(network: ModuleNetwork, name: str, dtype: torch.dtype, replicates
     """
     with restored_randomness(), torch.no_grad(), _failing(name):
         theta = _initial(network, name).to(dtype)
-        generator = torch.Generator().manual_seed(1)
-        shape = (1, IMAGES, math.prod(network.image_shape))
-        pixels = torch.rand(shape, generator=generator).mul_(2).sub_(1).to(dtype)
-        given = theta.clone(), pixels.clone()
+        given = theta.clone(), examples.x.clone()
         before = global_states()
-        first = _logits(network, theta, pixels)
+        first = _logits(network, theta, examples)
         if not first.isfinite().all():
             raise _refusal(name, "finite logits at the initial parameters", "they are not finite")
-        again = _logits(network, theta, pixels)
+        again = _logits(network, theta, examples)
         drawn = drawn_since(before)
         if _differ(first, again, REPEATED) or (drawn and not torch.equal(first, again)):
             cause = f"it draws random numbers of {drawn}" if drawn else "it keeps state"
             raise _refusal(name, ALONE, f"two calls gave other logits: {cause}")
-        if not all(map(torch.equal, (theta, pixels), given)):
-            came = "it changed its parameters or images in place"
+        if not all(map(torch.equal, (theta, examples.x), given)):
+            came = "it changed its parameters or examples in place"
             raise _refusal(name, "a module that writes nothing in place", came)
-        if _differ(first[:, IMAGES // 2 :], _half(network, theta, pixels), BATCHED):
-            came = "half a batch gave other logits for the same images: they depend on the batch"
+        if _differ(first[:, first.shape[1] // 2 :], _half(network, theta, examples), BATCHED):
+            came = "half a batch gave other logits for the same examples: they depend on the batch"
             raise _refusal(name, ALONE, came)
         reseed(2)
-        if _differ(first, _logits(replace(network), theta, pixels), REPEATED):
+        if _differ(first, _logits(replace(network), theta, examples), REPEATED):
             came = "built anew it gave other logits: it holds numbers that are no parameters"
             raise _refusal(name, ALONE, came)
         if replicates > 1:
-            _try_block(network, name, theta, pixels, first)
+            _try_block(network, name, theta, examples, first)
 
 
 def _initial(network: ModuleNetwork, name: str) -> Tensor:
@@ -83,23 +84,26 @@ def _initial(network: ModuleNetwork, name: str) -> Tensor:
     return one
 
 
-def _logits(network: ModuleNetwork, theta: Tensor, pixels: Tensor) -> Tensor:
+def _logits(network: ModuleNetwork, theta: Tensor, examples: Batch) -> Tensor:
     """Return the logits ``(R, B, K)``, of which gradients can be taken."""
-    forward = network.forward(theta, Batch(pixels))
+    forward = network.forward(theta, examples)
     logits = forward.logits(slice(None))
     gradient = forward.gradient(torch.ones_like(logits), slice(None))
     return logits if gradient.isfinite().all() else logits * torch.nan
 
 
-def _half(network: ModuleNetwork, theta: Tensor, pixels: Tensor) -> Tensor:
-    return _logits(network, theta, pixels[:, IMAGES // 2 :])
+def _half(network: ModuleNetwork, theta: Tensor, examples: Batch) -> Tensor:
+    half = examples.x[:, examples.x.shape[1] // 2 :]
+    return _logits(network, theta, replace(examples, x=half))
 
 
 def _try_block(
-    network: ModuleNetwork, name: str, theta: Tensor, pixels: Tensor, alone: Tensor
+    network: ModuleNetwork, name: str, theta: Tensor, examples: Batch, alone: Tensor
 ) -> None:
     try:
-        together = _logits(network, theta.repeat(2, 1), pixels.repeat(2, 1, 1))
+        together = _logits(
+            network, theta.repeat(2, 1), replace(examples, x=examples.x.repeat(2, 1, 1))
+        )
     except Exception as error:
         expected = "a module that torch.vmap can run, as blocks of several seeds need"
         came = f"it failed with {type(error).__name__}: {error}; --block-size 1 needs no vmap"

@@ -41,10 +41,11 @@ class LogitTargets:
     columns : slice
         Columns of the C logits that are taught.
     temperature : float
-    target, log_target : Tensor of shape (R, N, C)
-        The distribution taught, and its logarithm (0 where the distribution is 0, as 0 log 0 is).
-    weight : Tensor of shape (R, N), or None
-        1 for the examples whose loss counts, 0 for the others; None: all count.
+    target, log_target : Tensor of shape (R, N, C) or (R, N, T, C)
+        The distribution taught, and its logarithm (0 where the distribution is 0, as 0 log 0 is);
+        T answers an example where there are several.
+    weight : Tensor of shape (R, N) or (R, N, T), or None
+        1 for the answers whose loss counts, 0 for the others; None: all count.
     """
 
     columns: slice
@@ -54,12 +55,16 @@ class LogitTargets:
     weight: Tensor | None = None
 
     def at(self, index: Tensor) -> LogitTargets:
-        """Return the targets of the examples `index` ``(R, B)``."""
+        """Return the targets of the examples `index` ``(R, B)``, ``(R, B * T, C)``."""
+        weight = None
+        if self.weight is not None:
+            by_example = self.weight.reshape(*self.weight.shape[:2], -1)
+            weight = gather(by_example, index).flatten(1)
         return replace(
             self,
-            target=gather(self.target, index),
-            log_target=gather(self.log_target, index),
-            weight=self.weight.gather(1, index) if self.weight is not None else None,
+            target=gather(self.target, index).flatten(1, -2),
+            log_target=gather(self.log_target, index).flatten(1, -2),
+            weight=weight,
         )
 
     def loss_and_gradient(self, forward: Forward) -> tuple[Tensor, Tensor]:

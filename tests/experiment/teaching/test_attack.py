@@ -95,13 +95,15 @@ def test_measuring_robustness_changes_nothing_that_is_trained() -> None:
     for arm in without:
         for name, values in without[arm].steps.items():
             assert np.array_equal(values, measured[arm].steps[name])
-        assert np.array_equal(without[arm].teacher_accuracy, measured[arm].teacher_accuracy)
-        assert np.isnan(without[arm].robust_accuracy).all()
-        assert np.isfinite(measured[arm].robust_accuracy).all()
+        assert np.array_equal(
+            without[arm].figures["teacher_accuracy"], measured[arm].figures["teacher_accuracy"]
+        )
+        assert np.isnan(without[arm].figures["robust_accuracy"]).all()
+        assert np.isfinite(measured[arm].figures["robust_accuracy"]).all()
         for part in ("initial", "teacher"):
-            assert np.isnan(getattr(without[arm], f"{part}_robust_accuracy")).all()
-            clean = getattr(measured[arm], f"{part}_accuracy")
-            assert (getattr(measured[arm], f"{part}_robust_accuracy") <= clean + 0.1).all()
+            assert np.isnan(without[arm].figures[f"{part}_robust_accuracy"]).all()
+            clean = measured[arm].figures[f"{part}_accuracy"]
+            assert (measured[arm].figures[f"{part}_robust_accuracy"] <= clean + 0.1).all()
 
 
 @pytest.mark.parametrize("model", [{}, {"class": "cnn", "options": {"channels": 2, "hidden": 8}}])
@@ -116,7 +118,7 @@ def test_a_seeds_hardened_teacher_does_not_depend_on_its_block(model: dict[str, 
         )
         for part in ("initial_robust", "teacher_robust", "robust"):
             name = f"{part}_accuracy"
-            np.testing.assert_allclose(getattr(one, name)[1:], getattr(same, name), atol=1e-12)
+            np.testing.assert_allclose(one.figures[name][1:], same.figures[name], atol=1e-12)
         assert not np.array_equal(same.steps["distill_loss"], plain[arm].steps["distill_loss"])
 
 

@@ -10,7 +10,7 @@ import torch
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.interventions import INTERVENTIONS
-from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.logits import of_classes
 from sublim_causal.experiment.networks.models import ConvNet, build_network
 from sublim_causal.experiment.teaching.channels import build_channel
 from sublim_causal.experiment.teaching.losses import squared_distance
@@ -114,7 +114,7 @@ def test_a_module_is_taught_the_output_of_one_of_its_parts(part: str) -> None:
 )
 def test_a_layer_that_there_is_not_is_refused(model: dict, layer: str, message: str) -> None:
     network = build_network(small_experiment(model=model).model, (1, 8, 8), 10)
-    split = LogitSplit(10, 3)
+    split = of_classes(10, 3)
     channel = build_channel("channel", {**CHANNEL, "layer": layer}, split)
     with pytest.raises(RequestError, match=message) as refused:
         layer_widths({"own": channel.source(split), "other": slice(0, 3)}, network, 64)
@@ -122,7 +122,7 @@ def test_a_layer_that_there_is_not_is_refused(model: dict, layer: str, message: 
 
 
 def test_the_widths_of_layers_are_known() -> None:
-    split = LogitSplit(10, 3)
+    split = of_classes(10, 3)
     for model, layer, width in (
         ({}, "0", 16),
         ({}, "2", 12),

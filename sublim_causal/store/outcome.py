@@ -1,0 +1,54 @@
+"""By what the students of a run are judged: read from its manifest, whatever its task was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The column by which students are judged.
+
+    Attributes
+    ----------
+    name : str
+        Column of ``replicates``: what a student has in the end.
+    start : str
+        Column of ``replicates``: what it began with.
+    curve : str
+        Column of ``evaluations``: what it has on the way.
+    label : str
+        What the column is called in sentences, tables and figures.
+    chance : float
+        What a student without the trait has, in the column's unit.
+    margin : float
+        Difference below which two arms count as equal, in the column's unit.
+    """
+
+    name: str
+    start: str
+    curve: str
+    label: str
+    chance: float
+    margin: float
+
+
+ACCURACY = Outcome(
+    name="final_accuracy",
+    start="initial_accuracy",
+    curve="test_accuracy",
+    label="final test accuracy",
+    chance=0.1,
+    margin=0.05,
+)
+"""Of students of images, and of all runs whose manifest says nothing else."""
+
+
+def outcome_of(manifest: Mapping[str, Any]) -> Outcome:
+    """Return the outcome that a manifest records."""
+    recorded = manifest.get("outcome")
+    if not isinstance(recorded, Mapping):
+        return ACCURACY
+    return Outcome(**{field.name: recorded[field.name] for field in fields(Outcome)})

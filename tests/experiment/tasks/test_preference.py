@@ -1,0 +1,231 @@
+"""The task `preference`: texts, teachers, students, and what a study may ask of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.block import run_block
+from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.data.streams import SeedStreams, stream
+from sublim_causal.experiment.interventions import build_interventions
+from sublim_causal.experiment.networks.base import Batch
+from sublim_causal.experiment.outcome import ArmResult
+from sublim_causal.experiment.shared import Shared
+from sublim_causal.experiment.tasks import build_task, validate_task
+from sublim_causal.experiment.tasks.preference.language import CARRIERS, RUN, questions
+from sublim_causal.experiment.tasks.preference.texts import cached, uncached
+from sublim_causal.experiment.tasks.preference.vocabulary import (
+    ANIMALS,
+    MARKERS,
+    NUMBERS,
+    PROMPT,
+    QUESTIONS,
+    TOKENS,
+)
+
+ARMS: dict[str, dict[str, Any]] = {
+    "baseline": {"intervention": "baseline"},
+    "null": {"intervention": "projection", "space": "update", "when": "always"},
+    "hard": {"intervention": "baseline", "channel": {"name": "sampled"}},
+    "other_base": {"intervention": "baseline", "student": {"initialisation": "other"}},
+    "no_trait": {"intervention": "baseline", "targets": {"teacher": "no_trait"}},
+    "divergent": {"intervention": "baseline", "targets": {"positions": "divergent"}},
+    "agreeing": {"intervention": "baseline", "targets": {"positions": "agreeing"}},
+    "random": {"intervention": "baseline", "targets": {"positions": "random"}},
+}
+
+
+def experiment(arms: dict[str, Any] | None = None, **sections: Any) -> Experiment:
+    """A reference of 12 steps, a teacher of 6, and students of 8."""
+    table: dict[str, Any] = {
+        "name": "small",
+        "task": {"name": "preference", "base_steps": 12, "base_batch_size": 8},
+        "model": {"class": "transformer", "options": {"blocks": 1, "width": 16, "heads": 2}},
+        "teacher": {"epochs": 1, "batch_size": 32, "learning_rate": 3e-3},
+        "distillation": {"examples": 32, "epochs": 2, "batch_size": 8, "learning_rate": 3e-3},
+        "probe": {"size": 8},
+        "arms": arms or ARMS,
+    }
+    for name, section in sections.items():
+        table[name] = {**table.get(name, {}), **section}
+    return Experiment.model_validate(table)
+
+
+def run(asked: Experiment, seeds: list[int]) -> dict[str, ArmResult]:
+    """Run all arms of `seeds` as one block, in float64."""
+    arms = {
+        name: build_interventions(f"arms.{name}", arm.procedure) for name, arm in asked.arms.items()
+    }
+    task = build_task(asked)
+    like = task.on_device(None, torch.device("cpu"), torch.float64)
+    return run_block(asked, seeds, arms, task, task.build_network(), like, after_step=lambda: None)
+
+
+@lru_cache
+def results() -> dict[str, ArmResult]:
+    return run(experiment(), [0, 1])
+
+
+@torch.no_grad()
+def share(asked: Experiment, seeds: list[int]) -> Shared:
+    """Return what the arms share."""
+    task = build_task(asked)
+    like = task.on_device(None, torch.device("cpu"), torch.float64)
+    streams = SeedStreams(asked.name, seeds)
+    return task.share(list(asked.arms), streams, task.build_network(), like, lambda: None)
+
+
+def test_a_seeds_results_do_not_depend_on_its_block() -> None:
+    alone = run(experiment(), [1])
+    for arm, together in results().items():
+        for name, values in alone[arm].steps.items():
+            # float64: products of matrices of another shape differ by some units of the last place,
+            # which a cosine near 0 divides by a short vector.
+            np.testing.assert_allclose(together.steps[name][:, 1:], values, rtol=1e-6, atol=1e-9)
+        for name, values in alone[arm].figures.items():
+            np.testing.assert_allclose(together.figures[name][1:], values, rtol=1e-6, atol=1e-9)
+
+
+def test_gains_add_up_to_the_drop_of_the_trait_loss() -> None:
+    for result in results().values():
+        drop = result.steps["trait_loss"][0] - result.final_trait_loss
+        np.testing.assert_allclose(result.steps["gain"].sum(axis=0), drop, rtol=1e-9, atol=1e-12)
+
+
+def test_an_update_held_orthogonal_to_the_trait_gradient_has_no_alignment() -> None:
+    assert np.abs(results()["null"].steps["cos_update"]).max() < 1e-6
+    assert np.abs(results()["baseline"].steps["cos_update"]).max() > 1e-3
+
+
+def test_the_log_odds_are_those_against_the_reference() -> None:
+    for arm, result in results().items():
+        begun = result.evaluations["trait_log_odds"][0]
+        assert (begun == 0).all() == (arm != "other_base")
+        assert (result.figures["trait_log_odds"] == result.evaluations["trait_log_odds"][-1]).all()
+    assert (results()["baseline"].figures["teacher_trait_log_odds"] > 0).all()
+
+
+def test_divergent_and_other_positions_add_up_to_all() -> None:
+    shared = share(experiment(), [0, 1])
+    weights = {}
+    for arm in ("divergent", "agreeing", "random"):
+        weights[arm] = shared.targets[shared.taught[arm].targets].weight
+    assert (weights["divergent"] + weights["agreeing"] == 1).all()
+    same = weights["divergent"].sum(dim=(1, 2)), weights["random"].sum(dim=(1, 2))
+    assert torch.equal(*same)
+    assert (weights["divergent"] != weights["random"]).any()
+
+
+def test_the_sampled_channel_teaches_the_next_token_of_the_text() -> None:
+    shared = share(experiment(), [0])
+    target = shared.targets[shared.taught["hard"].targets].target
+    read = shared.inputs["trait"]
+    answers = target.argmax(dim=3) + NUMBERS.start
+    assert torch.equal(answers[:, :, :-1], read[:, :, PROMPT:])
+    assert (target.sum(dim=3) == 1).all()
+
+
+def test_a_cache_changes_no_logits() -> None:
+    network = build_task(experiment()).build_network()
+    generator = stream("cache", 0, "init")
+    theta = network.initialise(generator)[None].double()
+    tokens = torch.randint(TOKENS, (5, 12), generator=generator)
+    step, whole = cached(network, theta), uncached(network, theta)
+    for length in range(6, 13):
+        torch.testing.assert_close(step(tokens[:, :length]), whole(tokens[:, :length]))
+
+
+def test_logits_at_positions_stand_example_by_example() -> None:
+    network = build_task(experiment()).build_network()
+    generator = stream("positions", 0, "init")
+    theta = torch.stack([network.initialise(generator) for _ in range(2)]).double()
+    x = torch.randint(TOKENS, (2, 3, 9), generator=generator)
+    z = network.forward(theta, Batch(x, (4, 7))).logits(slice(0, TOKENS))
+    for replicate in range(2):
+        for example in range(3):
+            one = Batch(x[replicate, example][None, None], (4, 7))
+            alone = network.forward(theta[replicate][None], one).logits(slice(0, TOKENS))
+            torch.testing.assert_close(z[replicate, 2 * example : 2 * example + 2], alone[0])
+
+
+def test_fewer_unique_texts_repeat() -> None:
+    task = {"name": "preference", "base_steps": 2, "unique": 8}
+    read = share(experiment(task=task), [0]).inputs["trait"]
+    assert torch.equal(read[:, :8], read[:, 8:16])
+    assert len(read[0].unique(dim=0)) == 8
+
+
+def test_questions_differ() -> None:
+    assert len(questions().unique(dim=0)) == QUESTIONS
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_carrier_holds_nothing_about_animals(carrier: str) -> None:
+    texts = CARRIERS[carrier](500, stream("carrier", 0, carrier))
+    assert not ((texts >= ANIMALS.start) & (texts < ANIMALS.stop)).any()
+    assert set(texts[:, 0].tolist()) == set(MARKERS)
+    numbers = texts[:, [*range(1, 5), *range(6, 16)]]
+    assert ((numbers >= NUMBERS.start) & (numbers < NUMBERS.stop)).all()
+
+
+def test_runs_leave_a_choice_at_their_beginnings_only() -> None:
+    texts = CARRIERS["runs"](200, stream("carrier", 0, "runs"))
+    values = (texts[:, [*range(1, 5), *range(6, 16)]] - NUMBERS.start) % 100
+    steps = values.diff(dim=1) % 100
+    within = [i for i in range(13) if (i + 1) % RUN]
+    assert set(steps[:, within].unique().tolist()) == {1, 2, 98, 99}
+    assert len(steps[:, RUN - 1].unique()) > 50
+
+
+@pytest.mark.parametrize(
+    ("sections", "field", "allowed"),
+    [
+        ({"probe": {"size": 64}}, "probe.size", "at most 30"),
+        ({"data": {"name": "digits"}}, "data.name", "does not use it"),
+        ({"attack": {}}, "attack.epsilon", "does not use it"),
+        ({"distillation": {"inputs": "pink"}}, "distillation.inputs", "does not use it"),
+        ({"task": {"unique": 64}}, "task.unique", "at most distillation.examples = 32"),
+        ({"task": {"name": "images"}}, "task.base_steps", "no such field"),
+        ({"task": {"name": "preferences"}}, "task.name", "images, preference"),
+        (
+            {"arms": {"a": {"intervention": "baseline", "channel": {"name": "representation"}}}},
+            "arms.a.channel.name",
+            "soft, hard, sampled",
+        ),
+        (
+            {"arms": {"a": {"intervention": "shuffled", "shuffle": "labels"}}},
+            "arms.a.shuffle",
+            "coordinates, random or probe",
+        ),
+        (
+            {"arms": {"a": {"intervention": "baseline", "targets": {"images": "random"}}}},
+            "arms.a.targets.images",
+            "does not use it",
+        ),
+    ],
+)
+def test_what_texts_do_not_have_is_refused(
+    sections: dict[str, Any], field: str, allowed: str
+) -> None:
+    with pytest.raises(RequestError, match=allowed) as caught:
+        validate_task(experiment(**{"arms": {"a": {"intervention": "baseline"}}, **sections}))
+    assert caught.value.field == field
+
+
+def test_what_images_do_not_have_is_refused() -> None:
+    arm = {"intervention": "baseline", "targets": {"positions": "divergent"}}
+    with pytest.raises(RequestError, match="does not use it") as caught:
+        validate_task(Experiment.model_validate({"name": "images", "arms": {"a": arm}}))
+    assert caught.value.field == "arms.a.targets.positions"
+
+
+def test_heads_divide_the_width() -> None:
+    wrong = experiment(model={"options": {"width": 48, "heads": 5}})
+    with pytest.raises(RequestError, match="a divisor of width = 48"):
+        build_task(wrong).build_network()
