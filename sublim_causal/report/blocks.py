@@ -36,6 +36,8 @@ class Text:
     """A paragraph."""
 
     text: str
+    lead: bool = False
+    """Whether it is the sentence that a reader in a hurry reads."""
 
 
 @dataclass(frozen=True)

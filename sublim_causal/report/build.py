@@ -8,12 +8,12 @@ from pathlib import Path
 from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.run import Progress
 from sublim_causal.location import locate, validate_files
-from sublim_causal.report.blocks import Picture, Section, Table
+from sublim_causal.report.blocks import Picture, Section, Table, Text
 from sublim_causal.report.files import check_folder, write
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.tables import latex
-from sublim_causal.report.wording import counted
+from sublim_causal.report.wording import counted, plain
 
 FOLDER = "report"
 RESULTS = "results.json"
@@ -88,9 +88,10 @@ def write_report(
 
 
 def _answer(material: Material) -> Section:
+    from sublim_causal.report.answer.brief import brief
     from sublim_causal.report.answer.sentences import answer
 
-    return Section("answer", "The answer", [*answer(material)])
+    return Section("answer", "The answer", [Text(brief(material), lead=True), *answer(material)])
 
 
 def _subtitle(material: Material) -> str:
@@ -129,7 +130,7 @@ def write_files(
             files[f"figures/{block.name}.pdf"] = pdf(block.figure)
             block.figure.clear()  # its bitmaps are large, and it is not needed any more
         elif isinstance(block, Table):
-            files[f"tables/{block.name}.csv"] = block.frame.to_csv(index=False)
+            files[f"tables/{block.name}.csv"] = plain(block.frame.to_csv(index=False))
             files[f"tables/{block.name}.tex"] = latex(block)
     files["index.html"] = render(sections, drawings, title=title, subtitle=subtitle, footer=footer)
     write(out, files)

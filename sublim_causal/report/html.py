@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from sublim_causal.errors import escaped
 from sublim_causal.report.blocks import Block, Picture, Section
+from sublim_causal.report.wording import CLOSE, OPEN
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,11 @@ def render(
 
 
 def _visible(value: Any) -> Any:
-    """Spell out characters of a name that would change the direction of text, or are none."""
-    return value if isinstance(value, Markup) else escaped(value)
+    """Spell out characters that would change the direction of text; set names of arms apart."""
+    if isinstance(value, Markup):
+        return value
+    shown = str(Markup.escape(escaped(value)))
+    return Markup(shown.replace(OPEN, '<i class="arm">').replace(CLOSE, "</i>"))
 
 
 def _groups(

@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
 
-from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimate, Result
+from sublim_causal.errors import escaped
 from sublim_causal.report.blocks import Table
 from sublim_causal.report.material import Material
-from sublim_causal.report.wording import interval, number, p_value, places_of, scale_of, unit_of
+from sublim_causal.report.wording import CLOSE, OPEN, interval, number, p_value, places_of, scale_of
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -19,6 +20,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "\N{MINUS SIGN}": r"$-$",
     "\N{INFINITY}": r"$\infty$",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
     "<": r"$<$",
     ">": r"$>$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -43,7 +45,8 @@ def latex(table: Table) -> str:
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"[\\~^&%$#_{}<>−∞]", lambda found: _LATEX[found.group()], text)
+    shown = re.sub(r"[\\~^&%$#_{}<>−∞±]", lambda found: _LATEX[found.group()], escaped(text))
+    return shown.replace(OPEN, r"\textit{").replace(CLOSE, "}")
 
 
 def estimates_table(
@@ -94,6 +97,11 @@ def _notes(one: Result) -> tuple[str, ...]:
     return one.warnings if isinstance(one, Estimate) else (one.reason,)
 
 
+def _short_unit(one: Estimate) -> str:
+    """Return the unit in a cell: one form for all rows."""
+    return {FRACTION: " %", DIFFERENCE: " points"}.get(one.estimand.unit, "")
+
+
 def _row(one: Result, heading: str) -> dict[str, str]:
     if not isinstance(one, Estimate):
         return {"estimate": "not estimable"}
@@ -101,7 +109,7 @@ def _row(one: Result, heading: str) -> dict[str, str]:
     places = places_of(one)
     limits = interval(one.low, one.high, places, scale)
     return {
-        "estimate": number(scale * one.value, places) + unit_of(one).replace("percentage ", ""),
+        "estimate": number(scale * one.value, places) + _short_unit(one),
         heading: limits if heading != "interval" else f"{limits} ({100 * one.level:g} %)",
         "p": p_value(one.p_value),
         "p adjusted": p_value(one.diagnostics.get("p_adjusted")),

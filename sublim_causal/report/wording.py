@@ -6,10 +6,33 @@ import math
 import re
 from collections.abc import Sequence
 
-from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimate, Result
+from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimand, Estimate, Result
 
 MINUS = "\N{MINUS SIGN}"
+OPEN, CLOSE = "\ue000", "\ue001"
+"""Private characters around the name of an arm; pages and tables set it apart in their own way."""
 POINTS = "percentage points"
+MOST_DECIMALS = 6
+"""Smaller numbers are written with a power of ten."""
+
+
+def arm(name: str) -> str:
+    """Return the name of an arm, marked so that it is set apart from the sentence around it."""
+    return f"{OPEN}{re.sub(f'[{OPEN}{CLOSE}]', '', name)}{CLOSE}"
+
+
+def contrast(estimand: Estimand) -> str:
+    """Return what an estimand compares, with the names of its arms marked."""
+    if not (estimand.arm and estimand.reference):
+        return estimand.contrast
+    return f"{arm(estimand.arm)} {MINUS} {arm(estimand.reference)}"
+
+
+def plain(text: str) -> str:
+    """Return `text` with the names of arms in quotes."""
+    return text.replace(OPEN, "\N{LEFT SINGLE QUOTATION MARK}").replace(
+        CLOSE, "\N{RIGHT SINGLE QUOTATION MARK}"
+    )
 
 
 def decimals(low: float, high: float) -> int:
@@ -21,14 +44,16 @@ def significant(value: float) -> int:
     """Return how many decimals show two digits of `value`."""
     if not math.isfinite(value) or value == 0:
         return 0
-    return min(max(1 - math.floor(math.log10(abs(value))), 0), 8)
+    return max(1 - math.floor(math.log10(abs(value))), 0)
 
 
 def number(value: float, places: int) -> str:
     """Write `value` with `places` decimals, a true minus sign, and no minus zero."""
     if math.isinf(value):
         return "\N{INFINITY}" if value > 0 else f"{MINUS}\N{INFINITY}"
-    text = f"{value:.{places}f}"
+    if places > MOST_DECIMALS and 0 < abs(value) < 10.0**-MOST_DECIMALS * 10:
+        return f"{value:.1e}".replace("e-0", "e-").replace("-", MINUS)
+    text = f"{value:.{min(places, 8)}f}"
     return text.replace("-", "" if float(text) == 0 else MINUS)
 
 
@@ -38,7 +63,12 @@ def percent(value: float, places: int = 1) -> str:
 
 
 def interval(low: float, high: float, places: int, scale: float = 1.0) -> str:
-    """Write ``[low, high]``; an infinite end says so."""
+    """Write ``[low, high]``; an unbounded interval in words."""
+    if math.isinf(low) or math.isinf(high):
+        if math.isinf(low) and math.isinf(high):
+            return "[any value]"
+        side, end = ("least", low) if math.isinf(high) else ("most", high)
+        return f"[at {side} {number(scale * end, places)}]"
     return f"[{number(scale * low, places)}, {number(scale * high, places)}]"
 
 
@@ -55,9 +85,22 @@ def places_of(result: Estimate) -> int:
     return significant(scale * result.value) if scale * result.value % 1 else 0
 
 
-def unit_of(result: Result) -> str:
-    """Return the unit that `estimate` writes behind the value."""
-    return {FRACTION: " %", DIFFERENCE: f" {POINTS}"}.get(result.estimand.unit, "")
+def unit_of(result: Result, value: str) -> str:
+    """Return the unit that `estimate` writes behind `value`."""
+    points = points_after(value)
+    return {FRACTION: " %", DIFFERENCE: f" {points}"}.get(result.estimand.unit, "")
+
+
+def points_after(value: str) -> str:
+    """Return the unit of a difference of percentages, in the singular after a 1."""
+    return "percentage point" if value.lstrip(MINUS) == "1" else POINTS
+
+
+def margin_text(result: Estimate) -> str:
+    """Write the margin of an equivalence test: ``5 percentage points``."""
+    scale = scale_of(result)
+    value = f"{scale * float(result.diagnostics['margin']):g}"
+    return f"{value}{unit_of(result, value)}"
 
 
 def estimate(result: Estimate, *, unit: bool = True) -> str:
@@ -65,10 +108,16 @@ def estimate(result: Estimate, *, unit: bool = True) -> str:
     scale = scale_of(result)
     places = places_of(result)
     value = number(scale * result.value, places)
-    tail = unit_of(result) if unit else ""
+    tail = unit_of(result, value) if unit else ""
     if result.low == result.high:
-        return f"{scale * result.value:g}{tail} in every seed"
+        exact = f"{scale * result.value:g}".replace("-", MINUS)
+        return f"{exact}{unit_of(result, exact) if unit else ''} in every seed"
     return f"{value}{tail} {interval(result.low, result.high, places, scale)}"
+
+
+def in_cell(result: Estimate) -> str:
+    """Write an estimate in the cell of a table: ``-38.2 points [-42.7, -33.7]``."""
+    return re.sub(r"percentage points?", "points", estimate(result))
 
 
 def p_value(value: float | None) -> str:

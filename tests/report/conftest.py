@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sublim_causal.report.figures.style import settings
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections import BODY
+from sublim_causal.report.wording import CLOSE, OPEN
 from sublim_causal.store.manifest import CHECKSUM, checksum
 from sublim_causal.study.spec import Study, arm_definition
 
@@ -70,16 +72,16 @@ def material_of(run: Path) -> Material:
 
 
 def section_of(material: Material, anchor: str) -> str:
-    """Return the page with one section, without files and drawings."""
+    """Return the page with one section, without files, drawings, and what sets arms apart."""
     with settings():
         section = BODY[anchor](material)
     drawings = {block.name: "" for block in section.blocks if isinstance(block, Picture)}
-    return render([section], drawings, title="demo")
+    return re.sub(r'<i class="arm">|</i>', "", render([section], drawings, title="demo"))
 
 
 def answer_of(material: Material) -> str:
-    """Return the sentences of the answer."""
-    return " ".join(one.text for one in answer(material))
+    """Return the sentences of the answer, without what sets arms apart."""
+    return re.sub(f"[{OPEN}{CLOSE}]", "", " ".join(one.text for one in answer(material)))
 
 
 @pytest.fixture(scope="session")

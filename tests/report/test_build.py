@@ -14,7 +14,9 @@ from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.errors import HIDDEN, RequestError, RunError
 from sublim_causal.report import compare_reports, write_report
-from tests.report.conftest import change_manifest, make_run
+from sublim_causal.report.answer.brief import brief
+from sublim_causal.report.sections import BODY
+from tests.report.conftest import answer_of, change_manifest, make_run, material_of, section_of
 
 Again = tuple[Path, list[tuple[int, int]]]
 ANCHORS = (
@@ -47,7 +49,8 @@ def section(page: Path, anchor: str) -> str:
     """Return the text of a section, without pictures and tags."""
     found = re.search(rf'<section id="{anchor}".*?</section>', page.read_text(), re.DOTALL)
     assert found
-    return re.sub(r"<svg.*?</svg>|<[^>]*>", " ", found.group(), flags=re.DOTALL)
+    text = re.sub(r'<i class="arm">|</i>', "", found.group())
+    return re.sub(r"<svg.*?</svg>|<[^>]*>", " ", text, flags=re.DOTALL)
 
 
 def test_sections_stand_in_order(page: Path) -> None:
@@ -69,7 +72,7 @@ def test_no_id_occurs_twice(page: Path) -> None:
 def test_nothing_is_nan_or_empty(page: Path) -> None:
     text = re.sub(r"<(svg|head).*?</\1>", "", page.read_text(), flags=re.DOTALL)
     assert not re.search(r"\b(nan|NaN|None|NaT|inf)\b", text)
-    assert not re.search(r"<tbody>\s*</tbody>|<p>\s*</p>|<figcaption>\s*<", text)
+    assert not re.search(r"<tbody>\s*</tbody>|<p>\s*</p>|<figcaption>\s*</", text)
 
 
 def test_nothing_is_fetched(page: Path) -> None:
@@ -144,6 +147,43 @@ def test_names_are_shown_and_not_run(evil_page: Path) -> None:
     assert r"\_" in (evil_page.parent / "tables" / "contrasts.tex").read_text()
 
 
+CLUMSY = (
+    r"\b1 (percentage )?points\b|\b1 (seeds|arms|steps|replicates|conditions|estimates)\b"
+    r"|\ban arm a panel\b|\ba seed a row\b|\[[−-]?(inf|∞)|(inf|∞)\]|\bof of\b|\bthe the\b"
+    r"|\(\)| ,|\.\."
+)
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2, 3, 5])
+@pytest.mark.parametrize("odd", ["one arm", "no effect", "nothing acquired", "one diverged"])
+def test_no_wording_is_clumsy(n_seeds: int, odd: str, tmp_path: Path) -> None:
+    def spoil(tables: Mapping[str, pd.DataFrame]) -> None:
+        rows = tables["replicates"]
+        if odd == "nothing acquired":
+            rows["final_accuracy"] = rows["initial_accuracy"] + 0.001 * (rows["seed"] - 1)
+        elif odd == "one diverged" and n_seeds > 1:
+            last = rows["seed"] == rows["seed"].max()
+            rows.loc[last, ["status", "reason"]] = ["diverged", "the loss became infinite"]
+
+    arms = {"baseline": ArmTruth()}
+    if odd != "one arm":
+        arms |= {"projection": ArmTruth(accuracy=-0.01), "shuffled": ArmTruth()}
+    run = make_run(tmp_path / "run", n_seeds=n_seeds, n_steps=20, arms=arms, spoil=spoil)
+    material = material_of(run)
+    sections = [section_of(material, anchor) for anchor in BODY]
+    text = re.sub(r"<style.*?</style>|<pre>.*?</pre>", "", " ".join(sections), flags=re.DOTALL)
+    text = f"{brief(material)} {answer_of(material)} {re.sub('<[^>]*>', ' ', text)}"
+    assert not [text[m.start() - 40 : m.end() + 20] for m in re.finditer(CLUMSY, text)]
+
+
+def test_names_of_arms_are_set_apart(page: Path) -> None:
+    text = page.read_text()
+    assert '<i class="arm">projection</i> ' in text
+    assert "\ue000" not in text
+    assert r"\textit{projection}" in (page.parent / "tables" / "contrasts.tex").read_text()
+    assert "\ue000" not in (page.parent / "tables" / "study.csv").read_text()
+
+
 def test_hidden_characters_of_names_are_spelt_out(tmp_path: Path) -> None:
     arms = {"baseline": ArmTruth(), "projection": ArmTruth(), "wiped\u202egpj": ArmTruth()}
     page = write_report(make_run(tmp_path / "run", n_seeds=3, arms=arms))
@@ -214,7 +254,7 @@ def test_runs_of_one_definition_are_paired(tmp_path: Path, quick: Plan) -> None:
     assert table.loc["difference_final_accuracy_baseline", "estimate"] == 0
     assert "figures of the two runs are equivalent" in section(page, "answer")
     assert "not shown" not in section(page, "agreement")
-    assert "margin 2 points" in section(page, "agreement")
+    assert "margin 2 percentage points" in section(page, "agreement")
     assert "2 points for final_accuracy, 0.001 for mean_cos_gradient" in section(page, "agreement")
     said = section(page, "answer")
     assert said.count("final test accuracy is the same in all 8 seeds") == 3
@@ -242,7 +282,7 @@ def lose_two_seeds(tables: Mapping[str, pd.DataFrame]) -> None:
 @pytest.mark.parametrize(
     ("amount", "spread", "said", "verdict"),
     [
-        (0.003, 0.002, "is equivalent within 2 points: bf16 minus fp32 is", "yes"),
+        (0.003, 0.002, "is equivalent within 2 percentage points: bf16 minus fp32 is", "yes"),
         (0.05, 0.002, "differs: bf16 minus fp32 is", "no"),
         (0.0, 0.2, "is not shown to differ, nor to be equivalent: bf16 minus", "unsettled"),
     ],
@@ -258,7 +298,7 @@ def test_an_arm_of_paired_runs_gets_one_verdict(
         change_manifest(run, definition={"name": "x", "precision": run.name})
     page = compare_reports(*runs, quick)
     found = re.search(
-        rf'<div class="finding (\w+)">(?:(?!</div>).)*projection: final test accuracy {said}'
+        rf'<div class="finding (\w+)">(?:(?!</div>).)*projection</i>: final test accuracy {said}'
         r"(?:(?!</div>).)*6 seeds",
         page.read_text(),
         re.DOTALL,

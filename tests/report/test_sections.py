@@ -15,7 +15,6 @@ from sublim_causal.analysis.plan.design import Doses
 from sublim_causal.analysis.plan.file import parse_plan
 from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.simulation.tables import ArmTruth
-from sublim_causal.report.answer.sentences import answer
 from sublim_causal.report.figures.curves import shares
 from sublim_causal.report.figures.style import settings
 from sublim_causal.report.formulas import FORMULAS, SHARED
@@ -252,8 +251,9 @@ def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_pa
     assert [*material.mediations] == ["removed"]
     change_manifest(run, study={"arms": {"removed": {"intervention": "projection"}, "plain": {}}})
     material = read_material(run, plan)
-    text = " ".join(one.text for one in answer(material))
-    assert re.search("removed (stops|lowers) .*final test accuracy differs from plain by", text)
+    assert re.search(
+        "removed (stops|lowers) .*final test accuracy differs from plain by", answer_of(material)
+    )
 
 
 def test_the_reference_of_the_study_is_that_of_plan_and_report(tmp_path: Path) -> None:

@@ -8,11 +8,8 @@ from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.answer.rules import why_not
 from sublim_causal.report.blocks import Sentence
 from sublim_causal.report.material import Material
-from sublim_causal.report.wording import (
-    estimate,
-    p_value,
-    scale_of,
-)
+from sublim_causal.report.wording import arm as named
+from sublim_causal.report.wording import contrast, estimate, margin_text, p_value
 
 
 def control(material: Material) -> Iterator[Sentence]:
@@ -22,19 +19,18 @@ def control(material: Material) -> Iterator[Sentence]:
         yield Sentence(why_not(None, "an equivalence test"), "unsettled", "control")
     for one in found:
         if not isinstance(one, Estimate):
-            yield Sentence(why_not(one, one.estimand.contrast), "unsettled", "control")
+            yield Sentence(why_not(one, contrast(one.estimand)), "unsettled", "control")
             continue
-        scale = scale_of(one)
-        margin = f"{scale * float(one.diagnostics['margin']):g}{' points' * (scale == 100)}"
         same = bool(one.diagnostics["equivalent"])
         arm, reference = one.estimand.arm, one.estimand.reference
         says = "is equivalent to" if same else "is not shown to be equivalent to"
         outcome = one.estimand.column.replace("_", " ")
         shuffled = arm in material.design.interventions("shuffled")
         yield Sentence(
-            f"{arm} {says} {reference} in {outcome}: the difference is {estimate(one)} "
+            f"{named(arm)} {says} {named(reference)} in {outcome}: the difference is "
+            f"{estimate(one)} "
             f"({100 * one.level:g} % interval), {'' if same else 'not '}inside the margin of "
-            f"{margin} that the plan fixed (p {p_value(one.p_value)})."
+            f"{margin_text(one)} that the plan fixed (p {p_value(one.p_value)})."
             + " So removing a vector of that length is harmless; its direction matters."
             * (same and shuffled),
             "yes" if same else "unsettled",

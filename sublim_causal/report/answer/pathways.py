@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from sublim_causal.report.answer.rules import STOPPED, side_of
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material, values
-from sublim_causal.report.wording import (
-    estimate,
-)
+from sublim_causal.report.wording import arm as named
+from sublim_causal.report.wording import estimate
 
 
 def pathways(material: Material) -> Iterator[Sentence]:
@@ -25,11 +24,11 @@ def _by_experiment(material: Material) -> Iterator[Sentence]:
         share, part = values(world["proportion_mediated"]), values(world["tnie"])
         arm = world["te"].estimand.arm
         if share is None or part is None:
-            yield Sentence(f"{arm}: not estimable by experiment.", "unsettled", "mediation")
+            yield Sentence(f"{named(arm)}: not estimable by experiment.", "unsettled", "mediation")
             continue
         verdict: Verdict = "unsettled" if side_of(part) == "across" else "partly"
         yield Sentence(
-            f"By experiment: of the effect of {arm}, moving alignment makes up "
+            f"By experiment: of the effect of {named(arm)}, moving alignment makes up "
             f"{estimate(part)}, a share of {estimate(share)} (yoked runs).",
             "yes" if verdict == "partly" and share.low >= STOPPED else verdict,
             "mediation",
@@ -51,7 +50,8 @@ def _by_model(material: Material) -> Iterator[Sentence]:
         bounded = math.isfinite(share.high - share.low)
         size = f"a share of {estimate(share)}" if bounded else "a share without bounds"
         yield Sentence(
-            f"By model: a run-level mediation puts the part of the effect of {arm} that goes "
+            f"By model: a run-level mediation puts the part of the effect of {named(arm)} that "
+            "goes "
             f"through the update's alignment at {estimate(part)}, {size}. It assumes no common "
             "cause and no feedback, and alignment does react to what was learned: a sensitivity "
             "analysis, not an answer.",
@@ -68,7 +68,8 @@ def _by_accounting(material: Material) -> Iterator[Sentence]:
     total = values(material.find("arm_mean", arm=arm, outcome="sum_gain", start=None))
     change, moved = _LOSS[side_of(total) if total else "across"]
     yield Sentence(
-        f"By first-order decomposition: in {arm}, the update's component along the trait gradient "
+        f"By first-order decomposition: in {named(arm)}, the update's component along the trait "
+        "gradient "
         f"(the drive) adds up to a share of {estimate(found)} of the {change} of the trait loss; "
         f"curvature is the rest. This says where the loss {moved}, not why.",
         "caution",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sublim_causal.analysis.estimates.types import Estimate
-from sublim_causal.report.answer.rules import side_of, why_not
+from sublim_causal.report.answer.rules import SMALL_COSINE, side_of, why_not
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import (
+    arm,
+    counted,
     decimals,
     estimate,
     interval,
@@ -32,18 +34,20 @@ def persistence(material: Material) -> Iterator[Sentence]:
     ):
         mean, share = late[column, "mean"], late[column, "share_positive"]
         if not isinstance(mean, Estimate):
-            what = f"the mean alignment of {subject} after the first epoch of {reference}"
+            what = f"the mean alignment of {subject} after the first epoch of {arm(reference)}"
             yield Sentence(why_not(mean, what), "unsettled", "alignment")
             continue
         share = values(share)
-        sides = {side_of(mean), side_of(share, 0.5)} if share else {side_of(mean)}
+        side = side_of(mean, size=SMALL_COSINE)
+        sides = {side, side_of(share, 0.5)} if share else {side}
         verdict: Verdict = "yes" if sides == {"above"} else "unsettled"
-        verdict = "no" if "below" in sides else verdict
+        verdict = "no" if sides & {"below", "none"} else verdict
         stays = {"yes": "stays aligned with", "no": "is not aligned with"}
         words = stays.get(verdict, "is not shown to stay aligned with")
         positive = f", positive in {_of_steps(share)}" if share else ""
         yield Sentence(
-            f"After the first epoch of {reference}, {subject} {words} the trait gradient: mean "
+            f"After the first epoch of {arm(reference)}, {subject} {words} the trait gradient: "
+            "mean "
             f"cosine {estimate(mean)}{positive}{_seeds(mean)}.",
             verdict,
             "alignment",
@@ -70,24 +74,30 @@ def _drop(material: Material) -> Iterator[Sentence]:
     )
     if drop is None:
         return
-    places = decimals(drop.low, drop.high)
+    places, side = decimals(drop.low, drop.high), side_of(drop, size=SMALL_COSINE)
     change = interval(-drop.high, -drop.low, places)
     how = {
         "above": "The gradient's alignment weakens",
         "below": "The gradient's alignment grows",
         "across": "The gradient's alignment is not shown to weaken or grow",
-    }[side_of(drop)]
+        "none": "The gradient's alignment stays what it is",
+    }[side]
     yield Sentence(
         f"{how} from the first epoch to the later ones: the mean gradient cosine changes by "
         f"{number(-drop.value, places)} {change}.",
-        _WEAKENS[side_of(drop)],
+        _WEAKENS[side],
         "alignment",
     )
 
 
-_WEAKENS: Mapping[str, Verdict] = {"across": "unsettled", "above": "partly", "below": "yes"}
+_WEAKENS: Mapping[str, Verdict] = {
+    "across": "unsettled",
+    "above": "partly",
+    "below": "yes",
+    "none": "yes",
+}
 """Whether alignment persists, by where the interval of its decrease lies."""
 
 
 def _seeds(one: Estimate) -> str:
-    return f" ({one.n_seeds} seeds)"
+    return f" ({counted(one.n_seeds, 'seed', 'seeds')})"

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.report.material import Material
 
 STOPPED = 0.9
 """Transfer counts as nearly stopped if the interval of the share that is gone lies above this."""
 ATTENUATED = 0.5
 """A loss counts as attenuation if the interval of the share that is gone lies below this."""
+SMALL_COSINE = 0.001
+"""A mean cosine whose interval lies within this of 0 is too small to matter."""
+SMALL_ACCURACY = 0.05
+"""The same of a difference in accuracy (fraction), where the plan declares no margin for it."""
 RULES = (
+    f"A mean cosine whose interval lies within \N{PLUS-MINUS SIGN}{SMALL_COSINE:g} is too small to "
+    "matter, as is a difference in accuracy within the plan's margin of equivalence "
+    f"({100 * SMALL_ACCURACY:g} percentage points where it declares none): the sentence says that "
+    "there is none of that size, whether or not the interval excludes 0. "
     "An effect, slope or mean is called so only if its interval excludes the null value; otherwise "
     'the sentence says "is not shown". Beside an adjusted p the interval is simultaneous over the '
     'family, except in a gate, which needs none. An arm "lowers" or "raises" the transfer if the '
@@ -18,7 +27,8 @@ RULES = (
     'and "stops the transfer" if, besides, what it still acquires is not shown to be above 0; it '
     '"attenuates the transfer and does not stop it" if the interval of that share lies below '
     f'{100 * ATTENUATED:g} %. An arm "does more than remove" alignment if the interval of the '
-    'update\'s mean cosine under it lies below 0, and "leaves the update aligned" if above. An arm '
+    'update\'s mean cosine under it lies below 0, "leaves the update aligned" if above, and "holds '
+    'the update orthogonal" to the trait gradient if it is too small to matter. An arm '
     'is "equivalent" to another if the interval of their difference lies inside the margin. The '
     'slopes at the levels "differ" by the test that all levels have one slope, not by their '
     "intervals."
@@ -26,9 +36,24 @@ RULES = (
 """The rules of wording, for the section of methods."""
 
 
-def side_of(one: Estimate, null: float = 0.0) -> str:
-    """Return above, below, or across: where the interval lies against `null`."""
+def side_of(one: Estimate, null: float = 0.0, size: float = 0.0) -> str:
+    """Return where the interval lies against `null`: above, below, across, or nearer than `size`.
+
+    The last is ``"none"``: whatever the side, the difference is too small to matter.
+    """
+    if null - size < one.low and one.high < null + size:
+        return "none"
     return "above" if one.low > null else "below" if one.high < null else "across"
+
+
+def small_accuracy(material: Material) -> float:
+    """Return the difference in accuracy (fraction) that would not matter, by the plan."""
+    margins = [
+        one.diagnostics["margin"]
+        for one in material.declared("equivalence", outcome="final_accuracy")
+        if isinstance(one, Estimate)
+    ]
+    return min(margins, default=SMALL_ACCURACY)
 
 
 def why_not(result: Result | None, what: str) -> str:

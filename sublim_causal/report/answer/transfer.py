@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sublim_causal.analysis.estimates.types import Estimate
-from sublim_causal.report.answer.rules import ATTENUATED, STOPPED, side_of, why_not
+from sublim_causal.report.answer.rules import (
+    ATTENUATED,
+    SMALL_COSINE,
+    STOPPED,
+    side_of,
+    small_accuracy,
+    why_not,
+)
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material, values
-from sublim_causal.report.wording import (
-    estimate,
-    p_value,
-)
+from sublim_causal.report.wording import arm as named
+from sublim_causal.report.wording import estimate, p_value
 
 
 def transfer(material: Material) -> Iterator[Sentence]:
     """Yield what each arm that removes or trains away alignment does to the transfer."""
     arms, reference = material.design.main_projections(), material.reference
     if len(material.shown_arms) == 1:
-        text = f"Not settled: {material.shown_arms[0]} is the only arm with a complete seed."
+        text = f"Not settled: {named(material.shown_arms[0])} is the only arm with a complete seed."
         yield Sentence(text, "unsettled", "acquisition")
     elif not arms:
         yield Sentence(
             f"Not settled: no arm removes alignment (intervention projection) and is otherwise "
-            f"run as {reference}.",
+            f"run as {named(reference)}.",
             "unsettled",
             "acquisition",
         )
@@ -42,32 +47,46 @@ def _stopped(material: Material, arm: str) -> Sentence:
     found = material.find("paired_contrast", arm=arm, outcome="final_accuracy")
     if not isinstance(found, Estimate):
         return Sentence(
-            why_not(found, f"the contrast of {arm} and {material.reference} in final accuracy"),
+            why_not(
+                found,
+                f"the contrast of {named(arm)} and {named(material.reference)} in final accuracy",
+            ),
             "unsettled",
             "acquisition",
         )
     found = found.beside_adjusted()
     headline = material.headlines[arm]
     share, left = values(headline.removed), values(headline.residue)
-    verdict: Verdict = {"below": "partly", "above": "no", "across": "unsettled"}[side_of(found)]  # type: ignore[assignment]
-    if verdict == "partly" and share is not None and share.low >= STOPPED:
-        verdict = "yes"
-    words = {
-        "yes": "stops nearly all of the transfer"
-        if left is None or left.low > 0
-        else "stops the transfer",
-        "partly": "lowers the transfer",
-        "no": "raises the transfer",
-        "unsettled": "is not shown to change the transfer",
-    }[verdict]
+    words, verdict = what_it_does(material, arm, found)
     text = (
-        f"{arm} {words}: final test accuracy differs from {material.reference} by {estimate(found)}"
+        f"{named(arm)} {words}: final test accuracy differs from {named(material.reference)} by "
+        f"{estimate(found)}"
     )
     if share is not None:
-        text += f", which is {estimate(share)} of what {material.reference} acquires"
+        text += f", which is {estimate(share)} of what {named(material.reference)} acquires"
     if left is not None:
-        text += f"; what {arm} still acquires is {estimate(left)}"
+        text += f"; what {named(arm)} still acquires is {estimate(left)}"
     return Sentence(f"{text} ({_p_text(found)}).", verdict, "acquisition")
+
+
+_DOES: Mapping[str, tuple[str, Verdict]] = {
+    "below": ("lowers the transfer", "partly"),
+    "above": ("raises the transfer", "no"),
+    "none": ("leaves the transfer as it is", "no"),
+    "across": ("is not shown to change the transfer", "unsettled"),
+}
+"""What an arm does to the transfer, by where the interval of its difference lies."""
+
+
+def what_it_does(material: Material, arm: str, found: Estimate) -> tuple[str, Verdict]:
+    """Return what `arm` does to the transfer, by its difference in accuracy, and the verdict."""
+    headline = material.headlines[arm]
+    share, left = values(headline.removed), values(headline.residue)
+    side = side_of(found.beside_adjusted(), size=small_accuracy(material))
+    if side == "below" and share is not None and share.low >= STOPPED:
+        stops = left is not None and left.low <= 0
+        return f"stops {'' if stops else 'nearly all of '}the transfer", "yes"
+    return _DOES[side]
 
 
 def _p_text(found: Estimate) -> str:
@@ -83,11 +102,18 @@ def _p_text(found: Estimate) -> str:
 def _misses(material: Material, arm: str, verdict: Verdict) -> Sentence | None:
     """Say where `arm` does not leave the update without alignment, whatever came of it."""
     mean = values(material.headlines[arm].alignment)
-    if mean is None or side_of(mean) == "across":
+    if mean is None or side_of(mean, size=SMALL_COSINE) == "across":
         return None
+    if side_of(mean, size=SMALL_COSINE) == "none":
+        return Sentence(
+            f"{named(arm)} holds the update orthogonal to the trait gradient: its mean cosine is "
+            f"{estimate(mean)}, within \N{PLUS-MINUS SIGN}{SMALL_COSINE:g} of 0.",
+            "yes",
+            "alignment",
+        )
     if side_of(mean) == "above":
         return Sentence(
-            f"But {arm} leaves the update aligned: its mean cosine is {estimate(mean)}.",
+            f"But {named(arm)} leaves the update aligned: its mean cosine is {estimate(mean)}.",
             "caution",
             "alignment",
         )
@@ -98,7 +124,8 @@ def _misses(material: Material, arm: str, verdict: Verdict) -> Sentence | None:
         else "What absent alignment would do, it does not show"
     )
     return Sentence(
-        f"But {arm} does more than remove: the update's mean cosine under it is {estimate(mean)}, "
+        f"But {named(arm)} does more than remove: the update's mean cosine under it is "
+        f"{estimate(mean)}, "
         f"so the optimizer is driven against the trait. {limit}{_where_absent(material, arm)}.",
         "caution",
         "alignment",
@@ -112,20 +139,29 @@ def _where_absent(material: Material, arm: str) -> str:
     if arm in removed:
         return ""
     if removed:
-        return f": {removed[0]}, a projection in update space, is the arm for that"
+        return f": {named(removed[0])}, a projection in update space, is the arm for that"
     return ": that takes a projection in update space"
 
 
 def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
     share = values(material.headlines[arm].removed)
-    side = side_of(found)
-    words = {"below": "lowers", "above": "raises", "across": "is not shown to change"}[side]
-    tail = f", a loss of {estimate(share)} of what {material.reference} acquires" if share else ""
+    side = side_of(found, size=small_accuracy(material))
+    words = {
+        "below": "lowers",
+        "above": "raises",
+        "none": "hardly changes",
+        "across": "is not shown to change",
+    }[side]
+    tail = (
+        f", a loss of {estimate(share)} of what {named(material.reference)} acquires"
+        if share
+        else ""
+    )
     if side == "below" and share is not None and share.high < ATTENUATED:
         tail += ": it attenuates the transfer and does not stop it"
-    verdict: Verdict = "unsettled" if side == "across" else "partly"
+    verdict: Verdict = {"across": "unsettled", "none": "no"}.get(side, "partly")  # type: ignore[assignment]
     return Sentence(
-        f"{arm} {words} final test accuracy: the difference is {estimate(found)}{tail}.",
+        f"{named(arm)} {words} final test accuracy: the difference is {estimate(found)}{tail}.",
         verdict,
         "acquisition",
     )

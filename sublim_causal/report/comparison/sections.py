@@ -17,7 +17,8 @@ from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import looks
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import counted, estimate, listed
+from sublim_causal.report.wording import arm as named
+from sublim_causal.report.wording import contrast, counted, in_cell, listed
 
 
 def studies(sides: Sides) -> Section:
@@ -25,7 +26,7 @@ def studies(sides: Sides) -> Section:
     facts_of = [dict(study_facts(side)) for side in sides.both]
     for side, facts in zip(sides.both, facts_of, strict=True):
         facts |= {name: str(side.manifest.get(name, "")) for name in ("precision", "device")}
-        facts["arms"] = ", ".join(side.shown_arms)
+        facts["arms"] = ", ".join(map(named, side.shown_arms))
         facts["complete"] = f"{len(side.complete)} of {len(side.replicates)} replicates"
     one, other = sides.names
     first, second = facts_of
@@ -49,7 +50,8 @@ def studies(sides: Sides) -> Section:
     if others := [arm for arm in sides.arms if arm not in sides.alike]:
         blocks.append(
             Text(
-                f"Called the same in both runs but defined differently: {listed(others)}. A "
+                "Called the same in both runs but defined differently: "
+                f"{listed([*map(named, others)])}. A "
                 "difference there is that of two interventions, not rounding."
             )
         )
@@ -70,7 +72,7 @@ def agreement(sides: Sides) -> Section:
     text = (
         "Both runs made every random draw alike and define these arms alike, so each difference is "
         f"rounding, amplified by training. The margins stand in the program: {margins}. An effect "
-        f"is an arm's final accuracy minus that of {sides.first.reference}."
+        f"is an arm's final accuracy minus that of {named(sides.first.reference)}."
     )
     caption = "First minus second; p is that of a difference of the margin or more."
     return Section(
@@ -81,8 +83,7 @@ def agreement(sides: Sides) -> Section:
 
 
 def _figure(one: Estimand) -> str:
-    arms = " - ".join(filter(None, (one.arm, one.reference)))
-    return f"{one.part.replace('_', ' ')} {arms}"
+    return f"{one.part.replace('_', ' ')} {contrast(one) if one.reference else named(one.arm)}"
 
 
 def arms(sides: Sides) -> Section:
@@ -122,7 +123,7 @@ def arms(sides: Sides) -> Section:
             "differences",
             "Differences between the runs: first minus second.",
             found,
-            labels=[f"{one.estimand.column}, {one.estimand.arm}" for one in found],
+            labels=[f"{one.estimand.column}, {named(one.estimand.arm)}" for one in found],
         )
     )
     return Section("arms", "Arms", blocks)
@@ -140,7 +141,7 @@ def curves(sides: Sides) -> Section:
     blocks: list[Block] = [
         Picture(
             f"compared_{column}",
-            f"{label} in both runs, an arm a panel: means over seeds ({each}). "
+            f"{label} in both runs, one panel for each arm: means over seeds ({each}). "
             + fewest.bands("0 and 100 %" if scale == 100 else ""),
             pairs(
                 {
@@ -194,6 +195,6 @@ def _columns(run: str, result: Result | None, level: float) -> dict[str, str]:
         return {run: said, f"{run}: method, seeds": ""}
     marked = f" ({100 * result.level:g} %)" * (result.level != level)
     return {
-        run: estimate(result).replace("percentage ", "") + marked,
+        run: in_cell(result) + marked,
         f"{run}: method, seeds": f"{result.method}, {result.n_seeds}",
     }

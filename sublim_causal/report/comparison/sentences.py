@@ -8,6 +8,7 @@ from dataclasses import replace
 from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.comparison.sides import Sides, equal, margin_of
+from sublim_causal.report.wording import arm as named
 from sublim_causal.report.wording import counted, estimate
 
 AGREEMENT = "Do the figures agree?"
@@ -36,13 +37,15 @@ def sentences(sides: Sides) -> Iterator[Sentence]:
 def _says(arm: str, found: Result, test: Result | None, minus: str) -> Sentence:
     """Return the verdict on one arm's accuracy: by its margin where it has one, else by 0."""
     if not isinstance(found, Estimate):
-        return Sentence(f"{arm}: not settled ({found.reason}).", "unsettled", "arms")
+        return Sentence(f"{named(arm)}: not settled ({found.reason}).", "unsettled", "arms")
     seeds = counted(found.n_seeds, "seed", "seeds")
     if found.low == found.high == 0:
-        return Sentence(f"{arm}: final test accuracy is the same in all {seeds}.", "yes", "arms")
+        return Sentence(
+            f"{named(arm)}: final test accuracy is the same in all {seeds}.", "yes", "arms"
+        )
     if isinstance(test, Estimate) and equal(test):
         return Sentence(
-            f"{arm}: final test accuracy is equivalent within {margin_of(test)}: {minus} is "
+            f"{named(arm)}: final test accuracy is equivalent within {margin_of(test)}: {minus} is "
             f"{estimate(test)} ({100 * test.level:g} % interval, {test.method}, {seeds}).",
             "yes",
             "agreement",
@@ -50,7 +53,7 @@ def _says(arm: str, found: Result, test: Result | None, minus: str) -> Sentence:
     apart = found.low > 0 or found.high < 0
     says = "differs" if apart else "is not shown to differ"
     return Sentence(
-        f"{arm}: final test accuracy {says}"
+        f"{named(arm)}: final test accuracy {says}"
         + ", nor to be equivalent" * (isinstance(test, Estimate) and not apart)
         + f": {minus} is {estimate(found)} ({found.method}, {seeds}).",
         "no" if apart else "unsettled",

@@ -13,7 +13,7 @@ from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.run import run_plan
 from sublim_causal.report.material import Material
-from sublim_causal.report.wording import scale_of
+from sublim_causal.report.wording import scale_of, unit_of
 
 FREE = "precision"
 """Runs whose definitions differ in this alone share every random draw, seed by seed."""
@@ -120,5 +120,5 @@ def equal(result: Result) -> bool:
 
 def margin_of(test: Result) -> str:
     """Write the margin of an equivalence test in the unit of its estimate."""
-    scale = scale_of(test)
-    return f"{scale * MARGINS[test.estimand.column]:g}{' points' * (scale == 100)}"
+    value = f"{scale_of(test) * MARGINS[test.estimand.column]:g}"
+    return f"{value}{unit_of(test, value)}"

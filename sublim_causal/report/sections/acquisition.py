@@ -13,7 +13,8 @@ from sublim_causal.report.figures.style import is_wide, looks
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.sections.glance import arm_mean
 from sublim_causal.report.tables import declared_table, estimates_table
-from sublim_causal.report.wording import MINUS
+from sublim_causal.report.wording import MINUS, contrast, plain
+from sublim_causal.report.wording import arm as named
 
 TITLE = "Acquisition of the trait"
 _CUT = "0 and 100 %"
@@ -58,7 +59,7 @@ def _contrasts(material: Material) -> Iterator[Block]:
     if len(material.shown_arms) < 2:
         yield Missing(
             f"Only one arm has complete runs, so there is nothing to compare it with. A contrast "
-            f"needs the arm {material.reference} and another one."
+            f"needs the arm {named(material.reference)} and another one."
         )
         return
     found = material.declared("paired_contrast")
@@ -94,8 +95,11 @@ def _acquired(material: Material) -> Iterator[Block]:
         label: one
         for arm, headline in material.headlines.items()
         for label, one in (
-            (f"share of what {material.reference} acquires that {arm} prevents", headline.removed),
-            (f"acquired by {arm}: after training {MINUS} before", headline.residue),
+            (
+                f"share of what {named(material.reference)} acquires that {named(arm)} prevents",
+                headline.removed,
+            ),
+            (f"acquired by {named(arm)}: after training {MINUS} before", headline.residue),
         )
         if one
     }
@@ -116,7 +120,7 @@ def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar
         look = styles.get(one.estimand.arm)
         bars.append(
             Bar(
-                label=f"{one.estimand.arm} minus\n{one.estimand.reference}",
+                label=plain(f"{named(one.estimand.arm)} minus\n{named(one.estimand.reference)}"),
                 value=100 * one.value,
                 low=100 * one.low,
                 high=100 * one.high,
@@ -128,5 +132,4 @@ def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar
 
 
 def _label(result: Result) -> str:
-    one = result.estimand
-    return f"{one.column}, {one.arm} {MINUS} {one.reference}"
+    return f"{result.estimand.column}, {contrast(result.estimand)}"

@@ -15,7 +15,8 @@ from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.style import is_wide
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import counted, estimate, listed, p_value
+from sublim_causal.report.wording import arm as named
+from sublim_causal.report.wording import counted, in_cell, listed, p_value
 
 TITLE = "Alignment through training"
 COSINES = {
@@ -38,7 +39,8 @@ def _blocks(material: Material) -> Iterator[Block]:
     )
     if lost := material.unmeasured:
         yield Missing(
-            f"Alignment was not measured under {listed(lost)} (measure.alignment = false), so "
+            f"Alignment was not measured under {listed([named(arm) for arm in lost])} "
+            "(measure.alignment = false), so "
             "they have no cosines to draw.",
             aligned_command(material.run),
         )
@@ -52,7 +54,7 @@ def _blocks(material: Material) -> Iterator[Block]:
             "What the answer says of the update's alignment: mean cosine over all steps of a run. "
             + material.source(means),
             means,
-            labels=[*found],
+            labels=[named(arm) for arm in found],
         )
 
 
@@ -62,7 +64,8 @@ def _pictures(material: Material) -> Iterator[Picture]:
         curves = material.curves[column]
         yield Picture(
             f"{column}_by_arm",
-            f"{column}: {meaning}, an arm a panel. Line: mean over seeds; faint: {drawn} (their "
+            f"{column}: {meaning}; one panel for each arm. Line: mean over seeds; faint: {drawn} "
+            "(their "
             f"most extreme 0.4 % of steps may lie outside the frame). {material.bands()}",
             draw.panels(curves, f"{column} (1)"),
             wide=is_wide(len(draw.measured(curves))),
@@ -106,7 +109,9 @@ def _windows(material: Material, column: str, found: Sequence[Result]) -> Table:
         kind, window = _summary(material, one), one.estimand.part
         row = cells.setdefault((kind, one.estimand.arm), {})
         row[f"{window} (p)" if window == DROP else window] = _cell(one)
-    shown = [{"": f"{arm}: {_KINDS.get(kind, kind)}", **row} for (kind, arm), row in cells.items()]
+    shown = [
+        {"": f"{named(arm)}: {_KINDS.get(kind, kind)}", **row} for (kind, arm), row in cells.items()
+    ]
     return Table(
         f"alignment_{column}",
         f"{column}, {_span(windows)}"
@@ -127,8 +132,8 @@ def _span(windows: Sequence[str]) -> str:
 def _cell(one: Result) -> str:
     if not isinstance(one, Estimate):
         return f"not estimable: {one.reason}"
-    p = f" ({p_value(one.p_value)})" if one.estimand.part == DROP else ""
-    return estimate(one).replace("percentage ", "") + p
+    p = f" ({p_value(one.p_value)})" if one.estimand.part == DROP and one.p_value else ""
+    return in_cell(one) + p
 
 
 def _summary(material: Material, result: Result) -> str:

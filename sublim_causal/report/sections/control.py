@@ -10,7 +10,16 @@ from sublim_causal.report.commands import report_command
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import POINTS, decimals, interval, number, scale_of, slug
+from sublim_causal.report.wording import (
+    POINTS,
+    contrast,
+    decimals,
+    interval,
+    margin_text,
+    number,
+    scale_of,
+    slug,
+)
 
 TITLE = "Control and equivalence"
 
@@ -41,7 +50,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         "equivalence",
         "Equivalence tests; p is that of a difference of the margin or more.",
         found,
-        labels=[one.estimand.contrast for one in found],
+        labels=[contrast(one.estimand) for one in found],
     )
     for one in estimated:
         yield Text(verdict(one))
@@ -52,15 +61,14 @@ def _blocks(material: Material) -> Iterator[Block]:
 def verdict(one: Estimate) -> str:
     """Return what the equivalence test says, with the numbers that decide it."""
     scale = scale_of(one)
-    margin = scale * float(one.diagnostics["margin"])
     places = decimals(scale * one.low, scale * one.high)
     limits = interval(one.low, one.high, places, scale)
     inside = "inside" if one.diagnostics["equivalent"] else "not inside"
     judged = "equivalent" if one.diagnostics["equivalent"] else "not shown to be equivalent"
     return (
-        f"{one.estimand.contrast}: {number(scale * one.value, places)}; its "
+        f"{contrast(one.estimand)}: {number(scale * one.value, places)}; its "
         f"{100 * one.level:g} % interval {limits} lies {inside} the margin of "
-        f"\N{PLUS-MINUS SIGN}{margin:g}: the arms are {judged}."
+        f"\N{PLUS-MINUS SIGN}{margin_text(one)}: the arms are {judged}."
     )
 
 
@@ -74,7 +82,7 @@ def _margin(index: int, one: Estimate) -> Picture:
     unit = POINTS if scale == 100 else one.estimand.outcome
     return Picture(
         slug("equivalence", index, one.estimand.name),
-        f"{one.estimand.contrast}, {one.estimand.column}: difference and "
+        f"{contrast(one.estimand)}, {one.estimand.column}: difference and "
         "intervals against the margin (shaded).",
         forest(bars, f"difference ({unit})", margin=margin),
     )

@@ -14,6 +14,7 @@ from sublim_causal.report import paper
 from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
 from sublim_causal.report.commands import run_command
 from sublim_causal.report.material import Material
+from sublim_causal.report.wording import arm as named
 from sublim_causal.report.wording import decimals, interval, number, percent
 
 TITLE = "The study at a glance"
@@ -147,7 +148,7 @@ def _arms(material: Material) -> Table:
         }
         shown.append(
             {
-                "arm": arm,
+                "arm": named(arm),
                 **{k: str(v) for k, v in states.items()},
                 **texts,
                 "what it does": option_text(material, arm),

@@ -15,7 +15,8 @@ from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import is_wide, looks
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import declared_table, estimates_table
-from sublim_causal.report.wording import MINUS, listed
+from sublim_causal.report.wording import arm as named
+from sublim_causal.report.wording import contrast, listed
 
 TITLE = "The ledger"
 METHODS = ("explained_share", "ledger_difference", "drive_factors")
@@ -36,7 +37,8 @@ def _blocks(material: Material) -> Iterator[Block]:
     )
     if lost := material.unmeasured:
         yield Missing(
-            f"Alignment was not measured under {listed(lost)} (measure.alignment = false), and "
+            f"Alignment was not measured under {listed([named(arm) for arm in lost])} "
+            "(measure.alignment = false), and "
             "with it neither gain nor drive, so they have no ledger.",
             aligned_command(material.run),
         )
@@ -44,7 +46,8 @@ def _blocks(material: Material) -> Iterator[Block]:
         return
     yield Picture(
         "ledger",
-        "Gain, drive and remainder summed from the start, an arm a panel: means over seeds; a seed "
+        "Gain, drive and remainder summed from the start, one panel for each arm: means over "
+        "seeds; a seed "
         "ends at a step that is missing. Below 0 the trait loss has risen. Panels have their own "
         f"scales. {material.bands()}",
         ledger_panels(_cumulative(material)),
@@ -88,7 +91,7 @@ def _cumulative(material: Material) -> Mapping[str, Mapping[str, Curve]]:
 
 def _shares(material: Material) -> Block:
     rows = {
-        f"{kind}, {arm}": share
+        f"{kind}, {named(arm)}": share
         for kind, term in (("drive", "drive"), ("trapezoid (drive_mid)", "drive_mid"))
         for arm in material.shown_arms
         if (share := material.find("explained_share", arm=arm, term=term, by="run"))
@@ -110,17 +113,14 @@ def _splits(material: Material) -> Iterator[Block]:
         if one.estimand.part and one.estimand.reference == material.reference
     ]
     if not found:
-        yield Missing(f"Arm differences need the arm {material.reference} and another one.")
+        yield Missing(f"Arm differences need the arm {named(material.reference)} and another one.")
         return
     yield estimates_table(
         "ledger_differences",
         "Arm differences of the summed gain, split exactly into drive and remainder, in nats, "
         f"paired by seed. {material.source(found)}",
         found,
-        labels=[
-            f"{one.estimand.part}, {one.estimand.arm} {MINUS} {one.estimand.reference}"
-            for one in found
-        ],
+        labels=[f"{one.estimand.part}, {contrast(one.estimand)}" for one in found],
     )
 
 
@@ -140,5 +140,5 @@ def _layers(material: Material) -> Iterator[Block]:
             "Share of the summed gain that each layer's drive adds up to; an arm's layers add up "
             f"to its share above. {material.source(shares)}",
             shares,
-            labels=[f"{one.estimand.arm}, layer {one.estimand.part}" for one in shares],
+            labels=[f"{named(one.estimand.arm)}, layer {one.estimand.part}" for one in shares],
         )

@@ -17,6 +17,7 @@ from sublim_causal.report.figures.paths import (
 )
 from sublim_causal.report.material import ALIGNMENT_AND_ACCURACY, Material
 from sublim_causal.report.tables import declared_table, estimates_table
+from sublim_causal.report.wording import arm as named
 from sublim_causal.report.wording import decimals, interval, number, p_value, slug
 
 TITLE = "Mediation and instruments"
@@ -69,7 +70,8 @@ def _run_level(material: Material) -> Iterator[Block]:
     if not splits:
         both = material.reference in material.shown_arms and len(material.shown_arms) > 1
         yield Missing(
-            f"By model: mediation compares arms with {material.reference}; it needs that arm, "
+            f"By model: mediation compares arms with {named(material.reference)}; it needs that "
+            "arm, "
             "another one, and alignment that was measured (measure.alignment = true).",
             aligned_command(material.run) if both else "",
         )
@@ -89,10 +91,10 @@ def _run_level(material: Material) -> Iterator[Block]:
         "mediation",
         "Run-level mediation: effects in final accuracy, alignment as a cosine, the slope in "
         "accuracy (fraction) per unit of cosine. The slope is one for all arms that differ from "
-        f"{material.reference} in their intervention alone and are not yoked. "
+        f"{named(material.reference)} in their intervention alone and are not yoked. "
         f"{material.source(shown)}",
         shown,
-        labels=[f"{arm}: {text}" for arm in splits for text in _PARTS.values()],
+        labels=[f"{named(arm)}: {text}" for arm in splits for text in _PARTS.values()],
     )
     yield from _sensitivity(material, drawn)
 
@@ -116,7 +118,8 @@ def _paths(index: int, split: Mapping[str, Result]) -> Iterator[Picture]:
     arm, reference, level = _arms_and_level(split)
     yield Picture(
         slug("paths", index, arm),
-        f"{arm} against {reference}: the model's arrows with {100 * level:g} % intervals. To "
+        f"{named(arm)} against {named(reference)}: the model's arrows with {100 * level:g} % "
+        "intervals. To "
         "alignment: cosine; from alignment: accuracy (fraction) per unit of cosine; below: direct "
         "effect (fraction).",
         path_diagram(f"{arm}\nvs {reference}", "final\naccuracy", texts),
@@ -143,7 +146,7 @@ def _sensitivity(material: Material, arms: list[str]) -> Iterator[Block]:
     curves = [one for one in found if isinstance(one, Estimate)]
     for one in found:
         if isinstance(one, NotEstimable):
-            yield Missing(f"No sensitivity curve for {one.estimand.arm}: {one.reason}")
+            yield Missing(f"No sensitivity curve for {named(one.estimand.arm)}: {one.reason}")
     if not curves:
         return
     yield Picture(
@@ -157,7 +160,7 @@ def _sensitivity(material: Material, arms: list[str]) -> Iterator[Block]:
     )
     for one in curves:
         yield Text(
-            f"{one.estimand.arm}: the indirect effect vanishes at a correlation of "
+            f"{named(one.estimand.arm)}: the indirect effect vanishes at a correlation of "
             f"{number(one.value, 2)}, that is where a common cause explains shares of the two "
             f"residual variances whose product is {number(one.diagnostics['r2_product'], 2)}."
         )
@@ -212,12 +215,12 @@ def _dose_rows(material: Material, common: Mapping[str, Any]) -> dict[str, Resul
         for one in material.either(method, **common, **fields)
     }
     for one in material.either("dose_trend", shape="changes", **common):
-        rows[f"from {one.estimand.arm} after {one.estimand.reference}"] = one
+        rows[f"from {named(one.estimand.reference)} to {named(one.estimand.arm)}"] = one
     for one in material.either("wald_by_dose", **common):
         if isinstance(one, Estimate):
             rows[f"Wald ratio at strength {one.diagnostics['dose']:g}"] = one
         else:
-            rows[f"Wald ratio of {one.estimand.arm}"] = one
+            rows[f"Wald ratio of {named(one.estimand.arm)}"] = one
     return rows
 
 

@@ -19,6 +19,7 @@ from sublim_causal.report.figures.mixed import influence, normal_quantiles, resi
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import declared_table, estimates_table
+from sublim_causal.report.wording import arm as named
 from sublim_causal.report.wording import counted, decimals, interval, number, p_value, significant
 
 TITLE = "Gains and alignment: mixed-effects models"
@@ -114,7 +115,7 @@ def _slope_table(material: Material, pair: _Pair, rows: Sequence[Result]) -> Tab
         f"slopes_{pair.outcome}_{pair.predictor}",
         f"Slopes of {pair.text}, {pair.unit} per unit of cosine.",
         rows,
-        labels=[_label(one) for one in rows],
+        labels=[_marked(one) for one in rows],
     )
 
 
@@ -124,6 +125,10 @@ def _label(result: Result) -> str:
         return label
     arms = result.diagnostics.get("arms") if isinstance(result, Estimate) else None
     return "comparable arms" if arms else "all arms, mixed model"
+
+
+def _marked(result: Result) -> str:
+    return named(result.estimand.arm) if result.estimand.arm else _label(result)
 
 
 def _levels(material: Material, pairs: Sequence[_Pair]) -> Table:
@@ -219,7 +224,7 @@ def _coefficients(one: Estimate) -> Table:
     reference = details["references"].get("arm", "")
     return Table(
         "mixed_coefficients",
-        f"Fixed effects. {counts}{f'; reference: arm {reference}' * bool(reference)}.",
+        f"Fixed effects. {counts}{f'; reference: arm {named(reference)}' * bool(reference)}.",
         shown,
         frame,
     )

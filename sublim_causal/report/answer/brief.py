@@ -1,0 +1,80 @@
+"""The whole answer in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from sublim_causal.analysis.estimates.types import Estimate
+from sublim_causal.report.answer.rules import SMALL_COSINE, side_of
+from sublim_causal.report.answer.transfer import what_it_does
+from sublim_causal.report.material import Material, values
+from sublim_causal.report.wording import arm as named
+from sublim_causal.report.wording import counted, estimate
+
+
+def brief(material: Material) -> str:
+    """Return what persists, what removing it does, and what the control says, in one sentence."""
+    clauses = [*_persists(material), *_removes(material), *_control(material)]
+    seeds = counted(material.n_seeds, "seed", "seeds")
+    if not clauses:
+        return f"In brief: the {seeds} of this run settle none of the questions below."
+    return f"In brief, over {seeds}: {'; '.join(clauses)}."
+
+
+def _persists(material: Material) -> Iterator[str]:
+    mean = material.find(
+        "seed_summary",
+        arm=material.reference,
+        outcome="cos_gradient",
+        summary="mean",
+        window="late",
+    )
+    if isinstance(mean, Estimate):
+        says = {
+            "above": "stays aligned",
+            "below": "is turned against",
+            "none": "is not aligned",
+            "across": "is not shown to stay aligned",
+        }[side_of(mean, size=SMALL_COSINE)]
+        with_ = "" if says == "is turned against" else "with "
+        yield f"the distillation gradient {says} {with_}the trait gradient"
+
+
+def _removes(material: Material) -> Iterator[str]:
+    """Yield what the arm does whose alignment is nearest 0, of those that remove it."""
+    found = {
+        arm: one
+        for arm in material.design.main_projections()
+        if isinstance(
+            one := material.find("paired_contrast", arm=arm, outcome="final_accuracy"), Estimate
+        )
+    }
+    means = {arm: values(material.headlines[arm].alignment) for arm in found}
+    for arm in sorted(found, key=lambda arm: _size(means[arm]))[:1]:
+        words, _ = what_it_does(material, arm, found[arm])
+        change = estimate(found[arm].beside_adjusted())
+        mean = means[arm]
+        side = side_of(mean, size=SMALL_COSINE) if mean else "none"
+        yield f"{named(arm)}, which {_ACTS[side]}, {words} ({change} of final accuracy)"
+
+
+def _size(mean: Estimate | None) -> float:
+    return abs(mean.value) if mean else math.inf
+
+
+_ACTS = {
+    "none": "removes that alignment",
+    "across": "removes that alignment",
+    "below": "turns the update against the trait gradient",
+    "above": "leaves the update aligned",
+}
+"""What an arm does to the update's alignment, by where the interval of its mean cosine lies."""
+
+
+def _control(material: Material) -> Iterator[str]:
+    for one in material.declared("equivalence")[:1]:
+        if isinstance(one, Estimate):
+            same = "is" if one.diagnostics["equivalent"] else "is not shown to be"
+            arms = f"{named(one.estimand.arm)} {same} equivalent to {named(one.estimand.reference)}"
+            yield f"the control {arms}"
