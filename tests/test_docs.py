@@ -45,7 +45,7 @@ def guide(name: str, language: str) -> list[str]:
 def half_dose(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the study of the guide, with its own intervention and channel; returns `runs`."""
     folder = tmp_path_factory.mktemp("guide")
-    (study, _) = guide("studies", "toml")
+    (study, _, _) = guide("studies", "toml")
     (intervention,), (channel,) = guide("interventions", "toml"), guide("channels", "toml")
     (folder / "half-dose.toml").write_text(f"{study}\n{intervention}\n{channel}")
     for page in ("interventions", "channels"):

@@ -27,6 +27,7 @@ from sublim_causal.study.console import (
     err,
     finish,
     mirror_report,
+    note_analysed,
     out,
     progress_bar,
     report_of_run,
@@ -100,6 +101,27 @@ def run(
         str | None,
         typer.Option(metavar="K/N", help="Run the part K of N of the seeds only, from 1/N to N/N."),
     ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GOAL",
+            help="Add seeds until this is seen: 'width(ARM - REFERENCE) < 0.04', "
+            "'ARM - REFERENCE excludes 0' or 'ARM - REFERENCE equivalent 0.05'.",
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...", help="Look with these numbers of seeds; default: 8,12,16,20,30."
+        ),
+    ] = None,
+    max_seeds: Annotated[
+        int | None, typer.Option(help="Seeds of the last look; default: the last one of --at.")
+    ] = None,
+    boundary: Annotated[
+        str | None,
+        typer.Option(help="Interval of the looks: obrien-fleming (the default) or anytime."),
+    ] = None,
     arms: Annotated[str | None, typer.Option(help="Arms to run, separated by commas.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -146,6 +168,7 @@ def run(
     from sublim_causal.study.planning import RunOptions, seeds_of
     from sublim_causal.study.runner import run_study
     from sublim_causal.study.spec import Study, load_study, study_folder
+    from sublim_causal.study.stopping import parse_looks, refuse_seeds, rule_of_run, run_until
 
     chosen = arms.split(",") if arms is not None else None
     path: list[str] = []
@@ -162,6 +185,19 @@ def run(
     )
     target = out_dir or Path("runs") / spec.name
     uri = tracking_uri or ("none" if is_remote(target) else default_tracking_uri(target))
+    rule = rule_of_run(
+        spec,
+        target,
+        {
+            "until": until,
+            "at": parse_looks(at) if at is not None else None,
+            "max_seeds": max_seeds,
+            "boundary": boundary,
+        },
+    )
+    if rule is not None:
+        refuse_seeds({"--seeds": seeds, "--seed-range": seed_range, "--shard": shard})
+        spec = spec.model_copy(update={"seeds": rule.looks[-1]})
     options = RunOptions(
         run=target,
         device=device,
@@ -177,6 +213,7 @@ def run(
         mirror_replicates=mirror_replicates,
         path=tuple(path),
         seed_range=seeds_of(spec, seed_range, shard),
+        stopping=rule,
     )
     if options.tracking_uri is not None:
         validate_address(options.tracking_uri)
@@ -185,7 +222,7 @@ def run(
         return
     if is_remote(target) and tracking_uri is None:
         err.print("No MLflow mirror: an object store cannot hold one; --tracking-uri names one.")
-    outcome = run_study(spec, options, err)
+    outcome = run_until(spec, rule, options, err) if rule else run_study(spec, options, err)
     if outcome.mirror_error:
         warn("The MLflow mirror is not up to date:", outcome.mirror_error)
         repair = f"sublim-causal sync {shlex.quote(str(target))}"
@@ -255,6 +292,7 @@ def analyse(
         with progress_bar("Refitting") as said:
             checked = cross_check(run, plan, said)
         print(f"\n{escaped(cross_check_table(checked))}", flush=True)
+    note_analysed(run)
     path = results.write(out_file or run / "report" / f"results-{results.plan}.json")
     out.print(f"Results: {path}", soft_wrap=True)
 
@@ -283,6 +321,7 @@ def report(
             page = compare_reports(run, other, plan, out=out_dir, progress=said)
         else:
             page = write_report(run, plan, out=out_dir, progress=said)
+            note_analysed(run)
     if out_dir is None and other is None:
         mirror_report(run, tracking_uri)
     out.print(f"Report: {page}", soft_wrap=True)

@@ -86,7 +86,8 @@ def show_plan(spec: Any, options: Any) -> None:
 
     with open_executor(options.executor, options.address) as executor:
         resources = executor.resources(options.device)
-        validate_run(options.run, describe(spec, resources.device, options.precision, engine=""))
+        described = describe(spec, resources.device, options.precision, "", options.stopping)
+        validate_run(options.run, described)
         done = finished(options.run, spec.arms, options.seed_range)
         plan = plan_run(spec, options, resources, done)
         try_study(spec, options.precision, plan.block_size)
@@ -218,6 +219,20 @@ def mirror_report(run: Path, tracking_uri: str | None, seconds: float = END_SECO
         mirror.update()
     if mirror.error:
         warn("The report is not in the MLflow mirror:", mirror.error)
+
+
+def note_analysed(run: Path) -> None:
+    """Record with how many seeds `run`, if it is not complete, was looked at; where one may."""
+    from sublim_causal.store.lock import manifest_locked
+    from sublim_causal.store.manifest import read_manifest
+    from sublim_causal.store.tables import read_table
+    from sublim_causal.study.manifest import record_analysed
+
+    if is_remote(run) or read_manifest(run)["finished"] is not None:
+        return
+    seeds = read_table(run, "replicates", columns=["seed"])["seed"].nunique()
+    with contextlib.suppress(SublimError, OSError), manifest_locked(run):
+        record_analysed(run, int(seeds))
 
 
 def report_of_run(run: Path, tracking_uri: str | None, seconds: float) -> None:

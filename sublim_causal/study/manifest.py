@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sublim_causal.analysis.arms.stopping import StoppingRule
 from sublim_causal.declared import flatten
 from sublim_causal.errors import RunError
 from sublim_causal.experiment.tasks import build_task
@@ -60,8 +61,10 @@ def git_revision() -> str:
         return ""
 
 
-def describe(study: Study, device: str, precision: str, engine: str) -> dict[str, Any]:
-    """Return the manifest of a new run."""
+def describe(
+    study: Study, device: str, precision: str, engine: str, rule: StoppingRule | None = None
+) -> dict[str, Any]:
+    """Return the manifest of a new run, with the rule by which seeds are added to it."""
     defined = definition(study, precision)
     arms = {arm: arm_definition(study, arm) for arm in study.arms}
     table = study.model_dump(mode="json", by_alias=True)
@@ -87,6 +90,7 @@ def describe(study: Study, device: str, precision: str, engine: str) -> dict[str
         "command": [redact(word) for word in ("sublim-causal", *sys.argv[1:])],
         "created": now(),
         "finished": None,
+        **({} if rule is None else {"stopping": rule.record()}),
     }
 
 
@@ -122,6 +126,7 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     merged["digest"] = digest_of(merged["definition"], merged["arms"])
     if (len(arms), seeds) != (len(old["study"]["arms"]), old["study"]["seeds"]):
         merged["finished"] = None
+        merged["seed_counts"] = seed_counts(old)
     if merged != old:
         write_manifest(run, merged)
     return merged
@@ -150,7 +155,44 @@ def validate_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | Non
             + "\n".join(f"  {line}" for line in changes)
             + "\nremedy: choose another directory with --out, or ask for the recorded values"
         )
+    if "stopping" in old and "stopping" not in manifest:
+        raise RunError(
+            f"{run}: has a stopping rule, by which seeds are added to it\n"
+            "remedy: run it by its rule, as `run` does, or choose another directory with --out"
+        )
+    validate_rule(run, old.get("stopping"), manifest.get("stopping"))
     return old
+
+
+def validate_rule(
+    run: Path, old: Mapping[str, Any] | None, asked: Mapping[str, Any] | None
+) -> None:
+    """Check that a run goes on by the stopping rule it was begun with, as it is recorded.
+
+    Asking for none is no change where the recorded one is followed.
+
+    Raises
+    ------
+    RunError
+        If the rules differ, or the run was begun without one.
+    """
+    if asked is None or (old is not None and old["digest"] == asked["digest"]):
+        return
+    if old is None:
+        raise RunError(
+            f"{run}: was begun without a stopping rule, and may have been looked at since\n"
+            "remedy: choose another directory with --out, or leave the rule out"
+        )
+    changes = "\n".join(
+        f"  {name}: {old['rule'][name]!r} -> {value!r}"
+        for name, value in asked["rule"].items()
+        if old["rule"][name] != value
+    )
+    raise RunError(
+        f"{run}: has another stopping rule, fixed before its first look; recorded -> asked for:\n"
+        f"{changes}\nremedy: leave the rule out to go on with the recorded one, or choose another "
+        "directory with --out"
+    )
 
 
 def _is_passing(path: Path) -> bool:
@@ -204,8 +246,23 @@ def record_provenance(run: Path, manifest: Mapping[str, Any]) -> None:
 def record_end(run: Path, *, complete: bool) -> None:
     """Record the time at which the run became complete, or that it is not complete.
 
-    A time that is recorded already stays.
+    A time that is recorded already stays. The number of seeds joins those it was complete with.
     """
     manifest = read_manifest(run)
     if complete != (manifest["finished"] is not None):
-        write_manifest(run, {**manifest, "finished": now() if complete else None})
+        ended = {**manifest, "finished": now() if complete else None}
+        write_manifest(run, {**ended, "seed_counts": seed_counts(ended)})
+
+
+def seed_counts(manifest: Mapping[str, Any]) -> list[int]:
+    """Return the numbers of seeds with which a run was complete or analysed, rising."""
+    now_complete = [manifest["study"]["seeds"]] if manifest["finished"] is not None else []
+    return sorted({*manifest.get("seed_counts", ()), *now_complete})
+
+
+def record_analysed(run: Path, seeds: int) -> None:
+    """Record that a run which is not complete was analysed with a number of `seeds`."""
+    manifest = read_manifest(run)
+    counts = sorted({*seed_counts(manifest), seeds})
+    if manifest["finished"] is None and counts != manifest.get("seed_counts"):
+        write_manifest(run, {**manifest, "seed_counts": counts})

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sublim_causal.analysis.arms.stopping import StoppingRule
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.interventions import validate_layers
 from sublim_causal.study.executors import Resources
@@ -48,6 +49,8 @@ class RunOptions:
         Where the study's own modules are looked for.
     seed_range : range or None
         Seeds that this process runs while others run the rest; None: all.
+    stopping : StoppingRule or None
+        The rule by which seeds are added.
     """
 
     run: Path
@@ -64,6 +67,7 @@ class RunOptions:
     mirror_replicates: bool | None
     path: tuple[str, ...] = ()
     seed_range: range | None = None
+    stopping: StoppingRule | None = None
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
     data = build_task(study).load(data_directory(options.data_dir), download=options.download)
     run, seeds = options.run, options.seed_range
     existed = seeds is not None or is_remote(run) or run.exists()
-    described = describe(study, device, options.precision, engine)
+    described = describe(study, device, options.precision, engine, options.stopping)
     validate_run(run, described)
     with locked(run, seeds), removed_if_refused(run, existed):
         with manifest_locked(run):

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from sublim_causal.analysis.arms.stopping import Stopping
 from sublim_causal.declared import (
     find_declared,
     flatten,
@@ -101,6 +102,8 @@ class Study(Experiment):
     reference: str | None = None
     """The arm with which the others are compared; default: the first one whose intervention is
     `baseline`."""
+    stopping: Stopping | None = None
+    """Add seeds until something is seen, instead of running `seeds`; default: no rule."""
     arms: dict[ArmName, ArmConfig] = Field(min_length=1)
     """Arms by name; all arms of a seed share initialisation, teacher, inputs, order and probe."""
 
@@ -322,11 +325,11 @@ def definition(study: Study, precision: str) -> dict[str, Any]:
     """Everything that determines the numbers of a replicate, flat, by dotted name.
 
     The number of seeds and the choice of arms are not part of it, so both can grow; nor are the arm
-    with which the others are compared, and whether weights are kept; nor sections that the task
-    does not use, nor an attack that there is not and the task `images`, so that studies from before
+    with which the others are compared, a stopping rule, and whether weights are kept; nor sections
+    that the task does not use, nor an attack that there is not and the task `images`, so that studies from before
     there were any keep their definition.
     """
-    left_out = {"title", "seeds", "reference", "arms"}
+    left_out = {"title", "seeds", "reference", "stopping", "arms"}
     if study.attack is None:
         left_out.add("attack")
     if study.task.name == "images":

@@ -15,19 +15,18 @@ studies. Two rules keep the level instead, both chosen before the first look:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Literal
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
+from sublim_causal.analysis.arms.stopping import validate_looks
 from sublim_causal.analysis.estimates.bootstrap import Bounds
 from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import MIN_SEEDS
 from sublim_causal.errors import RequestError
 
-Boundary = Literal["obrien-fleming", "anytime"]
 _POINTS = 160
 """Nodes of the quadrature; more change the chance of crossing by less than 1e-7."""
 PRIOR_SCALE = 1.0
@@ -109,6 +108,11 @@ def nominal_levels(looks: Sequence[int], level: float = 0.95) -> tuple[float, ..
     """
     validate_looks(looks)
     validate_level(level)
+    return _nominal_levels(tuple(looks), level)
+
+
+@cache
+def _nominal_levels(looks: tuple[int, ...], level: float) -> tuple[float, ...]:
     growth = np.sqrt(looks[-1] / np.asarray(looks, dtype=float))
     single = stats.norm.isf((1 - level) / 2)
     critical = optimize.brentq(
@@ -146,28 +150,25 @@ def anytime_bounds(
     RequestError
         If `level` is not in (0, 1), or there are fewer than 3 values.
     """
-    validate_level(level)
     x = np.asarray(values, dtype=float)
-    n, c2 = len(x), prior_scale**2
-    if n < MIN_SEEDS:
-        raise RequestError("values", n, f"at least {MIN_SEEDS} seeds")
-    q = ((1 - level) * np.sqrt(c2 / (n + c2))) ** (2 / n)
-    rest = n / (n + c2) - 1 + q
-    half = np.inf
-    if rest > 0:
-        half = float(x.std(ddof=1) / np.sqrt(n) * np.sqrt((1 - q) * (n - 1) / rest))
+    if len(x) < MIN_SEEDS:
+        raise RequestError("values", len(x), f"at least {MIN_SEEDS} seeds")
+    half = anytime_half_width(float(x.std(ddof=1)), len(x), level, prior_scale=prior_scale)
     return Bounds(float(x.mean()) - half, float(x.mean()) + half)
 
 
-def validate_looks(looks: Sequence[int]) -> None:
-    """Check that `looks` are numbers of seeds that rise from at least 3.
+def anytime_half_width(
+    sd: float, n: int, level: float = 0.95, *, prior_scale: float = PRIOR_SCALE
+) -> float:
+    """Return half the width of `anytime_bounds` of n values with standard deviation `sd`.
 
     Raises
     ------
     RequestError
-        If they are not.
+        If `level` is not in (0, 1).
     """
-    rising = all(one < other for one, other in pairwise(looks))
-    if not looks or looks[0] < MIN_SEEDS or not rising:
-        allowed = f"numbers of seeds that rise from at least {MIN_SEEDS}"
-        raise RequestError("looks", ", ".join(map(str, looks)), allowed)
+    validate_level(level)
+    c2 = prior_scale**2
+    q = ((1 - level) * np.sqrt(c2 / (n + c2))) ** (2 / n)
+    rest = n / (n + c2) - 1 + q
+    return float(sd / np.sqrt(n) * np.sqrt((1 - q) * (n - 1) / rest)) if rest > 0 else np.inf

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.arms.stopping import StoppingRule, recorded_rule
 from sublim_causal.errors import RunError
 from sublim_causal.store.damage import validate_undamaged
 from sublim_causal.store.manifest import read_manifest, reference_of
@@ -47,6 +48,10 @@ class Record:
         seed, arm, step and test_accuracy of complete replicates; empty unless asked for.
     reference : str
         Arm that the study compares the others with; empty if it has none.
+    rule : StoppingRule or None
+        The rule by which seeds were added.
+    seed_counts : tuple of int
+        Numbers of seeds with which the run was complete or analysed, rising.
     """
 
     name: str
@@ -60,6 +65,8 @@ class Record:
     resolved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     evaluations: pd.DataFrame = field(default_factory=pd.DataFrame)
     reference: str = ""
+    rule: StoppingRule | None = None
+    seed_counts: tuple[int, ...] = ()
 
     @property
     def complete(self) -> pd.DataFrame:
@@ -134,6 +141,8 @@ def read_runs(run: Path) -> Record:
         data=str(manifest["study"].get("data", {}).get("name", "")),
         resolved=manifest.get("arms", {}),
         reference=_reference(manifest["study"], found),
+        rule=recorded_rule(manifest["stopping"]) if "stopping" in manifest else None,
+        seed_counts=tuple(manifest.get("seed_counts", ())),
     )
 
 

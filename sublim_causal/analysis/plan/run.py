@@ -26,6 +26,7 @@ from sublim_causal.analysis.plan.declaration import Declared, WithInterval
 from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Adjustment, Plan, load_plan
 from sublim_causal.analysis.plan.generated import glance_plan, new_results, report_plan
+from sublim_causal.analysis.plan.looks import account_for_looks
 from sublim_causal.analysis.plan.record import (
     Record,
     has_layers,
@@ -169,7 +170,7 @@ def run_plan(record: Record, plan: Plan, progress: Progress | None = None) -> Re
         said(done, len(plan.estimands), declared.name)
         parts.append((declared, _estimate(record, declared, plan)))
     said(len(parts), len(parts), "")
-    results = _adjusted(record, plan, parts)
+    results = account_for_looks(record, plan, _adjusted(record, plan, parts))
     return Results(
         plan=plan.name,
         plan_digest=plan.digest,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sublim_causal.analysis.estimates.headline import SKEW_LIMIT
 from sublim_causal.analysis.estimates.types import FEW_SEEDS, MIN_SEEDS, Estimate
+from sublim_causal.analysis.plan.looks import LOOKED
 from sublim_causal.report.blocks import Sentence
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import (
@@ -35,6 +36,7 @@ def cautions(material: Material) -> Iterator[Sentence]:
         )
     yield from _levels_differ(material)
     yield from _skewed(material)
+    yield from _looks(material)
     data = material.manifest["study"].get("data", {}).get("name")
     model = material.manifest["study"].get("model", {}).get("class")
     where = listed([str(name) for name in (data, model) if name])
@@ -75,6 +77,18 @@ def _levels_differ(material: Material) -> Iterator[Sentence]:
                 "caution",
                 "mixed",
             )
+
+
+def _looks(material: Material) -> Iterator[Sentence]:
+    told = {
+        warning: None
+        for one in material.results.results
+        if isinstance(one, Estimate)
+        for warning in one.warnings
+        if warning.startswith(LOOKED)
+    }
+    for warning in told:
+        yield Sentence(f"This run was {warning}.", "caution", "methods")
 
 
 def _skewed(material: Material) -> Iterator[Sentence]:
