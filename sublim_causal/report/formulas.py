@@ -17,6 +17,9 @@ if |skewness of D_s| > 1 (8 seeds or more), the hull of this and bootstrap-t ove
 families: sign-flip max-T, p = (1 + #{max |t*| >= |t|}) / (1 + flips), or Holm""",
     "arm_mean": """\
 mean_s Y_s(arm), of the complete seeds; interval as for contrasts, cut at what Y can be""",
+    "collapsed_seeds": """\
+below the widest gap (x_(k+1) - x_(k)) / sd(x_(k+1), ...), k <= R/2, if that exceeds 4 and, with
+    fewer than 12 seeds, 99 % of normal samples;  share k/R with the exact binomial interval""",
     "equivalence": """\
 TOST: p = max( P(T > (D + margin) / se), P(T < (D - margin) / se) ),  T ~ t(R-1)
 equivalent at alpha if the 1 - 2 alpha interval lies inside (-margin, margin)""",

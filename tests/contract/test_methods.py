@@ -27,6 +27,7 @@ EXAMPLES: dict[str, list[Entry]] = {
     "paired_contrast": [ACCURACY | PAIR, ACCURACY | EACH],
     "arm_mean": [ACCURACY | {"arm": "baseline"}, ACCURACY | {"start": "initial_accuracy"}],
     "seed_mean": [ACCURACY],
+    "collapsed_seeds": [ACCURACY, ACCURACY | {"arm": "baseline"}],
     "equivalence": [ACCURACY | PAIR | {"margin": 0.1}],
     "seed_summary": [
         {"outcome": "cos_update", "summary": "mean", "arm": "baseline"},

@@ -135,6 +135,12 @@ def _acquisition(design: Design) -> Iterator[Declared]:
         start="initial_accuracy",
     )
     yield _declare(
+        "collapsed_seeds",
+        "collapsed",
+        "Share of seeds whose final accuracy lies below a wide gap.",
+        outcome="final_accuracy",
+    )
+    yield _declare(
         "removed_share",
         "removed_share",
         f"Share of the accuracy that {design.reference} acquires which an arm prevents.",

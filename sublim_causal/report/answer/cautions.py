@@ -37,6 +37,7 @@ def cautions(material: Material) -> Iterator[Sentence]:
     yield from _levels_differ(material)
     yield from _skewed(material)
     yield from _looks(material)
+    yield from _collapsed(material)
     data = material.manifest["study"].get("data", {}).get("name")
     model = material.manifest["study"].get("model", {}).get("class")
     where = listed([str(name) for name in (data, model) if name])
@@ -89,6 +90,13 @@ def _looks(material: Material) -> Iterator[Sentence]:
     }
     for warning in told:
         yield Sentence(f"This run was {warning}.", "caution", "methods")
+
+
+def _collapsed(material: Material) -> Iterator[Sentence]:
+    for one in material.either("collapsed_seeds"):
+        if isinstance(one, Estimate) and one.diagnostics["collapsed"]:
+            where = f"Under {one.estimand.arm}, {one.estimand.column}"
+            yield Sentence(f"{where}: {one.warnings[-1]}.", "caution", "study")
 
 
 def _skewed(material: Material) -> Iterator[Sentence]:
