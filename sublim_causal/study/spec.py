@@ -326,8 +326,8 @@ def definition(study: Study, precision: str) -> dict[str, Any]:
 
     The number of seeds and the choice of arms are not part of it, so both can grow; nor are the arm
     with which the others are compared, a stopping rule, and whether weights are kept; nor sections
-    that the task does not use, nor an attack that there is not and the task `images`, so that studies from before
-    there were any keep their definition.
+    that the task does not use, nor an attack that there is not and the task `images`, so that
+    studies from before there were any keep their definition.
     """
     left_out = {"title", "seeds", "reference", "stopping", "arms"}
     if study.attack is None:
