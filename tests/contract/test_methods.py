@@ -50,7 +50,7 @@ EXAMPLES: dict[str, list[Entry]] = {
         },
     ],
     "reliability": [{"arm": "baseline"}, {}],
-    "corrected_slope": [{"outcome": "gain"}],
+    "corrected_slope": [{"outcome": "gain"}, {"outcome": "gain", "adjust": "none"}],
     "explained_share": [
         {"arm": "baseline"},
         {"by": "epoch", "term": "drive_mid", "arm": "baseline"},

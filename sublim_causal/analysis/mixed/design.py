@@ -19,7 +19,7 @@ from sublim_causal.errors import DataError, RequestError
 _ALIASED = 1e-7
 """Share of a column's length that must be left after the columns before it (lme4's tolerance)."""
 _NOTHING = 1e-14
-"""Share of the longest column below which a column is rounding."""
+"""Share of the length that a column's units lead to, below which what is left is rounding."""
 _EXACT = 1e-6
 """Share of the outcome's standard deviation that sums of squares resolve: the root of 1e-12."""
 _ROUNDING = 1e-14
@@ -288,18 +288,21 @@ def _independent(roots: list[Floats], coding: Coding, raw: Floats) -> list[int]:
     """Columns not determined by those before them: QR whose pivots keep the formula's order.
 
     A column is measured against its length without cancellation, so that one that is constantly
-    0 but for rounding is dropped.
+    0 but for rounding is dropped; never against other columns, whose units may be any.
     """
     rows = _stack(roots, coding, raw)
     absolute = Coding(coding.names, np.abs(coding.maps))
     lengths = np.linalg.norm(_stack([np.abs(r) for r in roots], absolute, np.abs(raw)), axis=0)
+    counts = [np.linalg.norm(root[:, 0]) for root in roots]
+    typical = absolute.maps @ np.abs(raw).sum(axis=1)
+    sizes = np.linalg.norm(np.array(counts)[:, None] * typical, axis=0)
     kept: list[int] = []
     basis = np.zeros((len(rows), 0))
     for j, column in enumerate(rows.T):
         rest = column - basis @ (basis.T @ column)
         rest -= basis @ (basis.T @ rest)
         left = float(np.linalg.norm(rest))
-        if left > max(_ALIASED * lengths[j], _NOTHING * lengths.max()):
+        if left > max(_ALIASED * lengths[j], _NOTHING * sizes[j]):
             kept.append(j)
             basis = np.column_stack([basis, rest / left])
     return kept
@@ -316,7 +319,8 @@ def _blocks(
         if len(_independent(roots, coding, raw)) < stack.shape[1]:
             raise DataError(
                 f"the random effects {', '.join(coding.names)} of {formula.group} are not "
-                "distinguishable in these data: a column is constant or repeats another"
+                "distinguishable in these data: a column is constant, repeats another, or varies "
+                "by less than a ten-millionth of its size (subtract its mean)"
             )
         r = np.linalg.qr(stack, mode="r")
         back = np.asarray(linalg.solve_triangular(r, np.eye(len(r)))) * np.sqrt(n)

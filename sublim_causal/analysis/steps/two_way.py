@@ -244,12 +244,36 @@ def within_run_and_step(steps: pd.DataFrame, outcome: str, predictor: str) -> Wi
     y[places], x[places] = values.T
     there = np.isfinite(x)
     y, x = residuals(np.nan_to_num(y), there), residuals(np.nan_to_num(x), there)
-    spread = np.abs(values[:, 1] - values[:, 1].mean()).max()
-    if np.abs(x).max() <= _CONSTANT * max(spread, np.abs(values[:, 1]).max()):
+    if not _varies(x, values[:, 1]):
         raise DataError(
             f"{predictor} does not vary within runs beyond what all runs of an arm share at a step"
         )
     return WithinRunAndStep(np.asarray(coded[0][1]), places, there, x, y)
+
+
+def without_effects(steps: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return seed, arm and `columns` of `steps`, the effects of `two_way` taken out of each column.
+
+    A column that does not vary beyond them is 0. Errors are as in `two_way`.
+    """
+    values = finite_columns(steps, columns)
+    coded = [pd.factorize(steps[name], sort=True) for name in ("seed", "arm", "step")]
+    places, shape = tuple(codes for codes, _ in coded), [len(levels) for _, levels in coded]
+    there = np.zeros(shape, dtype=bool)
+    there[places] = True
+    found = steps[["seed", "arm"]].copy()
+    for name, column in zip(columns, values.T, strict=True):
+        cube = np.zeros(shape)
+        cube[places] = column
+        rest = residuals(cube, there)[places]
+        found[name] = rest if _varies(rest, column) else 0.0
+    return found
+
+
+def _varies(rest: Floats, column: Floats) -> bool:
+    """Whether what is left of a column is more than rounding."""
+    size = np.abs(column).max(initial=0.0)
+    return bool(np.abs(rest).max(initial=0.0) > _CONSTANT * size)
 
 
 def residuals(values: Floats, there: NDArray[np.bool_]) -> Floats:
@@ -274,7 +298,7 @@ def residuals(values: Floats, there: NDArray[np.bool_]) -> Floats:
     """
     axes = (2, 0) if values.shape[1] == 1 else (2, 0, 1)
     counts = {axis: np.maximum(there.sum(axis=axis, keepdims=True), 1) for axis in axes}
-    scale = np.abs(values).max()
+    scale = np.abs(values).max(initial=0.0)
     for _ in range(_SWEEPS):
         before = values
         for axis in axes:

@@ -488,3 +488,20 @@ def test_outcomes_fitted_exactly_are_refused_whatever_the_rounding(
         fit_mixed(data.assign(gain=exact), formula)
     noise = np.random.default_rng(5).normal(scale=0.01 * rounding, size=len(data))
     assert fit_mixed(data.assign(gain=exact + noise), formula).converged
+
+
+@pytest.mark.parametrize("scale", [1e16, 1e8, 1.0, 1e-8, 1e-16])
+@pytest.mark.parametrize("formula", [SLOPE, "gain ~ arm * alignment + (1 | seed)"])
+def test_offset_and_scale_of_a_column_do_not_matter(
+    data: pd.DataFrame, formula: str, scale: float
+) -> None:
+    """An offset of a million standard deviations, in units large and small."""
+    unit = data.assign(alignment=data["alignment"] / data["alignment"].std())
+    plain = fit_mixed(unit, formula, vcov="CR2", df="cr2")
+    for column, factor in (("alignment", 1 / scale), ("gain", scale)):
+        moved = unit.assign(**{column: scale * (1e6 * unit[column].std() + unit[column])})
+        found = fit_mixed(moved, formula, vcov="CR2", df="cr2")
+        assert found.aliased == ()
+        assert found.params["alignment"] == pytest.approx(plain.params["alignment"] * factor, 1e-4)
+        assert found.se["alignment"] == pytest.approx(plain.se["alignment"] * factor, 1e-3)
+        assert found.df["alignment"] == pytest.approx(plain.df["alignment"], rel=1e-2)

@@ -23,6 +23,7 @@ from sublim_causal.analysis.estimates.types import (
     difference_unit,
     too_few,
 )
+from sublim_causal.analysis.mixed.crossproducts import read_formula
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.plan.declaration import (
     Declared,
@@ -36,7 +37,7 @@ from sublim_causal.analysis.plan.declaration import (
 from sublim_causal.analysis.plan.method import Method, absent, with_diagnostics, with_note
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.fit_details import describe_fit
-from sublim_causal.analysis.steps.measurement import HALVES, corrected_slopes, reliability
+from sublim_causal.analysis.steps.measurement import HALVES, Slopes, corrected_slopes, reliability
 from sublim_causal.analysis.steps.mundlak import equal_levels
 from sublim_causal.analysis.steps.slopes import (
     LEVELS,
@@ -47,7 +48,7 @@ from sublim_causal.analysis.steps.slopes import (
     slope_estimates,
     slope_model,
 )
-from sublim_causal.analysis.steps.two_way import two_way_slope
+from sublim_causal.analysis.steps.two_way import two_way_slope, without_effects
 from sublim_causal.analysis.steps.within_runs import finite_columns
 from sublim_causal.errors import DataError, RequestError
 from sublim_causal.store.schema import TABLES
@@ -200,10 +201,12 @@ class Reliability(OfArm, WithInterval):
 
 
 class CorrectedSlope(WithInterval):
-    """Per-step slope within runs on the gradient alignment, plain and corrected for its error."""
+    """Per-step slope on the gradient alignment, plain and corrected for its error."""
 
     outcome: StepColumn
     """Column of ``steps``."""
+    adjust: Adjust = "step"
+    """`step`: within run and step, over comparable arms; `none`: within runs, over all arms."""
 
     def step_columns(self) -> tuple[str, ...]:
         """Outcome and both halves."""
@@ -306,15 +309,21 @@ def _reliability(record: Record, declared: Reliability, settings: Settings) -> S
 def _corrected_slope(
     record: Record, declared: CorrectedSlope, settings: Settings
 ) -> Sequence[Result]:
+    steps, where, notes = record.steps, "within runs", [UNADJUSTED]
+    if declared.adjust == "step":
+        arms, notes = _entering(record)
+        steps = without_effects(steps[steps["arm"].isin(arms)], declared.step_columns())
+        where = f"within run and step, arms {', '.join(arms)},"
     found = corrected_slopes(
-        record.steps,
+        steps,
         declared.outcome,
         estimand=declared.estimand(
-            with_unit("steps", declared.outcome),
-            "slope within runs on cos_half_a, cos_half_b",
+            with_unit("steps", declared.outcome), f"slope {where} on cos_half_a, cos_half_b"
         ),
         settings=settings,
     )
+    for note in notes:
+        found = Slopes(*(with_note(one, note) for one in found))
     return [
         replace(one, estimand=replace(one.estimand, part=part))
         for part, one in zip(declared.endings(), found, strict=True)
@@ -359,19 +368,23 @@ def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequ
         return _unadjusted_slope(record, declared, settings)
     if declared.split == "by_arm":
         return [_of_arm(record, declared, settings, arm) for arm in record.arms]
-    present = set(record.steps["arm"])
-    arms = [arm for arm in comparable_arms(record) if arm in present]
-    others = [arm for arm in record.arms if arm not in arms]
+    arms, notes = _entering(record)
     estimand = declared.estimand(
         with_unit("steps", declared.outcome),
         f"slope on {declared.predictor} within run and step, arms {', '.join(arms)}",
     )
+    return [_within_step(record, declared, settings, estimand, arms, notes)]
+
+
+def _entering(record: Record) -> tuple[list[str], list[str]]:
+    """Return the arms of one slope that have steps, and what the row says of them."""
+    present = set(record.steps["arm"])
+    arms = [arm for arm in comparable_arms(record) if arm in present]
+    others = [arm for arm in record.arms if arm not in arms]
     note = f"one slope over the arms {', '.join(arms)}"
     if others:
         note += f"; others act on alignment or have another setting: {', '.join(others)}"
-    notes = [note]
-    notes += [_SHARED] * (len(arms) == 1)
-    return [_within_step(record, declared, settings, estimand, arms, notes)]
+    return arms, [note, *[_SHARED] * (len(arms) == 1)]
 
 
 def _of_arm(record: Record, declared: StepSlope, settings: Settings, arm: str) -> Result:
@@ -482,6 +495,7 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
     if refusal := too_few(estimand, data["seed"].nunique()):
         return [refusal]
     try:
+        _validate_group(data, declared.formula)
         fit = fit_mixed(
             data,
             declared.formula,
@@ -501,6 +515,14 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
             raise
         return [NotEstimable(estimand, f"estimand {declared.name}: {error}")]
     return [found]
+
+
+def _validate_group(data: pd.DataFrame, formula: str) -> None:
+    """Refuse groups other than seeds, which are the clusters of every interval of a plan."""
+    group = read_formula(data, formula).group
+    if group != "seed":
+        remedy = "write (1 | seed), or (1 | seed:arm) for the runs of a seed"
+        raise RequestError("formula: group", group, "seed: seeds are the clusters", remedy)
 
 
 STEP_METHODS: Mapping[str, Method] = {

@@ -35,7 +35,8 @@ def record() -> Record:
 
 
 def results_of(record: Record, **fields: Any) -> dict[str, Estimate | NotEstimable]:
-    entry = {"name": "x", "sentence": "A slope, in one sentence.", **SLOPE, **fields}
+    named = {"name": "x", "sentence": "A slope, in one sentence.", **SLOPE, **fields}
+    entry = {field: value for field, value in named.items() if value is not None}
     found = run_plan(record, parse_plan({"name": "mine", "n_boot": 199, "estimand": [entry]}))
     return {one.estimand.name: one for one in found.results}
 
@@ -133,3 +134,32 @@ def test_an_identity_is_told_beside_its_slope(record: Record) -> None:
     assert found.value == pytest.approx(product.mean(), rel=0.05)
     assert found.diagnostics["mean_product"] == pytest.approx(product.mean())
     assert any(f"{product.mean():.4g}" in note for note in found.warnings)
+
+
+def test_the_corrected_slope_is_that_of_the_comparable_arms(record: Record) -> None:
+    halves = (record.steps["cos_half_a"] + record.steps["cos_half_b"]) / 2
+    whole = replace(record, steps=record.steps.assign(cos_gradient=halves))
+    expected = number(results_of(whole)["x"])
+    entry = {"method": "corrected_slope", "predictor": None}
+    found = results_of(record, **entry)
+    plain = number(found["x_plain"])
+    assert plain.value == pytest.approx(expected.value, rel=1e-9)
+    assert plain.se == pytest.approx(expected.se, rel=0.2)
+    assert "arms baseline, liminal, shuffled" in plain.estimand.contrast
+    unadjusted = number(results_of(record, **entry, adjust="none")["x_plain"])
+    assert unadjusted.value != plain.value
+    assert any("not adjusted for training time" in note for note in unadjusted.warnings)
+
+
+@pytest.mark.parametrize("random", ["(1 | arm)", "(1 | arm:seed)"])
+def test_a_formula_groups_by_seed(record: Record, random: str) -> None:
+    entry = {
+        "method": "mixed_model",
+        "formula": f"gain ~ cos_gradient + {random}",
+        "contrast": "cos_gradient",
+        "outcome": None,
+        "predictor": None,
+    }
+    refused = results_of(record, **entry)["x"]
+    assert isinstance(refused, NotEstimable)
+    assert "seeds are the clusters" in refused.reason
