@@ -125,7 +125,7 @@ def _kind_in_words(kind: Any) -> str:
 
 
 def _bounds(constraints: Sequence[object], unit: str) -> str:
-    """Write what `constraints` demand: ``"from 0 to 10"``, ``"with at least 1 entry"``."""
+    """Describe what `constraints` demand: ``"from 0 to 10"``, ``"with at least 1 entry"``."""
     limits: dict[type, Any] = {}
     parts = []
     for one in constraints:

@@ -1,8 +1,8 @@
 """Where a run lies: in a directory, or under a prefix of an object store.
 
 An object store is reached through fsspec. Its paths are `UPath` of universal_pathlib, which offers
-the methods of `Path` that this package uses, so everything is annotated with `Path`. What the two
-do differently stands here.
+the methods of `Path` that this package uses, so everything is annotated with `Path`. Their
+differences are handled here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was called otherwise in versions before 0.2, and how records of those versions are read."""
+"""Names of versions before 0.2, and how records of those versions are read."""
 
 from __future__ import annotations
 

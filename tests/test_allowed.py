@@ -44,7 +44,7 @@ class Outer(BaseModel):
         ("either", "a whole number or a text"),
     ],
 )
-def test_what_is_allowed_is_said_in_words(path: str, words: str) -> None:
+def test_what_is_allowed_is_described_in_words(path: str, words: str) -> None:
     place = place_at(Outer, path.split("."))
     assert place
     assert in_words(place) == words

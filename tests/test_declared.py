@@ -71,7 +71,7 @@ def test_an_unknown_field_proposes_the_nearest_of_its_own_level():
     assert error.value.value == 1
 
 
-def test_a_missing_field_and_a_wrong_value_are_said():
+def test_a_missing_field_and_a_wrong_value_are_reported():
     with pytest.raises(RequestError, match="required") as missing:
         declared.validate_declared(Study, {}, "study")
     assert missing.value.field == "study.seeds"

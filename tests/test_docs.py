@@ -114,7 +114,7 @@ def test_the_tables_of_the_guide_are_read(half_dose: Path, monkeypatch: pytest.M
     assert set(names["steps"]["arm"]) == {"baseline", "before", "after", "capped", "top2"}
 
 
-def test_the_monitor_of_the_guide_records_a_row_a_step() -> None:
+def test_the_monitor_of_the_guide_records_one_row_per_step() -> None:
     (code,) = guide("monitor", "python")
     model = torch.nn.Linear(4, 3)
     generator = torch.Generator().manual_seed(0)
@@ -213,7 +213,7 @@ def test_the_reference_documents_every_public_name(package: str) -> None:
     assert not public - documented
 
 
-def test_the_changelog_tells_every_new_name() -> None:
+def test_the_changelog_lists_every_new_name() -> None:
     rows = re.findall(r"^\|[^|]+\| `(\w+)` \| `(\w+)` \|$", TOP[-1].read_text(), re.MULTILINE)
     parts = {pair for method in RENAMED_PARTS.values() for pair in method.items()}
     assert {*RENAMED.items(), *RENAMED_METHODS.items(), *parts} <= set(rows)

@@ -199,7 +199,7 @@ def fails(place: str, **changes: str) -> tuple[str, float]:
     return done.stderr, time.monotonic() - start
 
 
-def test_what_cannot_be_reached_is_told(s3_server: str) -> None:
+def test_what_cannot_be_reached_is_reported(s3_server: str) -> None:
     keys = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret"}
     missing, _ = fails("s3://no-such-bucket/x", AWS_ENDPOINT_URL=s3_server, **keys)
     assert "there is no no-such-bucket" in missing
@@ -210,7 +210,7 @@ def test_what_cannot_be_reached_is_told(s3_server: str) -> None:
     assert seconds < 30
 
 
-def test_a_prefix_that_is_no_run_is_told(bucket: str) -> None:
+def test_a_prefix_that_is_no_run_is_reported(bucket: str) -> None:
     with pytest.raises(RunError, match="not a run directory"):
         read_manifest(locate(f"{bucket}/nothing"))
 
@@ -236,7 +236,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         locate("s3://bucket/x")
 
 
-def test_what_cannot_be_written_is_told(bucket: str) -> None:
+def test_what_cannot_be_written_is_reported(bucket: str) -> None:
     nowhere = locate(bucket) / "run"
     other = nowhere.with_segments(bucket.replace("bucket-", "no-bucket-"), "run")
     with pytest.raises(StorageError, match="bucket does not exist"):

@@ -3,7 +3,7 @@
 Neighbouring blocks of an arm are written as one block that is named by all their seeds. Its commit
 hides them from readers (`tables.committed`) in the same instant in which it shows their rows; they
 are deleted afterwards. A process that is killed before the commit leaves files that are not
-visible yet, one that is killed later leaves files that are not visible any more; both are removed
+visible yet, one that is killed later leaves files that are no longer visible; both are removed
 by the next `compact` or `run`.
 """
 

@@ -1,4 +1,4 @@
-"""Reach an MLflow store, with one kind of error, and find the runs in it that are ours."""
+"""Reach an MLflow store, with one kind of error, and find the runs that this package wrote in it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TrackingError(SublimError):
 
 @dataclass(frozen=True)
 class Mirrored:
-    """An MLflow run of ours, as it stands in the store."""
+    """An MLflow run that this package wrote, as the store holds it."""
 
     run_id: str
     digest: str
@@ -193,7 +193,7 @@ def validate_address(tracking_uri: str) -> None:
 
 
 def is_server(tracking_uri: str) -> bool:
-    """Return whether a store is reached over the network, and may so keep one waiting."""
+    """Return whether a store is reached over the network, which may take long."""
     return _dialect(urlsplit(tracking_uri)) not in ("sqlite", "file", "")
 
 

@@ -38,7 +38,7 @@ FIGURES = tuple(c.name for c in REPLICATES if c.name not in {"seed", "arm", "sta
 """Columns of ``replicates`` that become final figures."""
 
 MAX_POINTS = 32
-"""Points a curve: enough for a chart, and MLflow takes about 0.1 ms for each."""
+"""Points per curve: enough for a chart, and MLflow takes about 0.1 ms for each."""
 
 LAYOUT = 2
 """Version of what is mirrored; part of every digest, so that a new layout replaces old runs."""
@@ -159,7 +159,7 @@ def arm_figures(rows: pd.DataFrame) -> list[Point]:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row an arm: replicates by status, mean and deviation over the complete ones."""
+    """Return one row per arm: replicates by status, mean and deviation over the complete ones."""
     counts = rows.groupby(["arm", "status"]).size().unstack(fill_value=0)
     complete = rows[rows["status"] == "complete"].groupby("arm")[list(FIGURES)].agg(["mean", "std"])
     complete.columns = pd.Index(["_".join(pair) for pair in complete.columns])

@@ -19,7 +19,7 @@ from sublim_causal.location import put, read_files, remove
 
 RENEW_SECONDS = 10
 STALE_SECONDS = 60
-"""A lock not renewed for so long is a dead process's; clocks must agree better than that."""
+"""A lock that was not renewed for this long belongs to a dead process; clocks must agree better."""
 SETTLE_SECONDS = 2
 """After taking a dead process's lock: long enough to see another that took it at once."""
 

@@ -1,6 +1,6 @@
 """Locks of a run that a dead process cannot keep: on all of it, or on some of its seeds.
 
-In a directory they are locks on ranges of bytes of the file ``.lock``, one byte a seed, which the
+In a directory they are locks on ranges of bytes of the file ``.lock``, one byte per seed, which the
 operating system releases when the process ends, however it ends. So processes that share a
 directory, also from several machines, train different seeds at once.
 """
@@ -42,7 +42,7 @@ def locked(run: Path, seeds: range | None = None) -> Iterator[None]:
     Raises
     ------
     RunError
-        If another process holds it; the message names host and process if the lock tells them.
+        If another process holds it; the message names host and process if the lock does.
         If there is a symbolic link in `run`.
     RequestError
         If a run in an object store, or on another system than Linux, is locked in part.
@@ -138,7 +138,7 @@ def _request(places: range) -> bytes:
 
 
 def _tell_holder(lock: Path, seeds: range) -> None:
-    """Write down who holds the lock of `seeds`, one holder a line, in place of earlier ones."""
+    """Write down who holds the lock of `seeds`, one holder per line, in place of earlier ones."""
     ours = {"host": socket.gethostname(), "pid": os.getpid(), "seeds": [seeds.start, seeds.stop]}
     with lock.open("r+", errors="replace") as file:
         if sys.platform == "linux":

@@ -206,7 +206,7 @@ def _visible(run: Path, arm: str, blocks: Iterable[str]) -> Iterator[str]:
 
 
 def _holds_its_seeds(run: Path, arm: str, block: str) -> bool:
-    """Return whether the commit of a block can be read and is what its name says."""
+    """Return whether the commit of a block can be read and matches its name."""
     (commit,) = read_files([file_of(run, COMMIT_TABLE, arm, block)])
     try:
         validate_identity(rows_of_commit(commit), arm, block)

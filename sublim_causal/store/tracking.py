@@ -248,7 +248,7 @@ class Mirror:
         return True
 
     def _study(self) -> Mirrored:
-        """Return the study's run, which is made where there is none that tells the same."""
+        """Return the study's run, made anew where none has the same parameters."""
         arms = {arm: self._options(arm) for arm in self._arms()}
         params = self._study_params() | parameters(arms, "arms.")
         digest = digest_of_params(params)
@@ -259,9 +259,9 @@ class Mirror:
         return self._known[STUDY]
 
     def _parent(self, key: Key) -> str:
-        """Return the run under which that of `key` hangs: replicates hang under their arm.
+        """Return the parent of the run of `key`: replicates are nested under their arm.
 
-        The arms hang under none: charts show the runs that are not folded away, which they overlay.
+        Arms have no parent: charts overlay the runs that are not folded away.
         """
         kind, arm, _ = key
         if kind != "replicate":
@@ -301,7 +301,7 @@ class Mirror:
         return {arm: {**options_of(recorded.get(arm, {})), **own} for arm, own in arms.items()}
 
     def _start(self, key: Key) -> int:
-        """Return when the run of `key` is said to begin, ms: lists show what began last first."""
+        """Return the start time that the run of `key` gets, ms: lists show the latest first."""
         kind, arm, seed = key
         arms = list(self._arms())
         place = {"study": 0, "arm": 1 + (arms.index(arm) if arm in arms else len(arms))}
@@ -311,7 +311,7 @@ class Mirror:
         return {"arm": arm} | parameters(self._options(arm), "arm.") | self._study_params()
 
     def _options(self, arm: str) -> dict[str, Any]:
-        """Return what the study says of `arm`, and the options of its intervention, with defaults.
+        """Return the study's table of `arm`, and the options of its intervention, with defaults.
 
         The manifest has those of the i-th part under ``i.<option>``; those of the first are named
         as in a study file.
@@ -387,14 +387,14 @@ class Mirror:
             self._answered()
 
     def _drop_others(self, rows: pd.DataFrame) -> None:
-        """Delete the runs of arms and replicates that the tables do not hold any more."""
+        """Delete the runs of arms and replicates that the tables no longer hold."""
         pairs = set(zip(rows["arm"], rows["seed"].astype(str), strict=True))
         present = {("replicate", *pair) for pair in pairs} | {("arm", arm, "") for arm, _ in pairs}
         for key in self._known.keys() - present - {STUDY}:
             self._client.delete_run(self._known.pop(key).run_id)
 
     def _adopt(self) -> None:
-        """Hang every run under its parent, which may have been replaced."""
+        """Nest every run under its parent, which may have been replaced."""
         for key in list(self._known):
             parent = self._parent(key)
             if self._known[key].parent != parent:

@@ -32,7 +32,7 @@ from sublim_causal.store.connection import (
 from sublim_causal.store.manifest import read_manifest
 
 DEFAULT_RUN = Path("runs", "RUN")
-"""Where `run` writes unless it is told otherwise."""
+"""Where `run` writes by default."""
 VIEW = "workflowType=machine_learning&compareRunsMode=CHART"
 """Opens the list of runs beside charts, in which the arms overlay."""
 START_SECONDS = 90

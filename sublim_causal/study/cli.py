@@ -335,7 +335,7 @@ def power(
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option(min=0, help="Also tell the seeds that show equivalence within this margin."),
+        typer.Option(min=0, help="Also give the seeds that show equivalence within this margin."),
     ] = None,
     outcome: Annotated[
         str | None,
@@ -345,7 +345,7 @@ def power(
         float, typer.Option("--power", min=0.01, max=0.999, help="Wanted power.")
     ] = 0.8,
 ) -> None:
-    """Tell how many seeds a precision or power needs, with RUN as the pilot."""
+    """Compute how many seeds a precision or power needs, with RUN as the pilot."""
     from sublim_causal.analysis.arms.power import pilots, power_curve, power_table
     from sublim_causal.errors import DataError
     from sublim_causal.store.damage import validate_undamaged

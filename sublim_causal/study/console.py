@@ -159,7 +159,7 @@ def finish(
 def progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
     """Show progress over the parts of `what`: a bar on a terminal, a line now and then elsewhere.
 
-    Yields the function that tells parts done, parts in all, and the name of the part in hand.
+    Yields the function that takes parts done, parts in all, and the name of the current part.
     """
     from rich.progress import (
         BarColumn,
@@ -236,7 +236,7 @@ def note_analysed(run: Path) -> None:
 
 
 def report_of_run(run: Path, tracking_uri: str | None, seconds: float) -> None:
-    """Write the report at the end of `run`; whatever goes wrong is said and loses nothing."""
+    """Write the report at the end of `run`; an error is reported, and nothing is lost."""
     from sublim_causal.report import write_report
 
     try:

@@ -32,7 +32,7 @@ class RunningMean:
     total: float = 0.0
 
     def add(self, values: pd.Series) -> None:
-        """Take in a value a replicate; diverged ones have none."""
+        """Add one value per replicate; diverged ones have none."""
         self.replicates += len(values)
         self.count += int(values.count())
         self.total += float(values.sum())

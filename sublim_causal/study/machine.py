@@ -42,7 +42,7 @@ def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
 def _folders(cgroups: Path, membership: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of the control groups of this process, innermost first.
 
-    A container sees its own group as the root, whatever path its membership tells.
+    A container sees its own group as the root, whatever path its membership names.
     """
     for line in _read(membership).splitlines():
         _, controllers, path = (*line.split(":", 2), "", "")[:3]

@@ -141,7 +141,7 @@ def validate_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | Non
         If `run` holds another study, or something else; the message shows every difference.
     """
     if not (run / FILE).exists():
-        if run.exists() and (not run.is_dir() or any(not _is_passing(p) for p in run.iterdir())):
+        if run.exists() and (not run.is_dir() or any(not _is_temporary(p) for p in run.iterdir())):
             raise RunError(
                 f"{run}: not a run directory, and not empty\n"
                 "remedy: choose another with --out, or empty it"
@@ -167,7 +167,7 @@ def validate_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | Non
 def validate_rule(
     run: Path, old: Mapping[str, Any] | None, asked: Mapping[str, Any] | None
 ) -> None:
-    """Check that a run goes on by the stopping rule it was begun with, as it is recorded.
+    """Check that a run keeps the stopping rule that was recorded when it began.
 
     Asking for none is no change where the recorded one is followed.
 
@@ -190,18 +190,18 @@ def validate_rule(
     )
     raise RunError(
         f"{run}: has another stopping rule, fixed before its first look; recorded -> asked for:\n"
-        f"{changes}\nremedy: leave the rule out to go on with the recorded one, or choose another "
+        f"{changes}\nremedy: leave the rule out to keep the recorded one, or choose another "
         "directory with --out"
     )
 
 
-def _is_passing(path: Path) -> bool:
+def _is_temporary(path: Path) -> bool:
     """Return whether `path` is what another process has before it has written the manifest."""
     return path.name == LOCK or path.name.startswith(f".{FILE}.")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List what defines the two experiments differently, one line a field.
+    """List what defines the two experiments differently, one line per field.
 
     Whether a default was written out makes no difference. An option that a study file gives an arm
     stands in its definition twice, also as ``0.<option>`` with all the defaults.

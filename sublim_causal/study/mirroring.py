@@ -80,7 +80,7 @@ class BackgroundMirror:
         self._news.set()
 
     def update(self, block: str | None = None) -> None:
-        """Mirror new blocks, such as `block`, of which no curves have to be kept any more."""
+        """Mirror new blocks, such as `block`, whose curves so far are no longer needed."""
         if block is not None:
             self.training.pop(block, None)
         self._news.set()

@@ -1,4 +1,4 @@
-"""Output into a pipe whose reader has had enough, as in ``| head``: no error, and no news."""
+"""Output into a pipe whose reader has closed it, as in ``| head``: no error, no message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import IO, Any, TextIO
 
 
 class Pipe(io.FileIO):
-    """A file descriptor for writing that drops what nobody reads any more."""
+    """A file descriptor for writing that drops output once its reader is gone."""
 
     closed_early = False
     """Whether the reader is gone."""
@@ -23,7 +23,7 @@ class Pipe(io.FileIO):
 
 
 def tolerate_closed_pipes() -> None:
-    """Let standard output and error drop what nobody reads any more, where they are pipes."""
+    """Let standard output and error, where they are pipes, drop output once the reader is gone."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__") and stream is not None and not stream.isatty():

@@ -38,7 +38,7 @@ class RunOptions:
     block_size : int or None
         Seeds trained together; default: 1 on a CPU, on a GPU what its memory holds.
     memory : int or None
-        Budget of all workers together, bytes; default: what the executor says.
+        Budget of all workers together, bytes; default: what the executor has.
     data_dir : Path or None
     download : bool
     tracking_uri : str or None

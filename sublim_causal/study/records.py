@@ -1,4 +1,4 @@
-"""From what a block recorded to the rows of the tables."""
+"""Turn what a block recorded into the rows of the tables."""
 
 from __future__ import annotations
 

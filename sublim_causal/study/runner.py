@@ -1,4 +1,4 @@
-"""Run a study: what is missing, in blocks, into the tables, and on to the mirror."""
+"""Run a study: train the missing blocks, write their tables, and mirror them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from sublim_causal.study.pipes import is_read
 
 STATES = ("complete", "diverged", "failed")
 REFRESH_SECONDS = 2.0
-IDLE = "Nobody is running it: the same study, run again, goes on. Waiting; Ctrl-C ends the watch."
+IDLE = "No process is running it; the same study, run again, resumes it. Waiting; Ctrl-C ends this."
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,18 @@ def status_table(status: Status) -> Table:
 
 
 def ending(status: Status) -> str:
-    """Return when the run was finished, or who goes on with it."""
+    """Return when the run was finished, or whether a process is running it."""
     if status.finished is not None:
         return f"Finished: {status.finished}"
     if status.running:
         return "Finished: not yet; it is running"
-    return "Finished: not yet, and nobody is running it; run the same study again to resume it"
+    return "Finished: not yet, and no process is running it; run the same study again to resume it"
 
 
 def watch(run: Path, console: Console) -> Status:
     """Show the state of `run` until it is finished; Ctrl-C ends the watch only.
 
-    Says so while nobody is running it. Without a terminal a line is printed now and then instead,
+    Shows when no process is running it. Without a terminal a line is printed now and then instead,
     and the table at the end. At most half of the time is spent on reading.
     """
     if not console.is_terminal:

@@ -64,7 +64,7 @@ def files(run: Path) -> list[str]:
     return sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
 
 
-def test_all_rows_are_in_one_file_an_arm_and_table(tmp_path: Path) -> None:
+def test_all_rows_are_in_one_file_per_arm_and_table(tmp_path: Path) -> None:
     before = rows(written(tmp_path))
     done = compact(tmp_path)
     assert (done.before.files, done.after.files) == (24, 6)
@@ -182,7 +182,7 @@ def die_after(operations: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
 
 
-def test_no_moment_of_a_kill_loses_or_repeats_a_row(
+def test_a_kill_at_no_moment_loses_or_repeats_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)

@@ -79,7 +79,7 @@ def test_the_lock_of_a_killed_process_of_this_machine_is_taken_over_at_once(run:
         assert json.loads((run / ".lock").read_bytes())["pid"] == os.getpid()
 
 
-def test_of_two_that_take_a_stale_lock_at_once_one_holds_it(run: Path) -> None:
+def test_a_stale_lock_taken_twice_at_once_has_one_holder(run: Path) -> None:
     claimed(run / ".lock", renewed=0.0)
     start, outcomes = threading.Barrier(2), []
 
@@ -111,7 +111,7 @@ def test_a_holder_that_was_taken_over_stops_and_leaves_the_lock(run: Path) -> No
     assert json.loads((run / ".lock").read_bytes())["token"] == "theirs"
 
 
-def test_a_holder_that_ends_in_order_is_told_who_took_over(run: Path) -> None:
+def test_a_holder_that_ends_in_order_learns_who_took_over(run: Path) -> None:
     def stop_when_interrupted() -> None:
         claimed(run / ".lock")
         with pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,7 @@ from sublim_causal.store.lock import locked
 @pytest.mark.parametrize(
     "content", [b"", b"{bad", b"[1]", b'"x"', b"\xff\xfe", b"{}", b'{"pid": 7}', b"null"]
 )
-def test_a_held_lock_that_does_not_tell_its_holder_refuses_all_the_same(
+def test_a_held_lock_without_the_name_of_its_holder_refuses_too(
     content: bytes, tmp_path: Path
 ) -> None:
     with locked(tmp_path):

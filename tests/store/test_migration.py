@@ -75,7 +75,7 @@ def test_the_definition_of_a_study_has_not_changed() -> None:
     assert digest_of_study(study, precision) == manifest["digest"]
 
 
-def test_a_manifest_is_read_in_the_words_of_today(version: int) -> None:
+def test_a_manifest_is_read_with_current_names(version: int) -> None:
     manifest = read_manifest(STORED[version])
     study = Study.model_validate(manifest["study"])
     assert (
@@ -87,7 +87,7 @@ def test_a_manifest_is_read_in_the_words_of_today(version: int) -> None:
     assert not [name for name in RENAMED if f'"{name}' in text or f".{name}" in text]
 
 
-def test_a_study_file_in_old_words_is_refused_with_the_new_ones(tmp_path: Path) -> None:
+def test_a_study_file_with_old_names_is_refused_with_the_new_ones(tmp_path: Path) -> None:
     file = tmp_path / "study.toml"
     file.write_text((STORED[2] / "study.toml").read_text())
     for name in ("lesson", "jitter", "only", "inject"):
@@ -112,7 +112,7 @@ def test_every_command_reads_it(old: Path) -> None:
     assert (old / "report" / "index.html").exists()
 
 
-def test_a_run_goes_on_beside_the_old_blocks(old: Path, version: int) -> None:
+def test_a_run_continues_beside_the_old_blocks(old: Path, version: int) -> None:
     arms = [*read_manifest(old)["study"]["arms"]]
     kept = tables.read_table(old, "replicates", arms=["baseline"])
     (victim,) = (old / "replicates" / tables.folder_of(arms[1])).glob("*.parquet")
@@ -156,7 +156,7 @@ def test_old_and_new_blocks_are_compacted_into_one(old: Path) -> None:
         assert tables.read_table(old, table).equals(rows)
 
 
-def test_a_file_that_does_not_tell_its_version_is_damaged(old: Path) -> None:
+def test_a_file_without_its_version_is_damaged(old: Path) -> None:
     (victim,) = (old / "replicates" / "arm=baseline").glob("*.parquet")
     content = pq.read_table(victim, partitioning=None)
     pq.write_table(content.replace_schema_metadata({}), victim)

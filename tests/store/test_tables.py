@@ -118,7 +118,7 @@ def test_a_full_disk_at_any_file_leaves_nothing(
     assert files(tmp_path) == []
 
 
-def test_a_name_that_is_too_long_for_the_disk_is_told(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_for_the_disk_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written: File name too long"):
         tables.write_block(tmp_path, "0000000-0000000", "猫" * 30, block_of(0))
     assert files(tmp_path) == []
@@ -187,7 +187,7 @@ def test_a_flipped_bit_in_any_column_is_damage_and_no_other_number(tmp_path: Pat
                 block_curves(tmp_path, "baseline", "0000000-0000000")
 
 
-def test_every_file_tells_units_meanings_and_version(tmp_path: Path) -> None:
+def test_every_file_states_units_meanings_and_version(tmp_path: Path) -> None:
     tables.write_block(tmp_path, "0000000-0000000", "baseline", block_of(0))
     for table, columns in TABLES.items():
         schema = pq.read_schema(tmp_path / table / "arm=baseline" / "0000000-0000000.parquet")

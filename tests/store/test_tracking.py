@@ -431,7 +431,7 @@ def test_a_run_without_finished_blocks_has_an_open_study(make_run: MakeRun, uri:
         sync(run, uri)
 
 
-def test_the_global_state_of_mlflow_is_left_alone(make_run: MakeRun, uri: str) -> None:
+def test_the_global_state_of_mlflow_is_unchanged(make_run: MakeRun, uri: str) -> None:
     import mlflow
 
     before = mlflow.get_tracking_uri()
@@ -563,7 +563,7 @@ def test_a_store_that_fails_on_the_way_is_repaired_by_sync(
         ("model.options.keys=3", "model.options.keys=3"),
     ],
 )
-def test_credentials_are_blotted_out(text: str, shown: str) -> None:
+def test_credentials_are_redacted(text: str, shown: str) -> None:
     assert redact(text) == shown
     assert redact(shown) == shown
 

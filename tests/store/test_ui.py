@@ -164,7 +164,7 @@ def test_without_runs_the_store_in_runs_is_meant(
         serve_ui([], port=70_000)
 
 
-def test_a_missing_store_does_not_tell_its_password() -> None:
+def test_a_missing_store_does_not_show_its_password() -> None:
     with pytest.raises(RequestError, match="a store that exists") as refused:
         serve_ui([], "sqlite+pysqlcipher://:sekret@/nosuch.db")
     assert "sekret" not in str(refused.value)
@@ -180,7 +180,7 @@ def test_no_run_directory_is_refused(tmp_path: Path) -> None:
         serve_ui([tmp_path])
 
 
-def test_of_a_server_the_address_is_told(
+def test_the_address_of_a_server_is_shown(
     make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert serve_ui([make_run(seeds=[])], "https://me:secret@mlflow.example") == 0
@@ -188,7 +188,7 @@ def test_of_a_server_the_address_is_told(
 
 
 @pytest.mark.slow
-def test_a_server_that_does_not_start_tells_why(make_run: MakeRun) -> None:
+def test_a_server_that_does_not_start_says_why(make_run: MakeRun) -> None:
     run = make_run(seeds=[])
     (run.parent / "mlflow.db").write_bytes(b"this is no database at all, but a text" * 200)
     with pytest.raises(TrackingError, match="file is not a database"):

@@ -70,7 +70,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         (["frobnicate"], "frobnicate"),
     ],
 )
-def test_a_wrong_request_is_told_and_writes_nothing(
+def test_a_wrong_request_is_reported_and_writes_nothing(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     refused = sublim(*arguments, cwd=tmp_path)
@@ -80,7 +80,7 @@ def test_a_wrong_request_is_told_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_power_tells_seeds_from_a_pilot(tmp_path: Path) -> None:
+def test_power_computes_seeds_from_a_pilot(tmp_path: Path) -> None:
     truth = simulate(Truth(n_seeds=6, n_steps=5), rng=0)
     write_run(tmp_path / "pilot", truth)
     done = sublim("power", "pilot", "--wanted", "0.01", cwd=tmp_path)
@@ -95,7 +95,7 @@ def test_power_tells_seeds_from_a_pilot(tmp_path: Path) -> None:
     assert "final_accuracy" in wrong.stderr
 
 
-def test_a_directory_that_is_not_a_run_is_left_alone(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_run_is_unchanged(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     refused = sublim("run", *TINY, "--out", tmp_path, cwd=tmp_path)
     assert refused.returncode == 2
@@ -103,7 +103,7 @@ def test_a_directory_that_is_not_a_run_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name != ".lock"] == ["precious.txt"]
 
 
-def test_a_dry_run_tells_the_cost_and_what_is_missing_and_writes_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_shows_the_cost_and_what_is_missing_and_writes_nothing(tmp_path: Path) -> None:
     done = sublim("run", "paper", "--dry-run", "--data-dir", tmp_path, cwd=tmp_path)
     assert done.returncode == 2
     assert "data set 'mnist' is not in" in done.stderr
@@ -200,7 +200,7 @@ def test_brackets_in_names_paths_and_errors_are_shown_as_they_are(tmp_path: Path
     assert " [red] " in shown.stdout
 
 
-def test_ctrl_c_outside_of_training_is_told(
+def test_ctrl_c_outside_of_training_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = typer.Typer()

@@ -1,4 +1,4 @@
-"""The verbs that tell what there is and begin a study file."""
+"""The commands that list what there is, and `init`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sublim_causal.study.spec import built_in_studies, load_study
 from tests.study.commands import environment, sublim
 
 
-def test_the_version_is_told(tmp_path: Path) -> None:
+def test_the_version_is_reported(tmp_path: Path) -> None:
     version = metadata.version("sublim-causal")
     assert sublim_causal.__version__ == version
     assert sublim("--version", cwd=tmp_path).stdout == f"sublim-causal {version}\n"

@@ -64,7 +64,7 @@ def test_status_names_the_file_and_run_redoes_its_block(
 
 
 @pytest.mark.parametrize("verb", ["analyse", "report", "sync"])
-def test_no_other_command_crashes(verb: str, sound: Path, tmp_path: Path) -> None:
+def test_no_other_command_has_a_traceback(verb: str, sound: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "quickstart"
     shutil.copytree(sound, run)
     truncate(sorted(run.glob("steps/arm=liminal/*.parquet"))[1])
@@ -86,7 +86,7 @@ def test_a_foreign_file_is_ignored(sound: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", '{"schema_version": 999}'])
-def test_a_damaged_manifest_is_told(content: str, sound: Path, tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_reported(content: str, sound: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "quickstart"
     shutil.copytree(sound, run)
     (run / "manifest.json").write_text(content)

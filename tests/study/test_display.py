@@ -29,7 +29,7 @@ def test_means_are_of_the_replicates_that_did_not_diverge() -> None:
     assert one.text() == "4/8 replicates | baseline 0.45, projection 0.10"
 
 
-def test_lines_tell_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_show_progress_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.monotonic()
     one = shown()
     with one.show():

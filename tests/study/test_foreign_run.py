@@ -1,4 +1,4 @@
-"""Runs of somebody else's: links and stores that point elsewhere are refused; nothing is hidden."""
+"""Runs of other people: links and stores that point elsewhere are refused; nothing is hidden."""
 
 from __future__ import annotations
 

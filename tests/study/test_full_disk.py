@@ -1,4 +1,4 @@
-"""A full disk: told once, nothing that is finished is lost, and a rerun completes."""
+"""A full disk: reported once, nothing that is finished is lost, and a rerun completes."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def study(tmp_path: Path) -> Path:
     return file
 
 
-def test_it_is_announced_before_it_is_imported(study: Path) -> None:
+def test_code_is_announced_before_it_is_imported(study: Path) -> None:
     seen = []
 
     def before_import(loaded: object) -> None:

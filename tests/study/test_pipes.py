@@ -1,4 +1,4 @@
-"""Output that nobody reads any more."""
+"""Output whose reader is gone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_pipe_closed_early_is_no_error(verb: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_is_written_is_written_though_nobody_reads(tmp_path: Path) -> None:
+def test_output_is_written_although_its_reader_is_gone(tmp_path: Path) -> None:
     write_run(tmp_path / "run", simulate(Truth(n_seeds=4, n_steps=8), rng=0))
     done = piped(f"{shlex.join(command('analyse', 'run', '--out', 'mine.json'))} | true", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -39,7 +39,7 @@ def test_what_is_written_is_written_though_nobody_reads(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "report").exists()
 
 
-def test_a_run_goes_on_without_a_reader(tmp_path: Path) -> None:
+def test_a_run_continues_without_a_reader(tmp_path: Path) -> None:
     run = command("run", *TINY, "--seeds", "1", "--tracking-uri", "none", "--out", "run")
     done = piped(f"{shlex.join(run)} 2>&1 | true", tmp_path)
     assert done.returncode == 0

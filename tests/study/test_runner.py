@@ -187,7 +187,7 @@ def test_a_foreign_directory_is_refused_and_left_as_it_is(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["x"]
 
 
-def test_a_refused_second_runner_leaves_the_first_its_lock(tmp_path: Path) -> None:
+def test_a_refused_second_runner_does_not_take_the_lock(tmp_path: Path) -> None:
     run = tmp_path / "new"
     with locked(run):
         with pytest.raises(RunError, match="in use"), locked(run), removed_if_refused(run, False):

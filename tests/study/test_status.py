@@ -48,7 +48,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_a_terminal_lines_are_printed_and_the_table_at_the_end(run: Path) -> None:
-    line = "of 3 seeds: baseline 3, projection 3, liminal 3, shuffled 3. Nobody is running it"
+    line = "of 3 seeds: baseline 3, projection 3, liminal 3, shuffled 3. No process is running it"
     said = follow(run, Console(file=io.StringIO(), width=110), lambda text: text.count(line) > 1)
     assert said.count("complete") == 1
     assert said.index(line) < said.index("complete")
@@ -60,20 +60,20 @@ def test_on_a_terminal_the_table_is_kept_up_to_date(run: Path) -> None:
     said = follow(run, console, lambda text: "baseline" in text)
     assert "complete" in said
     assert "of 3 seeds" not in said
-    assert "Nobody is running it" in said
+    assert "No process is running it" in said
 
 
-def test_somebody_who_is_running_it_is_seen(run: Path) -> None:
+def test_a_running_process_is_seen(run: Path) -> None:
     write_manifest(run, {**read_manifest(run), "finished": None})
-    assert "nobody" in status.ending(status.read_status(run))
+    assert "no process" in status.ending(status.read_status(run))
     with locked(run):
         assert status.ending(status.read_status(run)) == "Finished: not yet; it is running"
         console = Console(file=io.StringIO(), width=110)
         said = follow(run, console, lambda text: text.count("of 3 seeds") > 1)
-    assert "Nobody" not in said
+    assert "No process" not in said
 
 
-def test_a_watch_ends_when_nobody_reads_it(run: Path) -> None:
+def test_a_watch_ends_when_its_reader_is_gone(run: Path) -> None:
     write_manifest(run, {**read_manifest(run), "finished": None})
     reader, writer = os.pipe()
     os.close(reader)

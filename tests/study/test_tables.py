@@ -119,7 +119,7 @@ def test_an_accuracy_has_no_interval_beyond_what_can_be() -> None:
     assert means(rows, "final_accuracy", "wild", None) == ("50 [0, 100]",)
 
 
-def test_too_few_seeds_are_said() -> None:
+def test_too_few_seeds_are_reported() -> None:
     rows = pd.DataFrame(
         {"seed": [0, 0], "arm": ["a", "b"], "status": "complete", "final_accuracy": [0.5, 0.25]}
     )

@@ -1,6 +1,7 @@
 """Where blocks run: a kind of executor is one file here and one row in `EXECUTORS`.
 
-An executor starts workers and hears from them; `dispatch.Dispatcher` hands the blocks out.
+An executor starts workers and receives their messages; `dispatch.Dispatcher` distributes the
+blocks.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Lost:
 
 
 Message = Idle | Progress | Finished | Lost | SublimError
-"""What is heard from a worker; an error ends the run."""
+"""What a worker sends; an error ends the run."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ W = TypeVar("W", bound=Worker)
 
 
 class Executor(Protocol[W]):
-    """Starts workers and hears from them."""
+    """Starts workers and receives their messages."""
 
     def resources(self, device: str) -> Resources:
         """Return what there is for `device`: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -112,10 +113,10 @@ class Executor(Protocol[W]):
         """Take the job of the workers to come, and the memory that each of them needs."""
 
     def start(self) -> W:
-        """Start a worker; it says that it is idle when it has prepared itself."""
+        """Start a worker; it reports that it is idle once it is ready."""
 
     def receive(self, workers: Sequence[W]) -> list[tuple[W, Message]]:
-        """Return what `workers` have said; wait at most `RECEIVE_SECONDS` for it."""
+        """Return the messages of `workers`; wait at most `RECEIVE_SECONDS` for them."""
 
 
 EXECUTORS = {

@@ -25,7 +25,7 @@ from sublim_causal.study.work import Job
 ATTEMPTS = 3
 """A block whose worker is lost is tried again; after this many losses it is recorded as failed."""
 PATIENCE_SECONDS = 60.0
-"""After so long without a worker, a message says that the study waits."""
+"""After this time without a worker, a message says that the study is waiting."""
 
 
 @dataclass(frozen=True)

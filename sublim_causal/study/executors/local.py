@@ -85,7 +85,7 @@ class LocalExecutor:
         return LocalWorker(process, ours, self._stopping, failure)
 
     def receive(self, workers: Sequence[LocalWorker]) -> list[tuple[LocalWorker, Message]]:
-        """Return one message of every worker that has said something."""
+        """Return one message of every worker that has sent one."""
         ready = wait([worker.pipe for worker in workers], timeout=RECEIVE_SECONDS)
         return [(worker, _read(worker)) for worker in workers if worker.pipe in ready]
 

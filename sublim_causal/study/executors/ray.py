@@ -1,8 +1,8 @@
 """Run blocks on a Ray cluster: one that is there, or one that is started here for the run.
 
 A worker is an actor that asks for one core or one GPU, and for the memory it needs. The job with
-its data sets is put into Ray's object store, which holds it once a node. What a worker says comes
-as a stream of results, so that progress arrives while a block trains.
+its data sets is put into Ray's object store, which holds it once per node. The messages of a worker
+come as a stream of results, so that progress arrives while a block trains.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Trainer:
         self._stop = threading.Event()
 
     def prepare(self, job: Job, origin: Origin) -> Iterator[Message]:
-        """Load data and network; say that the worker is idle, or what is wrong."""
+        """Load data and network; yield that the worker is idle, or what is wrong."""
         sys.path.extend(job.path)
         try:
             validate_node(job, origin)
@@ -68,7 +68,7 @@ class Trainer:
         yield Idle()
 
     def train(self, block: Block) -> Iterator[Message]:
-        """Train `block`; say what happens."""
+        """Train `block`; yield its messages."""
         said: queue.SimpleQueue[Message] = queue.SimpleQueue()
         counter = StepCounter(said.put, self._stop)
         threading.Thread(
@@ -116,7 +116,7 @@ def versions() -> dict[str, str]:
 
 @dataclass(eq=False)
 class RayWorker:
-    """An actor, and the stream of what it says about the task in hand; None: it has none."""
+    """An actor, and the stream of messages of its current task; None if it has none."""
 
     actor: Any
     stream: Any
@@ -207,7 +207,7 @@ class RayExecutor:
         self._actor = ray.remote(Trainer).options(
             **{"num_cpus": 1, resource: 1},
             memory=worker_bytes if self.address is not None else None,
-            max_concurrency=2,  # to hear `stop` while it trains
+            max_concurrency=2,  # to receive `stop` while it trains
             scheduling_strategy="SPREAD",
         )
         self._job = ray.put(job)
@@ -220,7 +220,7 @@ class RayExecutor:
         return RayWorker(actor, prepared)
 
     def receive(self, workers: Sequence[RayWorker]) -> list[tuple[RayWorker, Message]]:
-        """Return one message of every worker that has said something."""
+        """Return one message of every worker that has sent one."""
         import ray
 
         streams = [worker.stream for worker in workers if worker.stream is not None]

@@ -27,7 +27,7 @@ Behaviour = Callable[[Block], list[Message]]
 
 @dataclass(eq=False)
 class Pretender:
-    """Says what its behaviour says about a block."""
+    """Sends the messages that its behaviour gives for a block."""
 
     behaviour: Behaviour
     says: list[Message] = field(default_factory=lambda: [Idle()])
@@ -108,7 +108,9 @@ def test_the_block_of_a_lost_worker_is_tried_again_and_its_steps_are_taken_back(
     assert notices[0] == "A worker was lost (its node died); block 0000000-0000000 starts again."
 
 
-def test_a_block_that_loses_three_workers_is_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_block_that_loses_three_workers_is_recorded_and_the_rest_continues(
+    tmp_path: Path,
+) -> None:
     given: Counter[Block] = Counter()
 
     def one_kills(block: Block) -> list[Message]:
@@ -135,7 +137,7 @@ def test_workers_that_never_start_end_the_run_with_the_reason(tmp_path: Path) ->
         events(executor, tmp_path)
 
 
-def test_a_long_wait_for_workers_is_told_once(
+def test_a_long_wait_for_workers_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatching, "PATIENCE_SECONDS", -1.0)

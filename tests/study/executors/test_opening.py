@@ -21,7 +21,7 @@ from tests.study.commands import sublim
         (["--executor", "ray", "--device", "tpu"], "auto, cpu or cuda"),
     ],
 )
-def test_wrong_requests_are_told_and_write_nothing(
+def test_wrong_requests_are_reported_and_write_nothing(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     refused = sublim("run", *arguments, "--dry-run", cwd=tmp_path)
@@ -30,7 +30,7 @@ def test_wrong_requests_are_told_and_write_nothing(
     assert not any(tmp_path.iterdir())
 
 
-def test_where_ray_is_missing_the_remedy_is_told(
+def test_where_ray_is_missing_the_remedy_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
