@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sublim_causal.errors import RunError
 from sublim_causal.location import is_remote, sizes
-from sublim_causal.store.damage import Checked, check_blocks
+from sublim_causal.store.damage import CheckedBlock, check_blocks
 from sublim_causal.store.removal import remove_uncommitted
 from sublim_causal.store.schema import TABLES
 from sublim_causal.store.tables import (
@@ -72,7 +72,7 @@ class Piece:
     """A block of an arm, checked."""
 
     block: str
-    checked: Checked
+    checked: CheckedBlock
 
     @property
     def mergeable(self) -> bool:

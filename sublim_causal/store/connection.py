@@ -1,4 +1,4 @@
-"""Reach an MLflow store, with one kind of error, and find the runs that this package wrote in it."""
+"""Reach an MLflow store, with one kind of error, and find the runs of this package in it."""
 
 from __future__ import annotations
 

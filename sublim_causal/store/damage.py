@@ -34,7 +34,7 @@ DIGEST = re.compile(r"[0-9a-f]{32}(:[0-9]+)?")
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedBlock:
     """One arm of a committed block, all its files checked.
 
     Attributes
@@ -54,7 +54,7 @@ class Checked:
 
 def check_blocks(
     run: Path, pairs: Sequence[tuple[str, str]], *, weights: bool = True
-) -> Iterator[Checked]:
+) -> Iterator[CheckedBlock]:
     """Check every file of committed blocks, given by arm and name.
 
     A commit is read with its page checksums, and must hold the seeds and the arm of its name. The
@@ -76,14 +76,14 @@ def _checked(
     commit: bytes | Exception,
     size: Callable[[Path], int | None],
     weights: bool,
-) -> Checked:
+) -> CheckedBlock:
     try:
         rows = rows_of_commit(commit)
         validate_identity(rows, arm, block)
         digests = _digests_of(rows.schema)
     except (pa.ArrowException, OSError, ValueError) as error:
         path = file_of(run, COMMIT_TABLE, arm, block)
-        return Checked(set(), {}, {path: (str(error) or repr(error)).splitlines()[0]})
+        return CheckedBlock(set(), {}, {path: (str(error) or repr(error)).splitlines()[0]})
     problems = {}
     for name, digest in digests.items():
         table, _, of = name.partition("/")
@@ -95,7 +95,7 @@ def _checked(
             problems[path] = "it is a directory"
         elif not _as_written(path, there, *digest.split(":"), hashed=weights or table != WEIGHTS):
             problems[path] = "its content is not what was written"
-    return Checked(set(rows["status"].to_pylist()), digests, problems)
+    return CheckedBlock(set(rows["status"].to_pylist()), digests, problems)
 
 
 def _digests_of(schema: pa.Schema) -> dict[str, str]:

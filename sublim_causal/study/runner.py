@@ -24,7 +24,7 @@ from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.completion import finished, is_whole, remove_unusable
 from sublim_causal.study.display import Display
 from sublim_causal.study.executors import Executor, Finished, Progress, open_executor
-from sublim_causal.study.executors.dispatch import Curves, Dispatcher, Notice
+from sublim_causal.study.executors.dispatch import CurveUpdate, Dispatcher, Notice
 from sublim_causal.study.manifest import (
     describe,
     open_run,
@@ -160,7 +160,7 @@ def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: C
                 for event in events:
                     if isinstance(event, Progress):
                         display.advance(event.steps)
-                    elif isinstance(event, Curves):
+                    elif isinstance(event, CurveUpdate):
                         mirror.show(event.block, event.arms)
                     elif isinstance(event, Finished):
                         display.add(event.replicates)

@@ -36,14 +36,14 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Curves so far of a block that is being trained."""
+class CurveUpdate:
+    """CurveUpdate so far of a block that is being trained."""
 
     block: str
     arms: ArmCurves
 
 
-Event = Progress | Curves | Finished | Notice | None
+Event = Progress | CurveUpdate | Finished | Notice | None
 """None: nothing happened for a while."""
 
 
@@ -141,7 +141,7 @@ class Dispatcher:
             hand.steps += message.steps
             yield message
             if message.curves is not None and hand.block is not None:
-                yield Curves(hand.block.name, message.curves)
+                yield CurveUpdate(hand.block.name, message.curves)
         else:
             hand.ready, hand.block, self._false_starts = True, None, 0
             if isinstance(message, Finished):
