@@ -37,7 +37,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class CurveUpdate:
-    """CurveUpdate so far of a block that is being trained."""
+    """Curves so far of a block that is being trained."""
 
     block: str
     arms: ArmCurves
