@@ -1,3 +1,5 @@
+"""Bands and intervals that a report shows: within what can be, and only with enough seeds."""
+
 from __future__ import annotations
 
 import re
@@ -7,14 +9,13 @@ import numpy as np
 import pytest
 
 from sublim_causal.analysis.plan.curves import Curve
-from sublim_causal.analysis.plan.ranges import ANY, COSINE, FRACTION, Range, range_of
+from sublim_causal.analysis.plan.ranges import COSINE, FRACTION
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.figures.curves import overlay, shares
 from sublim_causal.report.material import Material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.wording import arm
-from sublim_causal.store.schema import TABLES
 from tests.report.conftest import Tables, answer_of, make_run, material_of, section_of
 
 PAIR = r"\[(\S+), (\S+)\]"
@@ -24,22 +25,6 @@ def limits(text: str) -> list[tuple[float, float]]:
     """Return all intervals in a text."""
     found = re.findall(PAIR, text.replace("\N{MINUS SIGN}", "-"))
     return [(float(low), float(high)) for low, high in found]
-
-
-@pytest.mark.parametrize(
-    ("column", "known"),
-    [
-        ("final_accuracy", FRACTION),
-        ("share_positive", FRACTION),
-        ("mean_cos_update", COSINE),
-        ("cos_half_a", COSINE),
-        ("accuracy_gain", ANY),
-        ("gain", ANY),
-    ],
-)
-def test_a_column_has_the_range_of_what_it_measures(column: str, known: Range) -> None:
-    assert column in {one.name for name in ("replicates", "steps") for one in TABLES[name]}
-    assert range_of(column) == known
 
 
 def explode(tables: Tables) -> None:
