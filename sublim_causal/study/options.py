@@ -74,7 +74,8 @@ def _defaults(registry: Mapping[str, type[Any]], name: object) -> dict[str, Any]
     if issubclass(found, BaseModel):
         return found.model_construct().model_dump(mode="json")
     parameters = inspect.signature(found).parameters.values()
-    return {one.name: one.default for one in parameters if _is_plain(one.default)}
+    plain = {one.name: one.default for one in parameters if _is_plain(one.default)}
+    return dict(json.loads(json.dumps(plain)))
 
 
 def _class(registry: Mapping[str, type[Any]], name: object) -> type[Any] | None:

@@ -236,3 +236,42 @@ def test_a_channel_that_fails_for_some_seeds_ends_its_arms_there(study: Path) ->
     assert rows.loc[("own", 1), "status"] == "failed"
     assert "its channel: expected: answers returns distributions" in rows.loc[("own", 1), "reason"]
     assert set(rows.loc["baseline", "status"]) == {"complete"}
+
+
+OPTIONAL = """
+class Damped:
+    space = "gradient"
+    uses_trait = False
+
+    def __init__(self, factor=0.5, layers=(), why=print):
+        self.factor = factor
+
+    def init(self, context):
+        return None
+
+    def apply(self, vector, g_trait, state, context):
+        return self.factor * vector, state
+"""
+
+
+def test_options_of_own_classes_are_recorded_with_their_defaults(study: Path) -> None:
+    (study.parent / "oc_damped.py").write_text(OPTIONAL)
+    sys.modules.pop("oc_damped", None)
+    study.write_text(STUDY + 'intervention = "oc_damped:Damped"\n')
+    assert sublim("run", study, *OPTIONS, cwd=study.parent).returncode == 0
+    run = study.parent / "runs" / "own"
+    manifest = read_manifest(run)
+    assert manifest["study"]["arms"]["own"]["factor"] == 0.5
+    assert "why" not in manifest["study"]["arms"]["own"]
+    recorded = (run / "study.toml").read_text()
+    assert "factor = 0.5" in recorded
+    shutil.copy(study.parent / "oc_damped.py", run)
+    for file in (run / "study.toml", study):
+        again = sublim("run", file, "--out", run, *OPTIONS, cwd=study.parent)
+        assert again.returncode == 0, again.stderr
+        assert "2 of 2 replicates are there already" in again.stderr
+    assert read_manifest(run) == manifest
+    study.write_text(STUDY + 'intervention = "oc_damped:Damped"\nfactor = 0.25\n')
+    refused = sublim("run", study, *OPTIONS, cwd=study.parent)
+    assert refused.returncode == 2
+    assert "arms.own.factor: None -> 0.25" in refused.stderr
