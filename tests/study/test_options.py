@@ -38,7 +38,8 @@ def test_every_option_is_recorded() -> None:
     }
     first, second, third = arms["chain"]["members"]
     assert first == projection
-    assert second == {"intervention": "yoked", "target": "baseline", "procedure": projection}
+    yoked = {"intervention": "yoked", "target": "baseline", "match": "cosine"}
+    assert second == {**yoked, "procedure": projection}
     assert third == {"intervention": "train_only", "layers": ["0"]}
     assert arms["yoked"]["procedure"] == projection
     assert arms["of_liminal"]["procedure"]["intervention"] == "liminal"
