@@ -16,6 +16,8 @@ from sublim_causal.analysis.arms.stopping import (
     recorded_rule,
     resolve_rule,
 )
+from sublim_causal.analysis.plan.file import load_plan
+from sublim_causal.analysis.plan.methods.arms import Equivalence
 from sublim_causal.declared import validate_declared
 from sublim_causal.errors import RequestError
 from sublim_causal.store.lock import manifest_locked
@@ -144,6 +146,26 @@ def run_until(study: Study, rule: StoppingRule, options: RunOptions, console: Co
         if look.stop:
             break
     return outcome
+
+
+def smallest_difference(plan: str, outcome: str) -> float:
+    """Return the smallest margin of the equivalence tests that `plan` declares of `outcome`.
+
+    Raises
+    ------
+    RequestError
+        If it declares none.
+    """
+    tests = [one for one in load_plan(plan).estimands if isinstance(one, Equivalence)]
+    margins = [one.margin for one in tests if one.outcome == outcome]
+    if not margins:
+        raise RequestError(
+            "--difference",
+            None,
+            f"the smallest difference of {outcome} that matters",
+            f"give it; the plan {plan} declares no equivalence test of {outcome} with a margin",
+        )
+    return min(margins)
 
 
 def looks_made(run: Path) -> list[dict[str, Any]]:

@@ -237,11 +237,11 @@ def seeds_tables(
     rows = needed.to_dict("records")
     spread = Columns(
         "Pilot",
-        ("difference", "spread", "sd", "± now"),
+        ("pilot's mean", "spread", "sd", "± now"),
         "right",
         [
             (
-                f"{row['difference']:+.4f}",
+                f"{row['pilot_mean']:+.4f}",
                 row["sd"],
                 f"{row['sd_value']:.4f}",
                 f"{row['half_width']:.4f}",
@@ -259,7 +259,7 @@ def seeds_tables(
     )
     caption = (
         "seeds: for the wanted half-width; "
-        f"power {power:g}: to find the pilot's difference; "
+        f"power {power:g}: to find {needed['difference'].iloc[0]:g}; "
         "cautious: with the upper 80 % confidence limit of the standard deviation (sd)"
     )
     names = [row["contrast"] for row in rows]
@@ -272,12 +272,23 @@ def _count(seeds: Any) -> str:
     return "over 100,000" if seeds is pd.NA else str(seeds)
 
 
-def curve_table(contrast: str, curve: pd.DataFrame) -> Table:
+def looks_table(contrast: str, by_look: pd.DataFrame, difference: float) -> Table:
+    """Return the power of a study by each of its looks."""
+    title = f"{contrast}: power to find {difference:g} by each look (O'Brien-Fleming)"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("seeds", "power", "cautious"):
+        table.add_column(heading, no_wrap=True)
+    for n, power in by_look.pivot(index="n_seeds", columns="sd", values="power").iterrows():
+        table.add_row(str(n), f"{power['pilot']:.3f}", f"{power['cautious']:.3f}")
+    return table
+
+
+def curve_table(contrast: str, curve: pd.DataFrame, difference: float) -> Table:
     """Return half-width, also as a bar, and power against the number of seeds."""
     table = Table(title=f"{contrast}, by number of seeds", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("seeds", "half-width", ""):
         table.add_column(heading, no_wrap=True)
-    table.add_column("power for the pilot's difference", max_width=16)
+    table.add_column(f"power to find {difference:g}", max_width=16)
     table.add_column("cautious", no_wrap=True)
     pilot, cautious = (curve[curve["sd"] == name] for name in ("pilot", "cautious"))
     widest = pilot["half_width"].max()

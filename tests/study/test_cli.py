@@ -88,8 +88,15 @@ def test_power_computes_seeds_from_a_pilot(tmp_path: Path) -> None:
     assert "projection - baseline" in done.stdout
     assert "power 0.8" in done.stdout
     assert "upper 80 % confidence limit" in done.stdout
+    assert "power 0.8: to find 0.05;" in done.stdout  # the margin of the primary plan
+    asked = sublim("power", "pilot", "--difference", "0.3", "--at", "8,12", cwd=tmp_path)
+    assert "power 0.8: to find 0.3;" in asked.stdout
+    assert "power to find 0.3 by each look" in " ".join(asked.stdout.split())
     control = sublim("power", "pilot", "--margin", "0.05", cwd=tmp_path)
     assert "equal ±0.05" in control.stdout
+    missing = sublim("power", "pilot", "--outcome", "sum_gain", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "--difference: missing" in missing.stderr
     wrong = sublim("power", "pilot", "--outcome", "final_acuracy", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "final_accuracy" in wrong.stderr

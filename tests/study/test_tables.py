@@ -63,14 +63,14 @@ def test_every_number_is_shown_whole_in_any_width(run: Path, width: int, tables:
 @pytest.mark.parametrize("width", [110, 80, 66])
 def test_seeds_and_power_are_shown_whole_in_any_width(run: Path, width: int) -> None:
     found = pilots(read_table(run, "replicates"), "final_accuracy", "control")
-    needed = power_table(found, wanted=0.01, margin=0.01, power=0.8)
+    needed = power_table(found, difference=0.05, wanted=0.01, margin=0.01, power=0.8)
 
     def texts(width: int) -> list[str]:
         console = Console(width=width, file=io.StringIO())
         for table in seeds_tables(needed, 0.8, 0.01, console):
             console.print(table)
         for one in found:
-            console.print(curve_table(one.contrast, power_curve(one)))
+            console.print(curve_table(one.contrast, power_curve(one, difference=0.05), 0.05))
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue().splitlines()
 

@@ -2,6 +2,10 @@ r"""How many seeds a target half-width, power or equivalence test needs, from a 
 
 A pilot's standard deviation is itself uncertain, so every answer is also given for its upper
 80 % confidence limit, :math:`s \sqrt{(n - 1) / \chi^2_{0.2, n-1}}` (Browne, 1995).
+
+The difference to be found is the smallest one that matters, never the pilot's own mean: with a
+true mean of 0.8 standard deviations and a pilot of 8 seeds, planning on the pilot's mean gives a
+true power below 0.8 in 56 % of pilots, and in all of those whose own test is significant.
 """
 
 from __future__ import annotations
@@ -192,17 +196,20 @@ def seeds_for_equivalence(
 def power_table(
     pilots: Iterable[Pilot],
     *,
+    difference: float,
     wanted: float | None = None,
     margin: float | None = None,
     power: float = 0.8,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Seeds needed per contrast, for a wanted half-width and for the pilot's own difference.
+    """Seeds needed per contrast, for a wanted half-width and to find a difference that matters.
 
     Parameters
     ----------
     pilots : iterable of Pilot
         The contrasts.
+    difference : float
+        Smallest difference that matters, in the outcome's unit; not the pilot's own.
     wanted : float, optional
         Half-width in the outcome's unit; default: half of what each pilot has.
     margin : float, optional
@@ -214,10 +221,11 @@ def power_table(
     -------
     DataFrame
         One row per pilot and sd ("pilot", "cautious": its upper 80 % limit): outcome, contrast,
-        n_pilot, difference, sd, sd_value, half_width (at n_pilot seeds), wanted,
+        n_pilot, pilot_mean, difference, sd, sd_value, half_width (at n_pilot seeds), wanted,
         seeds_half_width, seeds_power, seeds_equivalence; seeds are <NA> beyond 100,000, and for
         equivalence without a margin.
     """
+    _validate_positive("difference", abs(difference))
     rows = []
     for one in pilots:
         aim = half_width(one.sd, one.n_seeds, level) / 2 if wanted is None else wanted
@@ -227,13 +235,14 @@ def power_table(
                     "outcome": one.outcome,
                     "contrast": one.contrast,
                     "n_pilot": one.n_seeds,
-                    "difference": one.mean,
+                    "pilot_mean": one.mean,
+                    "difference": difference,
                     "sd": name,
                     "sd_value": sd,
                     "half_width": half_width(sd, one.n_seeds, level),
                     "wanted": aim,
                     "seeds_half_width": _or_na(seeds_for_half_width, sd, aim, level),
-                    "seeds_power": _or_na(seeds_for_power, sd, one.mean, power, level),
+                    "seeds_power": _or_na(seeds_for_power, sd, difference, power, level),
                     "seeds_equivalence": pd.NA
                     if margin is None
                     else _or_na(seeds_for_equivalence, sd, margin, power),
@@ -254,7 +263,7 @@ def power_curve(
     pilot_: Pilot,
     seeds: Iterable[int] = (8, 12, 16, 20, 24, 30, 40, 50, 75, 100),
     *,
-    difference: float | None = None,
+    difference: float,
     margin: float | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -266,8 +275,8 @@ def power_curve(
         Source of the standard deviation.
     seeds : iterable of int
         Numbers of seeds, at least 3 each.
-    difference : float, optional
-        Difference to be detected; default: the pilot's mean.
+    difference : float
+        Smallest difference that matters; not the pilot's own.
     margin : float, optional
         Where given, the column `power_equivalence` too (true difference 0).
 
@@ -276,12 +285,11 @@ def power_curve(
     DataFrame
         n_seeds, sd ("pilot" or "cautious"), half_width, power, power_equivalence.
     """
-    wanted = pilot_.mean if difference is None else difference
     rows = []
     for n in seeds:
         for name, sd in (("pilot", pilot_.sd), ("cautious", pilot_.sd_upper)):
             row = {"n_seeds": n, "sd": name, "half_width": half_width(sd, n, level)}
-            row["power"] = power_of_contrast(sd, wanted, n, level)
+            row["power"] = power_of_contrast(sd, difference, n, level)
             if margin is not None:
                 row["power_equivalence"] = power_of_equivalence(sd, margin, n, alpha=1 - level)
             rows.append(row)

@@ -73,11 +73,11 @@ def replicates():
 def test_a_pilot_gives_table_and_curve(replicates):
     one = power.pilot(replicates, "y", "projection")
     assert one.sd_upper > one.sd
-    table = power.power_table([one])
+    table = power.power_table([one], difference=0.5)
     assert list(table["sd"]) == ["pilot", "cautious"]
     assert table["seeds_half_width"].is_monotonic_increasing
-    assert table.loc[0, "seeds_power"] == power.seeds_for_power(one.sd, one.mean)
-    curve = power.power_curve(one, [8, 16, 32], margin=1.0)
+    assert table.loc[0, "seeds_power"] == power.seeds_for_power(one.sd, 0.5)
+    curve = power.power_curve(one, [8, 16, 32], difference=0.5, margin=1.0)
     pilot = curve[curve["sd"] == "pilot"]
     assert pilot["half_width"].is_monotonic_decreasing
     assert pilot["power"].is_monotonic_increasing
@@ -93,11 +93,11 @@ def test_every_usable_arm_is_a_pilot(replicates):
 
 def test_seeds_for_equivalence_stand_in_the_table_if_a_margin_is_given(replicates):
     one = power.pilot(replicates, "y", "projection")
-    table = power.power_table([one], margin=1.0)
+    table = power.power_table([one], difference=0.5, margin=1.0)
     assert list(table["seeds_equivalence"]) == [
         power.seeds_for_equivalence(sd, 1.0) for sd in (one.sd, one.sd_upper)
     ]
-    assert power.power_table([one])["seeds_equivalence"].isna().all()
+    assert power.power_table([one], difference=0.5)["seeds_equivalence"].isna().all()
 
 
 def test_an_outcome_must_be_measured(replicates):
@@ -108,7 +108,7 @@ def test_an_outcome_must_be_measured(replicates):
 
 def test_what_no_number_of_seeds_reaches_is_empty_in_the_table(replicates):
     one = power.pilot(replicates, "y", "projection")
-    table = power.power_table([one], wanted=1e-6)
+    table = power.power_table([one], difference=0.5, wanted=1e-6)
     assert table["seeds_half_width"].isna().all()
     with pytest.raises(RequestError, match="half-width"):
         power.seeds_for_half_width(one.sd, 1e-6)
