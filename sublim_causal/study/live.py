@@ -63,11 +63,13 @@ def _sums(recorder: Recorder, rows: slice, bins: np.ndarray) -> BinSums:
     measured = bool(np.isfinite(raw["uu"]).any())
     diverged_at = first_divergence(raw, measured=measured)
     columns = derive(raw)
-    parts = {}
+    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    parts = []
     for name in CURVES["steps"]:
         values = columns[name]
         hide_after(values, diverged_at)
         known = np.isfinite(values)
-        by_step = {"sum": np.where(known, values, 0).sum(axis=1), "count": known.sum(axis=1)}
-        parts[name] = pd.DataFrame(by_step).groupby(bins).sum()
-    return pd.concat(parts, names=["metric", "step"])
+        both = np.stack([np.where(known, values, 0).sum(axis=1), known.sum(axis=1)], axis=1)
+        parts.append(np.add.reduceat(both, starts))
+    index = pd.MultiIndex.from_product([CURVES["steps"], bins[starts]], names=["metric", "step"])
+    return pd.DataFrame(np.concatenate(parts), index, columns=["sum", "count"])
