@@ -268,9 +268,9 @@ def _raw_map(products: CrossProducts) -> Floats:
 
 
 def _roots(total: Floats, combination: NDArray[np.int64], count: int) -> list[Floats]:
-    """Square roots of the cross products of each combination: rows that could stand for the data.
+    """Square roots of the cross products of each combination: a few rows with the same products.
 
-    A QR of these rows is a QR of the data, so that conditioning is not squared.
+    A QR of these rows is a QR of the data, so that the condition number is not squared.
     """
     roots = []
     for u in range(count):
@@ -280,7 +280,7 @@ def _roots(total: Floats, combination: NDArray[np.int64], count: int) -> list[Fl
 
 
 def _stack(roots: list[Floats], coding: Coding, raw: Floats) -> Floats:
-    """Rows that could stand for the data's design matrix."""
+    """Rows whose cross products are those of the data's design matrix."""
     return np.concatenate([r @ raw.T @ c.T for r, c in zip(roots, coding.maps, strict=True)])
 
 

@@ -106,7 +106,9 @@ def fit_mixed(
         raise DataError("no run has two rows: there is no serial correlation to estimate")
     design = build_design(products, parsed, arm_variances=arm_variances)
     if serial and design.has_cells and design.rows.max() < 3:
-        raise DataError("no run has three rows: its correlation and its own effect are one")
+        raise DataError(
+            "no run has three rows: serial correlation cannot be told from a random intercept of runs"
+        )
     validate_identifiable(design, parsed.group, parsed.cell)
     validate_residual(design, parsed.outcome)
     problem = Problem(design, reml, residual)

@@ -378,7 +378,7 @@ def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequ
 
 def _entering(record: Record) -> tuple[list[str], list[str]]:
     """Return the arms of one slope that have steps, and what the row says of them."""
-    present = set(record.steps["arm"])
+    present = set(record.steps["arm"].unique())
     arms = [arm for arm in comparable_arms(record) if arm in present]
     others = [arm for arm in record.arms if arm not in arms]
     note = f"one slope over the arms {', '.join(arms)}"
