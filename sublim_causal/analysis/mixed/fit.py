@@ -107,7 +107,7 @@ def fit_mixed(
     design = build_design(products, parsed, arm_variances=arm_variances)
     if serial and design.has_cells and design.rows.max() < 3:
         raise DataError(
-            "no run has three rows: serial correlation cannot be told from a random intercept of runs"
+            "no run has three rows: serial correlation and a random intercept of runs are one"
         )
     validate_identifiable(design, parsed.group, parsed.cell)
     validate_residual(design, parsed.outcome)
