@@ -15,6 +15,7 @@ _PUBLIC = {
     "analyse": "sublim_causal.analysis",
     "fit_mixed": "sublim_causal.analysis",
     "paired_contrast": "sublim_causal.analysis",
+    "plot_results": "sublim_causal.report",
     "SublimError": "sublim_causal.errors",
 }
 __all__ = [*_PUBLIC, "__version__"]

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from sublim_causal.errors import escaped
-from sublim_causal.report.blocks import Block, Picture, Section
+from sublim_causal.report.blocks import Block, Picture, Section, Table
 from sublim_causal.report.wording import CLOSE, OPEN
+
+Numbers = Mapping[str, Iterator[int]]
+"""The next number of a figure and of a table."""
 
 
 @dataclass(frozen=True)
 class _Drawn:
     """A picture as the template shows it."""
 
+    number: int
     name: str
     caption: str
     wide: bool
     svg: Markup
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """A table as the template shows it."""
+
+    number: int
+    table: Table
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ def render(
     title, subtitle, footer : str
         Plain text.
     """
+    numbers: Numbers = {"Figure": count(1), "Table": count(1)}
     home = files("sublim_causal.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_visible)
     template = environment.from_string((home / "report.html").read_text(encoding="utf-8"))
@@ -64,7 +77,7 @@ def render(
         css=Markup((home / "report.css").read_text(encoding="utf-8")),
         titles={section.anchor: section.title for section in sections},
         sections=[
-            _Shown(section.anchor, section.title, _groups(section.blocks, drawings))
+            _Shown(section.anchor, section.title, _groups(section.blocks, drawings, numbers))
             for section in sections
         ],
     )
@@ -79,18 +92,20 @@ def _visible(value: Any) -> Any:
 
 
 def _groups(
-    blocks: Sequence[Block], drawings: Mapping[str, str]
+    blocks: Sequence[Block], drawings: Mapping[str, str], numbers: Numbers
 ) -> Sequence[tuple[str, Sequence[Any]]]:
     """Neighbouring blocks of one kind: pictures share a row where there is room."""
     return [
-        (
-            kind,
-            [_drawn(block, drawings) if isinstance(block, Picture) else block for block in group],
-        )
+        (kind, [_numbered(block, drawings, numbers) for block in group])
         for kind, group in groupby(blocks, key=lambda block: type(block).__name__)
     ]
 
 
-def _drawn(picture: Picture, drawings: Mapping[str, str]) -> _Drawn:
+def _numbered(block: Block, drawings: Mapping[str, str], numbers: Numbers) -> Any:
+    if isinstance(block, Table):
+        return _Numbered(next(numbers["Table"]), block)
+    if not isinstance(block, Picture):
+        return block
     # What matplotlib writes is escaped by it, also the names of arms on axes and legends.
-    return _Drawn(picture.name, picture.caption, picture.wide, Markup(drawings[picture.name]))
+    svg = Markup(drawings[block.name])
+    return _Drawn(next(numbers["Figure"]), block.name, block.caption, block.wide, svg)

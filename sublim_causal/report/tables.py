@@ -12,7 +12,16 @@ from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimat
 from sublim_causal.errors import escaped
 from sublim_causal.report.blocks import Table
 from sublim_causal.report.material import Material
-from sublim_causal.report.wording import CLOSE, OPEN, interval, number, p_value, places_of, scale_of
+from sublim_causal.report.wording import (
+    CLOSE,
+    OPEN,
+    interval,
+    number,
+    p_value,
+    places_of,
+    plain,
+    scale_of,
+)
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -23,25 +32,61 @@ _LATEX = {
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
     "<": r"$<$",
     ">": r"$>$",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "_": r"\_\allowbreak{}",
+    "\N{GREEK SMALL LETTER ALPHA}": r"$\alpha$",
+    **{character: f"\\{character}" for character in "&%$#{}"},
 }
 
 
 def latex(table: Table) -> str:
-    """Return `table` as a LaTeX ``tabular`` in booktabs style, every text escaped."""
+    """Return `table` as a LaTeX ``longtable``: as wide as the text, with caption and notes.
+
+    Every text is escaped. It needs the packages array, booktabs and longtable.
+    """
     rows = [list(table.shown.columns), *table.shown.to_numpy().tolist()]
     head, *body = [" & ".join(_escape(str(cell)) for cell in row) + r" \\" for row in rows]
+    cells = [[plain(str(row[i])) for row in rows] for i in range(len(rows[0]))]
     lines = [
-        f"% {' '.join(table.caption.split())}",
-        rf"\begin{{tabular}}{{{'l' * len(table.shown.columns)}}}",
-        r"\toprule",
-        head,
-        r"\midrule",
+        r"% \usepackage{array,booktabs,longtable}",
+        rf"{{{_size(cells)}\setlength{{\tabcolsep}}{{3pt}}",
+        rf"\begin{{longtable}}{{{''.join(map(_column, _shares(cells)))}}}",
+        rf"\caption{{{_escape(' '.join(table.caption.split()))}}}\label{{tab:{table.name}}}\\",
+        *(r"\toprule", head, r"\midrule", r"\endfirsthead"),
+        *(r"\toprule", head, r"\midrule", r"\endhead"),
         *body,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{longtable}",
+        *(rf"\noindent {_escape(note)}\par" for note in table.notes),
+        "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _shares(columns: Sequence[Sequence[str]]) -> list[float]:
+    """Return the share of the text's width that each column of cells gets; they add up to 1."""
+    needs = [
+        max(_longest_word(cells), min(max(map(len, cells)), _WRAPPED)) + 2 for cells in columns
+    ]
+    return [need / sum(needs) for need in needs]
+
+
+def _longest_word(cells: Sequence[str]) -> int:
+    return max(len(word) for cell in cells for word in [*re.split(r"[\s_/]+", cell), ""])
+
+
+_WRAPPED = 28
+"""Longer cells of a LaTeX table are wrapped."""
+
+
+def _column(share: float) -> str:
+    width = rf"\dimexpr {share:.4f}\linewidth-2\tabcolsep\relax"
+    return rf">{{\raggedright\arraybackslash}}p{{{width}}}"
+
+
+def _size(columns: Sequence[Sequence[str]]) -> str:
+    """Return the size of type in which the longest words of all columns stand side by side."""
+    total = sum(_longest_word(cells) + 2 for cells in columns)
+    return r"\footnotesize" if total < 85 else r"\scriptsize" if total < 110 else r"\tiny"
 
 
 def _escape(text: str) -> str:

@@ -176,6 +176,43 @@ def test_no_wording_is_clumsy(n_seeds: int, odd: str, tmp_path: Path) -> None:
     assert not [text[m.start() - 40 : m.end() + 20] for m in re.finditer(CLUMSY, text)]
 
 
+def test_figures_and_tables_are_numbered_with_links_to_their_files(page: Path) -> None:
+    text = page.read_text()
+    for kind, folder in (("Figure", "figures"), ("Table", "tables")):
+        numbers = [int(n) for n in re.findall(rf"(?:<b>|<summary>){kind} (\d+)\.", text)]
+        assert numbers == [*range(1, len(numbers) + 1)]
+        links = re.findall(rf'<a href="({folder}/[^"]+)">', text)
+        assert len(links) == 2 * len(numbers) > 4
+        assert all((page.parent / link).is_file() for link in links)
+
+
+def test_fonts_are_embedded_as_truetype_and_have_fallbacks(page: Path) -> None:
+    pdf = (page.parent / "figures" / "final_accuracy.pdf").read_bytes()
+    assert b"/CIDFontType2" in pdf
+    assert b"/Type3" not in pdf
+    svg = (page.parent / "figures" / "final_accuracy.svg").read_text()
+    assert "'DejaVu Sans', Verdana, Arial, sans-serif" in svg
+
+
+def test_axes_give_units_in_words(page: Path) -> None:
+    assert not re.search(r">[^<>]* \(1\)</text>", page.read_text())
+
+
+def test_tables_of_means_hold_intervals_and_methods(page: Path) -> None:
+    arms = pd.read_csv(page.parent / "tables" / "arms.csv")
+    assert {"arm", "complete", "estimate", "conf_low", "conf_high", "method"} <= {*arms}
+    assert arms["conf_low"].notna().all()
+
+
+def test_latex_tables_are_as_wide_as_the_text(page: Path) -> None:
+    for path in (page.parent / "tables").glob("*.tex"):
+        shares = [float(x) for x in re.findall(r"\\dimexpr ([\d.]+)\\linewidth", path.read_text())]
+        assert sum(shares) == pytest.approx(1, abs=1e-3), path.name
+        assert path.read_text().count(r"\begin{longtable}") == 1
+    noted = (page.parent / "tables" / "results.tex").read_text()
+    assert r"\noindent a: " in noted
+
+
 def test_names_of_arms_are_set_apart(page: Path) -> None:
     text = page.read_text()
     assert '<i class="arm">projection</i> ' in text

@@ -134,7 +134,7 @@ def curves(sides: Sides) -> Section:
     arms, by_name = sides.arms, dict(zip(sides.names, sides.both, strict=True))
     shown: dict[str, tuple[str, float]] = {
         "trait_accuracy": ("trait accuracy (%)", 100.0),
-        "cos_update": ("cos_update (1)", 1.0),
+        "cos_update": ("cosine of the update", 1.0),
     }
     fewest = min(sides.both, key=lambda side: side.n_seeds)
     each = " and ".join(f"{side.n_seeds} in {name}" for name, side in by_name.items())

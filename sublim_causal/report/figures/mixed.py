@@ -26,7 +26,7 @@ def residuals(bins: Mapping[str, Sequence[float]], unit: str) -> Figure:
     zero_line(ax)
     ax.vlines(at, bins["low"], bins["high"], color="#0072B2", linewidth=1.6, label="central 90 %")
     ax.plot(at, bins["middle"], "o", color=INK, markersize=3.5, label="median")
-    ax.set(xlabel=f"fitted ({unit})", ylabel=f"residual ({unit})")
+    ax.set(xlabel=f"fitted value ({unit})", ylabel=f"residual ({unit})")
     figure.legend(loc="outside upper left", ncols=2)
     return figure
 
@@ -40,7 +40,7 @@ def normal_quantiles(effects: Floats, label: str) -> Figure:
     ax.plot(places, ordered, "o", color=INK, markersize=4)
     spread = ordered.std(ddof=1) / places.std(ddof=1)
     ax.axline((0, float(ordered.mean())), slope=spread, color="#D55E00", linestyle="--")
-    ax.set(xlabel="normal quantile (1)", ylabel=label)
+    ax.set(xlabel="normal quantile (standard deviations)", ylabel=label)
     return figure
 
 

@@ -72,7 +72,7 @@ def sensitivity_curves(curves: Sequence[Estimate], label: str) -> Figure:
         ends += indirect[np.abs(rho) <= 0.85].tolist()
     pad = 0.15 * (np.ptp(ends) or 1.0)
     ax.set(
-        xlabel="correlation of the two error terms (1)",
+        xlabel="correlation of the two error terms",
         ylabel=label,
         ylim=(min(*ends, 0) - pad, max(*ends, 0) + pad),
     )
@@ -104,7 +104,7 @@ def dose_response(linear: Sequence[Estimate], isotonic: Sequence[Estimate]) -> F
     )
     means = [100 * one.diagnostics["mean"] for one in isotonic]
     ax.plot(doses, means, "o", color=INK, markersize=4.5, label="mean")
-    ax.set(xlabel="strength of projection (1)", ylabel="final test accuracy (%)")
+    ax.set(xlabel="strength of projection", ylabel="final test accuracy (%)")
     figure.legend(loc="outside upper left", ncols=4, columnspacing=1.0)
     return figure
 
@@ -130,7 +130,7 @@ def wald_plot(ratios: Sequence[Estimate], slope: float, level: float) -> Figure:
         reach = max(reach, dm["value"], key=abs)
     ax.plot([0, reach], [0, 100 * slope * reach], color="#D55E00", linestyle="--")
     ax.set(
-        xlabel="change of the update's mean cosine (1)",
+        xlabel="change of the update's mean cosine",
         ylabel="change of final accuracy\n(percentage points)",
     )
     return figure

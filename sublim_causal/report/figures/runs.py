@@ -80,9 +80,11 @@ def every_seed(
     return figure
 
 
-def forest(bars: Sequence[Bar], label: str, *, margin: float | None = None) -> Figure:
-    """Draw an estimate a row with its interval; `margin` shades what would not matter."""
-    figure = new_figure(WIDTH, 0.75 + 0.27 * len(bars) + 0.25 * (margin is not None))
+def forest(
+    bars: Sequence[Bar], label: str, *, margin: float | None = None, width: float = WIDTH
+) -> Figure:
+    """Draw one estimate in each row with its interval; `margin` shades what would not matter."""
+    figure = new_figure(width, 0.75 + 0.27 * len(bars) + 0.25 * (margin is not None))
     ax = figure.subplots()
     places = np.arange(len(bars))[::-1]
     zero_line(ax, vertical=True)

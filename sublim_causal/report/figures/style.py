@@ -36,6 +36,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH, HEIGHT = 4.5, 3.2
 """Inches of a picture that takes half of a wide page, or the whole of a telephone's."""
 INK, FAINT = "#222222", "#8a8a8a"
+FALLBACKS = "'DejaVu Sans', Verdana, Arial, sans-serif"
+"""Fonts of a drawing where a page shows it: the first that is there, alike in width."""
 SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -56,7 +58,7 @@ SETTINGS: dict[str, Any] = {
     "legend.frameon": False,
     "legend.handlelength": 2.6,
     "svg.fonttype": "none",
-    "pdf.fonttype": 3,
+    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
     "axes.unicode_minus": True,
     "axes.formatter.limits": (-3, 4),
     "axes.formatter.useoffset": False,
@@ -138,6 +140,7 @@ def svg(figure: Figure, name: str) -> str:
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     figure.set_layout_engine("none")  # what is placed stays placed, and costs no second time
     text = escaped(buffer.getvalue())
+    text = text.replace("'DejaVu Sans'", FALLBACKS)
     # Several pictures share a page: their ids must differ, and what refers to them must follow.
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
 

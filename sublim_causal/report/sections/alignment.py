@@ -26,6 +26,14 @@ COSINES = {
 }
 
 
+AXES = {
+    "cos_gradient": "cosine of the gradient",
+    "cos_applied": "cosine of the applied gradient",
+    "cos_update": "cosine of the update",
+}
+"""What axes call the cosines, which have no unit."""
+
+
 def alignment(material: Material) -> Section:
     """Return the section ``alignment``."""
     return Section("alignment", TITLE, [*_blocks(material)])
@@ -67,20 +75,20 @@ def _pictures(material: Material) -> Iterator[Picture]:
             f"{column}: {meaning}; one panel for each arm. Line: mean over seeds; faint: {drawn} "
             "(their "
             f"most extreme 0.4 % of steps may lie outside the frame). {material.bands()}",
-            draw.panels(curves, f"{column} (1)"),
+            draw.panels(curves, AXES[column]),
             wide=is_wide(len(draw.measured(curves))),
         )
         yield Picture(
             column,
             f"{column}: means of all arms on one scale. {material.bands()}",
-            draw.overlay(curves, f"{column} (1)", zero=True),
+            draw.overlay(curves, AXES[column], zero=True),
         )
     for column in ("cos_gradient", "cos_update"):
         yield Picture(
             f"share_positive_{column}",
             f"Share of steps with {column} above 0, in bins of steps. The line at 50 % is what no "
             f"alignment would give. {material.bands('0 and 100 %')}",
-            draw.shares(material.curves[column], f"steps with {column} > 0 (%)"),
+            draw.shares(material.curves[column], f"steps with {AXES[column]} above 0 (%)"),
         )
 
 

@@ -154,7 +154,7 @@ def _arms(material: Material) -> Table:
                 "what it does": option_text(material, arm),
             }
         )
-        numbers.append({"arm": arm, **states, **{name: _value(one) for name, one in found.items()}})
+        numbers += [{**one.tidy(), "arm": arm, **states} for one in found.values() if one]
     level = f"{100 * material.level:g} %"
     return Table(
         "arms",
@@ -212,7 +212,8 @@ def _beside_the_paper(material: Material) -> Block:
                 "seeds below the paper's": f"{int((rows < quoted.value).sum())} of {len(rows)}",
             }
         )
-        numbers.append({"quantity": quoted.label, "paper": quoted.value, "ours": _value(ours)})
+        own = ours.tidy() if ours else {}
+        numbers.append({"quantity": quoted.label, "paper": quoted.value, **own})
     if not shown:
         return Text("None of the paper's arms is complete, so nothing stands beside its figures.")
     return Table(

@@ -106,7 +106,7 @@ def _slope_picture(material: Material, pair: _Pair, rows: Sequence[Result]) -> I
             f"slopes_{pair.outcome}_{pair.predictor}",
             f"Slopes of {pair.text} with {100 * material.level:g} % intervals; those between arms "
             "and between seeds are in the table.",
-            forest(bars, f"{pair.unit} per unit of {pair.predictor}"),
+            forest(bars, f"slope ({pair.unit} per unit of cosine)"),
         )
 
 

@@ -1,0 +1,75 @@
+"""A figure of any results: an estimate a row, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from matplotlib.figure import Figure
+
+from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimate, Result
+from sublim_causal.analysis.plan.results import Results
+from sublim_causal.errors import RequestError
+from sublim_causal.report.figures.runs import Bar, forest
+from sublim_causal.report.figures.style import WIDTH, settings
+from sublim_causal.report.wording import POINTS, scale_of
+
+_UNITS = {FRACTION: "%", DIFFERENCE: POINTS}
+
+
+def plot_results(
+    results: Results | Result | Sequence[Result],
+    *,
+    labels: Mapping[str, str] | None = None,
+    xlabel: str = "",
+    width: float = WIDTH,
+) -> Figure:
+    """Draw results below each other, each with its interval.
+
+    Parameters
+    ----------
+    results : Results, Estimate, or a sequence of results
+        What is drawn, in this order; what could not be estimated is left out.
+    labels : mapping of str to str, optional
+        What rows are called, by the name of the result; default: that name.
+    xlabel : str
+        Label of the axis; default: the unit.
+    width : float
+        Width in inches, above 0.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Without pyplot: save it with ``figure.savefig("forest.pdf")``.
+
+    Raises
+    ------
+    RequestError
+        If nothing is an estimate, units differ, or a label or the width is not usable.
+    """
+    several = results.results if isinstance(results, Results) else results
+    chosen = [several] if not isinstance(several, Sequence) else [*several]
+    found = [one for one in chosen if isinstance(one, Estimate)]
+    names = {one.estimand.name for one in found}
+    if not found:
+        raise RequestError("results", "no estimate", "at least one result that was estimated")
+    units = dict.fromkeys(one.estimand.unit for one in found)
+    if len(units) > 1:
+        told = ", ".join(unit or "none" for unit in units)
+        remedy = "choose some: [results[name] for name in (...)]"
+        raise RequestError("results", f"units {told}", "results of one unit", remedy)
+    if not width > 0:
+        raise RequestError("width", width, "inches, above 0")
+    for name in labels or {}:
+        if name not in names:
+            raise RequestError("labels", name, f"names of results: {', '.join(sorted(names))}")
+    unit = next(iter(units))
+    with settings():
+        bars = [_bar(one, (labels or {}).get(one.estimand.name)) for one in found]
+        return forest(bars, xlabel or _UNITS.get(unit, unit), width=width)
+
+
+def _bar(one: Estimate, label: str | None) -> Bar:
+    scale, shown = scale_of(one), label or one.estimand.name
+    bar = Bar(shown, one.value, one.low, one.high)
+    return replace(bar, value=scale * bar.value, low=scale * bar.low, high=scale * bar.high)
