@@ -102,6 +102,7 @@ def test_the_python_of_the_guide_runs(half_dose: Path, monkeypatch: pytest.Monke
     assert names["effect"].n_seeds == 4
     assert names["results"].n_seeds == 4
     assert "cos_update" in names["fit"].summary()
+    assert names["figure"].get_figwidth() == 5
 
 
 def test_the_tables_of_the_guide_are_read(half_dose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +138,7 @@ def test_the_monitor_of_the_guide_records_one_row_per_step() -> None:
 def test_every_example_is_run_by_a_test(language: str) -> None:
     # The other two of `plans` and that of `weights`: tests/analysis/plan/test_file.py, tests/store.
     run = {
-        "python": {"channels": 1, "interventions": 1, "monitor": 1, "python": 5, "results": 1,
+        "python": {"channels": 1, "interventions": 1, "monitor": 1, "python": 6, "results": 1,
                    "studies": 1, "weights": 1},
         "toml": {"channels": 1, "interventions": 1, "plans": 3, "studies": 2},
     }  # fmt: skip
