@@ -13,6 +13,7 @@ from pydantic import model_validator
 
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.settings import Settings
+from sublim_causal.analysis.estimates.shares import share_interval
 from sublim_causal.analysis.estimates.types import (
     FRACTION,
     MIN_SEEDS,
@@ -242,7 +243,7 @@ def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> 
 
     def estimate(estimand: Estimand, rows: pd.DataFrame) -> Result:
         values = per_seed_summary(rows, declared.outcome, declared.summary, declared.window)
-        found = mean_interval(
+        found = (share_interval if share else mean_interval)(
             values,
             estimand=estimand,
             null=null,
