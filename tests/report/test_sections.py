@@ -192,6 +192,26 @@ def test_yoked_runs_are_split(tmp_path: Path) -> None:
     assert abs(world["pnde"].value + 0.05) < 4 * world["pnde"].se  # type: ignore[operator, union-attr]
 
 
+def test_the_exact_null_is_said_before_the_split_and_the_split_both_ways(tmp_path: Path) -> None:
+    study = load_study("causal")
+    arms = {
+        arm: ArmTruth(accuracy=-0.3 if arm in ("null", "projection", "reverse") else 0.0)
+        for arm in study.arms
+    }
+    run = make_run(tmp_path / "run", n_seeds=6, arms=arms)
+    declare(run, study)
+    material = material_of(run)
+    assert material.design.exact_nulls() == ("null",)
+    answer = answer_of(material)
+    null = answer.index(
+        "Exact null: with every update held orthogonal to the trait gradient (null)"
+    )
+    split = answer.index("By experiment: of the effect of projection")
+    assert null < split
+    assert "under the other procedure (yoked runs); they differ by" in answer[split:]
+    assert "It assumes consistency" in answer[split:]
+
+
 def test_a_yoked_run_splits_the_effect_of_its_own_procedure_alone(tmp_path: Path) -> None:
     other = "arms.slow={intervention='projection', student={learning_rate=1e-5}}"
     study = load_study("causal", settings=[other])

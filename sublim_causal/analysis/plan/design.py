@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
+from typing import Any, get_args
 
 from sublim_causal.analysis.plan.declaration import Contrasted, Declared
 from sublim_causal.analysis.plan.file import Plan
@@ -85,6 +85,14 @@ class Design:
                 found[space] = arm
         return tuple(found.values())
 
+    def exact_nulls(self) -> tuple[str, ...]:
+        """Return the arms whose every update is held orthogonal to the taught trait's gradient."""
+        return tuple(
+            arm
+            for arm in filter(self.is_comparable, self.interventions("set_cosine"))
+            if _is_exact_null(self.record.options(arm))
+        )
+
     def space(self, arm: str) -> str:
         """Return the space in which a projection `arm` removes alignment."""
         return str(projection_options(self.record.options(arm))["space"])
@@ -139,3 +147,11 @@ class Design:
             if undosed in options and len({0.0, *dosed.values()}) >= 3:
                 found[space] = Doses(undosed, {undosed: 0.0} | dosed)
         return found
+
+
+def _is_exact_null(options: Mapping[str, Any]) -> bool:
+    return (
+        options.get("cosine") == 0
+        and options.get("space", "update") == "update"
+        and options.get("trait", "taught") == "taught"
+    )

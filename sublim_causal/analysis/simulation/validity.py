@@ -372,7 +372,7 @@ def main(arguments: Sequence[str] | None = None, *, say: Callable[[str], object]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("docs/validity.md"))
     parser.add_argument("--simulations", type=int, default=500)
-    parser.add_argument("--claim-simulations", type=int, default=200)
+    parser.add_argument("--claim-simulations", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     rows = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from sublim_causal.report.answer.rules import STOPPED, side_of
 from sublim_causal.report.blocks import Sentence, Verdict
@@ -14,23 +15,67 @@ from sublim_causal.report.wording import estimate
 
 def pathways(material: Material) -> Iterator[Sentence]:
     """Yield the share of the effect that goes through alignment, by each way to tell."""
+    yield from _by_null(material)
     yield from _by_experiment(material)
     yield from _by_model(material)
     yield from _by_accounting(material)
 
 
+def _by_null(material: Material) -> Iterator[Sentence]:
+    for arm in material.design.exact_nulls():
+        share = values(material.find("removed_share", arm=arm))
+        if share is None:
+            continue
+        yield Sentence(
+            f"Exact null: with every update held orthogonal to the trait gradient "
+            f"({named(arm)}), a share of {estimate(share)} of what {named(material.reference)} "
+            "acquires is lost; the rest is acquired without first-order alignment. Beside it belongs a control that changes the "
+            "update by an equal length in a shuffled direction.",
+            {"above": "partly", "below": "no", "across": "unsettled"}[side_of(share)],  # type: ignore[arg-type]
+            "mediation",
+        )
+
+
+_MOVED = {
+    "cosine": "alignment",
+    "drive": "the first-order drive",
+    "cosine and length": "alignment and the update's length",
+}
+"""What yoked runs move, by what they match of the other arm's update."""
+
+_CLAMP = (
+    "It assumes consistency: that the procedure with a clamped cosine does what it would do had it "
+    "that cosine by itself; the clamp also changes the update's length and drive (see the step "
+    "table). Where an arm over-corrects and accuracy has a floor, the first share is near 1 "
+    "whatever the path, so neither is read alone."
+)
+
+
 def _by_experiment(material: Material) -> Iterator[Sentence]:
     for world in material.cross_worlds:
-        share, part = values(world["proportion_mediated"]), values(world["tnie"])
+        parts = {name: values(one) for name, one in world.items()}
+        share, part = parts.get("proportion_mediated"), parts.get("tnie")
         arm = world["te"].estimand.arm
         if share is None or part is None:
             yield Sentence(f"{named(arm)}: not estimable by experiment.", "unsettled", "mediation")
             continue
+        pure, other = parts.get("pnie_proportion"), parts.get("pnie")
+        declared: Any = material.declaration(world["te"])
+        moved = _MOVED[material.design.record.options(declared.yoked).get("match", "cosine")]
+        interaction = parts.get("interaction")
+        under = (
+            f"and {estimate(other)}, a share of {estimate(pure)}, under the other procedure"
+            if pure is not None and other is not None
+            else "and was not run under the other procedure, so how it depends on that is not known"
+        )
+        apart = f"; they differ by {estimate(interaction)}" if interaction is not None else ""
         verdict: Verdict = "unsettled" if side_of(part) == "across" else "partly"
+        most = pure is not None and min(share.low, pure.low) >= STOPPED
         yield Sentence(
-            f"By experiment: of the effect of {named(arm)}, moving alignment makes up "
-            f"{estimate(part)}, a share of {estimate(share)} (yoked runs).",
-            "yes" if verdict == "partly" and share.low >= STOPPED else verdict,
+            f"By experiment: of the effect of {named(arm)}, moving {moved} makes up "
+            f"{estimate(part)}, a share of {estimate(share)}, under its own procedure {under} "
+            f"(yoked runs){apart}. {_CLAMP}",
+            "yes" if verdict == "partly" and most else verdict,
             "mediation",
         )
     if not material.cross_worlds:
