@@ -29,8 +29,8 @@ def _by_null(material: Material) -> Iterator[Sentence]:
         yield Sentence(
             f"Exact null: with every update held orthogonal to the trait gradient "
             f"({named(arm)}), a share of {estimate(share)} of what {named(material.reference)} "
-            "acquires is lost; the rest is acquired without first-order alignment. Beside it belongs a control that changes the "
-            "update by an equal length in a shuffled direction.",
+            "acquires is lost; the rest is acquired without first-order alignment. Beside it "
+            "belongs a control that changes the update by an equal length in a shuffled direction.",
             {"above": "partly", "below": "no", "across": "unsettled"}[side_of(share)],  # type: ignore[arg-type]
             "mediation",
         )
