@@ -285,7 +285,7 @@ def page(rows: Sequence[Row], rates: Sequence[Rates], per_step: Sequence[slopes.
     """Return the Markdown page of the simulations of estimators, claims and per-step slopes."""
     head = [*_head(rows[0].n_sim), *_matrix(rows), "", *_caveats(rows), ""]
     steps = [*slopes.slopes_section(per_step), ""]
-    parts = [*head, *claims_section(rates), *steps, *_worlds(rows)]
+    parts = [*head, *steps, *claims_section(rates), *_worlds(rows)]
     return "\n".join(parts).rstrip() + "\n"
 
 
