@@ -7,6 +7,7 @@ from typing import Any
 
 _PUBLIC = {
     "AlignmentMonitor": "sublim_causal.monitor",
+    "guard": "sublim_causal.monitor",
     "Study": "sublim_causal.study.spec",
     "load_study": "sublim_causal.study.spec",
     "Intervention": "sublim_causal.experiment.interventions.base",

@@ -116,7 +116,7 @@ def test_the_tables_of_the_guide_are_read(half_dose: Path, monkeypatch: pytest.M
 
 
 def test_the_monitor_of_the_guide_records_one_row_per_step() -> None:
-    (code,) = guide("monitor", "python")
+    code, guarded = guide("monitor", "python")
     model = torch.nn.Linear(4, 3)
     generator = torch.Generator().manual_seed(0)
     names: dict[str, Any] = {
@@ -132,13 +132,16 @@ def test_the_monitor_of_the_guide_records_one_row_per_step() -> None:
     table = names["table"]
     assert len(table) == 5
     assert {"cos_gradient", "cos_update", "drive", "gain", "remainder"} <= set(table)
+    exec(guarded, names)
+    exec(code, names)
+    assert (names["table"]["drive"].abs() < 1e-6).any()
 
 
 @pytest.mark.parametrize("language", ["python", "toml"])
 def test_every_example_is_run_by_a_test(language: str) -> None:
     # The other two of `plans` and that of `weights`: tests/analysis/plan/test_file.py, tests/store.
     run = {
-        "python": {"channels": 1, "interventions": 1, "monitor": 1, "python": 6, "results": 1,
+        "python": {"channels": 1, "interventions": 1, "monitor": 2, "python": 6, "results": 1,
                    "studies": 1, "weights": 1},
         "toml": {"channels": 1, "interventions": 1, "plans": 3, "studies": 2},
     }  # fmt: skip

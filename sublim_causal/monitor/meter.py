@@ -126,10 +126,11 @@ class Meter:
             self._finish()
 
     def read_early(self) -> None:
-        """Read the gradient before the step begins."""
-        if self._begun:
+        """Read the gradient before the step begins, or in the closure that makes it."""
+        if self._begun and not self._entered:
             self.skip()
-        self._begin()
+        if not self._begun:
+            self._begin()
         if self._current is not None:
             self._read(self._current, None)
             self._current.read_early = True

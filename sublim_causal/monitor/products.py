@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -12,10 +11,8 @@ from torch.distributed.tensor import DTensor
 
 from sublim_causal.errors import SublimError
 
-CHUNK_ON_CPU, CHUNK_ON_GPU = 2**14, 2**22
+CHUNK_ON_CPU, CHUNK_ON_GPU = 2**16, 2**22
 """Entries that are converted to float64 at a time: what a cache holds, and what fills a GPU."""
-
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 Vector = Sequence[Tensor | None]
 """One tensor a parameter; None stands for zeros."""
@@ -85,24 +82,16 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def fingerprint(tensors: Sequence[Tensor]) -> Tensor:
-    """Return a checksum of each tensor's bits, int64; it changes if one entry does."""
-    sums = [_bits(local(t.detach())).sum() for t in tensors]
+    """Return checksums of the tensors, ``(tensors, 2)``: of their bits, and of their sum.
+
+    One changed entry changes the first, and equal changes that cancel in it change the second.
+    """
+    parts = [local(t.detach()) for t in tensors]
+    sums = [
+        torch.stack([torch.hash_tensor(t).view(torch.int64), t.sum().double().view(torch.int64)])
+        for t in parts
+    ]
     return torch.stack([one.to(sums[0].device) for one in sums])
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
-    return (
-        tensor.view(torch.uint8)
-        if tensor.dtype is torch.bool
-        else tensor.view(_INTEGERS[tensor.element_size()])
-    )
-
-
-def bytes_of(tensors: Sequence[Tensor]) -> int:
-    """Return the bytes that this process holds of `tensors`."""
-    return sum(math.prod(local(t).shape) * t.element_size() for t in tensors)
 
 
 def validate_visible(parameters: Sequence[Tensor]) -> None:

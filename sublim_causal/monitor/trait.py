@@ -41,7 +41,7 @@ class Point:
         own = {id(p) for p in parameters}
         others = [p for key, (_, p) in self.called.parameters().items() if key not in own]
         return State(
-            tuple(map(id, parameters)),
+            tuple((id(p), p._version) for p in parameters),
             tuple((id(p), p._version) for p in others),
             fingerprint([*parameters, *self.called.buffers()]),
         )
@@ -63,15 +63,14 @@ class State:
 
     Attributes
     ----------
-    trained : tuple of int
-        Identities of the trained parameters.
-    others : tuple of (int, int)
-        Identities and versions of all other parameters of the modules that it called.
+    trained, others : tuple of (int, int)
+        Identities and versions of the trained parameters, and of all others of the modules that it
+        called.
     checksums : Tensor
         Of the trained parameters and of the modules' buffers.
     """
 
-    trained: tuple[int, ...]
+    trained: tuple[tuple[int, int], ...]
     others: tuple[tuple[int, int], ...]
     checksums: Tensor
 

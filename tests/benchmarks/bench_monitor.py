@@ -69,15 +69,13 @@ def timed(million: int, batch: int, repetitions: int) -> None:
     for name, every in (("each", 1), ("one", 50)):
         monitor = AlignmentMonitor(optimizer, loss, every=every)
 
-        def measured(monitor: AlignmentMonitor = monitor) -> None:
-            with monitor.step():
-                optimizer.step()
-
+        handle = monitor.attach(optimizer)
         for _ in range(repetitions):
             monitor._meter.count = 0  # of 50 steps, only this one
             time_of("gradient", gradient)
             time_of("trait", lambda: torch.autograd.grad(loss(), list(model.parameters())))
-            time_of(name, measured)
+            time_of(name, optimizer.step)
+        handle.remove()
     for _ in range(repetitions):
         gradient()
         time_of("step", optimizer.step)

@@ -69,9 +69,9 @@ class SetCosine(Options):
         """Return the probe of the trait; None where it is the one that is measured."""
         from sublim_causal.experiment.alignment import Probe
 
-        classes, (first, second) = context.probe.classes, context.probe.halves
         if self.trait == "taught":
             return None
+        classes, (first, second) = context.probe.classes, context.probe.halves
         if self.trait == "half":
             return Probe((first, first), classes)
         trait = context.split.columns("class")
