@@ -1,0 +1,1 @@
+"""Measure and change the steps of training that another library runs."""
