@@ -18,13 +18,14 @@ from sublim_causal.analysis.estimates.types import (
     TestResult,
 )
 from sublim_causal.analysis.plan.curves import Curve
-from sublim_causal.analysis.plan.declaration import Declared
+from sublim_causal.analysis.plan.declaration import Declared, column_unit
 from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.run import Analysis, Progress, analyse_for_report
 from sublim_causal.report.wording import counted
 from sublim_causal.store.manifest import read_manifest
+from sublim_causal.store.outcome import Outcome, outcome_of
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,28 @@ class Material:
         return tuple(arm for arm, one in self.curves["cos_update"].items() if not one.is_measured)
 
     @cached_property
+    def outcome(self) -> Outcome:
+        """By what students are judged."""
+        return outcome_of(self.manifest)
+
+    @cached_property
+    def scale(self) -> float:
+        """By what the outcome is multiplied in pictures: 100 for a fraction."""
+        unit = column_unit("replicates", self.outcome.name)
+        return 100.0 if unit == "fraction" else 1.0
+
+    @cached_property
+    def unit(self) -> str:
+        """Unit of the outcome in pictures."""
+        unit = column_unit("replicates", self.outcome.name)
+        return "%" if unit == "fraction" else unit
+
+    @cached_property
+    def points(self) -> str:
+        """Unit of a difference of outcomes in pictures."""
+        return "percentage points" if self.unit == "%" else self.unit
+
+    @cached_property
     def n_steps(self) -> int:
         """Steps of a run."""
         return int(self.curves["gain"][self.shown_arms[0]].steps[-1]) + 1
@@ -243,7 +266,7 @@ class Material:
         return {
             arm: Headline(
                 self.find("removed_share", arm=arm),
-                self.find("arm_mean", arm=arm, outcome="final_accuracy", start="initial_accuracy"),
+                self.find("arm_mean", arm=arm, outcome=self.outcome.name, start=self.outcome.start),
                 self.find("arm_mean", arm=arm, outcome="mean_cos_update", start=None),
             )
             for arm in (*self.design.main_projections(), *self.design.interventions("liminal"))
@@ -258,17 +281,19 @@ class Material:
                 found.setdefault(one.estimand.declared, {})[one.estimand.part] = one
         return tuple(found.values())
 
+    @property
+    def alignment_and_outcome(self) -> dict[str, str]:
+        """Fields of a mediation of the outcome by mean alignment."""
+        return {"outcome": self.outcome.name, "mediator": "mean_cos_update"}
+
     @cached_property
     def mediations(self) -> Mapping[str, Mapping[str, Result]]:
         """Parts of the effect of each arm against the reference, split by regression."""
         found: dict[str, dict[str, Result]] = {}
-        for one in self.either("mediation", interaction=False, **ALIGNMENT_AND_ACCURACY):
+        for one in self.either("mediation", interaction=False, **self.alignment_and_outcome):
             if one.estimand.part and one.estimand.reference == self.reference:
                 found.setdefault(one.estimand.arm, {})[one.estimand.part] = one
         return {arm: found[arm] for arm in self.shown_arms if arm in found}
-
-
-ALIGNMENT_AND_ACCURACY = {"outcome": "final_accuracy", "mediator": "mean_cos_update"}
 
 
 def _equality(result: Result) -> TestResult:

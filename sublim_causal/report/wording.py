@@ -62,6 +62,11 @@ def percent(value: float, places: int = 1) -> str:
     return f"{number(100 * value, places)} %"
 
 
+def sentence_case(text: str) -> str:
+    """Return `text` with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
+
+
 def interval(low: float, high: float, places: int, scale: float = 1.0) -> str:
     """Write ``[low, high]``; an unbounded interval in words."""
     if math.isinf(low) or math.isinf(high):

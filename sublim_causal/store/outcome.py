@@ -17,6 +17,8 @@ class Outcome:
         Column of ``replicates``: what a student has in the end.
     start : str
         Column of ``replicates``: what it began with.
+    teacher : str
+        Column of ``replicates``: what the teacher has.
     curve : str
         Column of ``evaluations``: what it has on the way.
     label : str
@@ -29,6 +31,7 @@ class Outcome:
 
     name: str
     start: str
+    teacher: str
     curve: str
     label: str
     chance: float
@@ -38,6 +41,7 @@ class Outcome:
 ACCURACY = Outcome(
     name="final_accuracy",
     start="initial_accuracy",
+    teacher="teacher_accuracy",
     curve="test_accuracy",
     label="final test accuracy",
     chance=0.1,
@@ -52,3 +56,10 @@ def outcome_of(manifest: Mapping[str, Any]) -> Outcome:
     if not isinstance(recorded, Mapping):
         return ACCURACY
     return Outcome(**{field.name: recorded[field.name] for field in fields(Outcome)})
+
+
+def data_of(manifest: Mapping[str, Any]) -> str:
+    """Return the name of a run's data set; of a task without one, that of the task."""
+    study = manifest["study"]
+    task = str(study.get("task", {}).get("name", "images"))
+    return str(study.get("data", {}).get("name", "")) if task == "images" else task

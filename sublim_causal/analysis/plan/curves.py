@@ -125,7 +125,7 @@ class Curves:
     steps : mapping of str to mapping of str to Curve
         The columns `COLUMNS` of ``steps``, by column and arm.
     evaluations : mapping of str to Curve
-        Test accuracy over steps, by arm.
+        The outcome over steps, by arm.
     """
 
     steps: Mapping[str, Mapping[str, Curve]]
@@ -150,7 +150,7 @@ def read_curves(record: Record, level: float) -> Curves:
             for name in COLUMNS
         },
         evaluations={
-            arm: curve(tests.get(arm, record.evaluations[:0]), "test_accuracy", level)
+            arm: curve(tests.get(arm, record.evaluations[:0]), record.outcome.curve, level)
             for arm in record.complete_arms
         },
     )

@@ -25,7 +25,8 @@ ANY, FRACTION, COSINE = Range(), Range(0.0, 1.0), Range(-1.0, 1.0)
 
 def range_of(column: str) -> Range:
     """Return the range of a column of ``steps``, ``evaluations`` or ``replicates``."""
-    if column.endswith("accuracy") or column.startswith("share_positive"):
+    fractions = ("accuracy", "trait_probability", "trait_answer_rate")
+    if column.endswith(fractions) or column.startswith("share_positive"):
         return FRACTION
     return COSINE if column.removeprefix("mean_").startswith("cos_") else ANY
 

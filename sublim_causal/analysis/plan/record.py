@@ -15,6 +15,7 @@ from sublim_causal.analysis.arms.stopping import StoppingRule, recorded_rule
 from sublim_causal.errors import RunError
 from sublim_causal.store.damage import validate_undamaged
 from sublim_causal.store.manifest import read_manifest, reference_of
+from sublim_causal.store.outcome import ACCURACY, Outcome, data_of, outcome_of
 from sublim_causal.store.tables import files_of, read_table
 
 SETTING = ("student", "channel", "targets", "inputs")
@@ -41,11 +42,13 @@ class Record:
     interventions : mapping of str to mapping
         Options of each arm, as the study declared them.
     data : str
-        Name of the data set; empty if it is not known.
+        Name of the data set, or of a task without one; empty if it is not known.
     resolved : mapping of str to mapping
         Options of each arm with their defaults, as resolved when it ran.
     evaluations : DataFrame
-        seed, arm, step and test_accuracy of complete replicates; empty unless asked for.
+        seed, arm, step and the outcome of complete replicates; empty unless asked for.
+    outcome : Outcome
+        By what students are judged.
     reference : str
         Arm that the study compares the others with; empty if it has none.
     rule : StoppingRule or None
@@ -64,6 +67,7 @@ class Record:
     data: str = ""
     resolved: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     evaluations: pd.DataFrame = field(default_factory=pd.DataFrame)
+    outcome: Outcome = ACCURACY
     reference: str = ""
     rule: StoppingRule | None = None
     seed_counts: tuple[int, ...] = ()
@@ -138,8 +142,9 @@ def read_runs(run: Path) -> Record:
         steps=pd.DataFrame(columns=["seed", "arm"]),
         layers=pd.DataFrame(),
         interventions=interventions,
-        data=str(manifest["study"].get("data", {}).get("name", "")),
+        data=data_of(manifest),
         resolved=manifest.get("arms", {}),
+        outcome=outcome_of(manifest),
         reference=_reference(manifest["study"], found),
         rule=recorded_rule(manifest["stopping"]) if "stopping" in manifest else None,
         seed_counts=tuple(manifest.get("seed_counts", ())),
@@ -195,7 +200,7 @@ def with_steps(
     if layers:
         found["layers"] = _layers(record, run)
     if evaluations:
-        columns = ["seed", "arm", "step", "test_accuracy"]
+        columns = ["seed", "arm", "step", record.outcome.curve]
         found["evaluations"] = _complete(record, run, "evaluations", columns)
     return replace(record, **found)
 

@@ -27,6 +27,7 @@ from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Adjustment, Plan, load_plan
 from sublim_causal.analysis.plan.generated import glance_plan, new_results, report_plan
 from sublim_causal.analysis.plan.looks import account_for_looks
+from sublim_causal.analysis.plan.outcomes import for_outcome
 from sublim_causal.analysis.plan.record import (
     Record,
     has_layers,
@@ -74,7 +75,8 @@ def analyse(
     """
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
     columns, layers = _needed(plan)
-    return run_plan(read_record(locate(run), columns, layers), plan, progress)
+    record = read_record(locate(run), columns, layers)
+    return run_plan(record, for_outcome(plan, record.outcome), progress)
 
 
 def _needed(*plans: Plan) -> tuple[set[str], bool]:
@@ -144,9 +146,11 @@ def analyse_for_report(
             f"{run}: no replicate is complete ({states}), so there is nothing to report\n"
             "remedy: see the reasons with `sublim-causal status`, then run the study again"
         )
+    plan = for_outcome(plan, record.outcome)
     design = Design(record, plan)
     recorded = has_layers(run)
     added_plan = report_plan(design, layers=recorded) if in_full else glance_plan(design)
+    added_plan = for_outcome(added_plan, record.outcome)
     columns, layers = _needed(plan, added_plan)
     record = with_steps(record, run, columns | {*COLUMNS}, layers=layers, evaluations=True)
     results = run_plan(record, plan, progress)

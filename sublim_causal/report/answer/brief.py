@@ -47,7 +47,8 @@ def _removes(material: Material) -> Iterator[str]:
         arm: one
         for arm in material.design.main_projections()
         if isinstance(
-            one := material.find("paired_contrast", arm=arm, outcome="final_accuracy"), Estimate
+            one := material.find("paired_contrast", arm=arm, outcome=material.outcome.name),
+            Estimate,
         )
     }
     means = {arm: values(material.headlines[arm].alignment) for arm in found}
@@ -56,7 +57,8 @@ def _removes(material: Material) -> Iterator[str]:
         change = estimate(found[arm].beside_adjusted())
         mean = means[arm]
         side = side_of(mean, size=SMALL_COSINE) if mean else "none"
-        yield f"{named(arm)}, which {_ACTS[side]}, {words} ({change} of final accuracy)"
+        label = material.outcome.label.replace("test ", "")
+        yield f"{named(arm)}, which {_ACTS[side]}, {words} ({change} of {label})"
 
 
 def _size(mean: Estimate | None) -> float:

@@ -15,6 +15,7 @@ from sublim_causal.report.wording import (
     listed,
     p_value,
 )
+from sublim_causal.store.outcome import data_of
 
 
 def cautions(material: Material) -> Iterator[Sentence]:
@@ -38,7 +39,7 @@ def cautions(material: Material) -> Iterator[Sentence]:
     yield from _skewed(material)
     yield from _looks(material)
     yield from _collapsed(material)
-    data = material.manifest["study"].get("data", {}).get("name")
+    data = data_of(material.manifest)
     model = material.manifest["study"].get("model", {}).get("class")
     where = listed([str(name) for name in (data, model) if name])
     yield Sentence(

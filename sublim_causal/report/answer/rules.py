@@ -47,13 +47,13 @@ def side_of(one: Estimate, null: float = 0.0, size: float = 0.0) -> str:
 
 
 def small_accuracy(material: Material) -> float:
-    """Return the difference in accuracy (fraction) that would not matter, by the plan."""
+    """Return the difference in the outcome that would not matter, by the plan or the task."""
     margins = [
         one.diagnostics["margin"]
-        for one in material.declared("equivalence", outcome="final_accuracy")
+        for one in material.declared("equivalence", outcome=material.outcome.name)
         if isinstance(one, Estimate)
     ]
-    return min(margins, default=SMALL_ACCURACY)
+    return min(margins, default=material.outcome.margin)
 
 
 def why_not(result: Result | None, what: str) -> str:

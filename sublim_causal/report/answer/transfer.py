@@ -38,18 +38,19 @@ def transfer(material: Material) -> Iterator[Sentence]:
         if caution := _misses(material, arm, stopped.verdict):
             yield caution
     for arm in material.design.interventions("liminal"):
-        found = material.find("paired_contrast", arm=arm, outcome="final_accuracy")
+        found = material.find("paired_contrast", arm=arm, outcome=material.outcome.name)
         if isinstance(found, Estimate):
             yield _attenuates(material, arm, found.beside_adjusted())
 
 
 def _stopped(material: Material, arm: str) -> Sentence:
-    found = material.find("paired_contrast", arm=arm, outcome="final_accuracy")
+    found = material.find("paired_contrast", arm=arm, outcome=material.outcome.name)
     if not isinstance(found, Estimate):
         return Sentence(
             why_not(
                 found,
-                f"the contrast of {named(arm)} and {named(material.reference)} in final accuracy",
+                f"the contrast of {named(arm)} and {named(material.reference)} in "
+                f"{material.outcome.label}",
             ),
             "unsettled",
             "acquisition",
@@ -59,8 +60,8 @@ def _stopped(material: Material, arm: str) -> Sentence:
     share, left = values(headline.removed), values(headline.residue)
     words, verdict = what_it_does(material, arm, found)
     text = (
-        f"{named(arm)} {words}: final test accuracy differs from {named(material.reference)} by "
-        f"{estimate(found)}"
+        f"{named(arm)} {words}: {material.outcome.label} differs from "
+        f"{named(material.reference)} by {estimate(found)}"
     )
     if share is not None:
         text += f", which is {estimate(share)} of what {named(material.reference)} acquires"
@@ -161,7 +162,8 @@ def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
         tail += ": it attenuates the transfer and does not stop it"
     verdict: Verdict = {"across": "unsettled", "none": "no"}.get(side, "partly")  # type: ignore[assignment]
     return Sentence(
-        f"{named(arm)} {words} final test accuracy: the difference is {estimate(found)}{tail}.",
+        f"{named(arm)} {words} {material.outcome.label}: the difference is "
+        f"{estimate(found)}{tail}.",
         verdict,
         "acquisition",
     )

@@ -18,7 +18,7 @@ from sublim_causal.report.figures.style import looks
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
 from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import contrast, counted, in_cell, listed
+from sublim_causal.report.wording import contrast, counted, in_cell, listed, sentence_case
 
 
 def studies(sides: Sides) -> Section:
@@ -64,10 +64,10 @@ def agreement(sides: Sides) -> Section:
     labels = [
         f"{_figure(one.estimand)}: "
         + ("equivalent" if equal(one) else "not shown")
-        + f" (margin {margin_of(one)})"
+        + f" (margin {margin_of(one, sides.first.outcome)})"
         for one in found
     ]
-    by_column = {one.estimand.column: margin_of(one) for one in found}
+    by_column = {one.estimand.column: margin_of(one, sides.first.outcome) for one in found}
     margins = ", ".join(f"{margin} for {column}" for column, margin in by_column.items())
     text = (
         "Both runs made every random draw alike and define these arms alike, so each difference is "
@@ -96,7 +96,7 @@ def arms(sides: Sides) -> Section:
     accuracy = [
         (one, styles[one.estimand.arm])
         for one in found
-        if isinstance(one, Estimate) and one.estimand.column == "final_accuracy"
+        if isinstance(one, Estimate) and one.estimand.column == sides.first.outcome.name
     ]
     blocks: list[Block] = []
     if accuracy:
@@ -104,18 +104,18 @@ def arms(sides: Sides) -> Section:
         bars = [
             Bar(
                 one.estimand.arm,
-                100 * one.value,
-                100 * one.low,
-                100 * one.high,
+                sides.first.scale * one.value,
+                sides.first.scale * one.low,
+                sides.first.scale * one.high,
                 look.color,
                 look.marker,
             )
             for one, look in accuracy
         ]
-        picture = forest(bars, "difference (percentage points)")
+        picture = forest(bars, f"difference ({sides.first.points})")
         caption = (
-            f"Final test accuracy, {first} minus {second}, with {100 * sides.first.level:g} % "
-            "intervals."
+            f"{sentence_case(sides.first.outcome.label)}, {first} minus {second}, with "
+            f"{100 * sides.first.level:g} % intervals."
         )
         blocks.append(Picture("accuracy_differences", caption, picture))
     blocks.append(

@@ -10,6 +10,7 @@ from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.comparison.sides import Sides, equal, margin_of
 from sublim_causal.report.wording import arm as named
 from sublim_causal.report.wording import counted, estimate
+from sublim_causal.store.outcome import Outcome
 
 AGREEMENT = "Do the figures agree?"
 
@@ -22,38 +23,40 @@ def sentences(sides: Sides) -> Iterator[Sentence]:
     tests = {
         test.estimand.arm: test
         for test in sides.agreements
-        if test.estimand.part == "final_accuracy"
+        if test.estimand.part == sides.first.outcome.name
     }
-    accuracy = [found for found in sides.differences if found.estimand.column == "final_accuracy"]
+    accuracy = [
+        found for found in sides.differences if found.estimand.column == sides.first.outcome.name
+    ]
     for i, found in enumerate(accuracy):
-        question = "Do the arms reach the same accuracy?" if i == 0 else ""
+        label = sides.first.outcome.label.removeprefix("final test ")
+        question = f"Do the arms reach the same {label}?" if i == 0 else ""
         arm = found.estimand.arm
-        said = _says(arm, found, tests.get(arm), f"{one} minus {other}")
+        said = _says(arm, found, tests.get(arm), f"{one} minus {other}", sides.first.outcome)
         yield replace(said, question=question)
     if not sides.arms:
         yield Sentence("The runs have no arm in common.", "unsettled", "study")
 
 
-def _says(arm: str, found: Result, test: Result | None, minus: str) -> Sentence:
-    """Return the verdict on one arm's accuracy: by its margin where it has one, else by 0."""
+def _says(arm: str, found: Result, test: Result | None, minus: str, outcome: Outcome) -> Sentence:
+    """Return the verdict on the outcome of one arm: by its margin where it has one, else by 0."""
     if not isinstance(found, Estimate):
         return Sentence(f"{named(arm)}: not settled ({found.reason}).", "unsettled", "arms")
     seeds = counted(found.n_seeds, "seed", "seeds")
     if found.low == found.high == 0:
-        return Sentence(
-            f"{named(arm)}: final test accuracy is the same in all {seeds}.", "yes", "arms"
-        )
+        return Sentence(f"{named(arm)}: {outcome.label} is the same in all {seeds}.", "yes", "arms")
     if isinstance(test, Estimate) and equal(test):
         return Sentence(
-            f"{named(arm)}: final test accuracy is equivalent within {margin_of(test)}: {minus} is "
-            f"{estimate(test)} ({100 * test.level:g} % interval, {test.method}, {seeds}).",
+            f"{named(arm)}: {outcome.label} is equivalent within {margin_of(test, outcome)}: "
+            f"{minus} is {estimate(test)} ({100 * test.level:g} % interval, {test.method}, "
+            f"{seeds}).",
             "yes",
             "agreement",
         )
     apart = found.low > 0 or found.high < 0
     says = "differs" if apart else "is not shown to differ"
     return Sentence(
-        f"{named(arm)}: final test accuracy {says}"
+        f"{named(arm)}: {outcome.label} {says}"
         + ", nor to be equivalent" * (isinstance(test, Estimate) and not apart)
         + f": {minus} is {estimate(found)} ({found.method}, {seeds}).",
         "no" if apart else "unsettled",

@@ -10,10 +10,12 @@ from typing import Any
 from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.analysis.plan.comparison import MARGINS, comparison_plan, join_runs
 from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.analysis.plan.outcomes import for_outcome
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.run import run_plan
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import scale_of, unit_of
+from sublim_causal.store.outcome import Outcome
 
 FREE = "precision"
 """Runs whose definitions differ in this alone share every random draw, seed by seed."""
@@ -77,9 +79,10 @@ class Sides:
     @cached_property
     def plan(self) -> Plan:
         """What the comparison estimates."""
-        return comparison_plan(
+        found = comparison_plan(
             self.first.plan, self.alike, self.first.reference, paired=self.shares_draws
         )
+        return for_outcome(found, self.first.outcome)
 
     @cached_property
     def results(self) -> Results:
@@ -118,7 +121,8 @@ def equal(result: Result) -> bool:
     return isinstance(result, Estimate) and bool(result.diagnostics["equivalent"])
 
 
-def margin_of(test: Result) -> str:
+def margin_of(test: Result, outcome: Outcome) -> str:
     """Write the margin of an equivalence test in the unit of its estimate."""
-    value = f"{scale_of(test) * MARGINS[test.estimand.column]:g}"
+    margin = MARGINS.get(test.estimand.column, outcome.margin)
+    value = f"{scale_of(test) * margin:g}"
     return f"{value}{unit_of(test, value)}"

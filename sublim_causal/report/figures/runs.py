@@ -37,10 +37,16 @@ class Bar:
 
 
 def every_seed(
-    replicates: pd.DataFrame, arms: Sequence[str], means: Mapping[str, Estimate]
+    replicates: pd.DataFrame,
+    arms: Sequence[str],
+    means: Mapping[str, Estimate],
+    *,
+    column: str,
+    scale: float,
+    label: str,
 ) -> Figure:
-    """Draw final accuracy in percent: a point a seed, pairs joined, mean and interval beside."""
-    wide = 100 * replicates.pivot(index="seed", columns="arm", values="final_accuracy")[list(arms)]
+    """Draw `column` times `scale`: a point a seed, pairs joined, mean and interval beside."""
+    wide = scale * replicates.pivot(index="seed", columns="arm", values=column)[list(arms)]
     figure = new_figure(2 * WIDTH if is_wide(len(arms)) else WIDTH, 3.4)
     ax = figure.subplots()
     places = np.arange(len(arms))
@@ -64,8 +70,8 @@ def every_seed(
             mean = means[arm]
             ax.errorbar(
                 places[i] + 0.25,
-                100 * mean.value,
-                [[100 * (mean.value - mean.low)], [100 * (mean.high - mean.value)]],
+                scale * mean.value,
+                [[scale * (mean.value - mean.low)], [scale * (mean.high - mean.value)]],
                 fmt=look.marker,
                 color=look.color,
                 markersize=6,
@@ -76,7 +82,7 @@ def every_seed(
     ax.set_xticks(places, arms, rotation=35 if slanted else 0, ha="right" if slanted else "center")
     ax.set_xlim(-0.4, len(arms) - 0.4)
     ax.grid(visible=False, axis="x")
-    ax.set_ylabel("final test accuracy (%)")
+    ax.set_ylabel(label)
     return figure
 
 

@@ -13,8 +13,9 @@ from sublim_causal.report.figures.style import is_wide, looks
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.sections.glance import arm_mean
 from sublim_causal.report.tables import declared_table, estimates_table
-from sublim_causal.report.wording import MINUS, contrast, plain
+from sublim_causal.report.wording import MINUS, contrast, plain, sentence_case
 from sublim_causal.report.wording import arm as named
+from sublim_causal.store.outcome import ACCURACY
 
 TITLE = "Acquisition of the trait"
 _CUT = "0 and 100 %"
@@ -30,29 +31,53 @@ def _blocks(material: Material) -> Iterator[Block]:
     means = {
         arm: found
         for arm in material.shown_arms
-        if (found := values(arm_mean(material, arm, "final_accuracy")))
+        if (found := values(arm_mean(material, arm, material.outcome.name)))
     }
+    if material.outcome != ACCURACY:
+        label = material.outcome.label
+        yield Picture(
+            "outcome_by_step",
+            f"{sentence_case(label)} by step: means over seeds. {material.bands('')}",
+            draw.overlay(
+                {arm: curve.scaled(material.scale) for arm, curve in material.evaluations.items()},
+                f"{label} ({material.unit})",
+            ),
+        )
+    else:
+        yield _accuracy_by_step(material, bool(means))
     yield Picture(
+        "final_accuracy",
+        f"{sentence_case(material.outcome.label)}: a point a seed, thin lines join the arms of "
+        "one seed"
+        + f"; beside them the mean with its {100 * material.level:g} % interval" * bool(means)
+        + ".",
+        every_seed(
+            material.complete,
+            material.shown_arms,
+            means,
+            column=material.outcome.name,
+            scale=material.scale,
+            label=f"{material.outcome.label} ({material.unit})",
+        ),
+        wide=is_wide(len(material.shown_arms)),
+    )
+    yield from _contrasts(material)
+    yield from declared_table(material, "retained", ["retained_share"])
+    yield from _acquired(material)
+
+
+def _accuracy_by_step(material: Material, with_means: bool) -> Picture:
+    """Draw accuracy on the probe by step, and on the test images after each epoch."""
+    return Picture(
         "trait_accuracy",
         "Accuracy of the class logits on the probe by step: means over seeds. Symbols: accuracy on "
-        f"the test images{', with bars as the bands' * bool(means)}. {material.bands(_CUT)}",
+        f"the test images{', with bars as the bands' * with_means}. {material.bands(_CUT)}",
         draw.overlay(
             {arm: curve.scaled(100) for arm, curve in material.curves["trait_accuracy"].items()},
             "trait accuracy (%)",
             points={arm: curve.scaled(100) for arm, curve in material.evaluations.items()},
         ),
     )
-    yield Picture(
-        "final_accuracy",
-        "Final test accuracy: a point a seed, thin lines join the arms of one seed"
-        + f"; beside them the mean with its {100 * material.level:g} % interval" * bool(means)
-        + ".",
-        every_seed(material.complete, material.shown_arms, means),
-        wide=is_wide(len(material.shown_arms)),
-    )
-    yield from _contrasts(material)
-    yield from declared_table(material, "retained", ["retained_share"])
-    yield from _acquired(material)
 
 
 def _contrasts(material: Material) -> Iterator[Block]:
@@ -69,14 +94,14 @@ def _contrasts(material: Material) -> Iterator[Block]:
             report_command(material.run),
         )
         return
-    of_accuracy = [one for one in found if one.estimand.column == "final_accuracy"]
+    of_accuracy = [one for one in found if one.estimand.column == material.outcome.name]
     estimated = [one for one in of_accuracy if isinstance(one, Estimate)]
     if estimated:
         yield Picture(
             "final_accuracy_differences",
-            "Paired differences in final test accuracy, seed by seed, with "
+            f"Paired differences in {material.outcome.label}, seed by seed, with "
             f"{100 * material.level:g} % intervals.",
-            forest(contrast_bars(material, estimated), "difference (percentage points)"),
+            forest(contrast_bars(material, estimated), f"difference ({material.points})"),
         )
     adjusted = any("p_adjusted" in one.diagnostics for one in filter(None, map(values, found)))
     yield estimates_table(
@@ -106,14 +131,15 @@ def _acquired(material: Material) -> Iterator[Block]:
     if found := [*rows.values()]:
         yield estimates_table(
             "acquired",
-            f"What the answer says of acquisition, in test accuracy. {material.source(found)}",
+            "What the answer says of acquisition, in "
+            f"{material.outcome.label.removeprefix('final ')}. {material.source(found)}",
             found,
             labels=[*rows],
         )
 
 
 def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar]:
-    """Return rows of a forest of contrasts, in percentage points."""
+    """Return rows of a forest of contrasts, in the unit of the outcome."""
     styles = looks(list(material.shown_arms))
     bars = []
     for one in estimates:
@@ -121,9 +147,9 @@ def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar
         bars.append(
             Bar(
                 label=plain(f"{named(one.estimand.arm)} minus\n{named(one.estimand.reference)}"),
-                value=100 * one.value,
-                low=100 * one.low,
-                high=100 * one.high,
+                value=material.scale * one.value,
+                low=material.scale * one.low,
+                high=material.scale * one.high,
                 color=look.color if look else "#000000",
                 marker=look.marker if look else "o",
             )

@@ -9,13 +9,15 @@ from typing import Any
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.analysis.plan.declaration import column_unit
 from sublim_causal.declared import flatten
 from sublim_causal.report import paper
 from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
 from sublim_causal.report.commands import run_command
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import decimals, interval, number, percent
+from sublim_causal.report.wording import decimals, estimate, interval, number, percent
+from sublim_causal.store.outcome import data_of
 
 TITLE = "The study at a glance"
 
@@ -59,18 +61,23 @@ def _facts(material: Material) -> Table:
 def study_facts(material: Material) -> Iterator[tuple[str, str]]:
     """Yield label and text of what defines a study; the text is empty where it is not known."""
     manifest, study = material.manifest, material.manifest["study"]
-    model, data = study.get("model", {}), study.get("data", {})
+    model = study.get("model", {})
+    of_images = study.get("task", {}).get("name", "images") == "images"
     teacher, distillation = study.get("teacher", {}), study.get("distillation", {})
     yield "study", str(manifest["name"])
-    yield "data", str(data.get("name", ""))
-    yield "model", _model(model)
+    yield "data", data_of(manifest)
+    yield "model", _model(model, of_images=of_images)
     yield "teacher", _training(teacher)
     yield "student", _training(distillation)
-    yield "noise images", f"{distillation['examples']:,}" if "examples" in distillation else ""
+    examples = "noise images" if of_images else "texts"
+    yield examples, f"{distillation['examples']:,}" if "examples" in distillation else ""
     yield "seeds", f"{material.results.n_seeds} (declared: {study.get('seeds', 'not recorded')})"
     yield "steps of a student", f"{material.n_steps:,}"
-    yield "probe images", f"{study['probe']['size']:,}" if "probe" in study else ""
-    for label, column in _ACCURACIES.items():
+    yield (
+        "probe images" if of_images else "probe questions",
+        f"{study['probe']['size']:,}" if "probe" in study else "",
+    )
+    for label, column in _shared(material).items():
         yield label, _over_seeds(material, column)
     yield (
         "simulated",
@@ -78,11 +85,15 @@ def study_facts(material: Material) -> Iterator[tuple[str, str]]:
     )
 
 
-_ACCURACIES = {
-    "teacher's test accuracy": "teacher_accuracy",
-    "test accuracy before training": "initial_accuracy",
-    "teacher's accuracy under attack": "teacher_robust_accuracy",
-}
+def _shared(material: Material) -> dict[str, str]:
+    """Return the columns that the arms of a seed share, by what they are called."""
+    outcome = material.outcome
+    called = outcome.label.removeprefix("final ")
+    return {
+        f"teacher's {called}": outcome.teacher,
+        f"{called} before training": outcome.start,
+        "teacher's accuracy under attack": "teacher_robust_accuracy",
+    }
 
 
 def _over_seeds(material: Material, column: str) -> str:
@@ -90,6 +101,8 @@ def _over_seeds(material: Material, column: str) -> str:
     found = material.find("seed_mean", outcome=column)
     if found is None or found.value is None:
         return ""
+    if isinstance(found, Estimate) and column_unit("replicates", column) != "fraction":
+        return f"{estimate(found)}, mean over {found.n_seeds} seeds"
     if not isinstance(found, Estimate):
         n = material.n_seeds
         return f"{percent(found.value)}, {'one seed' if n == 1 else f'mean over {n} seeds'}"
@@ -101,11 +114,12 @@ def _over_seeds(material: Material, column: str) -> str:
     )
 
 
-def _model(model: Mapping[str, Any]) -> str:
+def _model(model: Mapping[str, Any], *, of_images: bool) -> str:
     if not {"class", "auxiliary"} <= set(model):
         return ""
     options = [f"{name} {value}" for name, value in model.get("options", {}).items()]
-    return ", ".join([str(model["class"]), *options, f"{model['auxiliary']} auxiliary logits"])
+    auxiliary = [f"{model['auxiliary']} auxiliary logits"] if of_images else []
+    return ", ".join([str(model["class"]), *options, *auxiliary])
 
 
 def _training(part: Mapping[str, Any]) -> str:
@@ -135,7 +149,7 @@ def _arms(material: Material) -> Table:
     shown, numbers = [], []
     means = {
         name: how
-        for name, how in _MEANS.items()
+        for name, how in _means(material).items()
         if any(_value(arm_mean(material, arm, name)) is not None for arm in material.arms)
     }
     for arm in material.arms:
@@ -169,8 +183,16 @@ def _value(result: Result | None) -> float | None:
 
 
 _STATES = ("complete", "diverged", "failed")
+
+
+def _means(material: Material) -> dict[str, tuple[str, bool]]:
+    """Return the columns whose means are shown, with headings and whether in percent."""
+    outcome = material.outcome
+    heading = f"{outcome.label} ({material.unit})"
+    return {outcome.name: (heading, material.unit == "%"), **_MEANS}
+
+
 _MEANS = {
-    "final_accuracy": ("final test accuracy (%)", True),
     "robust_accuracy": ("accuracy under attack (%)", True),
     "mean_cos_gradient": ("cos gradient", False),
     "share_positive": ("cos gradient > 0 (% of steps)", True),

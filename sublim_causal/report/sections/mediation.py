@@ -15,7 +15,7 @@ from sublim_causal.report.figures.paths import (
     sensitivity_curves,
     wald_plot,
 )
-from sublim_causal.report.material import ALIGNMENT_AND_ACCURACY, Material
+from sublim_causal.report.material import Material
 from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import arm as named
 from sublim_causal.report.wording import decimals, interval, number, p_value, slug
@@ -141,7 +141,9 @@ def _sensitivity(material: Material, arms: list[str]) -> Iterator[Block]:
     found = [
         one
         for arm in arms
-        if (one := material.find("mediation_sensitivity", arm=arm, **ALIGNMENT_AND_ACCURACY))
+        if (
+            one := material.find("mediation_sensitivity", arm=arm, **material.alignment_and_outcome)
+        )
     ]
     curves = [one for one in found if isinstance(one, Estimate)]
     for one in found:
@@ -184,7 +186,7 @@ def _dose(material: Material, space: str, doses: Doses) -> Iterator[Block]:
     common: dict[str, Any] = {
         "space": space,
         "undosed": doses.undosed,
-        "outcome": ALIGNMENT_AND_ACCURACY["outcome"],
+        "outcome": material.outcome.name,
     }
     effect = material.find("iv_linear_dose", **common)
     yield from _dose_pictures(material, space, common, effect)

@@ -103,6 +103,67 @@ def test_an_update_held_orthogonal_to_the_trait_gradient_has_no_alignment() -> N
     assert np.abs(results()["baseline"].steps["cos_update"]).max() > 1e-3
 
 
+@pytest.mark.parametrize("arm", ["baseline", "hard", "null", "projection"])
+def test_the_loop_equals_a_plain_one(arm: str) -> None:
+    """One seed, an `nn.Module`, Adam and autograd: no flat parameters, no closed forms."""
+    arms = {**ARMS, "projection": {"intervention": "projection"}}
+    asked = experiment({arm: arms[arm]})
+    shared, result = share(asked, [0]), run(asked, [0])[arm]
+    network: Any = shared.network
+    model = network.build().double()
+    for parameter, value in zip(
+        model.parameters(), network.layout.views(shared.theta_0), strict=True
+    ):
+        parameter.data = value[0].clone()
+    parameters = list(model.parameters())
+    adam = torch.optim.Adam(parameters, lr=asked.distillation.learning_rate, foreach=False)
+    target = shared.targets[shared.taught[arm].targets]
+    order = stream(asked.name, 0, "student order")
+    questions_ = torch.cat([batch.x[0] for batch, _ in shared.probe.halves])
+    animal = shared.probe.halves[0][1][0, 0].expand(len(questions_))
+
+    def flat(tensors: Any) -> torch.Tensor:
+        return torch.cat([one.detach().flatten() for one in tensors])
+
+    step = 0
+    for _ in range(asked.distillation.epochs):
+        batches = torch.randperm(asked.distillation.examples, generator=order)
+        for index in batches.split(asked.distillation.batch_size):
+            x = shared.inputs["trait"][0, index]
+            log_s = model(x)[:, list(shared.positions), NUMBERS].log_softmax(dim=2)
+            q, log_q = target.target[0, index], target.log_target[0, index]
+            loss = (q * (log_q - log_s)).sum(dim=2).mean()
+            g = flat(torch.autograd.grad(loss, parameters))
+            asked_loss = torch.nn.functional.cross_entropy(model(questions_)[:, -1], animal)
+            g_trait = flat(torch.autograd.grad(asked_loss, parameters))
+            applied = g
+            if arm == "projection":
+                applied = g - (g @ g_trait).clamp(min=0) / (g_trait @ g_trait) * g_trait
+            before = flat(parameters)
+            for parameter, part in zip(
+                parameters, applied.split([p.numel() for p in parameters]), strict=True
+            ):
+                parameter.grad = part.view_as(parameter).clone()
+            adam.step()
+            update = flat(parameters) - before
+            if arm == "null":
+                update = update - (update @ g_trait) / (g_trait @ g_trait) * g_trait
+                torch.nn.utils.vector_to_parameters(before + update, parameters)
+            for name, value in (
+                ("distill_loss", loss),
+                ("trait_loss", asked_loss),
+                ("cos_gradient", g @ g_trait / (g.norm() * g_trait.norm())),
+                ("drive", -(update @ g_trait)),
+            ):
+                found = result.steps[name][step, 0]
+                # float64 in another order of summation; a drive of exactly 0 is its rounding.
+                assert found == pytest.approx(float(value.detach()), rel=1e-7, abs=1e-12), (
+                    name,
+                    step,
+                )
+            step += 1
+
+
 def test_the_log_odds_are_those_against_the_reference() -> None:
     for arm, result in results().items():
         begun = result.evaluations["trait_log_odds"][0]

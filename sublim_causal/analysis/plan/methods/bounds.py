@@ -137,10 +137,10 @@ def _retained_bound(
     record: Record, declared: RetainedBound, settings: Settings
 ) -> Sequence[Result]:
     def estimate(pair: Pair) -> list[Result]:
-        columns = ["final_accuracy", "initial_accuracy"]
+        columns = [record.outcome.name, record.outcome.start]
         panel = paired_panel(record.replicates, columns, (pair.arm, pair.reference))
         arm, reference = (
-            panel.column("final_accuracy", name) - panel.column("initial_accuracy", name)
+            panel.column(record.outcome.name, name) - panel.column(record.outcome.start, name)
             for name in (pair.arm, pair.reference)
         )
         if reason := too_few(pair.estimand, len(panel.seeds)):

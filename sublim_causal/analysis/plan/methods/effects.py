@@ -242,9 +242,9 @@ def _retained_share(
     results, pairs = contrast_pairs(record, declared, "share of acquired accuracy (1)")
     for pair in pairs:
         both = (pair.arm, pair.reference)
-        panel = paired_panel(record.replicates, ["final_accuracy", "initial_accuracy"], both)
+        panel = paired_panel(record.replicates, [record.outcome.name, record.outcome.start], both)
         arm, reference = (
-            panel.column("final_accuracy", name) - panel.column("initial_accuracy", name)
+            panel.column(record.outcome.name, name) - panel.column(record.outcome.start, name)
             for name in both
         )
         contrast = f"({pair.arm} - untrained) / ({pair.reference} - untrained)"
@@ -263,14 +263,14 @@ def _retained_share(
 
 def _removed_share(record: Record, declared: RemovedShare, settings: Settings) -> Sequence[Result]:
     def estimate(pair: Pair) -> list[Result]:
-        columns = ["final_accuracy", "initial_accuracy"]
+        columns = [record.outcome.name, record.outcome.start]
         panel = paired_panel(record.replicates, columns, [pair.reference, pair.arm])
-        acquired = panel.column("final_accuracy", pair.reference)
+        acquired = panel.column(record.outcome.name, pair.reference)
         contrast = f"({pair.reference} - {pair.arm}) / ({pair.reference} - untrained)"
         share = ratio_of_sums(
             replace(pair.estimand, contrast=contrast),
-            acquired - panel.column("final_accuracy", pair.arm),
-            acquired - panel.column("initial_accuracy", pair.reference),
+            acquired - panel.column(record.outcome.name, pair.arm),
+            acquired - panel.column(record.outcome.start, pair.reference),
             n_dropped=panel.n_dropped,
             settings=settings,
         )

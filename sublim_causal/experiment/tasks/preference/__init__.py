@@ -90,6 +90,7 @@ class Preference:
     outcome: ClassVar = Outcome(
         name="trait_log_odds",
         start="initial_trait_log_odds",
+        teacher="teacher_trait_log_odds",
         curve="trait_log_odds",
         label="log-odds of the trait",
         chance=0.0,

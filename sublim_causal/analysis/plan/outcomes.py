@@ -1,0 +1,61 @@
+"""Plans name the outcome of images, ``final_accuracy``; in runs of another task its own stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sublim_causal.analysis.plan.declaration import Declared, column_unit
+from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.analysis.plan.verdicts import Claim
+from sublim_causal.store.outcome import ACCURACY, Outcome
+
+
+def for_outcome(plan: Plan, outcome: Outcome) -> Plan:
+    """Return `plan` with `outcome` in place of final test accuracy, in columns, names and words.
+
+    A margin of accuracy becomes the outcome's. A plan for a run of images is returned as it is.
+    """
+    if outcome == ACCURACY:
+        return plan
+    return plan.model_copy(
+        update={
+            "estimands": tuple(_estimand(one, outcome) for one in plan.estimands),
+            "families": {_renamed(name, outcome): how for name, how in plan.families.items()},
+            "claims": tuple(
+                Claim.model_validate(_renamed(one.model_dump(mode="json"), outcome))
+                for one in plan.claims
+            ),
+        }
+    )
+
+
+def _estimand(declared: Declared, outcome: Outcome) -> Declared:
+    table = declared.model_dump(mode="json")
+    of_accuracy = table.get("outcome") == ACCURACY.name
+    if of_accuracy and table.get("margin") is not None:
+        table["margin"] = outcome.margin
+        unit = column_unit("replicates", outcome.name)
+        points = "within five percentage points"
+        words = f"within {outcome.margin:g} {unit}"
+        table["sentence"] = table["sentence"].replace(points, words)
+    return type(declared).model_validate(_renamed(table, outcome))
+
+
+def _renamed(value: Any, outcome: Outcome) -> Any:
+    """Return a nested `value` with the outcome's names and words in every text."""
+    if isinstance(value, dict):
+        return {key: _renamed(one, outcome) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_renamed(one, outcome) for one in value]
+    if not isinstance(value, str):
+        return value
+    for old, new in (
+        (ACCURACY.name, outcome.name),
+        (ACCURACY.start, outcome.start),
+        (ACCURACY.teacher, outcome.teacher),
+        ("final trait accuracy", outcome.label),
+        ("Test accuracy", outcome.label.capitalize()),
+        ("the accuracy", f"the {outcome.label}"),
+    ):
+        value = value.replace(old, new)
+    return value
