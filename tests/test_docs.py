@@ -17,10 +17,12 @@ import typer
 
 from sublim_causal.analysis.plan.renames import RENAMED_METHODS, RENAMED_PARTS
 from sublim_causal.experiment.interventions import INTERVENTIONS
+from sublim_causal.experiment.tasks import build_task, validate_task
 from sublim_causal.experiment.teaching.channels import CHANNELS
 from sublim_causal.renames import RENAMED
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.cli import app
+from sublim_causal.study.spec import Study
 from tests.study.commands import TINY, sublim
 
 CHECKOUT = Path(__file__).parents[1]
@@ -137,13 +139,21 @@ def test_the_monitor_of_the_guide_records_one_row_per_step() -> None:
     assert (names["table"]["drive"] < 1e-6).all()
 
 
+def test_the_study_of_the_guide_to_sequences_is_one() -> None:
+    (sections,) = guide("sequences", "toml")
+    arms = {"arms": {"baseline": {"intervention": "baseline"}}}
+    study = Study.model_validate({"name": "mine", **tomllib.loads(sections), **arms})
+    validate_task(study)
+    assert build_task(study).build_network().layout.size == 100_272
+
+
 @pytest.mark.parametrize("language", ["python", "toml"])
 def test_every_example_is_run_by_a_test(language: str) -> None:
     # The other two of `plans` and that of `weights`: tests/analysis/plan/test_file.py, tests/store.
     run = {
         "python": {"channels": 1, "interventions": 1, "monitor": 2, "python": 6, "results": 1,
                    "studies": 1, "weights": 1},
-        "toml": {"channels": 1, "interventions": 1, "plans": 3, "studies": 2},
+        "toml": {"channels": 1, "interventions": 1, "plans": 3, "sequences": 1, "studies": 2},
     }  # fmt: skip
     found = {page.stem: len(blocks(page, language)) for page in (*TOP, *GUIDE)}
     assert {page: count for page, count in found.items() if count} == run[language]
