@@ -84,7 +84,8 @@ def test_the_plan_of_the_guide_is_estimated(half_dose: Path) -> None:
 
 
 def test_the_model_of_the_guide_is_trained(tmp_path: Path) -> None:
-    study, model = (tomllib.loads(one) for one in guide("studies", "toml"))
+    study, stopping, model = (tomllib.loads(one) for one in guide("studies", "toml"))
+    assert Study.model_validate({**study, **stopping}).stopping
     (tmp_path / "half-dose.toml").write_text(tomli_w.dumps({**study, **model}))
     (code,) = guide("studies", "python")
     (tmp_path / code.split()[1]).write_text(code)
@@ -153,7 +154,7 @@ def test_every_example_is_run_by_a_test(language: str) -> None:
     run = {
         "python": {"channels": 1, "interventions": 1, "monitor": 2, "python": 6, "results": 1,
                    "studies": 1, "weights": 1},
-        "toml": {"channels": 1, "interventions": 1, "plans": 3, "sequences": 1, "studies": 2},
+        "toml": {"channels": 1, "interventions": 1, "plans": 3, "sequences": 1, "studies": 3},
     }  # fmt: skip
     found = {page.stem: len(blocks(page, language)) for page in (*TOP, *GUIDE)}
     assert {page: count for page, count in found.items() if count} == run[language]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from sublim_causal.errors import SublimError
 from sublim_causal.store.connection import TrackingError, is_server, redact
-from sublim_causal.store.curves import ArmCurves
 from sublim_causal.store.lock import mirroring
 
 if TYPE_CHECKING:
+    from sublim_causal.store.curves import ArmCurves
     from sublim_causal.store.tracking import SyncResult
 
 END_SECONDS = 30.0

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from sublim_causal.declared import flatten
-from sublim_causal.experiment.config import ChannelConfig
-from sublim_causal.experiment.interventions import INTERVENTIONS
+from sublim_causal.experiment.config import ArmConfig, ChannelConfig
+from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
 from sublim_causal.experiment.teaching.channels import CHANNELS
 
 DEFAULT_CHANNEL = ChannelConfig().name
@@ -37,11 +37,26 @@ def with_defaults(arm: Mapping[str, Any]) -> dict[str, Any]:
 def default_options(arm: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the options that an arm's table may leave out are then, by dotted name.
 
-    What has to be named, such as the members of a chain, is not among them.
+    What has to be named, such as the members of a chain, is not among them. Those of the i-th part
+    stand under ``i.<option>`` too, so that an option that is newer than a run is found at its
+    default.
     """
     name = arm.get("channel", {}).get("name", DEFAULT_CHANNEL)
     channel = {"name": DEFAULT_CHANNEL, **_defaults(CHANNELS, name)}
-    return {**flatten({"channel": channel}), **_default_options(arm)}
+    return {**flatten({"channel": channel}), **_part_defaults(arm), **_default_options(arm)}
+
+
+def _part_defaults(arm: Mapping[str, Any]) -> dict[str, Any]:
+    options = {key: one for key, one in arm.items() if key not in ArmConfig.model_fields}
+    named = {"intervention": arm.get("intervention"), **options}
+    classes = [type(part) for part in build_interventions("arms", named)]
+    return flatten(
+        {
+            str(i): one.model_construct().model_dump(mode="json", warnings=False)
+            for i, one in enumerate(classes)
+            if issubclass(one, BaseModel)
+        }
+    )
 
 
 def _default_options(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,10 @@ def number(one: Result) -> Estimate:
 
 def test_the_weakest_epoch_is_judged_by_its_own_limits_and_the_first_does_not_count() -> None:
     found = estimated(
-        with_epochs([-1.0, 0.1, 0.02, 0.05]), method="weakest_epoch", outcome="cos_update"
+        with_epochs([-1.0, 0.1, 0.02, 0.05]),
+        method="weakest_epoch",
+        outcome="cos_update",
+        arm="baseline",
     )
     weakest, last = number(found["x_weakest"]), number(found["x_last"])
     assert weakest.value == pytest.approx(0.02, abs=0.01)
@@ -57,12 +60,14 @@ def test_the_weakest_epoch_is_judged_by_its_own_limits_and_the_first_does_not_co
 
 
 def test_alignment_that_ends_is_not_held_by_its_mean() -> None:
-    found = estimated(with_epochs([0.2, 0.2, 0.0]), method="weakest_epoch", outcome="cos_update")
+    levels = with_epochs([0.2, 0.2, 0.0])
+    found = estimated(levels, method="weakest_epoch", outcome="cos_update", arm="baseline")
     assert number(found["x_weakest"]).low < 0 < number(found["x_weakest"]).high
 
 
 def test_one_epoch_has_no_later_one() -> None:
-    found = estimated(with_epochs([0.2]), method="weakest_epoch", outcome="cos_update")
+    single = with_epochs([0.2])
+    found = estimated(single, method="weakest_epoch", outcome="cos_update", arm="baseline")
     assert all(isinstance(one, NotEstimable) for one in found.values())
 
 
