@@ -28,7 +28,7 @@ seeds = 4
 name = "digits"
 [distillation]
 examples = 256
-epochs = 1
+epochs = 2
 batch_size = 128
 [teacher]
 epochs = 1
@@ -53,19 +53,19 @@ class Deadly:
     uses_trait = False
 
     def init(self, context):
-        drawn = context.generators[0].initial_seed()
-        once = pathlib.Path(__file__).with_name("once")
-        if drawn == stream_seed("deadly", 1, "intervention"):
-            if not once.exists():
-                os._exit(7)
-            if once.read_text() == "":
-                once.write_text("dead")
-                os._exit(7)
-        elif drawn == stream_seed("deadly", 2, "intervention") and not once.exists():
-            raise ArithmeticError("two")
-        return None
+        return context.generators[0].initial_seed()
 
     def apply(self, vector, g_trait, state, context):
+        once = pathlib.Path(__file__).with_name("once")
+        if context.step == 2:  # after the steps that are tried before anything is trained
+            if state == stream_seed("deadly", 1, "intervention"):
+                if not once.exists():
+                    os._exit(7)
+                if once.read_text() == "":
+                    once.write_text("dead")
+                    os._exit(7)
+            elif state == stream_seed("deadly", 2, "intervention") and not once.exists():
+                raise ArithmeticError("two")
         return vector, state
 '''
 
@@ -118,7 +118,8 @@ def test_what_breaks_a_block_is_recorded_and_the_others_complete(
     assert statuses(run) == ["complete", "failed", "failed", "complete"]
     rows = read_table(run, "replicates").set_index(["arm", "seed"])
     assert "its worker was lost 3 times (last: " in rows.loc[("deadly", 1), "reason"]
-    assert rows.loc[("deadly", 2), "reason"] == "ArithmeticError: two"
+    failed = "deadly:Deadly at step 2 failed with ArithmeticError: two"
+    assert rows.loc[("deadly", 2), "reason"] == failed
     (log,) = (run / "errors").iterdir()
     assert "raise ArithmeticError" in log.read_text()
 
