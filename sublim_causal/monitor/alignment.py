@@ -25,7 +25,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from sublim_causal.errors import RequestError, SublimError
 from sublim_causal.monitor.meter import Layers, Meter
-from sublim_causal.monitor.records import Record, layer_rows, step_rows
+from sublim_causal.monitor.records import StepRecord, layer_rows, step_rows
 from sublim_causal.monitor.sinks import Sink, sink_of
 from sublim_causal.monitor.steps import Handle, attached, plain_optimizer, stage_of, trained_by
 from sublim_causal.monitor.trait import TraitLoss
@@ -124,7 +124,7 @@ class AlignmentMonitor:
         )
         self._columns = tuple(name for name in COLUMNS if half_probes or name not in HALVES)
         self._sinks: list[Sink] = [] if sink is None else [sink_of(sink)]
-        self._records: list[Record] = []
+        self._records: list[StepRecord] = []
         self._attached = False
         self._meter = Meter(self._parameters, trait_loss, every, layers, half_probes, self._record)
 
@@ -133,7 +133,7 @@ class AlignmentMonitor:
         listed = trained_by(trained) if isinstance(trained, Optimizer) else trained
         return [p for p in listed if p.requires_grad]
 
-    def _record(self, record: Record) -> None:
+    def _record(self, record: StepRecord) -> None:
         self._records.append(record)
         if self._sinks and (not dist.is_initialized() or dist.get_rank() == 0):
             (row,) = step_rows([record], self._columns)

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from sublim_causal.errors import SublimError
 from sublim_causal.monitor.products import gram, local, validate_visible
-from sublim_causal.monitor.records import Grams, Record
+from sublim_causal.monitor.records import Grams, StepRecord
 from sublim_causal.monitor.steps import loss_scale, skips, trained_by
 from sublim_causal.monitor.trait import Point, State, TraitLoss, measure
 
@@ -61,7 +61,7 @@ class Meter:
         every: int,
         layers: Layers,
         halves: bool,
-        record: Callable[[Record], None],
+        record: Callable[[StepRecord], None],
     ) -> None:
         self.count = 0
         self._parameters, self._trait_loss = parameters, trait_loss
@@ -204,7 +204,7 @@ class Meter:
         self.count += 1
         self.forget()
 
-    def _measured(self, step: OpenStep) -> Record:
+    def _measured(self, step: OpenStep) -> StepRecord:
         for p, before in zip(step.parameters, step.before, strict=True):
             torch.sub(local(p.detach()), before, out=before)
         update: Sequence[Tensor] = step.before
@@ -227,7 +227,7 @@ class Meter:
         products = Grams(distill, applied, moved, after).products()
         layers = self._layer_rows(step.parameters, end)
         sums = [products.sum(0), *(products[rows].sum(0) for rows in layers.values())]
-        return Record(
+        return StepRecord(
             step.number,
             step.skipped,
             torch.stack([loss, end.loss]),

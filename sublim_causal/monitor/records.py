@@ -70,7 +70,7 @@ def _drop(gram: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Record:
+class StepRecord:
     """One measured step.
 
     Attributes
@@ -88,7 +88,7 @@ class Record:
     layers: tuple[str, ...]
 
 
-def columns_of(records: Sequence[Record], rows: slice) -> Columns:
+def columns_of(records: Sequence[StepRecord], rows: slice) -> Columns:
     """Return the columns of the step table, ``(T, rows)``, of some rows of the products."""
     losses = torch.stack([one.losses for one in records]).cpu().numpy()
     products = torch.stack([one.products[rows] for one in records]).cpu().numpy()
@@ -111,7 +111,7 @@ def _interleaved(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDA
     return np.stack([first, second], axis=1).reshape(2 * len(first), -1)
 
 
-def step_rows(records: Sequence[Record], names: Sequence[str]) -> list[dict[str, Any]]:
+def step_rows(records: Sequence[StepRecord], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rows of the step table with the columns `names`."""
     if not records:
         return []
@@ -126,7 +126,7 @@ def step_rows(records: Sequence[Record], names: Sequence[str]) -> list[dict[str,
     ]
 
 
-def layer_rows(records: Sequence[Record], names: Sequence[str]) -> list[dict[str, Any]]:
+def layer_rows(records: Sequence[StepRecord], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rows of the layer table, with the columns `names`."""
     rows = []
     for layers, group in groupby(records, lambda one: one.layers):

@@ -1,6 +1,7 @@
 r"""Covariances and degrees of freedom of a mixed model's coefficients.
 
-All in the scaled coordinates of `Design`; a contrast c enters as the vector that gives c'b there.
+All in the scaled coordinates of `ModelDesign`; a contrast c enters as the vector that gives c'b
+there.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class RandomBlock:
 
 
 @dataclass(frozen=True)
-class Design:
+class ModelDesign:
     """Cross products of the rows ``(1, Z, X, y)``, scaled, by group and cell.
 
     Attributes
@@ -137,7 +137,7 @@ class Design:
 
 def build_design(
     products: CrossProducts, formula: MixedFormula, *, arm_variances: bool = False
-) -> Design:
+) -> ModelDesign:
     """Code, scale and arrange `products` for `formula`.
 
     Raises
@@ -191,7 +191,7 @@ def build_design(
         )
     variances, stratum = _variances(labels, cells, formula, arm_variances)
     names = fixed.names
-    return Design(
+    return ModelDesign(
         parts=parts,
         gaps=products.gaps,
         stratum=stratum,

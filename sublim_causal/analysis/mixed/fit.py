@@ -19,7 +19,7 @@ from sublim_causal.analysis.mixed.crossproducts import (
     open_data,
     read_formula,
 )
-from sublim_causal.analysis.mixed.design import Design, build_design
+from sublim_causal.analysis.mixed.design import ModelDesign, build_design
 from sublim_causal.analysis.mixed.identifiability import validate_identifiable, validate_residual
 from sublim_causal.analysis.mixed.optimise import fit_theta
 from sublim_causal.analysis.mixed.parameters import Problem, Residual
@@ -200,7 +200,7 @@ def _criterion(problem: Problem, scaled: float) -> float:
     return float(scaled + 2 * nu * np.log(design.y_scale) - jacobian)
 
 
-def _warnings(design: Design, converged: bool, singular: bool, group: str) -> tuple[str, ...]:
+def _warnings(design: ModelDesign, converged: bool, singular: bool, group: str) -> tuple[str, ...]:
     found = []
     if not converged:
         found.append("the search did not converge")

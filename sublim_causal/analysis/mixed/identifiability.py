@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sublim_causal.analysis.mixed.design import Design, fitted_exactly
+from sublim_causal.analysis.mixed.design import ModelDesign, fitted_exactly
 from sublim_causal.errors import DataError
 
 _SAME = 1e-10
@@ -22,7 +22,7 @@ _DEPENDENT = 1e-9
 """Eigenvalues of a group's cross products below this share of the largest are rounding."""
 
 
-def validate_identifiable(design: Design, group: str, cell: str) -> None:
+def validate_identifiable(design: ModelDesign, group: str, cell: str) -> None:
     """Refuse a model whose variance components the rows cannot tell apart.
 
     Raises
@@ -50,7 +50,7 @@ def validate_identifiable(design: Design, group: str, cell: str) -> None:
         _refuse([name for name, used in zip(names, mixed, strict=True) if used], "apart")
 
 
-def validate_residual(design: Design, outcome: str) -> None:
+def validate_residual(design: ModelDesign, outcome: str) -> None:
     """Refuse an outcome of which fixed effects, groups and cells together leave rounding.
 
     Raises
@@ -84,7 +84,7 @@ def _refuse(names: Sequence[str], what: str) -> None:
     )
 
 
-def _validate_counts(design: Design, group: str, cell: str) -> None:
+def _validate_counts(design: ModelDesign, group: str, cell: str) -> None:
     cells = design.cross_products
     count, what = 0, [term for block in design.blocks for term in block.terms]
     size = np.trace(cells.sum(axis=1)[:, design.z, design.z], axis1=1, axis2=2)
@@ -103,7 +103,7 @@ def _validate_counts(design: Design, group: str, cell: str) -> None:
         )
 
 
-def _validate_variation(design: Design, group: str) -> None:
+def _validate_variation(design: ModelDesign, group: str) -> None:
     """Each random effect must differ from the others within two groups at least."""
     if not design.q:
         return
@@ -127,7 +127,7 @@ def _validate_variation(design: Design, group: str) -> None:
         )
 
 
-def _entry_names(design: Design, group: str) -> list[str]:
+def _entry_names(design: ModelDesign, group: str) -> list[str]:
     names = []
     for block in design.blocks:
         for i, one in enumerate(block.terms):
@@ -140,7 +140,7 @@ def _entry_names(design: Design, group: str) -> list[str]:
     return names
 
 
-def _patterns(design: Design) -> np.ndarray:
+def _patterns(design: ModelDesign) -> np.ndarray:
     """E of each entry of the groups' covariance, shape (N, Q, Q)."""
     found = []
     for block in design.blocks:
@@ -152,7 +152,7 @@ def _patterns(design: Design) -> np.ndarray:
     return np.array(found).reshape(len(found), design.q, design.q)
 
 
-def gram_matrices(design: Design) -> tuple[np.ndarray, np.ndarray]:
+def gram_matrices(design: ModelDesign) -> tuple[np.ndarray, np.ndarray]:
     """tr(G_r G_s) and tr(M G_r M G_s) of entries, cells and residual variances."""
     cells = design.cross_products
     groups = cells.sum(axis=1)
@@ -194,7 +194,7 @@ def gram_matrices(design: Design) -> tuple[np.ndarray, np.ndarray]:
             plain[k, n_entries] = (rows * here).sum()
             through[k, n_entries] = ((x_rows**2).sum(axis=-1) * here).sum()
     plain, through = (np.tril(m) + np.tril(m, -1).T for m in (plain, through))
-    # X'X is the number of rows times the identity: see `Design.parts`.
+    # X'X is the number of rows times the identity: see `ModelDesign.parts`.
     n, projected = design.n_obs, products.reshape(size, -1)
     gram = plain - 2 * through / n + projected @ projected.T / n**2
     return plain, gram

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.design import Design
+from sublim_causal.analysis.mixed.design import ModelDesign
 
 Residual = Literal["iid", "ar1", "car1"]
 
@@ -23,7 +23,7 @@ class Problem:
 
     Attributes
     ----------
-    design : Design
+    design : ModelDesign
         Cross products.
     reml : bool
         REML or ML.
@@ -31,7 +31,7 @@ class Problem:
         ``iid``, ``ar1`` or ``car1``.
     """
 
-    design: Design
+    design: ModelDesign
     reml: bool
     residual: Residual
 

@@ -40,7 +40,7 @@ EFFECT = 30.0
 
 
 @dataclass(frozen=True)
-class World:
+class DoseWorld:
     """One data-generating process; every departure is off by default.
 
     Attributes
@@ -69,22 +69,22 @@ class World:
 
 
 WORLDS = (
-    World("all assumptions hold"),
-    World("confounding within seed and arm", confounding=0.6),
-    World("feedback of gain on alignment", feedback=0.01),
-    World("exclusion violated, dose squared", direct_quadratic=1.5),
-    World("exclusion violated, same at every dose", direct_constant=-1.0),
-    World("weak dose, with confounding", strength=0.004, confounding=0.6),
-    World("alignment measured with error", noise=0.02),
+    DoseWorld("all assumptions hold"),
+    DoseWorld("confounding within seed and arm", confounding=0.6),
+    DoseWorld("feedback of gain on alignment", feedback=0.01),
+    DoseWorld("exclusion violated, dose squared", direct_quadratic=1.5),
+    DoseWorld("exclusion violated, same at every dose", direct_constant=-1.0),
+    DoseWorld("weak dose, with confounding", strength=0.004, confounding=0.6),
+    DoseWorld("alignment measured with error", noise=0.02),
 )
 
 
-def simulate_world(world: World, n_seeds: int, rng: np.random.Generator) -> pd.DataFrame:
+def simulate_world(world: DoseWorld, n_seeds: int, rng: np.random.Generator) -> pd.DataFrame:
     """Draw one study: the run-level table with the dose arms and the arm ``yoked``.
 
     Parameters
     ----------
-    world : World
+    world : DoseWorld
         The process.
     n_seeds : int
         Seeds.
@@ -138,7 +138,7 @@ class TrueEffects:
 
 
 @cache
-def true_values(world: World, n_seeds: int = 20_000) -> TrueEffects:
+def true_values(world: DoseWorld, n_seeds: int = 20_000) -> TrueEffects:
     """Return the truth: effect and direct effect by construction, the total by a large draw."""
     table = simulate_world(world, n_seeds, np.random.default_rng(1))
     means = table.groupby("arm")[OUTCOME].mean()
@@ -246,7 +246,7 @@ class Row:
         return abs(self.bias) > self.error / 3
 
 
-def study_world(world: World, n_sim: int, seed: int) -> tuple[Row, ...]:
+def study_world(world: DoseWorld, n_sim: int, seed: int) -> tuple[Row, ...]:
     """Simulate `n_sim` studies of `world` and judge every estimator."""
     truth = true_values(world)
     rng = np.random.default_rng([seed, WORLDS.index(world)])
@@ -257,7 +257,7 @@ def study_world(world: World, n_sim: int, seed: int) -> tuple[Row, ...]:
     )
 
 
-def _row(world: World, name: str, truth: float, results: Sequence[Result]) -> Row:
+def _row(world: DoseWorld, name: str, truth: float, results: Sequence[Result]) -> Row:
     found = [result for result in results if isinstance(result, Estimate)]
     widths = [result.high - result.low for result in found]
     verdicts = [r.diagnostics["j_rejects"] for r in found if "j_rejects" in r.diagnostics]

@@ -14,7 +14,7 @@ from sublim_causal.analysis.simulation.validity import (
     ESTIMATORS,
     N_SEEDS,
     WORLDS,
-    World,
+    DoseWorld,
     main,
     page,
     simulate_world,
@@ -43,7 +43,7 @@ def test_without_direct_effect_the_total_is_the_effect_times_the_move() -> None:
 
 
 def test_a_direct_effect_adds_to_the_total() -> None:
-    truth = true_values(World("direct", direct_constant=-1.0, direct_quadratic=0.5))
+    truth = true_values(DoseWorld("direct", direct_constant=-1.0, direct_quadratic=0.5))
     assert truth.direct == -0.5
     assert truth.indirect == pytest.approx(-3.0, abs=0.04)
 
