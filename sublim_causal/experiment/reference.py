@@ -245,7 +245,7 @@ def changed(one: Intervention, v: Tensor, g: Tensor, now: Moment) -> Tensor:
             return v * mask(now.student, one.layers)
         case Liminal():
             return v + liminal(one, now)
-    raise NotImplementedError(type(one).__name__)
+    raise RequestError("intervention", type(one).__name__, "a built-in intervention")
 
 
 def coefficient(v: Tensor, g: Tensor, when: str) -> Tensor:

@@ -99,7 +99,7 @@ def guard(
     optimizer moves the parameters, the guard changes the displacement, and the monitor measures the
     update; whichever of monitor and guard was attached first. So clipping sees the gradient before
     the guard. Learning rates of a scheduler count, since the optimizer has used them. A step that
-    the scaler skips is left alone.
+    the scaler skips stays as it is.
 
     Cost: one forward and backward pass of the trait loss a step, and a few vectors as long as all
     parameters together. Parameters may not be sharded.

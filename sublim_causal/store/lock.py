@@ -26,7 +26,7 @@ FILE = ".lock"
 FLOCK = "hhqqi4x"
 """Layout of ``struct flock``, of 64-bit Linux."""
 MIRROR = ".mirror"
-"""The lock of whoever mirrors a run."""
+"""The lock of the process that mirrors a run."""
 SEEDS = range(2**31)
 """All seeds that a run can have."""
 MANIFEST = range(2**40, 2**40 + 1)

@@ -353,7 +353,7 @@ def claims_section(rates: Sequence[Rates]) -> Iterator[str]:
     yield "## How often a claim gets a wrong verdict"
     yield ""
     yield (
-        f"{n_sim} simulated studies a world with the arms of the study `causal` and the sizes of "
+        f"{n_sim} simulated studies per world with the arms of the study `causal` and the sizes of "
         "MNIST, judged by the rules of the plan `causal`. Each cell: supported / partly supported "
         "/ undetermined / not supported, in % of the studies. Goals: a false claim is supported "
         "in at most 5 % and partly supported in at most 10 %; a true one is supported in at least "

@@ -174,10 +174,10 @@ def slopes_section(rows: Sequence[SlopeRow]) -> Iterator[str]:
     yield "## Per-step slopes: does a slope measure training time?"
     yield ""
     yield (
-        f"{rows[0].n_sim} simulated studies a world, {N_SEEDS} seeds, {len(ARMS)} arms, "
+        f"{rows[0].n_sim} simulated studies per world, {N_SEEDS} seeds, {len(ARMS)} arms, "
         f"{N_STEPS} steps. Alignment and gain decline along a run; in some worlds a minibatch that "
         "all arms of a seed share moves both. Each cell: mean estimate, and coverage of the 95 % "
-        "interval in %. Bold: covers less than 90 %. One arm on its own cannot be freed of a "
+        "interval in %. Bold: covers less than 90 %. One arm on its own cannot be adjusted for a "
         "shared minibatch, and its row says so; several arms can."
     )
     yield ""

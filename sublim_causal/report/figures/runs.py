@@ -45,7 +45,7 @@ def every_seed(
     scale: float,
     label: str,
 ) -> Figure:
-    """Draw `column` times `scale`: a point a seed, pairs joined, mean and interval beside."""
+    """Draw `column` times `scale`: one point per seed, pairs joined, mean and interval beside."""
     wide = scale * replicates.pivot(index="seed", columns="arm", values=column)[list(arms)]
     figure = new_figure(2 * WIDTH if is_wide(len(arms)) else WIDTH, 3.4)
     ax = figure.subplots()

@@ -47,7 +47,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         yield _accuracy_by_step(material, bool(means))
     yield Picture(
         "final_accuracy",
-        f"{sentence_case(material.outcome.label)}: a point a seed, thin lines join the arms of "
+        f"{sentence_case(material.outcome.label)}: one point per seed, thin lines join the arms of "
         "one seed"
         + f"; beside them the mean with its {100 * material.level:g} % interval" * bool(means)
         + ".",
