@@ -16,10 +16,10 @@ from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.sources import ImageTensors, load_images, to_tensors
 from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
-from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.models import build_network
 from sublim_causal.experiment.outcome import ArmResult
 from sublim_causal.experiment.reference import adam_of, batches, begin, copy_of
+from sublim_causal.experiment.tasks import build_task
 from sublim_causal.monitor import AlignmentMonitor, guard
 from tests.monitor.test_loops import Problem
 from tests.monitor.truth import Truth, assert_same, cos
@@ -51,13 +51,12 @@ def digits() -> tuple[Experiment, ImageTensors]:
 def test_a_guarded_torch_loop_gives_the_numbers_of_the_study_runner(space: Any) -> None:
     experiment, data = digits()
     classes, seed = 10, 3
-    split = LogitSplit(classes, experiment.model.auxiliary)
     arms = {space: build_interventions("arms.a", experiment.arms[space].procedure)}
     side = round(data.train_x.shape[1] ** 0.5)
     network = build_network(experiment.model, (1, side, side), classes)
-    result = run_block(experiment, [seed], arms, network, data, split, after_step=lambda: None)[
-        space
-    ]
+    task = build_task(experiment)
+    results = run_block(experiment, [seed], arms, task, network, data, after_step=lambda: None)
+    result = results[space]
     assert isinstance(result, ArmResult)
 
     shared = begin(experiment, seed, data, classes)
@@ -153,7 +152,7 @@ def test_a_scaled_loss_is_guarded_as_an_unscaled_one(space: Any, fused: bool) ->
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "baseline": {},
-    "projection": {"layers": ("2",), "when": "always"},
+    "projection": {"layers": ("0",), "when": "always"},
     "shuffled": {"shuffle": "random", "when": "always"},
     "set_cosine": {"cosine": 0.3},
     "train_only": {"layers": ("0",)},
