@@ -48,6 +48,11 @@ def _section(
         yield f"[{header}]" if table else f"# [{header}]"
     for name, field in plain.items():
         yield from _field(field.alias or name, field, table)
+    if header:
+        # Options that the section leaves to what it names, such as those of a task.
+        known = {field.alias or name for name, field in fields.items()}
+        options = {name: value for name, value in table.items() if name not in known}
+        yield from tomli_w.dumps(options).splitlines()
     for name, model in sections.items():
         inner = table.get(name, {})
         yield from _section(model.model_fields, inner, f"{header}.{name}".lstrip("."))
