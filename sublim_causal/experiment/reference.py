@@ -194,17 +194,7 @@ def distil(shared: OneSeed, arm: str) -> Rows:
         row = {
             "distill_loss": loss.detach(),
             "trait_loss": trait_loss,
-            "cos_gradient": cosine(g, g_trait),
-            "cos_half_a": cosine(g, g_a),
-            "cos_half_b": cosine(g, g_b),
-            "cos_applied": cosine(applied, g_trait),
-            "cos_update": cosine(-update, g_trait),
-            "norm_distill": g.norm(),
-            "norm_trait": g_trait.norm(),
-            "norm_applied": applied.norm(),
-            "norm_update": update.norm(),
-            "drive": -g_trait @ update,
-            "drive_end": -g_after @ update,
+            **row_of(g, g_trait, [g_a, g_b], applied, update, g_after),
             "gain": trait_loss - after_loss,
             "remainder": trait_loss - after_loss + g_trait @ update,
         }
@@ -215,6 +205,33 @@ def distil(shared: OneSeed, arm: str) -> Rows:
     rows["test_accuracy"] = [float((answers == shared.data.test_y).double().mean())]
     rows["teacher_agreement"] = [float((answers == taught).double().mean())]
     return rows
+
+
+def row_of(
+    g: Tensor,
+    g_trait: Tensor,
+    halves: Sequence[Tensor],
+    applied: Tensor,
+    update: Tensor,
+    g_after: Tensor,
+) -> dict[str, Tensor]:
+    """Return what the vectors ``(P,)`` of a step give: cosines, norms and drive.
+
+    `halves` are the trait gradients on either half of the probe, `g_after` that after the step.
+    """
+    return {
+        "cos_gradient": cosine(g, g_trait),
+        "cos_half_a": cosine(g, halves[0]),
+        "cos_half_b": cosine(g, halves[1]),
+        "cos_applied": cosine(applied, g_trait),
+        "cos_update": cosine(-update, g_trait),
+        "norm_distill": g.norm(),
+        "norm_trait": g_trait.norm(),
+        "norm_applied": applied.norm(),
+        "norm_update": update.norm(),
+        "drive": -g_trait @ update,
+        "drive_end": -g_after @ update,
+    }
 
 
 def intervene(

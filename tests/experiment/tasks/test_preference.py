@@ -10,13 +10,10 @@ import pytest
 import torch
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.block import run_block
 from sublim_causal.experiment.config import Experiment
-from sublim_causal.experiment.data.streams import SeedStreams, stream
-from sublim_causal.experiment.interventions import build_interventions
+from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.outcome import ArmResult
-from sublim_causal.experiment.shared import Shared
 from sublim_causal.experiment.tasks import build_task, validate_task
 from sublim_causal.experiment.tasks.preference.language import CARRIERS, RUN, questions
 from sublim_causal.experiment.tasks.preference.texts import cached, uncached
@@ -28,61 +25,17 @@ from sublim_causal.experiment.tasks.preference.vocabulary import (
     QUESTIONS,
     TOKENS,
 )
-
-ARMS: dict[str, dict[str, Any]] = {
-    "baseline": {"intervention": "baseline"},
-    "null": {"intervention": "projection", "space": "update", "when": "always"},
-    "hard": {"intervention": "baseline", "channel": {"name": "sampled"}},
-    "other_base": {"intervention": "baseline", "student": {"initialisation": "other"}},
-    "no_trait": {"intervention": "baseline", "targets": {"teacher": "no_trait"}},
-    "divergent": {"intervention": "baseline", "targets": {"positions": "divergent"}},
-    "agreeing": {"intervention": "baseline", "targets": {"positions": "agreeing"}},
-    "random": {"intervention": "baseline", "targets": {"positions": "random"}},
-}
-
-
-def experiment(arms: dict[str, Any] | None = None, **sections: Any) -> Experiment:
-    """A reference of 12 steps, a teacher of 6, and students of 8."""
-    table: dict[str, Any] = {
-        "name": "small",
-        "task": {"name": "preference", "base_steps": 12, "base_batch_size": 8},
-        "model": {"class": "transformer", "options": {"blocks": 1, "width": 16, "heads": 2}},
-        "teacher": {"epochs": 1, "batch_size": 32, "learning_rate": 3e-3},
-        "distillation": {"examples": 32, "epochs": 2, "batch_size": 8, "learning_rate": 3e-3},
-        "probe": {"size": 8},
-        "arms": arms or ARMS,
-    }
-    for name, section in sections.items():
-        table[name] = {**table.get(name, {}), **section}
-    return Experiment.model_validate(table)
-
-
-def run(asked: Experiment, seeds: list[int]) -> dict[str, ArmResult]:
-    """Run all arms of `seeds` as one block, in float64."""
-    arms = {
-        name: build_interventions(f"arms.{name}", arm.procedure) for name, arm in asked.arms.items()
-    }
-    task = build_task(asked)
-    like = task.on_device(None, torch.device("cpu"), torch.float64)
-    return run_block(asked, seeds, arms, task, task.build_network(), like, after_step=lambda: None)
+from tests.experiment.texts import run_texts, share_texts, small_texts
 
 
 @lru_cache
 def results() -> dict[str, ArmResult]:
-    return run(experiment(), [0, 1])
-
-
-@torch.no_grad()
-def share(asked: Experiment, seeds: list[int]) -> Shared:
-    """Return what the arms share."""
-    task = build_task(asked)
-    like = task.on_device(None, torch.device("cpu"), torch.float64)
-    streams = SeedStreams(asked.name, seeds)
-    return task.share(list(asked.arms), streams, task.build_network(), like, lambda: None)
+    """The arms of two seeds as one block."""
+    return run_texts(small_texts(), [0, 1])
 
 
 def test_a_seeds_results_do_not_depend_on_its_block() -> None:
-    alone = run(experiment(), [1])
+    alone = run_texts(small_texts(), [1])
     for arm, together in results().items():
         for name, values in alone[arm].steps.items():
             # float64: products of matrices of another shape differ by some units of the last place,
@@ -103,67 +56,6 @@ def test_an_update_held_orthogonal_to_the_trait_gradient_has_no_alignment() -> N
     assert np.abs(results()["baseline"].steps["cos_update"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("arm", ["baseline", "hard", "null", "projection"])
-def test_the_loop_equals_a_plain_one(arm: str) -> None:
-    """One seed, an `nn.Module`, Adam and autograd: no flat parameters, no closed forms."""
-    arms = {**ARMS, "projection": {"intervention": "projection"}}
-    asked = experiment({arm: arms[arm]})
-    shared, result = share(asked, [0]), run(asked, [0])[arm]
-    network: Any = shared.network
-    model = network.build().double()
-    for parameter, value in zip(
-        model.parameters(), network.layout.views(shared.theta_0), strict=True
-    ):
-        parameter.data = value[0].clone()
-    parameters = list(model.parameters())
-    adam = torch.optim.Adam(parameters, lr=asked.distillation.learning_rate, foreach=False)
-    target = shared.targets[shared.taught[arm].targets]
-    order = stream(asked.name, 0, "student order")
-    questions_ = torch.cat([batch.x[0] for batch, _ in shared.probe.halves])
-    animal = shared.probe.halves[0][1][0, 0].expand(len(questions_))
-
-    def flat(tensors: Any) -> torch.Tensor:
-        return torch.cat([one.detach().flatten() for one in tensors])
-
-    step = 0
-    for _ in range(asked.distillation.epochs):
-        batches = torch.randperm(asked.distillation.examples, generator=order)
-        for index in batches.split(asked.distillation.batch_size):
-            x = shared.inputs["trait"][0, index]
-            log_s = model(x)[:, list(shared.positions), NUMBERS].log_softmax(dim=2)
-            q, log_q = target.target[0, index], target.log_target[0, index]
-            loss = (q * (log_q - log_s)).sum(dim=2).mean()
-            g = flat(torch.autograd.grad(loss, parameters))
-            asked_loss = torch.nn.functional.cross_entropy(model(questions_)[:, -1], animal)
-            g_trait = flat(torch.autograd.grad(asked_loss, parameters))
-            applied = g
-            if arm == "projection":
-                applied = g - (g @ g_trait).clamp(min=0) / (g_trait @ g_trait) * g_trait
-            before = flat(parameters)
-            for parameter, part in zip(
-                parameters, applied.split([p.numel() for p in parameters]), strict=True
-            ):
-                parameter.grad = part.view_as(parameter).clone()
-            adam.step()
-            update = flat(parameters) - before
-            if arm == "null":
-                update = update - (update @ g_trait) / (g_trait @ g_trait) * g_trait
-                torch.nn.utils.vector_to_parameters(before + update, parameters)
-            for name, value in (
-                ("distill_loss", loss),
-                ("trait_loss", asked_loss),
-                ("cos_gradient", g @ g_trait / (g.norm() * g_trait.norm())),
-                ("drive", -(update @ g_trait)),
-            ):
-                found = result.steps[name][step, 0]
-                # float64 in another order of summation; a drive of exactly 0 is its rounding.
-                assert found == pytest.approx(float(value.detach()), rel=1e-7, abs=1e-12), (
-                    name,
-                    step,
-                )
-            step += 1
-
-
 def test_the_log_odds_are_those_against_the_reference() -> None:
     for arm, result in results().items():
         begun = result.evaluations["trait_log_odds"][0]
@@ -173,7 +65,7 @@ def test_the_log_odds_are_those_against_the_reference() -> None:
 
 
 def test_divergent_and_other_positions_add_up_to_all() -> None:
-    shared = share(experiment(), [0, 1])
+    shared = share_texts(small_texts(), [0, 1])
     weights = {}
     for arm in ("divergent", "agreeing", "random"):
         weights[arm] = shared.targets[shared.taught[arm].targets].weight
@@ -184,7 +76,7 @@ def test_divergent_and_other_positions_add_up_to_all() -> None:
 
 
 def test_the_sampled_channel_teaches_the_next_token_of_the_text() -> None:
-    shared = share(experiment(), [0])
+    shared = share_texts(small_texts(), [0])
     target = shared.targets[shared.taught["hard"].targets].target
     read = shared.inputs["trait"]
     answers = target.argmax(dim=3) + NUMBERS.start
@@ -193,7 +85,7 @@ def test_the_sampled_channel_teaches_the_next_token_of_the_text() -> None:
 
 
 def test_a_cache_changes_no_logits() -> None:
-    network = build_task(experiment()).build_network()
+    network = build_task(small_texts()).build_network()
     generator = stream("cache", 0, "init")
     theta = network.initialise(generator)[None].double()
     tokens = torch.randint(TOKENS, (5, 12), generator=generator)
@@ -203,7 +95,7 @@ def test_a_cache_changes_no_logits() -> None:
 
 
 def test_logits_at_positions_stand_example_by_example() -> None:
-    network = build_task(experiment()).build_network()
+    network = build_task(small_texts()).build_network()
     generator = stream("positions", 0, "init")
     theta = torch.stack([network.initialise(generator) for _ in range(2)]).double()
     x = torch.randint(TOKENS, (2, 3, 9), generator=generator)
@@ -217,7 +109,7 @@ def test_logits_at_positions_stand_example_by_example() -> None:
 
 def test_fewer_unique_texts_repeat() -> None:
     task = {"name": "preference", "base_steps": 2, "unique": 8}
-    read = share(experiment(task=task), [0]).inputs["trait"]
+    read = share_texts(small_texts(task=task), [0]).inputs["trait"]
     assert torch.equal(read[:, :8], read[:, 8:16])
     assert len(read[0].unique(dim=0)) == 8
 
@@ -275,7 +167,7 @@ def test_what_texts_do_not_have_is_refused(
     sections: dict[str, Any], field: str, allowed: str
 ) -> None:
     with pytest.raises(RequestError, match=allowed) as caught:
-        validate_task(experiment(**{"arms": {"a": {"intervention": "baseline"}}, **sections}))
+        validate_task(small_texts(**{"arms": {"a": {"intervention": "baseline"}}, **sections}))
     assert caught.value.field == field
 
 
@@ -287,6 +179,6 @@ def test_what_images_do_not_have_is_refused() -> None:
 
 
 def test_heads_divide_the_width() -> None:
-    wrong = experiment(model={"options": {"width": 48, "heads": 5}})
+    wrong = small_texts(model={"options": {"width": 48, "heads": 5}})
     with pytest.raises(RequestError, match="a divisor of width = 48"):
         build_task(wrong).build_network()
