@@ -115,7 +115,8 @@ def read_replicates(
     reference = reference_of(read_manifest(run)["study"])
     comparable = reference in set(replicates["arm"]) and set(arms) != {reference}
     kept = replicates[replicates["arm"].isin([*arms, reference])]
-    return kept, reference if comparable else None
+    # In the order of a plan, whose bootstrap draws these seeds alike.
+    return kept.sort_values("seed", ignore_index=True), reference if comparable else None
 
 
 def complete(replicates: pd.DataFrame, arm: str) -> pd.DataFrame:

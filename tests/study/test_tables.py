@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -14,10 +15,12 @@ from rich.console import Console
 from sublim_causal.analysis.arms.contrasts import paired_contrast
 from sublim_causal.analysis.arms.power import pilots, power_curve, power_table
 from sublim_causal.analysis.estimates.types import Estimate
+from sublim_causal.analysis.plan.file import parse_plan
+from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.tables import read_table
-from sublim_causal.study.tables import arm_tables, curve_table, means, seeds_tables
+from sublim_causal.study.tables import arm_tables, curve_table, limits, means, seeds_tables
 
 ARMS = ("control", "a projection of a long name", "removed")
 
@@ -58,6 +61,29 @@ def test_every_number_is_shown_whole_in_any_width(run: Path, width: int, tables:
     for number in numbers:
         assert number in joined
     assert all(len(line) <= width for line in joined.splitlines())
+
+
+def test_the_tables_and_every_plan_give_one_interval_for_skewed_seeds(tmp_path: Path) -> None:
+    truth = Truth(n_seeds=12, n_steps=5, arms={name: ArmTruth() for name in ("baseline", "b")})
+    drawn = simulate(truth, rng=3)
+    rows = drawn.tables["replicates"]
+    rows["final_accuracy"] = 0.2 + np.random.default_rng(1).exponential(0.1, len(rows))
+    run = write_run(tmp_path / "run", drawn)
+    asked: list[dict[str, Any]] = [
+        {"name": "of_each", "method": "arm_mean"},
+        {"name": "of_b", "method": "arm_mean", "arm": "b"},
+        {"name": "all_pairs", "method": "paired_contrast", "contrast": "each - baseline"},
+        {"name": "a_pair", "method": "paired_contrast", "contrast": "b - baseline"},
+    ]
+    estimands = [{**one, "sentence": "A quantity.", "outcome": "final_accuracy"} for one in asked]
+    results = analyse(run, parse_plan({"name": "own", "estimand": estimands}))
+    found = [results[name] for name in ("of_each_b", "of_b", "all_pairs_b", "a_pair")]
+    texts = [limits(one, 100, sign=i > 1) for i, one in enumerate(found)]  # type: ignore[arg-type]
+    assert all("hull" in one.method for one in found)  # type: ignore[union-attr]
+    assert (texts[0], texts[2]) == (texts[1], texts[3])
+    table = shown(run, 200, ("baseline", "b"))[0]
+    assert texts[0] in table
+    assert texts[2] in table
 
 
 @pytest.mark.parametrize("width", [110, 80, 66])

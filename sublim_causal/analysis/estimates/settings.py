@@ -30,8 +30,9 @@ class Settings:
     n_boot : int
         Bootstrap replicates, at least 1.
     rng : Generator or int
-        Randomness of the bootstrap. A seed gives every call the same draws, a generator advances
-        from call to call.
+        Randomness of the bootstrap. With an integer the draws depend on nothing but the numbers
+        of seeds and replicates, so that equal values have equal intervals wherever they are
+        estimated; plans use 0. A generator advances from call to call.
 
     Raises
     ------

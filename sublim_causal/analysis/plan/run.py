@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -62,9 +61,10 @@ def analyse(
     Returns
     -------
     Results
-        Bootstrap streams derive from the plan's digest and the estimand's name, so the same
-        tables and plan give the same numbers. What data cannot say (an arm that was not run,
-        values that are not finite) is a `NotEstimable` with its reason.
+        Bootstrap draws depend on the number of seeds and on `n_boot` alone, as those of an
+        estimator called with `Settings`: a quantity has the same interval in every plan, whatever
+        it is called there and beside what. What data cannot say (an arm that was not run, values
+        that are not finite) is a `NotEstimable` with its reason.
 
     Raises
     ------
@@ -196,7 +196,6 @@ def _estimate(record: Record, declared: Declared, plan: Plan) -> Sequence[Result
         level=plan.level,
         interval=declared.interval if isinstance(declared, WithInterval) else "auto",
         n_boot=plan.n_boot,
-        rng=_stream(plan, declared.name),
     )
     try:
         found = METHODS[declared.method].estimate(record, declared, settings)
@@ -226,10 +225,6 @@ def _with_dropped(n_seeds: int, found: Result) -> Result:
     return replace(found, n_dropped=n_seeds - found.n_seeds)
 
 
-def _stream(plan: Plan, name: str) -> np.random.Generator:
-    return np.random.default_rng([int(plan.digest, 16), zlib.crc32(name.encode())])
-
-
 def _adjusted(
     record: Record, plan: Plan, parts: Sequence[tuple[Declared, Sequence[Result]]]
 ) -> tuple[Result, ...]:
@@ -237,13 +232,13 @@ def _adjusted(
     for family, how in plan.families.items():
         places = [i for i, one in enumerate(results) if one.estimand.family == family]
         members = [results[i] for i in places]
-        for i, one in zip(places, _of_family(record, plan, family, how, members), strict=True):
+        for i, one in zip(places, _of_family(record, plan, how, members), strict=True):
             results[i] = one
     return tuple(results)
 
 
 def _of_family(
-    record: Record, plan: Plan, family: str, how: Adjustment, members: Sequence[Result]
+    record: Record, plan: Plan, how: Adjustment, members: Sequence[Result]
 ) -> tuple[Result, ...]:
     """Adjust the p-values of a family, and give members on a par simultaneous intervals."""
     if how == "gate":
@@ -252,9 +247,8 @@ def _of_family(
         adjusted = with_adjusted(members, holm(p_values(members)), how)
         return with_simultaneous(adjusted, plan.level)
     differences = _differences(record, members)
-    rng = _stream(plan, f"family {family}")
-    adjusted = with_adjusted(members, sign_flip_max_t(differences, rng=rng), how)
-    return with_simultaneous(adjusted, plan.level, differences=differences, rng=rng)
+    adjusted = with_adjusted(members, sign_flip_max_t(differences), how)
+    return with_simultaneous(adjusted, plan.level, differences=differences)
 
 
 def _differences(record: Record, members: Sequence[Result]) -> np.ndarray:

@@ -28,7 +28,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     plan, added = material.plan, material.analysis.added_plan
     yield Text(
         f"Plan {plan.name} (digest {plan.digest}): {plan.sentence} Level {100 * plan.level:g} %, "
-        f"{plan.n_boot:,} bootstrap replicates; their random streams derive from the digest. "
+        f"{plan.n_boot:,} bootstrap replicates, drawn alike for every estimate of as many seeds. "
         "What the plan declares is marked by its name. What this report shows beside it is "
         f"declared by a plan that it made for itself (digest {added.digest}), run on the same "
         "record; that plan's results are in supplement.json."
