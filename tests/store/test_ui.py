@@ -6,9 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,10 +20,19 @@ from sublim_causal.store.ui import VIEW, serve_ui
 from tests.browser import chromium
 
 MakeRun = Callable[..., Path]
-Server = tuple["subprocess.Popen[str]", str]
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+
+class Server(NamedTuple):
+    """A running user interface."""
+
+    process: subprocess.Popen[str]
+    address: str
+    study: str
+    """Address that it prints for the study."""
+
 
 SERVE = (
     "import sys, pathlib; from sublim_causal.store.ui import serve_ui;"
@@ -39,14 +49,14 @@ def demo(shared_runs: MakeRun) -> Path:
 
 
 def start(run: Path) -> Server:
-    """Start the user interface; return its process and address."""
+    """Start the user interface."""
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, str(run)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout
     found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
     assert found, f"the server ended with {process.wait()}"
-    return process, found.group()
+    return Server(process, found.group(), process.stdout.readline().removeprefix("demo: ").strip())
 
 
 def stop(process: subprocess.Popen[str], number: signal.Signals) -> int:
@@ -62,10 +72,10 @@ def is_listening(address: str) -> bool:
 
 @pytest.fixture(scope="module")
 def served(demo: Path) -> Iterator[Server]:
-    process, address = start(demo)
-    yield process, address
-    if process.poll() is None:
-        stop(process, signal.SIGTERM)
+    server = start(demo)
+    yield server
+    if server.process.poll() is None:
+        stop(server.process, signal.SIGTERM)
 
 
 @pytest.fixture
@@ -74,39 +84,55 @@ def browser(tmp_path: Path) -> Iterator[Any]:
         yield driver
 
 
-def wait_for(browser: Any, xpath: str) -> Any:
-    """Return the first element at `xpath` once it is shown, within a slow machine's time."""
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.expected_conditions import visibility_of_element_located
-    from selenium.webdriver.support.wait import WebDriverWait
+# All that the page shows at one moment: what is found one by one may be replaced in between.
+SHOWN = """
+const shown = selector => [...document.querySelectorAll(selector)].filter(
+  one => one.checkVisibility());
+return {
+  runs: shown("a[href*='/runs/']").map(link => link.textContent.trim()),
+  count: (document.body.innerText.match(/\\d+ matching runs/) || [''])[0],
+  // A line has a point where it starts and one at the end of each segment.
+  charts: shown('.scatterlayer').map(chart => [...chart.querySelectorAll('.js-line')].map(line => ({
+    points: (line.getAttribute('d') || '').split(/[ML]/).length - 1,
+    colour: getComputedStyle(line).stroke,
+  }))).filter(lines => lines.length),
+};
+"""
 
-    return WebDriverWait(browser, 40).until(visibility_of_element_located((By.XPATH, xpath)))
+
+def wait_until(browser: Any, what: str, is_there: Callable[[Any], bool]) -> None:
+    """Return once `is_there` is true of what the page shows, within a slow machine's time."""
+    deadline = time.monotonic() + 120
+    while not is_there(shown := browser.execute_script(SHOWN)):
+        if time.monotonic() > deadline:
+            logged = [entry["message"] for entry in browser.get_log("browser")]
+            pytest.fail(f"the page does not show {what}, but {shown}; its log: {logged}")
+        time.sleep(0.2)
 
 
-def test_the_browser_shows_the_runs_and_a_curve(
-    served: Server, demo: Path, browser: Any, tmp_path: Path
-) -> None:
-    _, address = served
-    result = sync(demo, default_tracking_uri(demo))
-    browser.get(f"{address}/#/experiments/{result.experiment_id}/runs?{VIEW}")
-    for name in ("demo", "baseline (demo)", "projection (demo)"):
-        wait_for(browser, f"//a[normalize-space()='{name}' and contains(@href, '/runs/')]")
+def test_the_browser_shows_the_runs_and_a_curve(served: Server, browser: Any) -> None:
+    assert served.study.startswith(served.address)
+    assert served.study.endswith(VIEW)
+    browser.get(served.study)
+    names = {"demo", "baseline (demo)", "projection (demo)"}
+    wait_until(browser, f"runs {names}", lambda shown: names <= set(shown["runs"]))
     # A run of the study, two of its arms, and six of their replicates.
-    assert "9 matching runs" in wait_for(browser, "//*[contains(text(), 'matching runs')]/..").text
-    lines = "//*[contains(@class, 'scatterlayer')]//*[@class='js-line']"
-    wait_for(browser, lines)
-    # One point starts a line, and each other one adds a segment; evaluations have few.
-    curves = [curve.get_attribute("d") for curve in browser.find_elements("xpath", lines)]
-    assert max(len(re.findall("[ML]", curve)) for curve in curves) > 10
-    first = wait_for(browser, "(//*[contains(@class, 'scatterlayer')])[1]")
-    drawn = first.find_elements("xpath", ".//*[@class='js-line']")
-    colours = {line.value_of_css_property("stroke") for line in drawn}
-    assert len(colours) == 2  # the arms overlay
-    browser.save_screenshot(str(tmp_path / "charts.png"))
+    wait_until(browser, "nine runs", lambda shown: shown["count"] == "9 matching runs")
+
+    def has_step_curve(shown: Any) -> bool:
+        return any(line["points"] > 10 for chart in shown["charts"] for line in chart)
+
+    wait_until(browser, "a curve longer than that of the evaluations", has_step_curve)
+
+    def overlays_arms(shown: Any) -> bool:
+        first = shown["charts"][0] if shown["charts"] else []
+        return len({line["colour"] for line in first}) == 2
+
+    wait_until(browser, "both arms in the first chart", overlays_arms)
 
 
 def test_a_server_can_hold_the_mirror(served: Server, shared_runs: MakeRun) -> None:
-    _, address = served
+    address = served.address
     run = shared_runs(seeds=[0], name="remote")
     assert sync(run, address).written == 2
     again = sync(run, address)
@@ -115,7 +141,7 @@ def test_a_server_can_hold_the_mirror(served: Server, shared_runs: MakeRun) -> N
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_ctrl_c_ends_the_server(served: Server) -> None:
-    process, address = served
+    process, address, _ = served
     assert is_listening(address)
     assert stop(process, signal.SIGINT) == 0
     assert not is_listening(address)
@@ -124,7 +150,7 @@ def test_ctrl_c_ends_the_server(served: Server) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_termination_ends_the_server(demo: Path) -> None:
-    process, address = start(demo)
+    process, address, _ = start(demo)
     assert stop(process, signal.SIGTERM) == 0
     assert not is_listening(address)
 
