@@ -103,6 +103,7 @@ SHARED = {
     "mundlak": "step_slope",
     "retained_bound": "bounds",
     "similar_seeds": "bounds",
+    "collapse_loss": "bounds",
     "plausibly_exogenous": "instruments",
     "iv_linear_dose": "instruments",
     "iv_2sls": "instruments",

@@ -63,6 +63,7 @@ EXAMPLES: dict[str, list[Entry]] = {
     "weakest_epoch": [{"outcome": "cos_update"}, {"outcome": "cos_update", "arm": "half"}],
     "retained_bound": [PAIR, EACH],
     "similar_seeds": [PAIR | {"margin": 0.1}, EACH | {"margin": 0.05}],
+    "collapse_loss": [{"arms": ["half"]}, {"arms": ["half", "no such arm"]}],
     "iv_2sls": [{}, {"instruments": "linear"}, {"instruments": "arms"}],
     "anderson_rubin": [{}],
     "wald_by_dose": [{}],

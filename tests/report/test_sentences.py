@@ -176,6 +176,7 @@ def test_an_open_claim_gives_what_decides_and_a_level_of_its_own_is_marked(demo:
                             "estimand": "effect_projection",
                             "holds": "p_adjusted < 1e-9",
                             "fails": "low > 0",
+                            "essential": True,
                         },
                         {"estimand": "same", "holds": "low > -0.05", "fails": "low > 1"},
                     ],

@@ -1,11 +1,12 @@
 """Verdicts on claims, by rules that the plan declares before the data are read.
 
 A claim stands on conditions; each says which limits of which estimate make it hold or fail. One
-that neither holds nor fails, or that the run cannot estimate, is open. Then the claim is
+that neither holds nor fails, or that the run cannot estimate, is open. At least one condition is
+essential. Then the claim is
 
-- **not supported** if an essential condition fails, or if some fail and none holds;
-- **undetermined** if an essential condition is open, or if none holds;
-- **supported** if all hold;
+- **not supported** if an essential condition fails;
+- **undetermined** if none fails and one is open;
+- **supported** if all conditions hold;
 - **partly supported** otherwise: what is essential holds, and something else does not.
 
 What is not estimated supports nothing, and a null is never accepted by a large p-value: that two
@@ -185,9 +186,8 @@ class ClaimVerdict:
         """What would settle an undetermined claim, by essential condition that is open."""
         if self.verdict != "undetermined":
             return ()
-        unsettled = [one for one in self.findings if one.outcome == "open"]
-        essential = [one for one in unsettled if one.condition.essential]
-        return tuple(one.settled_by for one in essential or unsettled)
+        essential = (one for one in self.findings if one.condition.essential)
+        return tuple(one.settled_by for one in essential if one.outcome == "open")
 
     def tidy(self) -> list[dict[str, Any]]:
         """One row a condition, the claim and its verdict on each."""
@@ -200,7 +200,8 @@ def validate_claims(claims: Sequence[Claim], declared: Sequence[Declared]) -> No
     Raises
     ------
     RequestError
-        If a name is used twice, or a condition names a result that no estimand can have.
+        If a name is used twice, a claim has no essential condition, or a condition names a result
+        that no estimand can have.
     """
     for name, count in Counter(one.name for one in claims).items():
         if count > 1:
@@ -208,6 +209,13 @@ def validate_claims(claims: Sequence[Claim], declared: Sequence[Declared]) -> No
     known = [name for one in declared for name in _names(one)]
     by_arm = [one.name for one in declared if one.endings() is None]
     for i, claim in enumerate(claims):
+        if not any(one.essential for one in claim.condition):
+            raise RequestError(
+                f"claim[{i}].condition.essential",
+                False,
+                "true in at least one condition",
+                f"say which result {claim.name!r} falls with: essential = true",
+            )
         for j, condition in enumerate(claim.condition):
             name = condition.estimand
             if new := _renamed(name, declared):
@@ -314,10 +322,10 @@ def _number(field: str, estimate: Estimate | None) -> float | None:
 
 
 def _standing(findings: Sequence[Finding]) -> Standing:
-    outcomes = {one.outcome for one in findings}
     essential = {one.outcome for one in findings if one.condition.essential}
-    if "fails" in essential or ("fails" in outcomes and "holds" not in outcomes):
+    if "fails" in essential:
         return "not supported"
-    if "open" in essential or "holds" not in outcomes:
+    if "open" in essential:
         return "undetermined"
-    return "supported" if outcomes == {"holds"} else "partly supported"
+    holds = all(one.outcome == "holds" for one in findings)
+    return "supported" if holds else "partly supported"

@@ -149,10 +149,16 @@ WORLDS = (
         _OTHERS | {CAUSES},
         _of_alignment(_measured),
         PAPER_ARMS,
-        no_goal=frozenset({CAUSES}),
+        no_goal=frozenset({CAUSES, CONTROL}),
     ),
     World("alignment is a by-product", _OTHERS, _UNMOVED | _PROCEDURE),
-    World("by-product, the paper's four arms only", _OTHERS, _UNMOVED | _PROCEDURE, PAPER_ARMS),
+    World(
+        "by-product, the paper's four arms only",
+        _OTHERS,
+        _UNMOVED | _PROCEDURE,
+        PAPER_ARMS,
+        no_goal=frozenset({CONTROL}),
+    ),
     World(
         "40 % of the transfer takes another path",
         _OTHERS,
@@ -363,8 +369,13 @@ def claims_section(rates: Sequence[Rates]) -> Iterator[str]:
     yield (
         "Alike seeds do not exclude that some collapse: where an eighth of them does, "
         f"{100 * 0.875**8:.0f} % of studies of 8 seeds and {100 * 0.875**16:.0f} % of those of 16 "
-        "see none, so that no rule which accepts 16 alike seeds can be wrong less often; 23 seeds "
-        "bring it below 5 %. Claims of what remains on average carry a lower limit that allows "
+        "see none, so that no rule which accepts 16 alike seeds of one arm can be wrong less "
+        "often. `control_is_equivalent` therefore counts the runs of both controls, before and "
+        "after the optimizer (`collapse_loss`), as draws of one probability: with 16 seeds it "
+        f"needs 32 runs without a collapse, which {100 * 0.875**32:.0f} % of such studies have. "
+        "With one control it needs 23 seeds and is undetermined with 16; where one control alone "
+        "collapses, or both on the same seeds, counting both does not help. "
+        "Claims of what remains on average carry a lower limit that allows "
         "for it (`retained_bound`)."
     )
     yield ""

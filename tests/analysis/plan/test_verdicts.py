@@ -36,6 +36,8 @@ ENTRIES = [
 
 def claim(*conditions: dict[str, Any], name: str = "claimed") -> dict[str, Any]:
     whole = [{"holds": "low > 0", "fails": "high < 0", **one} for one in conditions]
+    if not any("essential" in one for one in conditions):
+        whole[:1] = [{**one, "essential": True} for one in whole[:1]]
     return {"name": name, "sentence": "Something is so.", "condition": whole}
 
 
@@ -82,9 +84,10 @@ HOLDS, FAILS, OPEN = (1.0, 2.0), (-2.0, -1.0), (-1.0, 1.0)
         (HOLDS, FAILS, False, "partly supported"),
         (HOLDS, FAILS, True, "not supported"),
         (HOLDS, OPEN, True, "undetermined"),
-        (OPEN, FAILS, False, "not supported"),
-        (FAILS, FAILS, False, "not supported"),
-        (OPEN, OPEN, True, "undetermined"),
+        (FAILS, HOLDS, False, "not supported"),
+        (OPEN, HOLDS, False, "undetermined"),
+        (OPEN, FAILS, False, "undetermined"),
+        (OPEN, FAILS, True, "not supported"),
     ],
 )
 def test_the_verdict_follows_from_what_holds_fails_and_is_open(
@@ -92,7 +95,7 @@ def test_the_verdict_follows_from_what_holds_fails_and_is_open(
 ) -> None:
     verdict = judged(
         [result("one", *one), result("two", *two)],
-        {"estimand": "one"},
+        {"estimand": "one", "essential": True},
         {"estimand": "two", "essential": essential},
     )
     assert verdict.verdict == expected
@@ -234,6 +237,12 @@ def test_claims_need_names_of_their_own_and_conditions() -> None:
     assert "did you mean 'condition'?" in str(error)
     with pytest.raises(RequestError, match="headed"):
         parse_plan({"name": "mine", "estimand": ENTRIES, "claim": {"name": "x"}})
+
+
+def test_a_claim_falls_with_at_least_one_condition() -> None:
+    error = refused(claim({"estimand": "one", "essential": False}, {"estimand": "two"}))
+    assert error.field == "claim[0].condition.essential"
+    assert "essential = true" in error.remedy
 
 
 def test_claims_are_part_of_the_digest() -> None:

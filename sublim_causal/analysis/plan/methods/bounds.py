@@ -80,6 +80,23 @@ class SimilarSeeds(Contrasted):
         return {**super().about(), "column": self.outcome, "unit": FRACTION}
 
 
+class CollapseLoss(Declared):
+    """Mean outcome that collapsed runs take from the arms named, with an exact upper limit.
+
+    A run has collapsed if it acquires less than half of what the reference acquires on its seed.
+    """
+
+    arms: tuple[str, ...] = Field(min_length=1)
+    """Arms whose runs are counted together, as draws of one probability; those the run has."""
+    reference: str = REFERENCE
+    """The arm they are compared with."""
+    arm_fields: ClassVar[tuple[str, ...]] = ("reference",)
+
+    def about(self) -> dict[str, str]:
+        """Reference and unit."""
+        return {"reference": self.reference, "unit": FRACTION}
+
+
 def _weakest_epoch(record: Record, declared: WeakestEpoch, settings: Settings) -> Sequence[Result]:
     """Estimate the smallest of the epochs' means, and the last.
 
@@ -190,8 +207,48 @@ def _similar_seeds(record: Record, declared: SimilarSeeds, settings: Settings) -
     return by_pair(record, declared, "share of seeds (fraction)", estimate)
 
 
+def _collapse_loss(record: Record, declared: CollapseLoss, settings: Settings) -> Sequence[Result]:
+    arms = [arm for arm in declared.arms if arm in record.complete_arms]
+    estimand = declared.estimand(
+        with_unit("replicates", record.outcome.name), f"{', '.join(arms)} - {declared.reference}"
+    )
+    if missing := absent(record, estimand, declared.reference, *(arms or declared.arms)):
+        return [missing]
+    columns = [record.outcome.name, record.outcome.start]
+    panel = paired_panel(record.replicates, columns, (*arms, declared.reference))
+    if reason := too_few(estimand, len(panel.seeds)):
+        return [reason]
+    start = panel.column(record.outcome.start, declared.reference)
+    acquired = panel.column(record.outcome.name, declared.reference) - start
+    collapsed = sum(
+        int((panel.column(record.outcome.name, arm) - start < acquired / 2).sum()) for arm in arms
+    )
+    n = len(arms) * len(panel.seeds)
+    # One-sided while none has been seen: there is no lower limit to allow for.
+    level = settings.level if collapsed else 2 * settings.level - 1
+    limits, size = share_limits(collapsed, n, level), float(acquired.mean())
+    share = collapsed / n
+    return [
+        Estimate(
+            estimand=estimand,
+            value=share * size,
+            se=float(np.sqrt(share * (1 - share) / n)) * size,
+            low=limits.low * size,
+            high=limits.high * size,
+            level=settings.level,
+            df=None,
+            p_value=None,
+            method=f"{collapsed} of {n} runs collapsed, exact binomial times {size:.3g} acquired",
+            n_seeds=len(panel.seeds),
+            n_dropped=panel.n_dropped,
+            diagnostics={"collapsed": collapsed, "runs": n, "arms": arms, "acquired": size},
+        )
+    ]
+
+
 BOUND_METHODS: Mapping[str, Method] = {
     "weakest_epoch": Method(WeakestEpoch, _weakest_epoch),
     "retained_bound": Method(RetainedBound, _retained_bound),
     "similar_seeds": Method(SimilarSeeds, _similar_seeds),
+    "collapse_loss": Method(CollapseLoss, _collapse_loss),
 }

@@ -92,3 +92,28 @@ def test_a_retained_share_leaves_room_for_seeds_that_collapse() -> None:
     assert bound.value == pytest.approx(share.value, abs=0.01)
     assert bound.low < 0.8 * share.low
     assert bound.low == pytest.approx(share.value * 0.025 ** (1 / bound.n_seeds), abs=0.03)
+
+
+def with_collapsed(record: Record, arm: str, n: int) -> Record:
+    runs = record.replicates.copy()
+    hit = (runs["arm"] == arm) & (runs["seed"] < n)
+    runs.loc[hit, "final_accuracy"] = runs.loc[hit, "initial_accuracy"]
+    return replace(record, replicates=runs)
+
+
+def test_collapses_that_were_not_seen_are_limited_over_all_runs_of_the_arms() -> None:
+    record = make_record(["baseline", "yoked", "half"])
+    entry = {"method": "collapse_loss", "reference": "baseline"}
+    one = number(estimated(record, arms=["yoked"], **entry)["x"])
+    acquired = one.diagnostics["acquired"]
+    assert (one.value, one.low) == (0, 0)
+    # Of n runs without a collapse, up to 1 - 0.05^(1/n) of new ones may: exact and one-sided.
+    assert one.high == pytest.approx(acquired * (1 - 0.05 ** (1 / one.n_seeds)))
+    both = number(estimated(record, arms=["yoked", "half", "no such arm"], **entry)["x"])
+    assert both.high == pytest.approx(acquired * (1 - 0.05 ** (1 / (2 * both.n_seeds))))
+    seen = number(
+        estimated(with_collapsed(record, "yoked", 3), arms=["yoked", "half"], **entry)["x"]
+    )
+    assert seen.value == pytest.approx(acquired * 3 / (2 * both.n_seeds))
+    assert 0 < seen.low < seen.value < seen.high
+    assert isinstance(estimated(record, arms=["no such arm"], **entry)["x"], NotEstimable)
