@@ -25,7 +25,7 @@ from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.initialisation import initial_student
 from sublim_causal.experiment.outcome import ArmResult, arm_result
 from sublim_causal.experiment.shared import Shared
-from sublim_causal.experiment.tasks.base import Task
+from sublim_causal.experiment.tasks.base import Keep, Task, train_anew
 from sublim_causal.experiment.teaching.teachers import make_optimizer
 
 
@@ -40,6 +40,7 @@ def run_block(
     *,
     after_step: Callable[[], None],
     begun: Callable[[Mapping[str, Recorder]], None] | None = None,
+    keep: Keep = train_anew,
 ) -> dict[str, ArmResult | ArmFailure]:
     """Train and measure all arms of R seeds.
 
@@ -62,6 +63,8 @@ def run_block(
     begun : callable, optional
         Called once before the students' first step with the recorder of every arm, to be read
         within `after_step`.
+    keep : Keep, optional
+        Where references are kept; default: nowhere.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def run_block(
         By arm.
     """
     streams = SeedStreams(experiment.name, seeds)
-    shared = task.share(list(arms), streams, network, data, after_step)
+    shared = task.share(list(arms), streams, network, data, after_step, keep)
     followed = set().union(*map(followed_arms, arms.values()))
     students: dict[str, Student] = {}
     failures: dict[str, ArmFailure] = {}

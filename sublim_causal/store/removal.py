@@ -82,7 +82,7 @@ def _temporary(run: Path) -> list[Path]:
     of_tables = (
         path for table in (*TABLES, WEIGHTS) for path in (run / table).glob("arm=*/.*.tmp")
     )
-    found = [*run.glob(".*.tmp"), *filter(is_ours, of_tables)]
+    found = [*run.glob(".*.tmp"), *run.glob("networks/*/.*.tmp"), *filter(is_ours, of_tables)]
     return [path for path in found if TEMPORARY.fullmatch(path.name) and path.is_file()]
 
 

@@ -16,9 +16,10 @@ from sublim_causal.experiment.imports import named_classes
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.location import write_atomically
 from sublim_causal.store.tables import write_block
+from sublim_causal.study.kept import KeptNetworks
 from sublim_causal.study.records import failed_rows, tables
 from sublim_causal.study.seed_blocks import Block
-from sublim_causal.study.spec import Study
+from sublim_causal.study.spec import Study, definition
 
 if TYPE_CHECKING:
     import torch
@@ -235,6 +236,12 @@ class BlockTrainer:
             self.data,
             after_step=after_step,
             begun=begun,
+            keep=KeptNetworks(
+                self.job.run,
+                block.seeds,
+                self.network.layout.size,
+                definition(study, self.job.precision),
+            ),
         )
         per_epoch = study.distillation.steps_per_epoch(study.distillation.examples)
         write_log(self.job.run, block, results)

@@ -14,6 +14,7 @@ from sublim_causal.experiment.interventions import build_interventions
 from sublim_causal.experiment.outcome import ArmResult
 from sublim_causal.experiment.shared import Shared
 from sublim_causal.experiment.tasks import build_task
+from sublim_causal.experiment.tasks.base import train_anew
 
 ARMS: dict[str, dict[str, Any]] = {
     "baseline": {"intervention": "baseline"},
@@ -64,4 +65,6 @@ def share_texts(asked: Experiment, seeds: list[int]) -> Shared:
     task = build_task(asked)
     like = task.on_device(None, torch.device("cpu"), torch.float64)
     streams = SeedStreams(asked.name, seeds)
-    return task.share(list(asked.arms), streams, task.build_network(), like, lambda: None)
+    return task.share(
+        list(asked.arms), streams, task.build_network(), like, lambda: None, train_anew
+    )

@@ -92,6 +92,31 @@ class Rehearsal:
     positions: tuple[int, ...]
 
 
+class Keep(Protocol):
+    """Keeps networks that are trained before the students, from one start to the next."""
+
+    def __call__(
+        self, role: str, generators: Sequence[torch.Generator], train: Callable[[], Tensor]
+    ) -> Tensor:
+        """Return parameters ``(R, P)``: those that were kept, or what `train` returns.
+
+        Parameters
+        ----------
+        role : str
+            What the networks are, a file name.
+        generators : sequence of torch.Generator
+            One per replicate: the streams that their training draws from, not used yet.
+        train : callable
+        """
+
+
+def train_anew(
+    role: str, generators: Sequence[torch.Generator], train: Callable[[], Tensor]
+) -> Tensor:
+    """Keep nothing: a `Keep`."""
+    return train()
+
+
 class Task(Protocol):
     """What is learned, taught and measured."""
 
@@ -159,8 +184,10 @@ class Task(Protocol):
         network: Network,
         data: Any,
         after_step: Callable[[], None],
+        keep: Keep,
     ) -> Shared:
         """Make what the `arms` of a block share: train reference and teachers, draw the rest.
 
-        `after_step` is called after every optimizer step; an exception ends the block.
+        `after_step` is called after every optimizer step; an exception ends the block. What takes
+        long to train, and is the same for all arms, goes through `keep`.
         """

@@ -20,7 +20,7 @@ from sublim_causal.experiment.data.sources import (
 )
 from sublim_causal.experiment.imports import Options
 from sublim_causal.experiment.logits import LogitSplit, of_classes
-from sublim_causal.experiment.tasks.base import Phase, Rehearsal, Sizes
+from sublim_causal.experiment.tasks.base import Keep, Phase, Rehearsal, Sizes
 from sublim_causal.store.outcome import ACCURACY
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class Images:
         network: Network,
         data: ImageTensors,
         after_step: Callable[[], None],
+        keep: Keep,
     ) -> Shared:
         """Draw initialisation, inputs and probe, train the teachers, make the targets."""
         from sublim_causal.experiment.tasks.images.block import share_images

@@ -17,7 +17,7 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.imports import Options
 from sublim_causal.experiment.logits import LogitSplit
-from sublim_causal.experiment.tasks.base import Phase, Rehearsal, Sizes
+from sublim_causal.experiment.tasks.base import Keep, Phase, Rehearsal, Sizes
 from sublim_causal.experiment.tasks.preference.vocabulary import (
     ANIMALS,
     CONTEXT,
@@ -196,10 +196,19 @@ class Preference:
         network: Network,
         data: torch.Tensor,
         after_step: Callable[[], None],
+        keep: Keep,
     ) -> Shared:
         """Train reference and teachers, let them write, make the targets."""
         from sublim_causal.experiment.tasks.preference.block import share_texts
 
         return share_texts(
-            self.experiment, self.options, arms, streams, network, data, self.split, after_step
+            self.experiment,
+            self.options,
+            arms,
+            streams,
+            network,
+            data,
+            self.split,
+            after_step,
+            keep,
         )

@@ -16,6 +16,7 @@ from sublim_causal.experiment.data.streams import SeedStreams, draw
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.base import Batch, Network, outputs
 from sublim_causal.experiment.shared import Figures, Measures, Shared, Taught
+from sublim_causal.experiment.tasks.base import Keep
 from sublim_causal.experiment.tasks.preference import PreferenceOptions
 from sublim_causal.experiment.tasks.preference.language import (
     CARRIERS,
@@ -56,11 +57,16 @@ def share_texts(
     like: Tensor,
     split: LogitSplit,
     after_step: Callable[[], None],
+    keep: Keep,
 ) -> Shared:
     """Train reference and teachers, let them write, make the targets of `arms`."""
     size = experiment.probe.size
     asked = divided(size, streams("questions"), like.device)
-    reference = partial(train_reference, options, network, asked.told, like, after_step)
+
+    def reference(generators: Sequence[torch.Generator]) -> Tensor:
+        train = partial(train_reference, options, network, asked.told, like, after_step, generators)
+        return keep("reference", generators, train).to(like)
+
     theta_0 = reference(streams("reference"))
     animal = favourite(streams.seeds, like.device)
     teachers = PreferenceTeachers(
