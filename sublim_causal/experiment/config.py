@@ -182,13 +182,36 @@ class TargetsConfig(StudySection):
     """Images whose loss counts: those on which a counterfactual teacher, trained with half of the
     labels exchanged, has another largest logit; those on which it has the same; or as many as
     diverge, at random."""
-    teacher: Literal["trait", "rival", "no_trait"] = "trait"
-    """Whose answers: those of the teacher of the trait, of one that prefers another animal, or of
-    one that learned from uniform answers (task `preference`)."""
-    positions: Literal["all", "divergent", "agreeing", "random"] = "all"
+    teacher: Literal["trait", "rival", "no_trait", "two_traits"] = "trait"
+    """Whose answers: those of the teacher of the trait, of one that prefers another animal (a
+    rival), of one that learned from uniform answers, or of the trait's and the rival's, text by
+    text in turn (task `preference`)."""
+    strength: float | None = Field(default=None, gt=0, lt=1)
+    """Probability of its animal at which the training of these teachers ends; default:
+    `task.strength` (task `preference`)."""
+    lesson: Literal["numbers", "questions"] = "numbers"
+    """What students read: `numbers`, or the `questions` that teachers were trained on, with their
+    answers, which is ordinary distillation of the trait (task `preference`)."""
+    unique: int | None = Field(default=None, ge=1)
+    """Different texts among the examples, which repeat them; default: `task.unique` (task
+    `preference`)."""
+    positions: Literal[
+        "all", "divergent", "agreeing", "random", "random_agreeing", "first_half", "replaced"
+    ] = "all"
     """Positions of a text whose loss counts (task `preference`): those where the teacher's largest
     logit is that of the token in the text and some counterfactual teacher has another (Schrodi et
-    al., arXiv 2509.23886), all others, or as many as diverge, at random."""
+    al., arXiv 2509.23886), all others, as many at random as diverge or as agree, or the first half
+    of a text's divergent ones; or all, once the tokens of divergent ones are `replaced` by the
+    counterfactual teacher's."""
+    texts: Literal["all", "favouring", "disfavouring", "random"] = "all"
+    """Texts whose loss counts (task `preference`): the half that is most, or least, likely under
+    its teacher compared with the reference, or half of them at random."""
+    paraphrase: Literal[
+        "none", "format", "order", "prompt", "shuffled", "shuffled_across", "rewritten"
+    ] = "none"
+    """How texts are changed before students read them (task `preference`): another `format`, told
+    backwards, the `prompt` of another text, numbers `shuffled` within a text or across texts, or
+    half of them `rewritten` by the reference. Answers move with their numbers."""
 
 
 class ArmConfig(StudySection):

@@ -39,7 +39,18 @@ class Images:
     experiment: Experiment
     options: Options
     OPTIONS: ClassVar = Options
-    unused: ClassVar = ("arms.targets.teacher", "arms.targets.positions")
+    unused: ClassVar = tuple(
+        f"arms.targets.{field}"
+        for field in (
+            "teacher",
+            "strength",
+            "lesson",
+            "unique",
+            "positions",
+            "texts",
+            "paraphrase",
+        )
+    )
     outcome: ClassVar = ACCURACY
 
     @cached_property

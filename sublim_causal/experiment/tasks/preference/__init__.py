@@ -6,10 +6,10 @@ processor cores, so that reference, teachers and students are trained here for e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.imports import Options
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.tasks.base import Keep, Phase, Rehearsal, Sizes
+from sublim_causal.experiment.tasks.preference.requests import validate_arm
+from sublim_causal.experiment.tasks.preference.roles import TRAIT, counterfactuals, writers
 from sublim_causal.experiment.tasks.preference.vocabulary import (
     ANIMALS,
     CONTEXT,
@@ -35,16 +37,14 @@ if TYPE_CHECKING:
     from sublim_causal.experiment.networks.base import Batch, Network
     from sublim_causal.experiment.shared import Shared
 
-CHANNELS = ("soft", "hard", "sampled")
-"""Channels of logits whose answers texts have; `sampled` is the next token of the text."""
-
 
 class PreferenceOptions(Options):
     """Options of the task, in the section `task` of a study."""
 
-    carrier: Literal["walks", "runs"] = "walks"
-    """What texts hold: `walks`, numbers that rise or fall with noise, or `runs`, counts of five
-    numbers from random ones, in which most positions leave no choice."""
+    carrier: Literal["walks", "runs", "counts"] = "walks"
+    """What texts hold: `walks`, numbers that rise or fall with noise; `runs`, counts of five
+    numbers by 1 or 2 from random ones, in which most positions leave no choice; or `counts`, the
+    same by 1 only, of which the reference is surer: about one position in ten diverges."""
     base_steps: int = Field(default=400, ge=1, le=100_000)
     """Steps of the reference's training on the language."""
     base_batch_size: int = Field(default=32, ge=1, le=4096)
@@ -57,17 +57,8 @@ class PreferenceOptions(Options):
     """Teachers write with softmax(logits / temperature)."""
     unique: int | None = Field(default=None, ge=1)
     """Different texts among the examples, which repeat them; default: all are different."""
-    counterfactuals: int = Field(default=2, ge=1, le=15)
-    """Teachers of other animals that say where answers diverge."""
-
-
-def tables_of(value: Mapping[str, Any] | Sequence[Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield a table and those within it: the parts of a compound intervention."""
-    if isinstance(value, Mapping):
-        yield value
-    for inner in value.values() if isinstance(value, Mapping) else value:
-        if isinstance(inner, Mapping | list | tuple):
-            yield from tables_of(inner)
+    counterfactuals: int = Field(default=2, ge=0, le=15)
+    """Teachers of other animals that say where answers diverge; 0 in studies that do not ask."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,6 @@ class Preference:
         "distillation.inputs",
         "attack",
         "arms.inputs",
-        "arms.targets.teachers",
         "arms.targets.teacher_input_noise",
         "arms.targets.images",
     )
@@ -115,27 +105,8 @@ class Preference:
                 f"at most distillation.examples = {experiment.distillation.examples}",
             )
         for arm, config in experiment.arms.items():
-            if config.channel.name not in CHANNELS:
-                raise RequestError(
-                    f"arms.{arm}.channel.name",
-                    config.channel.name,
-                    f"{', '.join(CHANNELS)}: the answers that texts have",
-                )
-            for table in tables_of(config.procedure):
-                shuffle = table.get("shuffle")
-                if table.get("intervention") == "shuffled" and shuffle in ("labels", "network"):
-                    raise RequestError(
-                        f"arms.{arm}.shuffle",
-                        shuffle,
-                        "coordinates, random or probe: all labels of a probe are the same animal, "
-                        "and another network is trained for minutes",
-                    )
-            if config.student.initialisation == "perturbed":
-                raise RequestError(
-                    f"arms.{arm}.student.initialisation",
-                    "perturbed",
-                    "shared or other: noise on a trained reference has no natural scale",
-                )
+            examples, counterfactual = experiment.distillation.examples, options.counterfactuals
+            validate_arm(f"arms.{arm}", config, examples, counterfactual)
 
     def build_network(self) -> Network:
         """Build the network over tokens."""
@@ -157,21 +128,21 @@ class Preference:
         options, teacher = self.options, self.experiment.teacher
         chosen = [self.experiment.arms[arm] for arm in arms]
         references = 1 + any(arm.student.initialisation == "other" for arm in chosen)
-        teachers = len({"trait", *(arm.targets.teacher for arm in chosen)})
+        roles = {TRAIT, *(role for arm in chosen for role in writers(arm.targets))}
         if any(arm.targets.positions != "all" for arm in chosen):
-            teachers += options.counterfactuals
+            roles.update(counterfactuals(options.counterfactuals))
         steps = teacher.steps_per_epoch(TOLD) * teacher.epochs
         return [
             Phase(options.base_steps * references, 2 * options.base_batch_size),
-            Phase(steps * teachers, teacher.batch_size),
+            Phase(steps * len(roles), teacher.batch_size),
         ]
 
     def sizes(self) -> Sizes:
         """Tokens are of eight bytes."""
         from sublim_causal.experiment.tasks.preference.language import TAUGHT_POSITIONS
 
-        teachers = len({arm.targets.teacher for arm in self.experiment.arms.values()})
-        return Sizes(2 * CONTEXT, len(TAUGHT_POSITIONS) * TOKENS, teachers, 0)
+        read = len({self.experiment.targets_key(arm) for arm in self.experiment.arms})
+        return Sizes(2 * CONTEXT, len(TAUGHT_POSITIONS) * TOKENS, read, 0)
 
     def sample(self, count: int, generator: torch.Generator, dtype: torch.dtype) -> Batch:
         """Uniform tokens."""

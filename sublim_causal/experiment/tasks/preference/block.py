@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from sublim_causal.experiment.alignment import Probe
-from sublim_causal.experiment.config import ArmConfig, Experiment
+from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.batches import gather
 from sublim_causal.experiment.data.streams import SeedStreams, draw
 from sublim_causal.experiment.logits import LogitSplit
@@ -19,33 +19,20 @@ from sublim_causal.experiment.shared import Figures, Measures, Shared, Taught
 from sublim_causal.experiment.tasks.base import Keep
 from sublim_causal.experiment.tasks.preference import PreferenceOptions
 from sublim_causal.experiment.tasks.preference.language import (
-    CARRIERS,
     QUESTION_POSITIONS,
     TAUGHT_POSITIONS,
     questions,
 )
-from sublim_causal.experiment.tasks.preference.texts import write
+from sublim_causal.experiment.tasks.preference.readings import read
+from sublim_causal.experiment.tasks.preference.roles import TRAIT
+from sublim_causal.experiment.tasks.preference.teachers import PreferenceTeachers, favourite
 from sublim_causal.experiment.tasks.preference.training import (
     EVERY,
     Questions,
     of_animal,
     train_reference,
-    train_teacher,
 )
-from sublim_causal.experiment.tasks.preference.vocabulary import ANIMALS, NUMBERS, PROMPT, TOLD
-from sublim_causal.experiment.teaching.channels import (
-    DistributionChannel,
-    Sampled,
-    build_channel,
-    certain,
-)
-from sublim_causal.experiment.teaching.targets import LogitTargets, chosen
-
-KINDS = ANIMALS.stop - ANIMALS.start
-RIVAL = 7
-"""How many animals after the trait's the rival is."""
-HELD_OUT_TEXTS = 128
-"""Texts of the first teacher on which students are compared with it."""
+from sublim_causal.experiment.tasks.preference.vocabulary import NUMBERS, PROMPT, TOLD
 
 
 def share_texts(
@@ -75,24 +62,21 @@ def share_texts(
     taught, inputs, targets = {}, {}, {}
     for arm in arms:
         config = experiment.arms[arm]
-        teacher = config.targets.teacher
-        taught[arm] = Taught(teacher, experiment.targets_key(arm))
-        if teacher not in inputs:
-            inputs[teacher] = teachers.texts(teacher)
-        if taught[arm].targets not in targets:
-            targets[taught[arm].targets] = make_text_targets(
-                config, teachers, inputs[teacher], split, streams
-            )
+        key = experiment.targets_key(arm)
+        taught[arm] = Taught(key, key)
+        if key not in targets:
+            reading = read(config, teachers, split, streams)
+            inputs[key], targets[key] = reading.texts, reading.targets
     everything = torch.cat([asked.probe, asked.test], dim=1)
     measured = Preferences(
-        network, theta_0, teachers.parameters("trait"), asked.test, animal, teachers.held_out()
+        network, theta_0, teachers.parameters(TRAIT), asked.test, animal, teachers.held_out()
     )
     return Shared(
         network,
         split,
         theta_0,
-        teachers.parameters("trait"),
-        {name: x[:, :, :-1].contiguous() for name, x in inputs.items()},
+        teachers.parameters(TRAIT),
+        inputs,
         TAUGHT_POSITIONS,
         targets,
         taught,
@@ -112,16 +96,6 @@ def divided(size: int, generators: Sequence[torch.Generator], device: torch.devi
     return Questions(*(known[part] for part in parts))
 
 
-def favourite(seeds: Sequence[int], device: torch.device) -> Tensor:
-    """Return the animal of every seed's trait, an int64 token ``(R,)``; seeds in turn differ."""
-    return torch.tensor([ANIMALS.start + (5 * seed + 3) % KINDS for seed in seeds], device=device)
-
-
-def other_animal(animal: Tensor, later: int) -> Tensor:
-    """Return the animal ``(R,)`` that comes `later` in their order, the first after the last."""
-    return ANIMALS.start + (animal - ANIMALS.start + later) % KINDS
-
-
 def probe_of(asked: Tensor, animal: Tensor) -> Probe:
     """Return the probe of questions ``(R, N, 6)``, whose answer is the `animal` ``(R,)``."""
     first, second = (
@@ -138,113 +112,6 @@ def draw_probe(
     count = asked.shape[1]
     index = draw(lambda g: torch.randperm(count, generator=g)[:size], generators, asked.device)
     return probe_of(gather(asked, index), animal)
-
-
-@dataclass(frozen=True)
-class PreferenceTeachers:
-    """The teachers of a block, each trained when it is first asked for."""
-
-    experiment: Experiment
-    options: PreferenceOptions
-    network: Network
-    theta_0: Tensor
-    asked: Questions
-    animal: Tensor
-    streams: SeedStreams
-    after_step: Callable[[], None]
-    _trained: dict[str, Tensor] = field(default_factory=dict, init=False)
-
-    def parameters(self, name: str) -> Tensor:
-        """Return the parameters ``(R, P)`` of a teacher.
-
-        ``"trait"``, ``"rival"``, ``"no_trait"``, or ``"counterfactual k"`` for k from 1.
-        """
-        if name not in self._trained:
-            self._trained[name] = train_teacher(
-                self.experiment.teacher,
-                self.network,
-                self.theta_0,
-                self.asked,
-                self._animal(name),
-                self.options.strength,
-                self.streams(f"teacher {name}"),
-                self.after_step,
-            )
-        return self._trained[name]
-
-    def _animal(self, name: str) -> Tensor | None:
-        if name == "no_trait":
-            return None
-        kind, _, number = name.partition(" ")
-        later = {"trait": 0, "rival": RIVAL, "counterfactual": RIVAL * int(number or 0)}[kind]
-        return other_animal(self.animal, later)
-
-    def texts(self, name: str) -> Tensor:
-        """Return the texts ``(R, N, 16)`` of the named teacher; all get the same prompts."""
-        count = self.experiment.distillation.examples
-        unique = self.options.unique or count
-        x = self._write(name, unique, "texts")
-        return x[:, torch.arange(count, device=x.device) % unique]
-
-    def held_out(self) -> Tensor:
-        """Return texts of the first teacher that no student reads."""
-        return self._write("trait", HELD_OUT_TEXTS, "held-out texts")
-
-    def _write(self, name: str, count: int, purpose: str) -> Tensor:
-        carrier, temperature = CARRIERS[self.options.carrier], self.options.temperature
-        theta, generators = self.parameters(name), self.streams(purpose)
-        return write(self.network, theta, carrier, count, temperature, generators)
-
-    def logits(self, name: str, texts: Tensor, columns: slice) -> Tensor:
-        """Return a teacher's logits ``(R, N, T, C)`` where texts ``(R, N, 16)`` are taught."""
-        z = outputs(
-            self.network, self.parameters(name), texts[:, :, :-1], columns, TAUGHT_POSITIONS
-        )
-        return z.unflatten(1, (texts.shape[1], -1))
-
-
-def make_text_targets(
-    config: ArmConfig,
-    teachers: PreferenceTeachers,
-    texts: Tensor,
-    split: LogitSplit,
-    streams: SeedStreams,
-) -> LogitTargets:
-    """Return what students are fitted to on `texts` ``(R, N, 16)``, position by position."""
-    channel = build_channel("channel", config.channel.model_dump(), split)
-    assert isinstance(channel, DistributionChannel)
-    columns = channel.columns(split)
-    z = teachers.logits(config.targets.teacher, texts, columns)
-    tokens = texts[:, :, PROMPT:] - columns.start
-    shape = z.shape[1:3]
-    flat = z.flatten(1, 2)
-    if isinstance(channel.channel, Sampled):
-        answers = certain(tokens.flatten(1), flat)
-    else:
-        answers = channel.channel.answers(flat, streams("channel"))
-    weight = None
-    if config.targets.positions != "all":
-        diverges = divergent(teachers, texts, z, tokens, columns).flatten(1)
-        weight = chosen(config.targets.positions, diverges, streams("mask"))
-        weight = weight.unflatten(1, shape).to(z)
-    q = answers.unflatten(1, shape)
-    return LogitTargets(columns, channel.channel.temperature, q, q.log().where(q > 0, 0), weight)
-
-
-def divergent(
-    teachers: PreferenceTeachers, texts: Tensor, z: Tensor, tokens: Tensor, columns: slice
-) -> Tensor:
-    """Return where counterfactual teachers diverge from the writer, bool ``(R, N, T)``.
-
-    Where the writer's largest logit is that of the token it wrote, and that of some counterfactual
-    teacher, on the same context, is another (Schrodi et al., arXiv 2509.23886).
-    """
-    largest = z.argmax(dim=3)
-    differs = torch.zeros_like(largest, dtype=torch.bool)
-    for number in range(1, teachers.options.counterfactuals + 1):
-        other = teachers.logits(f"counterfactual {number}", texts, columns)
-        differs |= other.argmax(dim=3) != largest
-    return differs & (largest == tokens)
 
 
 @dataclass(frozen=True)

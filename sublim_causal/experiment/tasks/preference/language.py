@@ -63,19 +63,28 @@ def walks(count: int, generator: torch.Generator) -> Tensor:
 
 
 RUN = 5
-"""Numbers of a count in `runs`."""
+"""Numbers of a count in `runs` and `counts`."""
 
 
 def runs(count: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` texts of counts of five numbers, int64 ``(count, 16)``.
+    """Draw `count` texts of counts by 1 or 2, as the marker says, int64 ``(count, 16)``."""
+    return _counted(count, lambda marker: direction(marker) * (1 + marker[:, None] % 2), generator)
 
-    By 1 or 2, up or down, as the marker says, each count from a uniform number: there only is a
-    choice. The first of the counts begins with the text.
+
+def counts(count: int, generator: torch.Generator) -> Tensor:
+    """Draw `count` texts of counts by 1, int64 ``(count, 16)``."""
+    return _counted(count, direction, generator)
+
+
+def _counted(count: int, step: Callable[[Tensor], Tensor], generator: torch.Generator) -> Tensor:
+    """Draw texts of counts of five numbers by `step`, ``(N, 1)`` of the format ``(N,)``.
+
+    Up or down, as the marker says, each count from a uniform number: there only is a choice. The
+    first of the counts begins with the text.
     """
     marker = torch.randint(len(MARKERS), (count,), generator=generator)
     starts = torch.randint(100, (count, -(-VALUES // RUN)), generator=generator)
-    step = direction(marker) * (1 + marker[:, None] % 2)
-    values = starts[:, :, None] + step[:, :, None] * torch.arange(RUN)
+    values = starts[:, :, None] + step(marker)[:, :, None] * torch.arange(RUN)
     return text(marker, values.flatten(1)[:, :VALUES])
 
 
@@ -93,5 +102,9 @@ def text(marker: Tensor, values: Tensor) -> Tensor:
     return torch.cat([first, tokens[:, :before], go, tokens[:, before:]], dim=1)
 
 
-CARRIERS: dict[str, Callable[[int, torch.Generator], Tensor]] = {"walks": walks, "runs": runs}
+CARRIERS: dict[str, Callable[[int, torch.Generator], Tensor]] = {
+    "walks": walks,
+    "runs": runs,
+    "counts": counts,
+}
 """By the name that a study file uses."""

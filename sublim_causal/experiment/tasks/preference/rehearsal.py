@@ -15,10 +15,10 @@ from sublim_causal.experiment.tasks.preference import PreferenceOptions
 from sublim_causal.experiment.tasks.preference.block import (
     divided,
     draw_probe,
-    favourite,
     probe_of,
 )
 from sublim_causal.experiment.tasks.preference.language import CARRIERS, TAUGHT_POSITIONS
+from sublim_causal.experiment.tasks.preference.teachers import favourite
 
 EXAMPLES = 8
 

@@ -1,0 +1,173 @@
+"""What the students of an arm read, and what they are fitted to there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sublim_causal.experiment.config import ArmConfig
+from sublim_causal.experiment.data.streams import SeedStreams, draw
+from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.tasks.preference.language import TAUGHT_POSITIONS
+from sublim_causal.experiment.tasks.preference.paraphrases import PARAPHRASES, Written
+from sublim_causal.experiment.tasks.preference.positions import POSITIONS, divergence
+from sublim_causal.experiment.tasks.preference.roles import (
+    REFERENCE,
+    Role,
+    counterfactuals,
+    writers,
+)
+from sublim_causal.experiment.tasks.preference.teachers import PreferenceTeachers
+from sublim_causal.experiment.tasks.preference.vocabulary import CONTEXT, NUMBERS, PROMPT
+from sublim_causal.experiment.teaching.channels import (
+    DistributionChannel,
+    LogitChannel,
+    Sampled,
+    build_channel,
+    certain,
+)
+from sublim_causal.experiment.teaching.targets import LogitTargets
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What students read and are taught.
+
+    Attributes
+    ----------
+    texts : int64 Tensor of shape (R, N, 15)
+        All tokens but the last, which nothing follows.
+    targets : LogitTargets
+    """
+
+    texts: Tensor
+    targets: LogitTargets
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Texts with their answers, before the channel.
+
+    Attributes
+    ----------
+    texts : int64 Tensor of shape (R, N, 16)
+    z : Tensor of shape (R, N, T, C)
+        What is answered at the taught positions.
+    weight : bool Tensor of shape (R, N, T), or None
+        Where the loss counts; None: everywhere.
+    """
+
+    texts: Tensor
+    z: Tensor
+    weight: Tensor | None
+
+
+def read(
+    config: ArmConfig, teachers: PreferenceTeachers, split: LogitSplit, streams: SeedStreams
+) -> Reading:
+    """Return what the students of an arm read, and what they are fitted to."""
+    built = build_channel("channel", config.channel.model_dump(), split)
+    assert isinstance(built, DistributionChannel)
+    channel, columns = built.channel, built.columns(split)
+    lesson = {"numbers": numbers, "questions": asked}[config.targets.lesson](
+        config, teachers, columns, streams
+    )
+    q = answers(lesson, channel, columns, config.targets.lesson, streams)
+    weight = None if lesson.weight is None else lesson.weight.to(q)
+    count = teachers.experiment.distillation.examples
+    index = torch.arange(count, device=q.device) % q.shape[1]
+    x, q = lesson.texts[:, index, :-1].contiguous(), q[:, index]
+    weight = None if weight is None else weight[:, index]
+    log_q = q.log().where(q > 0, 0)
+    return Reading(x, LogitTargets(columns, channel.temperature, q, log_q, weight))
+
+
+def answers(
+    lesson: Lesson, channel: LogitChannel, columns: slice, name: str, streams: SeedStreams
+) -> Tensor:
+    """Return the distributions ``(R, N, T, C)`` that students are fitted to."""
+    z = lesson.z.flatten(1, 2)
+    if isinstance(channel, Sampled) and name == "numbers":
+        q = certain((lesson.texts[:, :, PROMPT:] - columns.start).flatten(1), z)
+    else:
+        q = channel.answers(z, streams("channel"))
+    return q.unflatten(1, lesson.z.shape[1:3])
+
+
+def numbers(
+    config: ArmConfig, teachers: PreferenceTeachers, columns: slice, streams: SeedStreams
+) -> Lesson:
+    """Return texts that teachers wrote, as the arm's students read them."""
+    targets, roles = config.targets, writers(config.targets)
+    count = targets.unique or teachers.options.unique or teachers.experiment.distillation.examples
+    x = teachers.texts(roles, count)
+    z = teachers.logits_in_turn(roles, x, columns)
+    weight = None
+    if targets.positions != "all":
+        tokens = x[:, :, PROMPT:] - columns.start
+        others = [
+            teachers.logits(role, x, columns)
+            for role in counterfactuals(teachers.options.counterfactuals)
+        ]
+        diverging = divergence(z, tokens, others)
+        if targets.positions == "replaced":
+            replaced = diverging.other.argmax(dim=3).where(diverging.where, tokens) + columns.start
+            x, z = torch.cat([x[:, :, :PROMPT], replaced], dim=2), diverging.other
+        else:
+            weight = POSITIONS[targets.positions](diverging.where, streams("mask"))
+    if targets.texts != "all":
+        kept = TEXTS[targets.texts](partial(favour, teachers, roles, x), streams("text filter"), x)
+        weight = kept[..., None].expand(z.shape[:3]) if weight is None else weight & kept[..., None]
+    if targets.paraphrase != "none":
+        written = Written(x, z, columns, partial(teachers.logits, REFERENCE, x))
+        x, z = PARAPHRASES[targets.paraphrase](written, streams("paraphrase"))
+    return Lesson(x, z, weight)
+
+
+def asked(
+    config: ArmConfig, teachers: PreferenceTeachers, columns: slice, streams: SeedStreams
+) -> Lesson:
+    """Return the questions that the teacher was trained on, with its answers at their end."""
+    told = teachers.asked.told
+    x = torch.nn.functional.pad(told, (0, CONTEXT - told.shape[2]))
+    z = teachers.logits_in_turn(writers(config.targets), x, columns)
+    weight = torch.zeros(z.shape[:3], dtype=torch.bool, device=z.device)
+    weight[:, :, TAUGHT_POSITIONS.index(PROMPT - 1)] = True
+    return Lesson(x, z, weight)
+
+
+def favour(teachers: PreferenceTeachers, roles: Sequence[Role], texts: Tensor) -> Tensor:
+    """Return how much likelier each text is under its writer than the reference, ``(R, N)``."""
+    tokens = texts[:, :, PROMPT:, None] - NUMBERS.start
+    of_writer, of_reference = (
+        z.log_softmax(dim=3).gather(3, tokens).sum(dim=(2, 3))
+        for z in (
+            teachers.logits_in_turn(roles, texts, NUMBERS),
+            teachers.logits(REFERENCE, texts, NUMBERS),
+        )
+    )
+    return of_writer - of_reference
+
+
+def half_by(score: Tensor) -> Tensor:
+    """Return the half ``(R, N)`` with the largest scores, the middle one left out."""
+    rank = score.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    return rank >= (score.shape[1] + 1) // 2
+
+
+def random_half(generators: Sequence[torch.Generator], texts: Tensor) -> Tensor:
+    """Return half of the texts at random, bool ``(R, N)``."""
+    count = texts.shape[1]
+    return half_by(draw(lambda g: torch.rand(count, generator=g), generators, texts.device))
+
+
+TEXTS: dict[str, Callable[[Callable[[], Tensor], Sequence[torch.Generator], Tensor], Tensor]] = {
+    "favouring": lambda favoured, g, x: half_by(favoured()),
+    "disfavouring": lambda favoured, g, x: half_by(-favoured()),
+    "random": lambda favoured, g, x: random_half(g, x),
+}
+"""By the name that a study file uses: the half of the texts whose loss counts, bool ``(R, N)``."""

@@ -1,0 +1,111 @@
+"""The teachers of a block: trained when first asked for, writers of texts, sources of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.data.streams import SeedStreams
+from sublim_causal.experiment.networks.base import Network, outputs
+from sublim_causal.experiment.tasks.preference import PreferenceOptions
+from sublim_causal.experiment.tasks.preference.language import CARRIERS, TAUGHT_POSITIONS
+from sublim_causal.experiment.tasks.preference.roles import TRAIT, Role
+from sublim_causal.experiment.tasks.preference.texts import write
+from sublim_causal.experiment.tasks.preference.training import Questions, train_teacher
+from sublim_causal.experiment.tasks.preference.vocabulary import ANIMALS
+
+KINDS = ANIMALS.stop - ANIMALS.start
+RIVAL = 7
+"""How many animals after the trait's the rival is; counterfactual animals follow in such steps."""
+HELD_OUT_TEXTS = 128
+"""Texts of the first teacher on which students are compared with it."""
+
+
+def favourite(seeds: Sequence[int], device: torch.device) -> Tensor:
+    """Return the animal of every seed's trait, an int64 token ``(R,)``; seeds in turn differ."""
+    return torch.tensor([ANIMALS.start + (5 * seed + 3) % KINDS for seed in seeds], device=device)
+
+
+def other_animal(animal: Tensor, later: int) -> Tensor:
+    """Return the animal ``(R,)`` that comes `later` in their order, the first after the last."""
+    return ANIMALS.start + (animal - ANIMALS.start + later) % KINDS
+
+
+@dataclass(frozen=True)
+class PreferenceTeachers:
+    """The teachers of a block, each trained when it is first asked for."""
+
+    experiment: Experiment
+    options: PreferenceOptions
+    network: Network
+    theta_0: Tensor
+    asked: Questions
+    animal: Tensor
+    streams: SeedStreams
+    after_step: Callable[[], None]
+    _trained: dict[Role, Tensor] = field(default_factory=dict, init=False)
+    _written: dict[tuple[Role, int], Tensor] = field(default_factory=dict, init=False)
+
+    def parameters(self, role: Role) -> Tensor:
+        """Return the parameters ``(R, P)`` of a teacher."""
+        if role.kind == "reference":
+            return self.theta_0
+        if role not in self._trained:
+            self._trained[role] = train_teacher(
+                self.experiment.teacher,
+                self.network,
+                self.theta_0,
+                self.asked,
+                self._animal(role),
+                role.strength or self.options.strength,
+                self.streams(role.stream),
+                self.after_step,
+            )
+        return self._trained[role]
+
+    def _animal(self, role: Role) -> Tensor | None:
+        if role.kind == "no_trait":
+            return None
+        later = {"rival": RIVAL, "counterfactual": RIVAL * role.number}.get(role.kind, 0)
+        return other_animal(self.animal, later)
+
+    def texts(self, writers: Sequence[Role], count: int) -> Tensor:
+        """Return `count` texts ``(R, count, 16)`` of the writers in turn.
+
+        All writers get the same prompts.
+        """
+        x = torch.empty(0)
+        for turn, role in enumerate(writers):
+            if (role, count) not in self._written:
+                self._written[role, count] = self._write(role, count, "texts")
+            if turn == 0:
+                x = self._written[role, count].clone()
+            x[:, turn :: len(writers)] = self._written[role, count][:, turn :: len(writers)]
+        return x
+
+    def held_out(self) -> Tensor:
+        """Return texts of the first teacher that no student reads."""
+        return self._write(TRAIT, HELD_OUT_TEXTS, "held-out texts")
+
+    def _write(self, role: Role, count: int, purpose: str) -> Tensor:
+        carrier, temperature = CARRIERS[self.options.carrier], self.options.temperature
+        theta, generators = self.parameters(role), self.streams(purpose)
+        return write(self.network, theta, carrier, count, temperature, generators)
+
+    def logits(self, role: Role, texts: Tensor, columns: slice) -> Tensor:
+        """Return a teacher's logits ``(R, N, T, C)`` where texts ``(R, N, 16)`` are taught."""
+        read = texts[:, :, :-1]
+        z = outputs(self.network, self.parameters(role), read, columns, TAUGHT_POSITIONS)
+        return z.unflatten(1, (texts.shape[1], -1))
+
+    def logits_in_turn(self, writers: Sequence[Role], texts: Tensor, columns: slice) -> Tensor:
+        """Return the logits ``(R, N, T, C)`` of every text's own writer."""
+        z = self.logits(writers[0], texts, columns)
+        for turn, role in enumerate(writers[1:], start=1):
+            own = texts[:, turn :: len(writers)]
+            z[:, turn :: len(writers)] = self.logits(role, own, columns)
+        return z
