@@ -189,7 +189,7 @@ class TargetsConfig(StudySection):
     strength: float | None = Field(default=None, gt=0, lt=1)
     """Probability of its animal at which the training of these teachers ends; default:
     `task.strength` (task `preference`)."""
-    lesson: Literal["numbers", "questions"] = "numbers"
+    material: Literal["numbers", "questions"] = "numbers"
     """What students read: `numbers`, or the `questions` that teachers were trained on, with their
     answers, which is ordinary distillation of the trait (task `preference`)."""
     unique: int | None = Field(default=None, ge=1)

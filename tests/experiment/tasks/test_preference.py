@@ -78,7 +78,7 @@ def test_divergent_and_other_positions_add_up_to_all() -> None:
 def test_the_sampled_channel_teaches_the_next_token_of_the_text() -> None:
     shared = share_texts(small_texts(), [0])
     target = shared.targets[shared.taught["hard"].targets].target
-    read = shared.inputs["trait"]
+    read = shared.inputs[shared.taught["hard"].inputs]
     answers = target.argmax(dim=3) + NUMBERS.start
     assert torch.equal(answers[:, :, :-1], read[:, :, PROMPT:])
     assert (target.sum(dim=3) == 1).all()
@@ -109,7 +109,8 @@ def test_logits_at_positions_stand_example_by_example() -> None:
 
 def test_fewer_unique_texts_repeat() -> None:
     task = {"name": "preference", "base_steps": 2, "unique": 8}
-    read = share_texts(small_texts(task=task), [0]).inputs["trait"]
+    shared = share_texts(small_texts(task=task), [0])
+    read = shared.inputs[shared.taught["baseline"].inputs]
     assert torch.equal(read[:, :8], read[:, 8:16])
     assert len(read[0].unique(dim=0)) == 8
 
@@ -127,13 +128,20 @@ def test_a_carrier_holds_nothing_about_animals(carrier: str) -> None:
     assert ((numbers >= NUMBERS.start) & (numbers < NUMBERS.stop)).all()
 
 
-def test_runs_leave_a_choice_at_their_beginnings_only() -> None:
-    texts = CARRIERS["runs"](200, stream("carrier", 0, "runs"))
-    values = (texts[:, [*range(1, 5), *range(6, 16)]] - NUMBERS.start) % 100
-    steps = values.diff(dim=1) % 100
+@pytest.mark.parametrize(
+    ("carrier", "numbers", "allowed"),
+    [("runs", 100, {1, 2, 98, 99}), ("counts", 20, {1, 19})],
+)
+def test_counts_leave_a_choice_at_their_beginnings_only(
+    carrier: str, numbers: int, allowed: set[int]
+) -> None:
+    texts = CARRIERS[carrier](200, stream("carrier", 0, carrier))
+    values = texts[:, [*range(1, 5), *range(6, 16)]] - NUMBERS.start
+    steps = values.diff(dim=1) % numbers
     within = [i for i in range(13) if (i + 1) % RUN]
-    assert set(steps[:, within].unique().tolist()) == {1, 2, 98, 99}
-    assert len(steps[:, RUN - 1].unique()) > 50
+    assert set(steps[:, within].unique().tolist()) == allowed
+    assert len(steps[:, RUN - 1].unique()) > numbers / 2
+    assert int(values.max()) == numbers - 1
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class Images:
         for field in (
             "teacher",
             "strength",
-            "lesson",
+            "material",
             "unique",
             "positions",
             "texts",

@@ -44,7 +44,7 @@ class PreferenceOptions(Options):
     carrier: Literal["walks", "runs", "counts"] = "walks"
     """What texts hold: `walks`, numbers that rise or fall with noise; `runs`, counts of five
     numbers by 1 or 2 from random ones, in which most positions leave no choice; or `counts`, the
-    same by 1 only, of which the reference is surer: about one position in ten diverges."""
+    same by 1 and among 20 numbers, of which the reference is surer."""
     base_steps: int = Field(default=400, ge=1, le=100_000)
     """Steps of the reference's training on the language."""
     base_batch_size: int = Field(default=32, ge=1, le=4096)

@@ -72,20 +72,25 @@ def runs(count: int, generator: torch.Generator) -> Tensor:
 
 
 def counts(count: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` texts of counts by 1, int64 ``(count, 16)``."""
-    return _counted(count, direction, generator)
+    """Draw `count` texts of counts by 1 among 20 numbers, int64 ``(count, 16)``."""
+    return _counted(count, direction, generator, numbers=20)
 
 
-def _counted(count: int, step: Callable[[Tensor], Tensor], generator: torch.Generator) -> Tensor:
+def _counted(
+    count: int,
+    step: Callable[[Tensor], Tensor],
+    generator: torch.Generator,
+    numbers: int = 100,
+) -> Tensor:
     """Draw texts of counts of five numbers by `step`, ``(N, 1)`` of the format ``(N,)``.
 
-    Up or down, as the marker says, each count from a uniform number: there only is a choice. The
-    first of the counts begins with the text.
+    Up or down, as the marker says, modulo `numbers`, each count from a uniform number: there only
+    is a choice. The first of the counts begins with the text.
     """
     marker = torch.randint(len(MARKERS), (count,), generator=generator)
-    starts = torch.randint(100, (count, -(-VALUES // RUN)), generator=generator)
+    starts = torch.randint(numbers, (count, -(-VALUES // RUN)), generator=generator)
     values = starts[:, :, None] + step(marker)[:, :, None] * torch.arange(RUN)
-    return text(marker, values.flatten(1)[:, :VALUES])
+    return text(marker, values.flatten(1)[:, :VALUES] % numbers)
 
 
 def direction(marker: Tensor) -> Tensor:

@@ -73,10 +73,10 @@ def read(
     built = build_channel("channel", config.channel.model_dump(), split)
     assert isinstance(built, DistributionChannel)
     channel, columns = built.channel, built.columns(split)
-    lesson = {"numbers": numbers, "questions": asked}[config.targets.lesson](
+    lesson = {"numbers": numbers, "questions": asked}[config.targets.material](
         config, teachers, columns, streams
     )
-    q = answers(lesson, channel, columns, config.targets.lesson, streams)
+    q = answers(lesson, channel, columns, config.targets.material, streams)
     weight = None if lesson.weight is None else lesson.weight.to(q)
     count = teachers.experiment.distillation.examples
     index = torch.arange(count, device=q.device) % q.shape[1]
@@ -103,8 +103,7 @@ def numbers(
 ) -> Lesson:
     """Return texts that teachers wrote, as the arm's students read them."""
     targets, roles = config.targets, writers(config.targets)
-    count = targets.unique or teachers.options.unique or teachers.experiment.distillation.examples
-    x = teachers.texts(roles, count)
+    x = teachers.texts(roles)[:, : targets.unique or teachers.options.unique]
     z = teachers.logits_in_turn(roles, x, columns)
     weight = None
     if targets.positions != "all":

@@ -82,14 +82,14 @@ def _of_targets(
             "none, where targets.positions or targets.texts choose among texts as written",
             "an arm of its own",
         )
-    if targets.lesson == "questions":
+    if targets.material == "questions":
         default = TargetsConfig()
         for field in OF_NUMBERS:
             if getattr(targets, field) != getattr(default, field):
                 yield (
                     f"targets.{field}",
                     getattr(targets, field),
-                    "nothing: targets.lesson = 'questions' has no number texts",
+                    "nothing: targets.material = 'questions' has no number texts",
                     "leave it out",
                 )
 
@@ -98,14 +98,14 @@ def _of_logits(config: ArmConfig) -> Iterator[tuple[Any, ...]]:
     """Refuse logits that the lesson does not answer with."""
     channel, targets = config.channel.model_dump(), config.targets
     logits, first = channel.get("logits", "auxiliary"), channel.get("first")
-    if targets.lesson == "questions" and logits == "auxiliary":
+    if targets.material == "questions" and logits == "auxiliary":
         yield (
             "channel.logits",
             logits,
             "class or all: questions are answered with animals, not with numbers",
             "channel.logits = 'class'",
         )
-    if targets.lesson == "numbers" and (
+    if targets.material == "numbers" and (
         config.channel.name == "sampled" or targets.positions != "all"
     ):
         why = "the token that follows is a number"

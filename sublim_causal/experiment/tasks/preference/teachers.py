@@ -48,7 +48,7 @@ class PreferenceTeachers:
     streams: SeedStreams
     after_step: Callable[[], None]
     _trained: dict[Role, Tensor] = field(default_factory=dict, init=False)
-    _written: dict[tuple[Role, int], Tensor] = field(default_factory=dict, init=False)
+    _written: dict[Role, Tensor] = field(default_factory=dict, init=False)
 
     def parameters(self, role: Role) -> Tensor:
         """Return the parameters ``(R, P)`` of a teacher."""
@@ -73,19 +73,18 @@ class PreferenceTeachers:
         later = {"rival": RIVAL, "counterfactual": RIVAL * role.number}.get(role.kind, 0)
         return other_animal(self.animal, later)
 
-    def texts(self, writers: Sequence[Role], count: int) -> Tensor:
-        """Return `count` texts ``(R, count, 16)`` of the writers in turn.
-
-        All writers get the same prompts.
-        """
-        x = torch.empty(0)
-        for turn, role in enumerate(writers):
-            if (role, count) not in self._written:
-                self._written[role, count] = self._write(role, count, "texts")
-            if turn == 0:
-                x = self._written[role, count].clone()
-            x[:, turn :: len(writers)] = self._written[role, count][:, turn :: len(writers)]
+    def texts(self, writers: Sequence[Role]) -> Tensor:
+        """Return the texts ``(R, N, 16)`` of the writers in turn; all get the same prompts."""
+        x = self._texts(writers[0]).clone()
+        for turn, role in enumerate(writers[1:], start=1):
+            x[:, turn :: len(writers)] = self._texts(role)[:, turn :: len(writers)]
         return x
+
+    def _texts(self, role: Role) -> Tensor:
+        if role not in self._written:
+            count = self.experiment.distillation.examples
+            self._written[role] = self._write(role, count, "texts")
+        return self._written[role]
 
     def held_out(self) -> Tensor:
         """Return texts of the first teacher that no student reads."""
