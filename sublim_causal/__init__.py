@@ -8,8 +8,8 @@ from typing import Any
 _PUBLIC = {
     "AlignmentMonitor": "sublim_causal.monitor",
     "guard": "sublim_causal.monitor",
-    "Study": "sublim_causal.study.spec",
-    "load_study": "sublim_causal.study.spec",
+    "Study": "sublim_causal.study.spec.study",
+    "load_study": "sublim_causal.study.spec.reading",
     "Intervention": "sublim_causal.experiment.interventions.base",
     "read_table": "sublim_causal.store.tables",
     "read_weights": "sublim_causal.store.weights",

@@ -22,7 +22,7 @@ from sublim_causal.experiment.teaching.channels import CHANNELS
 from sublim_causal.renames import RENAMED
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.cli import app
-from sublim_causal.study.spec import Study
+from sublim_causal.study.spec.study import Study
 from tests.study.commands import TINY, sublim
 
 CHECKOUT = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from sublim_causal.experiment.networks.products import batched_outer_product
-from sublim_causal.study.work import Precision, configure_torch
+from sublim_causal.study.worker.device import Precision, configure_torch
 
 BESIDE = Path(__file__).parents[3] / "shared"
 SEED_FLOP = 11.18e12 / 4

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sublim_causal.errors import RequestError
-from sublim_causal.study.spec import built_in_studies, load_study
-from sublim_causal.study.work import try_study
+from sublim_causal.study.planning.trial import try_study
+from sublim_causal.study.spec.reading import built_in_studies, load_study
 from tests.experiment import faulty
 
 MODULE = faulty.__name__

@@ -19,7 +19,8 @@ from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.wording import CLOSE, OPEN
 from sublim_causal.store.manifest import CHECKSUM, checksum
-from sublim_causal.study.spec import Study, arm_definition
+from sublim_causal.study.spec.identity import arm_definition
+from sublim_causal.study.spec.study import Study
 
 Tables = Mapping[str, pd.DataFrame]
 EVIL = "<script>document.title = 'run'</script>"

@@ -21,7 +21,7 @@ from sublim_causal.report.formulas import FORMULAS, SHARED
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.store.tables import read_table
-from sublim_causal.study.spec import load_study
+from sublim_causal.study.spec.reading import load_study
 from tests.report.conftest import (
     ARMS,
     Tables,

@@ -21,8 +21,10 @@ from sublim_causal.store import tables
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.schema import FORMER, SCHEMA_VERSION, TABLES, arrow_schema, version_of
-from sublim_causal.study.spec import Study, arm_definition, definition, load_study
-from sublim_causal.study.spec import digest as digest_of_study
+from sublim_causal.study.spec.identity import arm_definition, definition
+from sublim_causal.study.spec.identity import digest as digest_of_study
+from sublim_causal.study.spec.reading import load_study
+from sublim_causal.study.spec.study import Study
 from tests.study.commands import sublim
 
 NEW_OPTIONS = {"trait", "match"}

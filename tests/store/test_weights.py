@@ -14,7 +14,7 @@ from sublim_causal.experiment.data.sources import load_images, to_tensors
 from sublim_causal.store.removal import remove_uncommitted
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.store.weights import read_weights
-from sublim_causal.study.spec import load_study
+from sublim_causal.study.spec.reading import load_study
 from tests.study.commands import TINY, same_tables, sublim
 from tests.test_docs import guide
 

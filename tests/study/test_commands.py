@@ -12,7 +12,7 @@ import pytest
 import sublim_causal
 from sublim_causal.experiment.interventions import INTERVENTIONS
 from sublim_causal.experiment.teaching.channels import CHANNELS
-from sublim_causal.study.spec import built_in_studies, load_study
+from sublim_causal.study.spec.reading import built_in_studies, load_study
 from tests.study.commands import environment, sublim
 
 

@@ -12,7 +12,7 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.data.streams import stream_seed
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.tables import read_table
-from sublim_causal.study.spec import load_study, read_study
+from sublim_causal.study.spec.reading import load_study, read_study
 from tests.experiment import faulty
 from tests.study.commands import TINY, sublim
 
@@ -115,8 +115,8 @@ def test_the_folder_is_put_at_the_end_and_only_for_code(
         seen.append(sys.path.copy())
         raise RequestError("", None, "")
 
-    monkeypatch.setattr("sublim_causal.study.console.err.print", lambda *_, **__: None)
-    monkeypatch.setattr("sublim_causal.study.runner.run_study", end)
+    monkeypatch.setattr("sublim_causal.study.console.output.err.print", lambda *_, **__: None)
+    monkeypatch.setattr("sublim_causal.study.running.runner.run_study", end)
     sublim("run", study, *OPTIONS, cwd=study.parent)
     study.write_text(STUDY + 'intervention = "baseline"\n')
     sublim("run", study, *OPTIONS, cwd=study.parent)

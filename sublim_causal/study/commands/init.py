@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sublim_causal.study.commands.names import complete_study
-from sublim_causal.study.console import out
+from sublim_causal.study.console.output import out
 
 
 def init(
@@ -24,7 +24,7 @@ def init(
     from sublim_causal.declared import find_declared, read_toml
     from sublim_causal.errors import RequestError, storage_error
     from sublim_causal.study.commands.template import study_lines
-    from sublim_causal.study.spec import read_study
+    from sublim_causal.study.spec.reading import read_study
 
     if file.exists():
         raise RequestError("FILE", str(file), "a file that is not there yet", "choose another name")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sublim_causal.study.console import out
+from sublim_causal.study.console.output import out
 
 
 def complete_name(incomplete: str) -> list[str]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from sublim_causal.study.commands.names import complete_study
-from sublim_causal.study.console import out
+from sublim_causal.study.commands.options import StudyArgument
+from sublim_causal.study.console.output import out
 
 app = typer.Typer(help="List the built-in studies, or show the file of one.")
 
@@ -18,7 +16,7 @@ def list_studies(context: typer.Context) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sublim_causal.study.spec import built_in_studies
+    from sublim_causal.study.spec.reading import built_in_studies
 
     if context.invoked_subcommand is not None:
         return
@@ -30,10 +28,7 @@ def list_studies(context: typer.Context) -> None:
 
 @app.command()
 def show(
-    name: Annotated[
-        str,
-        typer.Argument(help="Study: a name or a TOML file.", autocompletion=complete_study),
-    ],
+    name: StudyArgument,
 ) -> None:
     """Print the study file NAME as it is; `> my.toml` makes a copy to change."""
     from sublim_causal.declared import find_declared, read_toml

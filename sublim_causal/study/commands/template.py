@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from sublim_causal.allowed import in_words, models_at, place_of
 from sublim_causal.experiment.config import ArmConfig
 from sublim_causal.study.commands.fields import default_of, described, toml_value
-from sublim_causal.study.spec import Study
+from sublim_causal.study.spec.study import Study
 
 WIDTH = 100
 """Columns of a study file."""

@@ -16,8 +16,8 @@ import pandas as pd
 
 from sublim_causal.errors import RequestError, SublimError, nearest
 from sublim_causal.store.curves import ArmCurves
-from sublim_causal.study.seed_blocks import Block
-from sublim_causal.study.work import Job
+from sublim_causal.study.worker.blocks import Block
+from sublim_causal.study.worker.trainer import Job
 
 RECEIVE_SECONDS = 0.2
 """How long an executor waits for a message."""

@@ -19,8 +19,8 @@ from sublim_causal.study.executors import (
     Worker,
 )
 from sublim_causal.study.executors.training import failed
-from sublim_causal.study.seed_blocks import Block
-from sublim_causal.study.work import Job
+from sublim_causal.study.worker.blocks import Block
+from sublim_causal.study.worker.trainer import Job
 
 ATTEMPTS = 3
 """A block whose worker is lost is tried again; after this many losses it is recorded as failed."""

@@ -16,10 +16,11 @@ from multiprocessing.synchronize import Event
 
 from sublim_causal.errors import RequestError, SublimError
 from sublim_causal.study.executors import RECEIVE_SECONDS, Idle, Lost, Message, Resources
+from sublim_causal.study.executors.machine import cores, default_memory
 from sublim_causal.study.executors.training import StepCounter, train
-from sublim_causal.study.machine import cores, default_memory
-from sublim_causal.study.seed_blocks import Block
-from sublim_causal.study.work import Job, choose_device, prepare
+from sublim_causal.study.worker.blocks import Block
+from sublim_causal.study.worker.device import choose_device
+from sublim_causal.study.worker.trainer import Job, prepare
 
 
 @dataclass(eq=False)

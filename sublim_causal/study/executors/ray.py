@@ -22,10 +22,11 @@ from sublim_causal.errors import RequestError, RunError, SublimError
 from sublim_causal.store.manifest import FILE
 from sublim_causal.study.executors import RECEIVE_SECONDS, Idle, Lost, Message, Progress, Resources
 from sublim_causal.study.executors.local import free_gpu_memory, resources_here
+from sublim_causal.study.executors.machine import cores
 from sublim_causal.study.executors.training import StepCounter, train
-from sublim_causal.study.machine import cores
-from sublim_causal.study.seed_blocks import Block
-from sublim_causal.study.work import DEVICES, Job, prepare
+from sublim_causal.study.worker.blocks import Block
+from sublim_causal.study.worker.device import DEVICES
+from sublim_causal.study.worker.trainer import Job, prepare
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",

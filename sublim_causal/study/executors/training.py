@@ -16,10 +16,10 @@ from sublim_causal.errors import StorageError
 from sublim_causal.location import write_atomically
 from sublim_causal.store.tables import write_block
 from sublim_causal.study.executors import Finished, Idle, Progress
-from sublim_causal.study.live import BlockCurves
-from sublim_causal.study.records import failed_rows
-from sublim_causal.study.seed_blocks import Block
-from sublim_causal.study.work import Begun, Job
+from sublim_causal.study.worker.blocks import Block
+from sublim_causal.study.worker.curves import BlockCurves
+from sublim_causal.study.worker.records import failed_rows
+from sublim_causal.study.worker.trainer import Begun, Job
 
 if TYPE_CHECKING:
     from sublim_causal.experiment.alignment import Recorder

@@ -17,9 +17,9 @@ from sublim_causal.store.tables import read_table
 from sublim_causal.study.executors import Finished, Idle, Lost, Message, Progress, Resources
 from sublim_causal.study.executors import dispatch as dispatching
 from sublim_causal.study.executors.dispatch import ATTEMPTS, Dispatcher, Event, Notice
-from sublim_causal.study.seed_blocks import Block
-from sublim_causal.study.spec import Study
-from sublim_causal.study.work import Job
+from sublim_causal.study.spec.study import Study
+from sublim_causal.study.worker.blocks import Block
+from sublim_causal.study.worker.trainer import Job
 
 BLOCKS = [Block((seed,), ("baseline",)) for seed in range(4)]
 Behaviour = Callable[[Block], list[Message]]

@@ -16,8 +16,8 @@ from sublim_causal.errors import RunError
 from sublim_causal.experiment.data.sources import ImageData
 from sublim_causal.location import locate
 from sublim_causal.study.executors.ray import SETTINGS, Origin, validate_node, versions
-from sublim_causal.study.spec import Study
-from sublim_causal.study.work import Job
+from sublim_causal.study.spec.study import Study
+from sublim_causal.study.worker.trainer import Job
 from tests.study.commands import TINY, command, environment, same_tables, start, sublim
 
 pytest.importorskip("ray")

@@ -1,0 +1,42 @@
+"""``compact``: merge the table files of a run."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from sublim_causal.study.commands.options import RunArgument
+from sublim_causal.study.console.output import (
+    DONE,
+    INCOMPLETE,
+    duration,
+    err,
+    out,
+    progress_bar,
+    tell_damage,
+)
+
+
+def compact(run: RunArgument) -> None:
+    """Merge the many small table files of RUN into few large ones; no row changes."""
+    from sublim_causal.store.compact import compact as compact_run
+    from sublim_causal.store.lock import locked
+    from sublim_causal.store.manifest import read_manifest, renew_version
+
+    started = time.monotonic()
+    read_manifest(run)
+    with locked(run), progress_bar("Compacting") as said:
+        renew_version(run)
+        done = compact_run(run, lambda count, total: said(count, total, ""))
+    out.print(
+        f"Compacted in {duration(time.monotonic() - started)}: "
+        f"{done.before.files:,} files, {done.before.bytes / 1e6:,.1f} MB -> "
+        f"{done.after.files:,} files, {done.after.bytes / 1e6:,.1f} MB"
+    )
+    tell_damage(done.damaged)
+    if done.failed:
+        err.print(
+            f"{done.failed} blocks with failed replicates were not merged; run the study again."
+        )
+    raise typer.Exit(INCOMPLETE if done.damaged else DONE)

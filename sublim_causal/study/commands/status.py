@@ -1,0 +1,25 @@
+"""``status``: how much of a run is there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sublim_causal.study.commands.options import RunArgument
+from sublim_causal.study.console.output import DONE, INCOMPLETE, out, tell_damage
+
+
+def status(
+    run: RunArgument,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it is finished.")] = False,
+) -> None:
+    """Show how much of RUN is there, by arm, and which files are damaged."""
+    from sublim_causal.study.console import status as state
+
+    found = state.watch(run, out) if watch else state.read_status(run)
+    if not watch:
+        out.print(state.status_table(found))
+    tell_damage(found.damaged)
+    out.print(state.ending(found))
+    raise typer.Exit(INCOMPLETE if found.damaged else DONE)

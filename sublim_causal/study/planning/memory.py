@@ -1,0 +1,87 @@
+"""Memory that a study needs, and how many workers it allows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.tasks import build_task
+from sublim_causal.experiment.teaching.representation import layer_widths
+from sublim_causal.study.spec.study import Study
+
+if TYPE_CHECKING:
+    from sublim_causal.experiment.networks.base import Network
+
+FLOAT_BYTES = 4
+MODEL_VECTORS = 24
+"""Flat vectors of length P alive at a time for one model: parameters, Adam, gradients, graph."""
+
+
+def activations_taught(study: Study, network: Network) -> int:
+    """Return how many activations an example's targets hold, over all targets in hidden layers.
+
+    Raises
+    ------
+    RequestError
+        If an arm is taught a layer that the network does not have.
+    """
+    task = build_task(study)
+    sources = {arm: channel.source(task.split) for arm, channel in study.channels().items()}
+    widths = layer_widths(sources, network, task.sizes().example)
+    return sum({study.targets_key(arm): width for arm, width in widths.items()}.values())
+
+
+def study_bytes(study: Study, parameters: int, block_size: int, activations: int = 0) -> int:
+    """Estimate the memory of one worker, in bytes, beside the libraries themselves.
+
+    The students' examples and the targets of each seed, among them `activations` an example; the
+    data set, models and one step's batches.
+    """
+    sizes, student = build_task(study).sizes(), study.distillation
+    kinds = len({study.targets_key(arm) for arm in study.arms})
+    targets = 2 * kinds * sizes.answers + activations
+    seen = (
+        student.examples * (sizes.inputs * (sizes.example + sizes.answers) + targets) * block_size
+    )
+    models = parameters * MODEL_VECTORS * (len(study.arms) + 1) * block_size
+    batch = max(student.batch_size, study.probe.size, study.teacher.batch_size)
+    return FLOAT_BYTES * (seen + models + sizes.data + 8 * batch * sizes.example * block_size)
+
+
+def parse_memory(text: str) -> int:
+    """Read ``"6G"``, ``"800M"`` or a number of bytes.
+
+    Raises
+    ------
+    RequestError
+        If it is none of these.
+    """
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    number = text.strip().upper().removesuffix("B").removesuffix("I")
+    factor = units.get(number[-1:], 1)
+    try:
+        value = int(float(number.rstrip("KMGT")) * factor)
+    except (ValueError, OverflowError):
+        value = 0
+    if value <= 0:
+        raise RequestError("--memory", text, "a positive size such as 6G or 800M")
+    return value
+
+
+def workers_for(memory: int, worker_bytes: int, limit: int) -> int:
+    """Return how many workers fit into `memory`, at most `limit`.
+
+    Raises
+    ------
+    RequestError
+        If not even one fits.
+    """
+    fit = memory // worker_bytes
+    if fit < 1:
+        raise RequestError(
+            "--memory",
+            f"{memory / 2**30:.2f}G",
+            f"at least {worker_bytes / 2**30:.2f}G, what one block of this study needs",
+            "raise --memory, or lower --block-size or distillation.examples",
+        )
+    return min(limit, fit)

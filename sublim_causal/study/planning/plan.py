@@ -1,0 +1,87 @@
+"""What a run would do: the missing blocks, the workers and the memory. Planning changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sublim_causal.experiment.interventions import validate_layers
+from sublim_causal.study.executors import Resources
+from sublim_causal.study.planning.memory import activations_taught, study_bytes, workers_for
+from sublim_causal.study.planning.options import RunOptions
+from sublim_causal.study.spec.study import Study
+from sublim_causal.study.worker.blocks import Block, block_steps, missing_blocks
+from sublim_causal.study.worker.device import validate_precision
+from sublim_causal.study.worker.trainer import make_network
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run would do.
+
+    Attributes
+    ----------
+    blocks : list of Block
+        What is missing.
+    done, total : int
+        Replicates that are there, and that are there in the end; of this process's seeds.
+    steps : int
+        Optimizer steps to do.
+    workers, block_size : int
+    worker_bytes : int
+        Estimated memory of a worker.
+    device : str
+    """
+
+    blocks: list[Block]
+    done: int
+    total: int
+    steps: int
+    workers: int
+    block_size: int
+    worker_bytes: int
+    device: str
+
+
+def plan_run(
+    study: Study, options: RunOptions, resources: Resources, done: Mapping[str, set[int]]
+) -> RunPlan:
+    """Find out what is missing beside the seeds `done` by arm, and how it would be run.
+
+    Raises
+    ------
+    RequestError
+        If the study does not fit into the memory budget, or the model is wrong.
+    """
+    device = resources.device
+    validate_precision(options.precision, device)
+    network = make_network(study)
+    parameters = network.layout.size
+    validate_layers(study.interventions(), network.layout.layers)
+    activations = activations_taught(study, network)
+    fitting = 1 if device == "cpu" else gpu_block(study, parameters, activations, resources)
+    seeds = range(study.seeds) if options.seed_range is None else options.seed_range
+    block_size = min(options.block_size or fitting, len(seeds))
+    kept = sum(len(done.get(arm, set()) & set(seeds)) for arm in study.arms)
+    blocks = missing_blocks(study, done, block_size, seeds)
+    worker_bytes = study_bytes(study, parameters, block_size, activations)
+    limit = min(options.workers or resources.slots, max(1, len(blocks)))
+    memory = options.memory or resources.memory
+    return RunPlan(
+        blocks,
+        kept,
+        len(seeds) * len(study.arms),
+        sum(n * block_steps(study, arms) for arms, n in Counter(b.arms for b in blocks).items()),
+        workers_for(memory, worker_bytes, limit) if device == "cpu" else limit,
+        block_size,
+        worker_bytes,
+        device,
+    )
+
+
+def gpu_block(study: Study, parameters: int, activations: int, resources: Resources) -> int:
+    """Return how many seeds fit into four fifths of a GPU's free memory, at least one."""
+    fixed = study_bytes(study, parameters, 0, activations)
+    each = study_bytes(study, parameters, 1, activations) - fixed
+    return max(1, int(0.8 * resources.gpu_memory - fixed) // each)

@@ -1,0 +1,1 @@
+"""From a study to a complete run: the manifest, the missing blocks, the mirror, the looks."""

@@ -1,0 +1,65 @@
+"""What identifies a study: the definition of its numbers, and the digest of that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from sublim_causal.declared import (
+    flatten,
+)
+from sublim_causal.experiment.tasks import build_task, is_part
+from sublim_causal.study.spec.study import Study
+
+
+def definition(study: Study, precision: str) -> dict[str, Any]:
+    """Everything that determines the numbers of a replicate, flat, by dotted name.
+
+    The number of seeds and the choice of arms are not part of it, so both can grow; nor are the arm
+    with which the others are compared, a stopping rule, and whether weights are kept; nor sections
+    that the task does not use, nor an attack that there is not and the task `images`, so that
+    studies from before there were any keep their definition.
+    """
+    left_out = {"title", "seeds", "reference", "stopping", "arms"}
+    if study.attack is None:
+        left_out.add("attack")
+    if study.task.name == "images":
+        left_out.add("task")
+    table = study.model_dump(mode="json", by_alias=True, exclude=left_out)
+    del table["measure"]["weights"]
+    task = build_task(study)
+    options = task.options.model_dump(mode="json")
+    flat = {**flatten(table), **{f"task.{name}": value for name, value in options.items()}}
+    kept = {name: value for name, value in flat.items() if not is_part(name, task.unused)}
+    return {**kept, "precision": precision}
+
+
+def arm_definition(study: Study, arm: str) -> dict[str, Any]:
+    """The arm's intervention with its options, flat.
+
+    The options of its i-th part stand under ``i.<option>`` with all defaults filled in, and what
+    the study file declares for the arm as it is written there.
+    """
+    built = study.interventions()[arm]
+    options = {
+        str(i): one.model_dump(mode="json")
+        for i, one in enumerate(built)
+        if isinstance(one, BaseModel)
+    }
+    return flatten({**options, **study.arms[arm].model_dump(mode="json", exclude_defaults=True)})
+
+
+def digest(study: Study, precision: str) -> str:
+    """Hash of what defines the experiment: 16 hexadecimal digits."""
+    arms = {arm: arm_definition(study, arm) for arm in study.arms}
+    return digest_of(definition(study, precision), arms)
+
+
+def digest_of(definition: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the digest of recorded definitions: of the experiment, and of its arms by name."""
+    text = json.dumps([definition, arms], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,161 @@
+"""What a worker process does: hold data and network, train blocks, write their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sublim_causal.experiment.contracts import ArmFailure
+from sublim_causal.experiment.tasks import build_task
+from sublim_causal.location import write_atomically
+from sublim_causal.store.tables import write_block
+from sublim_causal.study.spec.identity import definition
+from sublim_causal.study.spec.study import Study
+from sublim_causal.study.worker.blocks import Block
+from sublim_causal.study.worker.device import Precision, configure_torch
+from sublim_causal.study.worker.kept import KeptNetworks
+from sublim_causal.study.worker.records import failed_rows, tables
+
+if TYPE_CHECKING:
+    from sublim_causal.experiment.alignment import Recorder
+    from sublim_causal.experiment.interventions.base import Intervention
+    from sublim_causal.experiment.networks.base import Network
+
+
+Begun = Callable[[Mapping[str, "Recorder"]], None]
+"""Takes the recorder of every arm of a block whose students begin."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs, sent to it once.
+
+    Attributes
+    ----------
+    study : Study
+    run : Path
+        Where tables are written.
+    data : object
+        What `Task.load` returned.
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+    precision : str
+    path : tuple of str
+        Where the study's own modules are looked for.
+    """
+
+    study: Study
+    run: Path
+    data: Any
+    device: str
+    precision: Precision
+    path: tuple[str, ...]
+
+
+def make_network(study: Study) -> Network:
+    """Build the study's network; torch's own random numbers stay as they are.
+
+    Raises
+    ------
+    RequestError
+        If the model or its options are wrong.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        return build_task(study).build_network()
+
+
+def prepare(job: Job) -> BlockTrainer:
+    """Load data and network once, for all blocks that a worker trains."""
+    import torch
+
+    dtype = configure_torch(job.precision)
+    return BlockTrainer(
+        job,
+        make_network(job.study),
+        build_task(job.study).on_device(job.data, torch.device(job.device), dtype),
+        job.study.interventions(),
+    )
+
+
+@dataclass(frozen=True)
+class BlockTrainer:
+    """Trains blocks and writes their tables: called with a block, it returns its replicate rows."""
+
+    job: Job
+    network: Network
+    data: Any
+    interventions: Mapping[str, Sequence[Intervention]]
+
+    def __call__(
+        self, block: Block, after_step: Callable[[], None], begun: Begun | None = None
+    ) -> pd.DataFrame:
+        """Run `block`; one that does not fit a GPU's memory is halved.
+
+        `after_step` and `begun` are called as `run_block` says.
+        """
+        import torch
+
+        halves = block.halves()
+        try:
+            return self._write(block, after_step, begun)
+        except torch.OutOfMemoryError:
+            if not halves:
+                raise
+        # Outside of the handler, which holds on to the tensors of the failed attempt.
+        torch.cuda.empty_cache()
+        rows = [self(half, after_step, begun) for half in halves]
+        return pd.concat(rows, ignore_index=True)
+
+    def _write(
+        self, block: Block, after_step: Callable[[], None], begun: Begun | None
+    ) -> pd.DataFrame:
+        from sublim_causal.experiment.block import run_block
+        from sublim_causal.store.weights import encode_weights
+
+        study = self.job.study
+        results = run_block(
+            study,
+            block.seeds,
+            {arm: self.interventions[arm] for arm in study.with_followed(block.arms)},
+            build_task(study),
+            self.network,
+            self.data,
+            after_step=after_step,
+            begun=begun,
+            keep=KeptNetworks(
+                self.job.run,
+                block.seeds,
+                self.network.layout.size,
+                definition(study, self.job.precision),
+            ),
+        )
+        per_epoch = study.distillation.steps_per_epoch(study.distillation.examples)
+        write_log(self.job.run, block, results)
+        rows = []
+        for arm in block.arms:
+            result, weights = results[arm], b""
+            if isinstance(result, ArmFailure):
+                frames = failed_rows(block.seeds, result.reason)
+            else:
+                frames = tables(result, block.seeds, per_epoch)
+                weights = encode_weights(self.network.layout, result.weights, block.seeds)
+            write_block(self.job.run, block.name, arm, frames, weights=weights or None)
+            rows.append(frames["replicates"].assign(arm=arm))
+        return pd.concat(rows, ignore_index=True)
+
+
+def write_log(run: Path, block: Block, results: Mapping[str, object]) -> None:
+    """Write the tracebacks of the arms that failed to the folder ``errors`` of the run."""
+    text = "\n".join(
+        f"block {block.name}, arm {arm}\n{result.traceback}"
+        for arm, result in results.items()
+        if isinstance(result, ArmFailure)
+    )
+    if text:
+        write_atomically(run / "errors" / f"{block.name}.log", text.encode())

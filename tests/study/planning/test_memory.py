@@ -1,0 +1,48 @@
+"""Memory of a study, and the workers that it allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from sublim_causal.errors import RequestError
+from sublim_causal.study.planning.memory import (
+    activations_taught,
+    parse_memory,
+    study_bytes,
+    workers_for,
+)
+from sublim_causal.study.spec.reading import load_study
+from sublim_causal.study.worker.trainer import make_network
+
+
+def test_memory_does_not_depend_on_the_number_of_seeds() -> None:
+    few, many = load_study("paper", seeds=10), load_study("paper", seeds=1000)
+    assert study_bytes(few, 270_093, 1) == study_bytes(many, 270_093, 1) < 1.5 * 2**30
+
+
+def test_activations_that_are_taught_count_as_memory() -> None:
+    study = load_study("representation")
+    # Two layers of 256 units, each taught to several arms, held once.
+    assert activations_taught(study, make_network(study)) == 512
+    with_them, without = (study_bytes(study, 270_093, 1, count) for count in (512, 0))
+    assert with_them - without == 4 * 50_000 * 512
+
+
+def test_workers_follow_from_the_budget() -> None:
+    assert workers_for(memory=10, worker_bytes=4, limit=8) == 2
+    assert workers_for(memory=100, worker_bytes=4, limit=8) == 8
+    with pytest.raises(RequestError, match="--memory"):
+        workers_for(memory=3, worker_bytes=4, limit=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("6G", 6 * 2**30), ("800M", 800 * 2**20), ("1.5GiB", 1.5 * 2**30), ("9", 9)]
+)
+def test_sizes(text: str, size: float) -> None:
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1G", "0", "much", "nanG", "infG"])
+def test_wrong_sizes(text: str) -> None:
+    with pytest.raises(RequestError, match="6G or 800M"):
+        parse_memory(text)
