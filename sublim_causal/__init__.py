@@ -8,6 +8,7 @@ from typing import Any
 _PUBLIC = {
     "AlignmentMonitor": "sublim_causal.monitor",
     "guard": "sublim_causal.monitor",
+    "open_run": "sublim_causal.own.run",
     "Study": "sublim_causal.study.spec.study",
     "load_study": "sublim_causal.study.spec.reading",
     "Intervention": "sublim_causal.experiment.interventions.base",

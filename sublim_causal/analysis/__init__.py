@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sublim_causal.analysis.arms.contrasts import arm_contrasts as arm_contrasts
     from sublim_causal.analysis.arms.contrasts import paired_contrast as paired_contrast
     from sublim_causal.analysis.arms.equivalence import tost as tost
+    from sublim_causal.analysis.arms.independent import welch_contrast as welch_contrast
     from sublim_causal.analysis.arms.power import pilot as pilot
     from sublim_causal.analysis.arms.power import pilots as pilots
     from sublim_causal.analysis.arms.power import power_curve as power_curve
@@ -50,6 +51,7 @@ _HOME = {
     "seeds_for_power": "arms.power",
     "simulate": "simulation.tables",
     "tost": "arms.equivalence",
+    "welch_contrast": "arms.independent",
     "write_run": "simulation.tables",
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.analysis.plan.record import columns_of_run
 from sublim_causal.analysis.plan.run import Progress
 from sublim_causal.location import locate, validate_files
 from sublim_causal.report.blocks import Picture, Section, Table, Text
@@ -65,9 +66,9 @@ def write_report(
     out = out or run / FOLDER
     said, total = progress or (lambda done, total, name: None), len(BODY) + 3
     said(0, total, "estimates")
-    material = read_material(run, plan)
     sections: dict[str, Section] = {}
-    with settings():
+    with columns_of_run(run), settings():
+        material = read_material(run, plan)
         for anchor, make in BODY.items():
             said(len(sections) + 1, total, anchor)
             sections[anchor] = make(material)
@@ -99,8 +100,9 @@ def _subtitle(material: Material) -> str:
     day = str(manifest.get("finished") or manifest["created"])[:10]
     seeds = counted(material.n_seeds, "seed", "seeds")
     arms = counted(len(material.shown_arms), "arm", "arms")
+    steps = f", {material.n_steps:,} steps" if material.n_steps else ""
     return (
-        f"Study {manifest['name']}: {seeds}, {arms}, {material.n_steps:,} steps; plan "
+        f"{'Run' if material.is_own else 'Study'} {manifest['name']}: {seeds}, {arms}{steps}; plan "
         f"{material.plan.name} ({material.plan.digest}), beside it what the report adds "
         f"({material.analysis.added_plan.digest}); run of {day}."
     )

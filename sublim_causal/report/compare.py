@@ -7,7 +7,7 @@ from pathlib import Path
 from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.analysis.plan.run import Progress
 from sublim_causal.analysis.plan.stored import read_results
-from sublim_causal.errors import RequestError
+from sublim_causal.errors import RequestError, RunError
 from sublim_causal.location import locate
 from sublim_causal.report.blocks import Section, Text
 from sublim_causal.report.build import write_files
@@ -17,6 +17,7 @@ from sublim_causal.report.comparison.sides import Sides, apart
 from sublim_causal.report.figures.style import settings
 from sublim_causal.report.files import check_folder
 from sublim_causal.report.material import Material, read_material
+from sublim_causal.store.manifest import is_own, read_manifest
 
 
 def compare_reports(
@@ -61,6 +62,12 @@ def compare_reports(
         check_folder(out)
     if first.is_file() or second.is_file():
         return _compare_results(first, second, out)
+    for run in (first, second):
+        if is_own(read_manifest(run)):
+            raise RunError(
+                f"{run}: a run of your own, and two runs are compared by their studies\n"
+                "remedy: report each, or write both into one run, in arms of their own"
+            )
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
     out = out or first / f"report-against-{second.resolve().name}"
     said = progress or (lambda done, total, name: None)

@@ -25,7 +25,7 @@ from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.run import Analysis, Progress, analyse_for_report
 from sublim_causal.report.wording import counted
 from sublim_causal.store.manifest import read_manifest
-from sublim_causal.store.outcome import Outcome, outcome_of
+from sublim_causal.store.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -216,15 +216,28 @@ class Material:
         """Test accuracy over steps, by arm."""
         return self.analysis.curves.evaluations
 
+    def without(self, *columns: str) -> tuple[str, ...]:
+        """Return the arms that have no value in any of `columns` of ``steps``."""
+        return tuple(
+            arm
+            for arm in self.shown_arms
+            if not any(self.curves[column][arm].is_measured for column in columns)
+        )
+
     @property
-    def unmeasured(self) -> tuple[str, ...]:
-        """Arms whose alignment was not measured (``measure.alignment = false``)."""
-        return tuple(arm for arm, one in self.curves["cos_update"].items() if not one.is_measured)
+    def is_own(self) -> bool:
+        """Whether it is a run of the user's own, without a study."""
+        return self.design.record.own
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether arms share the draws of their seeds."""
+        return self.design.record.paired
 
     @cached_property
     def outcome(self) -> Outcome:
         """By what students are judged."""
-        return outcome_of(self.manifest)
+        return self.design.record.outcome
 
     @cached_property
     def scale(self) -> float:
@@ -246,7 +259,8 @@ class Material:
     @cached_property
     def n_steps(self) -> int:
         """Steps of a run."""
-        return int(self.curves["gain"][self.shown_arms[0]].steps[-1]) + 1
+        steps = self.curves["gain"][self.shown_arms[0]].steps
+        return int(steps[-1]) + 1 if len(steps) else 0
 
     @cached_property
     def equal_slopes(self) -> Mapping[tuple[str, str], TestResult]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from sublim_causal.errors import RunError
 from sublim_causal.location import is_remote, sizes
 from sublim_causal.store.damage import CheckedBlock, check_blocks
+from sublim_causal.store.own_columns import own_columns
 from sublim_causal.store.removal import remove_uncommitted
 from sublim_causal.store.schema import TABLES
 from sublim_causal.store.tables import (
@@ -198,6 +199,6 @@ def merge(run: Path, arm: str, group: Sequence[Piece]) -> None:
     name = block_name(span(blocks[0])[0], span(blocks[-1])[1])
     tables = {table: read_table(run, table, arms=[arm], blocks=blocks) for table in group[0].tables}
     weights = {key: digest for piece in group for key, digest in piece.weights.items()}
-    write_block(run, name, arm, tables, inherited=weights)
+    write_block(run, name, arm, tables, inherited=weights, own=own_columns(run))
     for block in blocks:
         remove_tables(run, arm, block)

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
+from pandas.api.types import is_numeric_dtype
 
 from sublim_causal.declared import flatten
 from sublim_causal.errors import RunError
 from sublim_causal.store import tables
-from sublim_causal.store.schema import EVALUATIONS, REPLICATES, arrow_schema
+from sublim_causal.store.own_columns import own_columns
+from sublim_causal.store.schema import EVALUATIONS, arrow_schema
 
 CURVES = {
     "steps": (
@@ -34,8 +37,8 @@ CURVES = {
 }
 """Columns that become curves; norms, probe halves and layers stay in the tables."""
 
-FIGURES = tuple(c.name for c in REPLICATES if c.name not in {"seed", "arm", "status", "reason"})
-"""Columns of ``replicates`` that become final figures."""
+NO_FIGURES = {"seed", "arm", "status", "reason"}
+"""Columns of ``replicates`` that do not become final figures."""
 
 MAX_POINTS = 32
 """Points per curve: enough for a chart, and MLflow takes about 0.1 ms for each."""
@@ -51,6 +54,12 @@ BinSums = pd.DataFrame
 
 ArmCurves = dict[str, BinSums]
 """The sums of every arm of a block."""
+
+
+def _metrics(run: Path, table: str) -> list[str]:
+    """Return the columns of a table that become curves, those of a run of one's own among them."""
+    own = own_columns(run).get(table, ())
+    return [*CURVES[table], *(c.name for c in own if c.type == pa.float64())]
 
 
 def binned(steps: np.ndarray, bins: int = MAX_POINTS) -> np.ndarray:
@@ -76,7 +85,8 @@ def binned(steps: np.ndarray, bins: int = MAX_POINTS) -> np.ndarray:
 def block_curves(run: Path, arm: str, block: str) -> dict[int, list[Point]]:
     """Return the curves of every seed of one arm of one block, means of bins of steps."""
     curves: dict[int, list[Point]] = {}
-    for table, metrics in CURVES.items():
+    for table in CURVES:
+        metrics = _metrics(run, table)
         frame = _read(run, table, ["seed", "step", *metrics], arms=[arm], blocks=[block])
         for seed, one in frame.groupby("seed"):
             steps = np.unique(one["step"])
@@ -91,7 +101,8 @@ def bin_sums(run: Path, arm: str, seeds: Sequence[int]) -> BinSums:
     names = pd.MultiIndex.from_tuples([], names=["metric", "step"])
     parts = [pd.DataFrame({"sum": [], "count": []}, index=names)]
     wanted = ds.field("seed").isin(list(seeds))
-    for table, metrics in CURVES.items():
+    for table in CURVES:
+        metrics = _metrics(run, table)
         steps = np.unique(_read(run, table, ["step"], arms=[arm])["step"])
         if not len(steps):
             continue
@@ -110,12 +121,24 @@ def mean_points(parts: Sequence[BinSums]) -> list[Point]:
     """Return mean curves over all of `parts`: over the values of a bin that are defined."""
     total = pd.concat(parts).groupby(level=[0, 1]).sum()
     means = (total["sum"] / total["count"]).unstack(level=0)
-    return _points(means, [name for names in CURVES.values() for name in names if name in means])
+    known = [name for names in CURVES.values() for name in names]
+    own = [str(name) for name in means if name not in known]
+    return _points(means, [*(name for name in known if name in means), *own])
 
 
 def figures(values: pd.Series) -> list[Point]:
     """Return the finite final figures among `values` as metrics at step 0."""
-    return [(name, 0, float(values[name])) for name in FIGURES if np.isfinite(values[name])]
+    numbers = [(str(name), values[name]) for name in values.index if name not in NO_FIGURES]
+    return [
+        (name, 0, float(value))
+        for name, value in numbers
+        if not isinstance(value, str) and value is not None and np.isfinite(value)
+    ]
+
+
+def _figure_names(rows: pd.DataFrame) -> list[str]:
+    names = (str(name) for name in rows.columns if is_numeric_dtype(rows[name]))
+    return [name for name in names if name not in NO_FIGURES]
 
 
 def parameters(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -153,7 +176,7 @@ def arm_figures(rows: pd.DataFrame) -> list[Point]:
     complete = rows[rows["status"] == "complete"]
     counts = rows["status"].value_counts()
     return [
-        *figures(complete[list(FIGURES)].mean()),
+        *figures(complete[_figure_names(rows)].mean()),
         *((f"replicates_{status}", 0, float(count)) for status, count in counts.items()),
     ]
 
@@ -161,7 +184,8 @@ def arm_figures(rows: pd.DataFrame) -> list[Point]:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row per arm: replicates by status, mean and deviation over the complete ones."""
     counts = rows.groupby(["arm", "status"]).size().unstack(fill_value=0)
-    complete = rows[rows["status"] == "complete"].groupby("arm")[list(FIGURES)].agg(["mean", "std"])
+    complete = rows[rows["status"] == "complete"]
+    complete = complete.groupby("arm")[_figure_names(rows)].agg(["mean", "std"])
     complete.columns = pd.Index(["_".join(pair) for pair in complete.columns])
     return counts.join(complete).reset_index()
 
@@ -196,6 +220,7 @@ def _read(
     try:
         dataset = tables.dataset(run, table, arms=arms, blocks=blocks)
     except RunError:  # a replicate that failed early has no steps, and is mirrored all the same
-        return arrow_schema(table).empty_table().select(columns).to_pandas()
+        schema = arrow_schema(table, own=own_columns(run).get(table, ()))
+        return schema.empty_table().select(columns).to_pandas()
     with tables.reading(run, table):
         return dataset.to_table(columns=columns).to_pandas()

@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +32,10 @@ SEEDS = range(2**31)
 """All seeds that a run can have."""
 MANIFEST = range(2**40, 2**40 + 1)
 """The byte whose lock allows to change what all processes share."""
+REPLICATES = 2**41
+"""The first of the bytes that stand for replicates of runs of one's own, `SEEDS` for each arm."""
+ARMS = 2**20
+"""Arms that these bytes tell apart."""
 
 
 @contextlib.contextmanager
@@ -90,6 +95,34 @@ def mirroring(run: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def replicate_locked(run: Path, arm: str, seed: int) -> Iterator[None]:
+    """Hold one replicate of `run` while others may hold the rest; nobody may hold the whole run.
+
+    In an object store nothing is locked: what is written there is written once, at the end.
+
+    Raises
+    ------
+    RunError
+        If another process holds it, or the whole run.
+    """
+    if is_remote(run):
+        yield
+        return
+    place = REPLICATES + zlib.crc32(arm.encode()) % ARMS * len(SEEDS) + seed
+    with (run / FILE).open("a+") as file:
+        try:
+            _lock(file, range(seed, seed + 1), wait=False, shared=True)
+            if sys.platform == "linux":
+                _lock(file, range(place, place + 1), wait=False)
+        except OSError:
+            raise RunError(
+                f"{run}: {arm}, seed {seed}: in use by another process\n"
+                "remedy: wait for it, or give another seed or arm"
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
 def manifest_locked(run: Path) -> Iterator[None]:
     """Wait until no other process changes the manifest of `run`, and let none change it.
 
@@ -118,8 +151,10 @@ def _locked_bytes(run: Path, name: str, seeds: range) -> Iterator[None]:
         yield
 
 
-def _lock(file: IO[str], places: range, *, wait: bool) -> None:
+def _lock(file: IO[str], places: range, *, wait: bool, shared: bool = False) -> None:
     """Lock bytes of a file; a lock belongs to the open file, as that of ``flock`` does.
+
+    A `shared` lock keeps others from locking the bytes alone.
 
     Raises
     ------
@@ -127,14 +162,17 @@ def _lock(file: IO[str], places: range, *, wait: bool) -> None:
         If another open file has locked some of them, and this one shall not `wait`.
     """
     if sys.platform != "linux":
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
         return
-    fcntl.fcntl(file, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, _request(places))
+    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+    call = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+    fcntl.fcntl(file, call, _request(places, kind))
 
 
-def _request(places: range) -> bytes:
+def _request(places: range, kind: int = fcntl.F_WRLCK) -> bytes:
     """Return ``struct flock``: type, whence, start, length, pid."""
-    return struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, places.start, len(places), 0)
+    return struct.pack(FLOCK, kind, os.SEEK_SET, places.start, len(places), 0)
 
 
 def _tell_holder(lock: Path, seeds: range) -> None:

@@ -12,8 +12,11 @@ from sublim_causal.errors import RunError
 from sublim_causal.location import write_atomically
 from sublim_causal.renames import current_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION
+from sublim_causal.store.tables import commits_of, span
 
 FILE = "manifest.json"
+OWN = "own"
+"""Value of the field ``kind`` of a run that the user's own training wrote, without a study."""
 FIELDS: dict[str, Any] = {
     "run_id": str,
     "name": str,
@@ -72,7 +75,8 @@ def read_manifest(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
         At least ``schema_version``, ``run_id`` (hex), ``name``, ``digest`` (hex), ``study`` (the
         whole specification, nested dictionaries), ``created`` and ``finished`` (ISO 8601; None
         while it is not), and the fields that are `needed`. The arms of an older version come in the
-        words of this one.
+        words of this one. The study of a run of one's own holds the arms and the number of seeds
+        that there are.
 
     Raises
     ------
@@ -98,7 +102,30 @@ def read_manifest(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
         raise _damaged(path, "it is not what was written: its checksum differs")
     _check(path, manifest, {**dict.fromkeys(needed, object), **FIELDS})
     _check(path, manifest["study"], OF_STUDY, "study.")
+    if is_own(manifest):
+        return {**manifest, "study": _as_found(run, manifest["study"])}
     return manifest if manifest["schema_version"] > 2 else current_manifest(manifest)
+
+
+def is_own(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a manifest is that of a run of the user's own, which has no study."""
+    return manifest.get("kind") == OWN
+
+
+def _as_found(run: Path, study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the study of a run of one's own: what was declared, and what the tables hold."""
+    commits = commits_of(run)
+    arms = study["arms"] | {
+        arm: {} for arm in sorted({arm for arm, _ in commits} - {*study["arms"]})
+    }
+    seeds = {
+        seed
+        for _, block in commits
+        for first, last in [span(block)]
+        for seed in range(first, last + 1)
+    }
+    reference = study.get("reference") or ("baseline" if "baseline" in arms else None)
+    return {**study, "arms": arms, "seeds": len(seeds), "reference": reference}
 
 
 def options_of(definition: Mapping[str, Any]) -> dict[str, Any]:

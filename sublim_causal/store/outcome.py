@@ -23,10 +23,10 @@ class Outcome:
         Column of ``evaluations``: what it has on the way.
     label : str
         What the column is called in sentences, tables and figures.
-    chance : float
-        What a student without the trait has, in the column's unit.
-    margin : float
-        Difference below which two arms count as equal, in the column's unit.
+    chance : float or None
+        What a student without the trait has, in the column's unit; None: not known.
+    margin : float or None
+        Difference below which two arms count as equal, in the column's unit; None: not declared.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Outcome:
     teacher: str
     curve: str
     label: str
-    chance: float
-    margin: float
+    chance: float | None
+    margin: float | None
 
 
 ACCURACY = Outcome(

@@ -28,7 +28,8 @@ class Column:
     """One column: its Arrow type, unit and meaning (all stored in the Parquet field metadata).
 
     `since` is the version of the tables that first has it; `chance` the value, in its unit, of a
-    network without the trait, where there is one.
+    network without the trait, where there is one; `own` says that a run of the user's own has
+    added it to the table.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Column:
     meaning: str
     since: int = 1
     chance: float | None = None
+    own: bool = False
 
     def field(self, version: int) -> pa.Field:
         """Return the Arrow field that carries unit and meaning in a version of the tables."""
@@ -44,6 +46,8 @@ class Column:
         metadata = {"unit": self.unit, "meaning": self.meaning}
         if self.chance is not None:
             metadata["chance"] = f"{self.chance:g}"
+        if self.own:
+            metadata["own"] = "true"
         return pa.field(name, self.type, metadata=metadata)
 
 
@@ -181,37 +185,52 @@ TABLES: dict[str, tuple[Column, ...]] = {
 
 
 def arrow_schema(
-    table: str, *, partitioned: bool = True, version: int = SCHEMA_VERSION
+    table: str,
+    *,
+    partitioned: bool = True,
+    version: int = SCHEMA_VERSION,
+    own: Iterable[Column] = (),
 ) -> pa.Schema:
     """Return the Arrow schema of `table`; files leave out the partition column ``arm``.
 
-    `version` is the version of the tables, by default the one that is written.
+    `version` is the version of the tables, by default the one that is written; `own` columns follow
+    those of the table.
     """
     columns = [c for c in TABLES[table] if c.since <= version and not (partitioned and c is ARM)]
+    columns += own
     return pa.schema(
         [c.field(version) for c in columns],
         metadata={"sublim_causal.table": table, VERSION.decode(): str(version)},
     )
 
 
-def readable_schema(table: str) -> pa.Schema:
+def readable_schema(table: str, own: Iterable[Column] = ()) -> pa.Schema:
     """Return the schema of `table` and ``arm`` for files of every version: also former columns."""
-    schema = arrow_schema(table, partitioned=False)
+    schema = arrow_schema(table, partitioned=False, own=own)
     for column in TABLES[table]:
         if column.name in FORMER:
             schema = schema.append(column.field(version=1))
     return schema
 
 
-def projection(table: str, columns: Iterable[str] | None = None) -> dict[str, pc.Expression]:
+def projection(
+    table: str, columns: Iterable[str] | None = None, own: Iterable[Column] = ()
+) -> dict[str, pc.Expression]:
     """Return what Arrow reads for `columns` of `table` (default: all), by their names of today."""
-    names = [c.name for c in TABLES[table]] if columns is None else columns
+    names = [c.name for c in (*TABLES[table], *own)] if columns is None else columns
     return {
         name: pc.coalesce(pc.field(name), pc.field(FORMER[name]))
         if name in FORMER
         else pc.field(name)
         for name in names
     }
+
+
+def is_of_table(schema: pa.Schema, table: str) -> bool:
+    """Return whether a file of this `schema` has the columns of `table`, and own ones at most."""
+    known = arrow_schema(table, version=version_of(schema))
+    own = (field for field in schema if (field.metadata or {}).get(b"own") == b"true")
+    return bool(schema.equals(pa.schema([*known, *own])))
 
 
 def version_of(schema: pa.Schema) -> int:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 import pandas as pd
@@ -34,12 +35,13 @@ from sublim_causal.location import (
     remove,
     write_atomically,
 )
+from sublim_causal.store.own_columns import Columns, own_columns
 from sublim_causal.store.schema import (
     TABLES,
     arrow_schema,
+    is_of_table,
     projection,
     readable_schema,
-    version_of,
 )
 
 COMMIT_TABLE = "replicates"
@@ -54,6 +56,7 @@ BLOCK = b"sublim_causal.block"
 """Key in the metadata of a commit under which ``"<arm>/<block>"`` stands (since 0.2)."""
 WEIGHTS = "weights"
 NO_SPAN = (-1, -1)
+NONE: Columns = MappingProxyType({})
 FEW = 4
 """Up to so many files are asked for one by one, more by a listing of all."""
 FILES = 1024
@@ -80,8 +83,10 @@ def _suffix(table: str) -> str:
     return "safetensors" if table == WEIGHTS else "parquet"
 
 
-def _encode(table: str, frame: pd.DataFrame, metadata: Mapping[bytes, str] | None = None) -> bytes:
-    schema = arrow_schema(table)
+def _encode(
+    table: str, frame: pd.DataFrame, own: Columns, metadata: Mapping[bytes, str] | None = None
+) -> bytes:
+    schema = arrow_schema(table, own=own.get(table, ()))
     schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})})
     content = pa.Table.from_pandas(frame.loc[:, schema.names], schema=schema, preserve_index=False)
     buffer = pa.BufferOutputStream()
@@ -104,6 +109,7 @@ def write_block(
     *,
     weights: bytes | None = None,
     inherited: Mapping[str, str] | None = None,
+    own: Columns = NONE,
 ) -> None:
     """Write one arm of one block; the ``replicates`` table goes last and commits it.
 
@@ -124,6 +130,8 @@ def write_block(
         Trained parameters of the replicates, a safetensors file.
     inherited : mapping of str to str, optional
         Files of other blocks that this one takes over, by name in `DIGESTS`, with their hashes.
+    own : mapping of str to sequence of Column
+        Columns that the frames have beside those of their tables, by table.
 
     Raises
     ------
@@ -132,12 +140,12 @@ def write_block(
     StorageError
         If a file cannot be written.
     """
-    content = {name: _encode(name, tables[name]) for name in tables if name != COMMIT_TABLE}
+    content = {name: _encode(name, tables[name], own) for name in tables if name != COMMIT_TABLE}
     if weights is not None:
         content[WEIGHTS] = weights
     digests = {name: digest_of(data) for name, data in content.items()} | dict(inherited or {})
     about = {BLOCK: f"{arm}/{block}", **({DIGESTS: json.dumps(digests)} if digests else {})}
-    commit = _encode(COMMIT_TABLE, tables[COMMIT_TABLE], about)
+    commit = _encode(COMMIT_TABLE, tables[COMMIT_TABLE], own, about)
     _discard(run, arm, block)
     try:
         for name, data in content.items():
@@ -229,7 +237,7 @@ def rows_of_commit(commit: bytes | Exception) -> pa.Table:
         pa.BufferReader(commit), page_checksum_verification=True, pre_buffer=False
     )
     rows = file.read(use_threads=False)  # threads cost more than they save on a file of one row
-    if not rows.schema.equals(arrow_schema(COMMIT_TABLE, version=version_of(rows.schema))):
+    if not is_of_table(rows.schema, COMMIT_TABLE):
         raise ValueError(f"it does not have the columns of the table {COMMIT_TABLE!r}")
     return rows
 
@@ -357,7 +365,7 @@ def _dataset(run: Path, table: str, pairs: Sequence[tuple[str, str]]) -> ds.Data
     files, names = arrow_files([file_of(run, table, *pair) for pair in pairs])
     return ds.FileSystemDataset.from_paths(
         names,
-        schema=readable_schema(table),
+        schema=readable_schema(table, own_columns(run).get(table, ())),
         format=CHECKED,
         filesystem=files,
         partitions=[ds.field("arm") == arm for arm, _ in pairs],
@@ -390,12 +398,10 @@ def read_table(
     """
     run = locate(run)
     pairs = _wanted(run, table, arms, blocks)
+    wanted = projection(table, columns, own_columns(run).get(table, ()))
     parts = [pairs[start : start + FILES] for start in range(0, len(pairs), FILES)]
     with reading(run, table):
-        read = [
-            _dataset(run, table, part).to_table(columns=projection(table, columns))
-            for part in parts
-        ]
+        read = [_dataset(run, table, part).to_table(columns=wanted) for part in parts]
         return pa.concat_tables(read).to_pandas()
 
 

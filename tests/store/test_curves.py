@@ -67,7 +67,7 @@ def test_a_replicate_without_steps_has_no_curves(make_run: MakeRun) -> None:
 
 
 def test_figures_leave_out_what_is_not_finite() -> None:
-    values = pd.Series(dict.fromkeys(curves.FIGURES, np.nan) | {"final_accuracy": 0.5})
+    values = pd.Series({"seed": 3, "status": "complete", "sum_gain": np.nan, "final_accuracy": 0.5})
     values["final_trait_loss"] = np.inf
     assert curves.figures(values) == [("final_accuracy", 0, 0.5)]
 

@@ -46,14 +46,20 @@ def paired_arms(
     """
     known = list(map(str, replicates.columns))
     for field, column in (("outcome", outcome), ("cluster", cluster), ("arm_column", arm_column)):
-        _validate_choice(field, column, known)
+        validate_choice(field, column, known)
     frame = seeds_and_arms(replicates, cluster, arm_column)
     for name in (arm, reference):
-        _validate_choice("arm", str(name), list(frame["arm"].unique()))
+        validate_choice("arm", str(name), list(frame["arm"].unique()))
     return paired_panel(frame, [outcome], [str(arm), str(reference)])
 
 
-def _validate_choice(field: str, value: str, known: Sequence[str]) -> None:
+def validate_choice(field: str, value: str, known: Sequence[str]) -> None:
+    """Refuse a `value` that is none of `known`.
+
+    Raises
+    ------
+    RequestError
+    """
     if value not in known:
         raise RequestError(field, value, ", ".join(known), nearest(value, known))
 
@@ -134,13 +140,13 @@ def _paired_diagnostics(panel: Panel, outcome: str) -> dict[str, Any]:
     }
     if np.ptp(d) > 0:
         dz = float(d.mean()) / sd
-        kept |= {"cohen_dz": dz, "hedges_gz": dz * _hedges(n - 1)}
+        kept |= {"cohen_dz": dz, "hedges_gz": dz * hedges_factor(n - 1)}
     if arm.std() > 0 and reference.std() > 0:
         kept["correlation"] = float(np.corrcoef(arm, reference)[0, 1])
     return kept
 
 
-def _hedges(df: int) -> float:
+def hedges_factor(df: int) -> float:
     """Exact small-sample factor of a standardised mean (Hedges, 1981, equation 6e)."""
     return float(
         np.exp(special.gammaln(df / 2) - special.gammaln((df - 1) / 2)) / np.sqrt(df / 2)
@@ -176,10 +182,10 @@ def arm_contrasts(
     RequestError
         If `adjust`, a column or an arm is unknown.
     """
-    _validate_choice("adjust", adjust, ("sign_flip", "holm"))
+    validate_choice("adjust", adjust, ("sign_flip", "holm"))
     known = list(map(str, replicates.columns))
     for field, column in (("cluster", cluster), ("arm_column", arm_column)):
-        _validate_choice(field, column, known)
+        validate_choice(field, column, known)
     replicates = seeds_and_arms(replicates, cluster, arm_column)
     names, reference = [str(arm) for arm in arms], str(reference)
     results = [

@@ -1,4 +1,4 @@
-r"""Equivalence of two arms: two one-sided paired t tests against a margin fixed in advance.
+r"""Equivalence of two arms: two one-sided t tests against a margin fixed in advance.
 
 A p-value above 0.05 does not show equivalence; a 90 % interval that lies wholly inside
 :math:`(-\Delta, \Delta)` does.
@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from sublim_causal.analysis.arms.contrasts import paired_arms, paired_contrast
+from sublim_causal.analysis.arms.independent import welch_contrast
 from sublim_causal.analysis.estimates.bootstrap import ClusterMean, cluster_bootstrap
 from sublim_causal.analysis.estimates.intervals import t_bounds
 from sublim_causal.analysis.estimates.settings import Settings
@@ -33,6 +34,7 @@ def tost(
     estimand: Estimand | None = None,
     cluster: str = "seed",
     arm_column: str = "arm",
+    paired: bool = True,
 ) -> Result:
     r"""Paired TOST: :math:`p = \max(P(T > (\bar D + \Delta)/se), P(T < (\bar D - \Delta)/se))`.
 
@@ -48,6 +50,8 @@ def tost(
         How the interval is computed; its level follows from `alpha`.
     estimand : Estimand, optional
         What is estimated; the default names outcome, arms and margin.
+    paired : bool
+        Whether arms share their seeds; else the tests are Welch's (`welch_contrast`).
 
     Returns
     -------
@@ -68,7 +72,8 @@ def tost(
     if not 0 < alpha < 0.5:
         raise RequestError("alpha", alpha, "a number between 0 and 0.5")
     again = copy.deepcopy(settings.rng)
-    result = paired_contrast(
+    contrast = paired_contrast if paired else welch_contrast
+    result = contrast(
         replicates,
         outcome,
         arm,
@@ -104,13 +109,13 @@ def _judged(result: Estimate, margin: float, alpha: float, p: float | None) -> E
     kept = {**result.diagnostics, "margin": margin}
     kept["equivalent"] = bool(-margin < result.low and result.high < margin)
     if result.se > 0:
-        df = result.n_seeds - 1
+        df = result.n_seeds - 1 if result.df is None else result.df
         tests = _one_sided_tests(result.value, result.se, df, margin)
         wide = t_bounds(result.value, result.se, df, 1 - alpha)
         kept |= tests | {"wide_low": wide.low, "wide_high": wide.high}
         own = max(tests["p_lower"], tests["p_upper"])
         p = own if p is None else max(p, own) if "hull" in result.method else p
-    method = result.method.replace("paired", "paired TOST,")
+    method = result.method.replace("paired", "paired TOST,").replace("Welch", "TOST, Welch")
     return replace(result, p_value=p, method=method, diagnostics=kept)
 
 

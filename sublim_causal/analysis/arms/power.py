@@ -11,7 +11,7 @@ true power below 0.8 in 56 % of pilots, and in all of those whose own test is si
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,9 @@ import pandas as pd
 from scipy import integrate, stats
 
 from sublim_causal.analysis.arms.contrasts import paired_arms
-from sublim_causal.analysis.estimates.types import MIN_SEEDS
+from sublim_causal.analysis.arms.independent import samples
+from sublim_causal.analysis.estimates.panel import seeds_and_arms
+from sublim_causal.analysis.estimates.types import MIN_SEEDS, Floats
 from sublim_causal.errors import DataError, RequestError
 
 MAX_SEEDS = 100_000
@@ -62,6 +64,7 @@ def pilot(
     *,
     cluster: str = "seed",
     arm_column: str = "arm",
+    paired: bool = True,
 ) -> Pilot:
     """Return mean and spread of the paired differences arm - reference.
 
@@ -69,6 +72,10 @@ def pilot(
     ----------
     replicates, outcome, arm, reference, cluster, arm_column
         As in `paired_contrast`.
+    paired : bool
+        Whether arms share their seeds. If not, `n_seeds` are those of the smaller arm, and the
+        spread is the root of the sum of both variances: what is computed from it is for so many
+        seeds in each arm, on the safe side by counting the degrees of freedom of one.
 
     Raises
     ------
@@ -77,20 +84,48 @@ def pilot(
     RequestError
         If a column or an arm is unknown.
     """
-    panel = paired_arms(replicates, outcome, arm, reference, cluster=cluster, arm_column=arm_column)
+    columns = {"cluster": cluster, "arm_column": arm_column}
+    contrast = f"{arm} - {reference}"
+    if not paired:
+        return _independent(
+            samples(replicates, outcome, arm, reference, **columns), outcome, contrast
+        )
+    panel = paired_arms(replicates, outcome, arm, reference, **columns)
     d = panel.difference(outcome, *panel.arms)
     if len(d) < MIN_SEEDS or np.ptp(d) == 0:
         raise DataError(
             f"{outcome}, {arm} - {reference}: {len(d)} complete seeds, "
             f"{len(np.unique(d))} distinct differences; a pilot needs at least {MIN_SEEDS} of both"
         )
-    return Pilot(outcome, f"{arm} - {reference}", float(d.mean()), float(d.std(ddof=1)), len(d))
+    return Pilot(outcome, contrast, float(d.mean()), float(d.std(ddof=1)), len(d))
+
+
+def _independent(arms: Sequence[Floats], outcome: str, contrast: str) -> Pilot:
+    fewest = min(map(len, arms))
+    sd = float(np.sqrt(sum(values.var(ddof=1) for values in arms))) if fewest > 1 else 0.0
+    if fewest < MIN_SEEDS or sd == 0:
+        raise DataError(
+            f"{outcome}, {contrast}: {fewest} complete seeds in the smaller arm; a pilot needs at "
+            f"least {MIN_SEEDS} in each, and values that vary"
+        )
+    return Pilot(outcome, contrast, float(arms[0].mean() - arms[1].mean()), sd, fewest)
 
 
 def pilots(
-    replicates: pd.DataFrame, outcome: str = "final_accuracy", reference: str = "baseline"
+    replicates: pd.DataFrame,
+    outcome: str = "final_accuracy",
+    reference: object = "baseline",
+    *,
+    cluster: str = "seed",
+    arm_column: str = "arm",
+    paired: bool = True,
 ) -> list[Pilot]:
     """Return a `pilot` of every arm against `reference`, without those that cannot be one.
+
+    Parameters
+    ----------
+    replicates, outcome, reference, cluster, arm_column, paired
+        As in `pilot`.
 
     Raises
     ------
@@ -103,9 +138,10 @@ def pilots(
             "--outcome", outcome, f"a measured column: {', '.join(map(str, measured))}"
         )
     found = []
-    for arm in sorted(set(replicates["arm"].astype(str)) - {reference}):
+    frame = seeds_and_arms(replicates, cluster, arm_column)
+    for arm in sorted({*frame["arm"]} - {str(reference)}):
         with contextlib.suppress(DataError):
-            found.append(pilot(replicates, outcome, arm, reference))
+            found.append(pilot(frame, outcome, arm, reference, paired=paired))
     return found
 
 

@@ -143,10 +143,11 @@ def read_curves(record: Record, level: float) -> Curves:
         Confidence level of the bands, in (0, 1).
     """
     steps = dict(tuple(record.steps.groupby("arm", observed=True)))
+    none = record.steps[:0]
     tests = dict(tuple(record.evaluations.groupby("arm", observed=True)))
     return Curves(
         steps={
-            name: {arm: curve(steps[arm], name, level) for arm in record.complete_arms}
+            name: {arm: curve(steps.get(arm, none), name, level) for arm in record.complete_arms}
             for name in COLUMNS
         },
         evaluations={

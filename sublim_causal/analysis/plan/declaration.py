@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sublim_causal.analysis.estimates.settings import IntervalRule
 from sublim_causal.analysis.estimates.types import Estimand, difference_unit
 from sublim_causal.errors import nearest
-from sublim_causal.store.schema import TABLES
+from sublim_causal.store.own_columns import known_columns
 
 EACH = "each"
 """Stands for every arm of the run (in a contrast: except the reference)."""
@@ -25,9 +25,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=80)]
 
 
 def _column_of(table: str) -> AfterValidator:
-    known = [c.name for c in TABLES[table] if c.unit and c.name != "seed"]
-
     def check(value: str) -> str:
+        known = [c.name for c in known_columns(table) if c.unit and c.name != "seed"]
         if value not in known:
             hint = nearest(value, known)
             raise ValueError(f"a column of {table!r}: {', '.join(known)}{'; ' * bool(hint)}{hint}")
@@ -222,7 +221,7 @@ class OfArm(Declared):
 
 def column_unit(table: str, column: str) -> str:
     """Return the unit of a column: ``"fraction"``."""
-    return next(c.unit for c in TABLES[table] if c.name == column)
+    return next(c.unit for c in known_columns(table) if c.name == column)
 
 
 def with_unit(table: str, column: str) -> str:

@@ -49,12 +49,12 @@ def report_plan(design: Design, *, layers: bool = False) -> Plan:
     Plan
         Of the level and the bootstrap replicates of the user's plan.
     """
-    return _plan(design, "report", [*_glance(), *_beside(design, layers)])
+    return _plan(design, "report", [*_glance(design), *_beside(design, layers)])
 
 
 def glance_plan(design: Design) -> Plan:
     """Return what a comparison of runs says of each run beside the plan of `design`."""
-    return _plan(design, "glance", _glance())
+    return _plan(design, "glance", _glance(design))
 
 
 def _plan(design: Design, name: str, estimands: Iterator[Declared] | list[Declared]) -> Plan:
@@ -106,11 +106,17 @@ def _declare(method: str, name: str, sentence: str, **fields: Any) -> Declared:
     )
 
 
-def _glance() -> Iterator[Declared]:
-    for column in MEANS:
+def _glance(design: Design) -> Iterator[Declared]:
+    """Declare the means; of a run of one's own, those that it has."""
+    rows = design.record.replicates
+    columns = [*MEANS, *SHARED]
+    if design.record.own:
+        absent = {"robust_accuracy", "teacher_robust_accuracy"}
+        columns = [c for c in columns if c not in absent or rows[c].notna().any()]
+    for column in filter(MEANS.__contains__, columns):
         sentence = f"Mean of {column} over the seeds of an arm."
         yield _declare("arm_mean", f"mean_{column.removeprefix('mean_')}", sentence, outcome=column)
-    for column in SHARED:
+    for column in filter(SHARED.__contains__, columns):
         yield _declare("seed_mean", column, f"Mean of {column} over seeds.", outcome=column)
 
 

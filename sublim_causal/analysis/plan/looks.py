@@ -89,7 +89,7 @@ def _by_rule(record: Record, found: Estimate, declared: PairedContrast) -> Estim
         **found.diagnostics,
         "fixed": {"method": found.method, "low": found.low, "high": found.high},
     }
-    if isinstance(declared, Equivalence):
+    if isinstance(declared, Equivalence) and declared.margin is not None:
         p_value = look_p_equivalence(rule, place, mean, declared.margin)
         inside = -declared.margin < bounds.low and bounds.high < declared.margin
         kept["equivalent"] = bool(inside)

@@ -87,9 +87,12 @@ def absent(record: Record, estimand: Estimand, *arms: str) -> NotEstimable | Non
     if missing is None:
         return None
     if missing == REFERENCE:
+        if record.own:
+            reason = "the run has no reference arm: none is called baseline, and it names none"
+            return NotEstimable(estimand, reason)
         reason = "the study has no reference arm: no arm's intervention is baseline, and it names"
         return NotEstimable(estimand, f'{reason} none by reference = "ARM"')
-    where = studies_with(lambda declared: missing in declared)
+    where = "" if record.own else studies_with(lambda declared: missing in declared)
     reason = f"the run has no arm {missing!r}; it has {', '.join(record.arms)}{where}"
     return NotEstimable(estimand, reason)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sublim_causal.analysis.estimates.types import FRACTION
 from sublim_causal.analysis.plan.declaration import Declared, column_unit
 from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.verdicts import Claim
@@ -34,11 +35,19 @@ def _estimand(declared: Declared, outcome: Outcome) -> Declared:
     of_accuracy = table.get("outcome") == ACCURACY.name
     if of_accuracy and table.get("margin") is not None:
         table["margin"] = outcome.margin
-        unit = column_unit("replicates", outcome.name)
         points = "within five percentage points"
-        words = f"within {outcome.margin:g} {unit}"
+        words = _margin_in_words(outcome)
         table["sentence"] = table["sentence"].replace(points, words)
     return type(declared).model_validate(_renamed(table, outcome))
+
+
+def _margin_in_words(outcome: Outcome) -> str:
+    if outcome.margin is None:
+        return "within a margin"
+    unit = column_unit("replicates", outcome.name)
+    if unit == FRACTION:
+        return f"within {100 * outcome.margin:g} percentage points"
+    return f"within {outcome.margin:g} {unit}"
 
 
 def _renamed(value: Any, outcome: Outcome) -> Any:
@@ -54,6 +63,7 @@ def _renamed(value: Any, outcome: Outcome) -> Any:
         (ACCURACY.start, outcome.start),
         (ACCURACY.teacher, outcome.teacher),
         ("final trait accuracy", outcome.label),
+        ("final accuracy", outcome.label),
         ("Test accuracy", outcome.label.capitalize()),
         ("the accuracy", f"the {outcome.label}"),
     ):

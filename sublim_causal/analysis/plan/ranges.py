@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.store.own_columns import known_columns
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ ANY, FRACTION, COSINE = Range(), Range(0.0, 1.0), Range(-1.0, 1.0)
 
 def range_of(column: str) -> Range:
     """Return the range of a column of ``steps``, ``evaluations`` or ``replicates``."""
+    own = (c for table in ("replicates", "evaluations") for c in known_columns(table) if c.own)
+    if any(one.name == column and one.unit == "fraction" for one in own):
+        return FRACTION
     fractions = ("accuracy", "trait_probability", "trait_answer_rate")
     if column.endswith(fractions) or column.startswith("share_positive"):
         return FRACTION

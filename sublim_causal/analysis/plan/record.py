@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,16 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.arms.stopping import StoppingRule, recorded_rule
-from sublim_causal.errors import RunError
 from sublim_causal.store.damage import validate_undamaged
-from sublim_causal.store.manifest import read_manifest, reference_of
+from sublim_causal.store.manifest import FILE, is_own, read_manifest, reference_of
 from sublim_causal.store.outcome import ACCURACY, Outcome, data_of, outcome_of
+from sublim_causal.store.own_columns import (
+    Columns,
+    knowing_columns,
+    known_columns,
+    own_column,
+    own_columns,
+)
 from sublim_causal.store.tables import files_of, read_table
 
 SETTING = ("student", "channel", "targets", "inputs")
@@ -51,6 +58,12 @@ class Record:
         By what students are judged.
     reference : str
         Arm that the study compares the others with; empty if it has none.
+    own : bool
+        Whether it is a run of the user's own, without a study; it may hold no measured steps, or
+        measure some columns in some steps only.
+    paired : bool
+        Whether arms share the draws of their seeds. If not, they are independent samples: their
+        contrasts are Welch's.
     rule : StoppingRule or None
         The rule by which seeds were added.
     seed_counts : tuple of int
@@ -69,6 +82,8 @@ class Record:
     evaluations: pd.DataFrame = field(default_factory=pd.DataFrame)
     outcome: Outcome = ACCURACY
     reference: str = ""
+    own: bool = False
+    paired: bool = True
     rule: StoppingRule | None = None
     seed_counts: tuple[int, ...] = ()
 
@@ -104,6 +119,17 @@ class Record:
         """Return whether two arms differ in their intervention alone."""
         return same_setting(self.options(arm), self.options(reference))
 
+    def measuring(self, columns: Collection[str]) -> Record:
+        """Return the record with the steps that have a value in all of `columns`.
+
+        A column that no step has is not asked for, so that its lack is told; and of a study, all
+        steps are kept, as it measures every one.
+        """
+        if not self.own or not columns:
+            return self
+        known = [name for name in columns if name in self.steps and self.steps[name].notna().any()]
+        return replace(self, steps=self.steps.dropna(subset=known))
+
     @property
     def n_seeds(self) -> int:
         """Seeds with at least one replicate."""
@@ -131,6 +157,7 @@ def read_runs(run: Path) -> Record:
     manifest = read_manifest(run)
     validate_undamaged(run)
     replicates = read_table(run, "replicates").sort_values(["seed", "arm"], ignore_index=True)
+    outcome, replicates = _with_start(outcome_of(manifest), replicates)
     found = set(replicates["arm"])
     interventions = manifest["study"].get("arms", {})
     declared = [arm for arm in interventions if arm in found]
@@ -144,11 +171,50 @@ def read_runs(run: Path) -> Record:
         interventions=interventions,
         data=data_of(manifest),
         resolved=manifest.get("arms", {}),
-        outcome=outcome_of(manifest),
+        outcome=outcome,
         reference=_reference(manifest["study"], found),
+        own=is_own(manifest),
+        paired=not is_own(manifest) or _is_paired(manifest["study"], replicates),
         rule=recorded_rule(manifest["stopping"]) if "stopping" in manifest else None,
         seed_counts=tuple(manifest.get("seed_counts", ())),
     )
+
+
+CHANCE = "chance"
+"""Column that stands for what students began with, where a run of one's own did not record it."""
+
+
+def _with_start(outcome: Outcome, replicates: pd.DataFrame) -> tuple[Outcome, pd.DataFrame]:
+    """Let the chance level stand for what students began with, where no replicate has that."""
+    if outcome.chance is None or outcome.start in replicates:
+        return outcome, replicates
+    return replace(outcome, start=CHANCE), replicates.assign(**{CHANCE: outcome.chance})
+
+
+def _is_paired(study: Mapping[str, Any], replicates: pd.DataFrame) -> bool:
+    """Return whether a seed means the same draws in all arms, and two arms have one in common."""
+    complete = replicates[replicates["status"] == "complete"]
+    common = complete.groupby("seed")["arm"].nunique().max() > 1
+    return bool(study.get("paired", True) and (common or complete["arm"].nunique() < 2))
+
+
+@contextmanager
+def columns_of_run(run: Path) -> Iterator[None]:
+    """Let plans and reports name the own columns of `run` within the block.
+
+    Of a run of one's own these are also what its outcome could have: that it was not recorded is
+    then said where it is asked for.
+    """
+    columns: Columns = {}
+    if (run / FILE).exists() and is_own(manifest := read_manifest(run)):
+        columns = own_columns(run)
+        outcome = outcome_of(manifest)
+        known = {one.name: one for one in (*known_columns("replicates"), *columns["replicates"])}
+        unit = known[outcome.name].unit
+        more = [n for n in (outcome.start, outcome.teacher, CHANCE) if n not in known]
+        columns["replicates"] += [own_column(name, unit) for name in more]
+    with knowing_columns(columns):
+        yield
 
 
 def _reference(study: Mapping[str, Any], found: Collection[str]) -> str:
@@ -198,7 +264,8 @@ def with_steps(
         columns = ["seed", "arm", *sorted({"step", *step_columns})]
         found["steps"] = _complete(record, run, "steps", columns)
     if layers:
-        found["layers"] = _layers(record, run)
+        columns = ["seed", "arm", "step", "layer", "drive"]
+        found["layers"] = _complete(record, run, "layers", columns)
     if evaluations:
         columns = ["seed", "arm", "step", record.outcome.curve]
         found["evaluations"] = _complete(record, run, "evaluations", columns)
@@ -206,15 +273,10 @@ def with_steps(
 
 
 def _complete(record: Record, run: Path, table: str, columns: list[str]) -> pd.DataFrame:
-    return complete_steps(record.replicates, read_table(run, table, columns=columns))
-
-
-def _layers(record: Record, run: Path) -> pd.DataFrame:
-    columns = ["seed", "arm", "step", "layer", "drive"]
-    try:
-        return _complete(record, run, "layers", columns)
-    except RunError:  # a study records layers only when it is asked to
+    """Read a table; it is empty where no replicate has it, as a run of one's own may log none."""
+    if not files_of(run, table):
         return pd.DataFrame(columns=columns)
+    return complete_steps(record.replicates, read_table(run, table, columns=columns))
 
 
 def complete_steps(replicates: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from sublim_causal.analysis.plan.looks import account_for_looks
 from sublim_causal.analysis.plan.outcomes import for_outcome
 from sublim_causal.analysis.plan.record import (
     Record,
+    columns_of_run,
     has_layers,
     read_record,
     read_runs,
@@ -73,10 +74,12 @@ def analyse(
     RunError
         If `run` is no run directory or has nothing finished yet.
     """
-    plan = plan if isinstance(plan, Plan) else load_plan(plan)
-    columns, layers = _needed(plan)
-    record = read_record(locate(run), columns, layers)
-    return run_plan(record, for_outcome(plan, record.outcome), progress)
+    run = locate(run)
+    with columns_of_run(run):
+        plan = plan if isinstance(plan, Plan) else load_plan(plan)
+        columns, layers = _needed(plan)
+        record = read_record(run, columns, layers)
+        return run_plan(record, for_outcome(plan, record.outcome), progress)
 
 
 def _needed(*plans: Plan) -> tuple[set[str], bool]:
@@ -138,7 +141,15 @@ def analyse_for_report(
     RunError
         If `run` is no run directory, is damaged, or has nothing complete yet.
     """
-    run, plan = locate(run), plan if isinstance(plan, Plan) else load_plan(plan)
+    run = locate(run)
+    with columns_of_run(run):
+        return _for_report(run, plan, progress, in_full)
+
+
+def _for_report(
+    run: Path, plan: Plan | str | Path, progress: Progress | None, in_full: bool
+) -> Analysis:
+    plan = plan if isinstance(plan, Plan) else load_plan(plan)
     record = read_runs(run)
     if record.complete.empty:
         states = ", ".join(f"{n} {state}" for state, n in record.statuses().items())
@@ -198,7 +209,8 @@ def _estimate(record: Record, declared: Declared, plan: Plan) -> Sequence[Result
         n_boot=plan.n_boot,
     )
     try:
-        found = METHODS[declared.method].estimate(record, declared, settings)
+        measured = record.measuring(declared.step_columns())
+        found = METHODS[declared.method].estimate(measured, declared, settings)
     except DataError as error:
         return [NotEstimable(declared.estimand(""), str(error))]
     except RequestError as error:
@@ -243,8 +255,8 @@ def _of_family(
     """Adjust the p-values of a family, and give members on a par simultaneous intervals."""
     if how == "gate":
         return fixed_sequence(members)
-    if how == "holm":
-        adjusted = with_adjusted(members, holm(p_values(members)), how)
+    if how == "holm" or not record.paired:  # sign flips need differences by seed
+        adjusted = with_adjusted(members, holm(p_values(members)), "holm")
         return with_simultaneous(adjusted, plan.level)
     differences = _differences(record, members)
     adjusted = with_adjusted(members, sign_flip_max_t(differences), how)

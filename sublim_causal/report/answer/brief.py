@@ -12,6 +12,9 @@ from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import arm as named
 from sublim_causal.report.wording import counted, estimate
 
+NAMED = 4
+"""At most so many arms of a run of one's own are named."""
+
 
 def brief(material: Material) -> str:
     """Return what persists, what removing it does, and what the control says, in one sentence."""
@@ -51,6 +54,8 @@ def _removes(material: Material) -> Iterator[str]:
             Estimate,
         )
     }
+    if not found and material.is_own:
+        yield from _differs(material)
     means = {arm: values(material.headlines[arm].alignment) for arm in found}
     for arm in sorted(found, key=lambda arm: _size(means[arm]))[:1]:
         words, _ = what_it_does(material, arm, found[arm])
@@ -59,6 +64,18 @@ def _removes(material: Material) -> Iterator[str]:
         side = side_of(mean, size=SMALL_COSINE) if mean else "none"
         label = material.outcome.label.replace("test ", "")
         yield f"{named(arm)}, which {_ACTS[side]}, {words} ({change} of {label})"
+
+
+def _differs(material: Material) -> Iterator[str]:
+    """Yield what the arms of a run of one's own make of its outcome, whatever they do."""
+    for arm in material.shown_arms[:NAMED]:
+        one = material.find("paired_contrast", arm=arm, outcome=material.outcome.name)
+        if arm != material.reference and isinstance(one, Estimate):
+            change = estimate(one.beside_adjusted())
+            yield (
+                f"under {named(arm)} the {material.outcome.label} differs from that under "
+                f"{named(material.reference)} by {change}"
+            )
 
 
 def _size(mean: Estimate | None) -> float:

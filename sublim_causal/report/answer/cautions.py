@@ -42,6 +42,14 @@ def cautions(material: Material) -> Iterator[Sentence]:
     data = data_of(material.manifest)
     model = material.manifest["study"].get("model", {}).get("class")
     where = listed([str(name) for name in (data, model) if name])
+    if material.is_own:
+        yield Sentence(
+            "The findings speak about new seeds of the training that wrote this run, not about "
+            "other data, networks or optimizers.",
+            "caution",
+            "study",
+        )
+        return
     yield Sentence(
         f"One data set and one network{f' ({where})' * bool(where)}: the findings speak about new "
         "seeds of this study, not about other data, networks or optimizers.",

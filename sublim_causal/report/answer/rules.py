@@ -53,7 +53,7 @@ def small_accuracy(material: Material) -> float:
         for one in material.declared("equivalence", outcome=material.outcome.name)
         if isinstance(one, Estimate)
     ]
-    return min(margins, default=material.outcome.margin)
+    return min(margins, default=material.outcome.margin or 0.0)
 
 
 def why_not(result: Result | None, what: str) -> str:

@@ -123,6 +123,6 @@ def equal(result: Result) -> bool:
 
 def margin_of(test: Result, outcome: Outcome) -> str:
     """Write the margin of an equivalence test in the unit of its estimate."""
-    margin = MARGINS.get(test.estimand.column, outcome.margin)
+    margin = MARGINS.get(test.estimand.column) or outcome.margin or 0.0
     value = f"{scale_of(test) * margin:g}"
     return f"{value}{unit_of(test, value)}"

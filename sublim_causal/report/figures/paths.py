@@ -55,8 +55,8 @@ def _arrow(
     ax.text(*at, text, ha=align, va="center", fontsize=8, color=INK, linespacing=1.35)
 
 
-def sensitivity_curves(curves: Sequence[Estimate], label: str) -> Figure:
-    """Draw the indirect effect over the correlation of the two error terms, in percent."""
+def sensitivity_curves(curves: Sequence[Estimate], label: str, scale: float) -> Figure:
+    """Draw the indirect effect times `scale` over the correlation of the two error terms."""
     figure = new_figure()
     ax = figure.subplots()
     zero_line(ax)
@@ -64,8 +64,8 @@ def sensitivity_curves(curves: Sequence[Estimate], label: str) -> Figure:
     ends: list[float] = []
     for one in curves:
         look, found = styles[one.estimand.arm], one.diagnostics
-        rho, indirect = np.asarray(found["rho"]), 100 * np.asarray(found["indirect"])
-        low, high = (100 * np.asarray(found[f"indirect_{side}"]) for side in ("low", "high"))
+        rho, indirect = np.asarray(found["rho"]), scale * np.asarray(found["indirect"])
+        low, high = (scale * np.asarray(found[f"indirect_{side}"]) for side in ("low", "high"))
         ax.fill_between(rho, low, high, color=look.color, alpha=0.18, linewidth=0)
         ax.plot(rho, indirect, color=look.color, linestyle=look.dashes, label=one.estimand.arm)
         ax.plot(one.value, 0, look.marker, color=look.color, markersize=6)
@@ -80,37 +80,44 @@ def sensitivity_curves(curves: Sequence[Estimate], label: str) -> Figure:
     return figure
 
 
-def dose_response(linear: Sequence[Estimate], isotonic: Sequence[Estimate]) -> Figure:
-    """Draw means by dose, the monotone curve and the line, with bands that hold for all doses."""
+def dose_response(
+    linear: Sequence[Estimate], isotonic: Sequence[Estimate], label: str, scale: float
+) -> Figure:
+    """Draw means by dose, the monotone curve and the line, with bands that hold for all doses.
+
+    The outcome is drawn times `scale`.
+    """
     figure = new_figure()
     ax = figure.subplots()
     doses = [one.diagnostics["dose"] for one in isotonic]
     ax.fill_between(
         doses,
-        [100 * one.low for one in isotonic],
-        [100 * one.high for one in isotonic],
+        [scale * one.low for one in isotonic],
+        [scale * one.high for one in isotonic],
         color="#0072B2",
         alpha=0.2,
         linewidth=0,
         label="monotone, band",
     )
-    ax.plot(doses, [100 * one.value for one in isotonic], color="#0072B2", label="monotone")
+    ax.plot(doses, [scale * one.value for one in isotonic], color="#0072B2", label="monotone")
     ax.plot(
         [one.diagnostics["dose"] for one in linear],
-        [100 * one.value for one in linear],
+        [scale * one.value for one in linear],
         color="#D55E00",
         linestyle="--",
         label="line",
     )
-    means = [100 * one.diagnostics["mean"] for one in isotonic]
+    means = [scale * one.diagnostics["mean"] for one in isotonic]
     ax.plot(doses, means, "o", color=INK, markersize=4.5, label="mean")
-    ax.set(xlabel="strength of projection", ylabel="final test accuracy (%)")
+    ax.set(xlabel="strength of projection", ylabel=label)
     figure.legend(loc="outside upper left", ncols=4, columnspacing=1.0)
     return figure
 
 
-def wald_plot(ratios: Sequence[Estimate], slope: float, level: float) -> Figure:
-    """Draw the changes of outcome and alignment at each dose, with error ellipses."""
+def wald_plot(
+    ratios: Sequence[Estimate], slope: float, level: float, label: str, scale: float
+) -> Figure:
+    """Draw the changes of outcome, times `scale`, and alignment at each dose, with ellipses."""
     figure = new_figure()
     ax = figure.subplots()
     zero_line(ax)
@@ -119,19 +126,19 @@ def wald_plot(ratios: Sequence[Estimate], slope: float, level: float) -> Figure:
     for one in ratios:
         found = one.diagnostics
         dm, dy = found["treatment_change"], found["outcome_change"]
-        shared = 100 * found["covariance"]
-        cov = np.array([[dm["se"] ** 2, shared], [shared, 1e4 * dy["se"] ** 2]])
-        centre = (dm["value"], 100 * dy["value"])
+        shared = scale * found["covariance"]
+        cov = np.array([[dm["se"] ** 2, shared], [shared, (scale * dy["se"]) ** 2]])
+        centre = (dm["value"], scale * dy["value"])
         _ellipse(ax, centre, cov, dm["n_seeds"], level)
         ax.plot(*centre, "o", color=INK, markersize=4)
         ax.annotate(
             f"{found['dose']:g}", centre, xytext=(5, 5), textcoords="offset points", fontsize=8
         )
         reach = max(reach, dm["value"], key=abs)
-    ax.plot([0, reach], [0, 100 * slope * reach], color="#D55E00", linestyle="--")
+    ax.plot([0, reach], [0, scale * slope * reach], color="#D55E00", linestyle="--")
     ax.set(
         xlabel="change of the update's mean cosine",
-        ylabel="change of final accuracy\n(percentage points)",
+        ylabel=label,
     )
     return figure
 

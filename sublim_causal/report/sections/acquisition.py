@@ -35,6 +35,12 @@ def _blocks(material: Material) -> Iterator[Block]:
     }
     if material.outcome != ACCURACY:
         label = material.outcome.label
+        if not draw.measured(material.evaluations):
+            yield Missing(
+                f"The {label} was not recorded during training, so it is not drawn by step: "
+                f"replicate.log(step, {material.outcome.curve}=...) records it."
+            )
+    if draw.measured(material.evaluations) and material.outcome != ACCURACY:
         yield Picture(
             "outcome_by_step",
             f"{sentence_case(label)} by step: means over seeds. {material.bands('')}",
@@ -43,12 +49,12 @@ def _blocks(material: Material) -> Iterator[Block]:
                 f"{label} ({material.unit})",
             ),
         )
-    else:
+    elif material.outcome == ACCURACY:
         yield _accuracy_by_step(material, bool(means))
     yield Picture(
-        "final_accuracy",
-        f"{sentence_case(material.outcome.label)}: one point per seed, thin lines join the arms of "
-        "one seed"
+        material.outcome.name if material.is_own else "final_accuracy",
+        f"{sentence_case(material.outcome.label)}: one point per seed"
+        + ", thin lines join the arms of one seed" * material.is_paired
         + f"; beside them the mean with its {100 * material.level:g} % interval" * bool(means)
         + ".",
         every_seed(
@@ -90,7 +96,7 @@ def _contrasts(material: Material) -> Iterator[Block]:
     found = material.declared("paired_contrast")
     if not found:
         yield Missing(
-            "The plan declares no paired contrast, so the arms are not compared seed by seed.",
+            "The plan declares no paired contrast, so the arms are not compared.",
             report_command(material.run),
         )
         return
@@ -98,20 +104,27 @@ def _contrasts(material: Material) -> Iterator[Block]:
     estimated = [one for one in of_accuracy if isinstance(one, Estimate)]
     if estimated:
         yield Picture(
-            "final_accuracy_differences",
-            f"Paired differences in {material.outcome.label}, seed by seed, with "
+            f"{material.outcome.name if material.is_own else 'final_accuracy'}_differences",
+            f"{_differences(material)} in {material.outcome.label}, with "
             f"{100 * material.level:g} % intervals.",
             forest(contrast_bars(material, estimated), f"difference ({material.points})"),
         )
     adjusted = any("p_adjusted" in one.diagnostics for one in filter(None, map(values, found)))
     yield estimates_table(
         "contrasts",
-        "Paired contrasts between arms"
+        ("Paired contrasts" if material.is_paired else "Contrasts")
+        + " between arms"
         + "; p adjusted for the plan's family of contrasts" * adjusted
         + ".",
         found,
         labels=[_label(one) for one in found],
     )
+
+
+def _differences(material: Material) -> str:
+    if material.is_paired:
+        return "Paired differences, seed by seed,"
+    return "Differences of arms that share no seeds (Welch's t)"
 
 
 def _acquired(material: Material) -> Iterator[Block]:

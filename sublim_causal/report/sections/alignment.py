@@ -45,13 +45,9 @@ def _blocks(material: Material) -> Iterator[Block]:
         "trains on. The optimizer decides how much of the alignment of gradients reaches the "
         "update, so all three cosines are shown."
     )
-    if lost := material.unmeasured:
-        yield Missing(
-            f"Alignment was not measured under {listed([named(arm) for arm in lost])} "
-            "(measure.alignment = false), so "
-            "they have no cosines to draw.",
-            aligned_command(material.run),
-        )
+    lost = material.without(*COSINES)
+    if lost:
+        yield unmeasured(material, lost, "they have no cosines to draw")
     if len(lost) < len(material.shown_arms):
         yield from _pictures(material)
     yield from _early_and_late(material)
@@ -66,10 +62,20 @@ def _blocks(material: Material) -> Iterator[Block]:
         )
 
 
+def unmeasured(material: Material, arms: Sequence[str], so: str) -> Missing:
+    """Say which arms lack alignment, what follows, and how to measure it."""
+    under = f"Alignment was not measured under {listed([named(arm) for arm in arms])}"
+    if material.is_own:
+        return Missing(f"{under}, so {so}. AlignmentMonitor.log_to(replicate) records it.")
+    return Missing(f"{under} (measure.alignment = false), so {so}.", aligned_command(material.run))
+
+
 def _pictures(material: Material) -> Iterator[Picture]:
     drawn = counted(min(material.n_seeds, DRAWN_SEEDS), "single seed", "single seeds")
     for column, meaning in COSINES.items():
         curves = material.curves[column]
+        if not draw.measured(curves):
+            continue
         yield Picture(
             f"{column}_by_arm",
             f"{column}: {meaning}; one panel for each arm. Line: mean over seeds; faint: {drawn} "
@@ -84,6 +90,8 @@ def _pictures(material: Material) -> Iterator[Picture]:
             draw.overlay(curves, AXES[column], zero=True),
         )
     for column in ("cos_gradient", "cos_update"):
+        if not draw.measured(material.curves[column]):
+            continue
         yield Picture(
             f"share_positive_{column}",
             f"Share of steps with {column} above 0, in bins of steps. The line at 50 % is what no "

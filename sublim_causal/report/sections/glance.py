@@ -10,6 +10,7 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.analysis.plan.declaration import column_unit
+from sublim_causal.analysis.plan.record import CHANCE
 from sublim_causal.declared import flatten
 from sublim_causal.report import paper
 from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
@@ -64,15 +65,19 @@ def study_facts(material: Material) -> Iterator[tuple[str, str]]:
     model = study.get("model", {})
     of_images = study.get("task", {}).get("name", "images") == "images"
     teacher, distillation = study.get("teacher", {}), study.get("distillation", {})
-    yield "study", str(manifest["name"])
+    yield "run" if material.is_own else "study", str(manifest["name"])
     yield "data", data_of(manifest)
     yield "model", _model(model, of_images=of_images)
     yield "teacher", _training(teacher)
     yield "student", _training(distillation)
+    if material.is_own:
+        yield "outcome", f"{material.outcome.label} ({material.outcome.name}, in {material.unit})"
+    if (chance := material.outcome.chance) is not None and material.is_own:
+        yield "chance level", f"{material.scale * chance:g} {material.unit}"
     examples = "noise images" if of_images else "texts"
     yield examples, f"{distillation['examples']:,}" if "examples" in distillation else ""
-    yield "seeds", f"{material.results.n_seeds} (declared: {study.get('seeds', 'not recorded')})"
-    yield "steps of a student", f"{material.n_steps:,}"
+    yield "seeds", _seeds(material)
+    yield "steps of a student", f"{material.n_steps:,}" if material.n_steps else ""
     yield (
         "probe images" if of_images else "probe questions",
         f"{study['probe']['size']:,}" if "probe" in study else "",
@@ -85,13 +90,28 @@ def study_facts(material: Material) -> Iterator[tuple[str, str]]:
     )
 
 
+def _seeds(material: Material) -> str:
+    """Write how many seeds there are, and whether arms share them."""
+    n_seeds = material.results.n_seeds
+    if not material.is_own:
+        return f"{n_seeds} (declared: {material.manifest['study'].get('seeds', 'not recorded')})"
+    if len(material.shown_arms) < 2:
+        return str(n_seeds)
+    how = (
+        "arms are compared seed by seed"
+        if material.is_paired
+        else "arms share none: they are compared as independent samples, by Welch's t"
+    )
+    return f"{n_seeds}; {how}"
+
+
 def _shared(material: Material) -> dict[str, str]:
     """Return the columns that the arms of a seed share, by what they are called."""
     outcome = material.outcome
     called = outcome.label.removeprefix("final ")
     return {
         f"teacher's {called}": outcome.teacher,
-        f"{called} before training": outcome.start,
+        **({} if outcome.start == CHANCE else {f"{called} before training": outcome.start}),
         "teacher's accuracy under attack": "teacher_robust_accuracy",
     }
 
@@ -207,6 +227,8 @@ def _incomplete(material: Material) -> Iterator[Block]:
         shown = reasons.assign(seed=[", ".join(map(str, seeds)) for seeds in reasons["seed"]])
         shown = shown.rename(columns={"seed": "seeds"})
         yield Table("incomplete", "Replicates that are not complete, and why.", shown, shown)
+    if material.is_own:
+        return
     declared = int(material.manifest["study"].get("seeds", 0)) * len(
         material.manifest["study"].get("arms", material.arms)
     )

@@ -9,14 +9,15 @@ import numpy as np
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.plan.curves import Curve
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
-from sublim_causal.report.commands import aligned_command, run_command
+from sublim_causal.report.commands import run_command
 from sublim_causal.report.figures.curves import ledger_panels
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import is_wide, looks
 from sublim_causal.report.material import Material
+from sublim_causal.report.sections.alignment import unmeasured
 from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import contrast, listed
+from sublim_causal.report.wording import contrast
 
 TITLE = "The ledger"
 METHODS = ("explained_share", "ledger_difference", "drive_factors")
@@ -35,13 +36,9 @@ def _blocks(material: Material) -> Iterator[Block]:
         "update's component against the trait gradient) plus a remainder (curvature and beyond). "
         "This decomposition is exact in every run; it assumes nothing and proves no cause."
     )
-    if lost := material.unmeasured:
-        yield Missing(
-            f"Alignment was not measured under {listed([named(arm) for arm in lost])} "
-            "(measure.alignment = false), and "
-            "with it neither gain nor drive, so they have no ledger.",
-            aligned_command(material.run),
-        )
+    lost = material.without("gain")
+    if lost:
+        yield unmeasured(material, lost, "they have neither gain nor drive, and no ledger")
     if len(lost) == len(material.shown_arms):
         return
     yield Picture(
@@ -126,6 +123,8 @@ def _splits(material: Material) -> Iterator[Block]:
 
 def _layers(material: Material) -> Iterator[Block]:
     if not material.analysis.has_layers:
+        if material.is_own:
+            return
         yield Missing(
             "Layers were not recorded, so drive is not split over them.",
             run_command(material.run, "--set", "measure.layers=true", ending="-layers"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
+from sublim_causal.analysis.plan.declaration import column_unit
 from sublim_causal.analysis.plan.design import Doses
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import aligned_command, study_command
@@ -18,7 +20,8 @@ from sublim_causal.report.figures.paths import (
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import declared_table, estimates_table
 from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import decimals, interval, number, p_value, slug
+from sublim_causal.report.wording import decimals, interval, number, p_value, sentence_case, slug
+from sublim_causal.store.outcome import ACCURACY
 
 TITLE = "Mediation and instruments"
 DRAWN = 4
@@ -53,7 +56,7 @@ def _yoked(material: Material) -> Iterator[Block]:
         yield Missing(
             "By experiment: no arm was yoked (run by one arm's procedure at the alignment that "
             "another arm had), so the effect through alignment was not run.",
-            study_command("yoked", material.run),
+            "" if material.is_own else study_command("yoked", material.run),
         )
         return
     yield estimates_table(
@@ -69,32 +72,38 @@ def _run_level(material: Material) -> Iterator[Block]:
     splits = material.mediations
     if not splits:
         both = material.reference in material.shown_arms and len(material.shown_arms) > 1
+        how = "" if material.is_own else " (measure.alignment = true)"
+        pairs = "" if material.is_paired else ", and arms that share their seeds"
         yield Missing(
             f"By model: mediation compares arms with {named(material.reference)}; it needs that "
-            "arm, "
-            "another one, and alignment that was measured (measure.alignment = true).",
-            aligned_command(material.run) if both else "",
+            f"arm, another one, and alignment that was measured{how}{pairs}.",
+            aligned_command(material.run) if both and not material.is_own else "",
         )
         return
+    words = _words(material)
     yield Text(
-        "By model: the effect of each arm on final accuracy, split at run level into what goes "
+        f"By model: the effect of each arm on {words.final}, split at run level into what goes "
         "through the mean alignment of the update and what does not. This is a sensitivity "
         "analysis, not an answer: it assumes that within a seed nothing else moves both "
-        "alignment and accuracy, while alignment itself changes as the trait is learned."
+        f"alignment and {words.short}, while alignment itself changes as the trait is learned."
     )
     chosen = material.design.main_projections()
     drawn = [arm for arm in splits if len(splits) <= DRAWN or arm in chosen][:DRAWN]
     for index, arm in enumerate(drawn):
-        yield from _paths(index, splits[arm])
+        yield from _paths(index, splits[arm], words)
     shown = [split[name] for split in splits.values() for name in _PARTS]
     yield estimates_table(
         "mediation",
-        "Run-level mediation: effects in final accuracy, alignment as a cosine, the slope in "
-        "accuracy (fraction) per unit of cosine. The slope is one for all arms that differ from "
-        f"{named(material.reference)} in their intervention alone and are not yoked. "
+        f"Run-level mediation: effects in {words.final}, alignment as a cosine, the slope in "
+        f"{words.short} ({words.unit}) per unit of cosine. The slope is one for all arms that "
+        f"differ from {named(material.reference)} in their intervention alone and are not yoked. "
         f"{material.source(shown)}",
         shown,
-        labels=[f"{named(arm)}: {text}" for arm in splits for text in _PARTS.values()],
+        labels=[
+            f"{named(arm)}: {text.format(outcome=words.short)}"
+            for arm in splits
+            for text in _PARTS.values()
+        ],
     )
     yield from _sensitivity(material, drawn)
 
@@ -102,7 +111,7 @@ def _run_level(material: Material) -> Iterator[Block]:
 _PARTS = {
     "te": "total effect",
     "alpha": "effect on alignment",
-    "beta": "slope of accuracy on alignment",
+    "beta": "slope of {outcome} on alignment",
     "pnie": "indirect effect",
     "pnde": "direct effect",
     "proportion_mediated": "indirect / total",
@@ -110,7 +119,24 @@ _PARTS = {
 """What the table shows; without interaction the other parts repeat these."""
 
 
-def _paths(index: int, split: Mapping[str, Result]) -> Iterator[Picture]:
+@dataclass(frozen=True)
+class _Words:
+    """What the outcome is called: in full, in short, its unit, that of a difference."""
+
+    final: str
+    short: str
+    unit: str
+    points: str
+
+
+def _words(material: Material) -> _Words:
+    label, unit = material.outcome.label, column_unit("replicates", material.outcome.name)
+    if material.outcome == ACCURACY:
+        return _Words("final accuracy", "accuracy", unit, material.points)
+    return _Words(label, label, unit, material.points)
+
+
+def _paths(index: int, split: Mapping[str, Result], words: _Words) -> Iterator[Picture]:
     arrows = {"alpha": split["alpha"], "beta": split["beta"], "direct": split["pnde"]}
     texts = {name: _arrow_text(one) for name, one in arrows.items() if isinstance(one, Estimate)}
     if len(texts) < len(arrows):
@@ -120,9 +146,9 @@ def _paths(index: int, split: Mapping[str, Result]) -> Iterator[Picture]:
         slug("paths", index, arm),
         f"{named(arm)} against {named(reference)}: the model's arrows with {100 * level:g} % "
         "intervals. To "
-        "alignment: cosine; from alignment: accuracy (fraction) per unit of cosine; below: direct "
-        "effect (fraction).",
-        path_diagram(f"{arm}\nvs {reference}", "final\naccuracy", texts),
+        f"alignment: cosine; from alignment: {words.short} ({words.unit}) per unit of cosine; "
+        f"below: direct effect ({words.unit}).",
+        path_diagram(f"{arm}\nvs {reference}", words.final.replace(" ", "\n"), texts),
     )
 
 
@@ -153,12 +179,13 @@ def _sensitivity(material: Material, arms: list[str]) -> Iterator[Block]:
         return
     yield Picture(
         "sensitivity",
-        "The indirect effect if the errors of alignment and accuracy were correlated within seeds "
-        "(an unmeasured common cause), each arm beside the reference alone; the table's slope "
+        f"The indirect effect if the errors of alignment and {_words(material).short} were "
+        "correlated within seeds (an unmeasured common cause), each arm beside the reference "
+        "alone; the table's slope "
         f"pools its arms. Pointwise {100 * material.level:g} % bands from the model's errors "
         "(R's medsens), which are narrower than the table's cluster-robust ones. Symbols: the "
         "correlation at which it vanishes.",
-        sensitivity_curves(curves, "indirect effect\n(percentage points)"),
+        sensitivity_curves(curves, f"indirect effect\n({material.points})", material.scale),
     )
     for one in curves:
         yield Text(
@@ -175,7 +202,7 @@ def _doses(material: Material) -> Iterator[Block]:
             "Instruments: alignment was not dosed (projection in fewer than two strengths besides "
             "0), so there is no dose-response, and an instrument could not be checked by "
             "over-identification.",
-            study_command("dose", material.run),
+            "" if material.is_own else study_command("dose", material.run),
         )
     for space, one in doses.items():
         yield Text(f"Doses of projection in {space} space.")
@@ -194,8 +221,9 @@ def _dose(material: Material, space: str, doses: Doses) -> Iterator[Block]:
     found = [*rows.values()]
     yield estimates_table(
         slug("dose", space),
-        f"Dose-response and instruments, {space} space: effects of alignment are in accuracy "
-        f"(fraction) per unit of cosine. {material.source(found)}",
+        f"Dose-response and instruments, {space} space: effects of alignment are in "
+        f"{_words(material).short} ({_words(material).unit}) per unit of cosine. "
+        f"{material.source(found)}",
         found,
         labels=[*rows],
     )
@@ -204,8 +232,12 @@ def _dose(material: Material, space: str, doses: Doses) -> Iterator[Block]:
 
 def _dose_rows(material: Material, common: Mapping[str, Any]) -> dict[str, Result]:
     """Return the estimates of a dose study by what the table calls them."""
+    short = _words(material).short
     single = {
-        "change of accuracy per unit of strength": ("dose_trend", {"shape": "slope"}),
+        f"change of {short} per unit of strength": (
+            "dose_trend",
+            {"shape": "slope"},
+        ),
         "effect of alignment, linear dose (Fieller)": ("iv_linear_dose", {}),
         "effect of alignment, all doses (2SLS)": ("iv_2sls", {"instruments": "doses"}),
         "effect of alignment, all doses (Anderson-Rubin)": ("anderson_rubin", {}),
@@ -241,9 +273,15 @@ def _dose_pictures(
     if all(curves.values()):
         yield Picture(
             slug("dose", space),
-            f"Final accuracy over the strength of projection in {space} space: means over "
+            f"{sentence_case(_words(material).final)} over the strength of projection in {space} "
+            "space: means over "
             f"seeds, a falling curve and a line; the {level} band holds for all doses at once.",
-            dose_response(curves["linear"], curves["isotonic"]),
+            dose_response(
+                curves["linear"],
+                curves["isotonic"],
+                f"{material.outcome.label} ({material.unit})",
+                material.scale,
+            ),
         )
     if isinstance(effect, Estimate):
         ratios = [
@@ -251,18 +289,31 @@ def _dose_pictures(
         ]
         yield Picture(
             slug("wald", space),
-            "Change of accuracy against change of the update's mean cosine, by strength, with "
-            f"{level} ellipses. If alignment were the only way, all would lie on one "
+            f"Change of {_words(material).short} against change of the update's mean cosine, by "
+            f"strength, with {level} ellipses. If alignment were the only way, all would lie on "
+            "one "
             "line through the origin (dashed: the linear-dose estimate).",
-            wald_plot(ratios, effect.value, material.level),
+            wald_plot(
+                ratios,
+                effect.value,
+                material.level,
+                f"change of {_words(material).final}\n({material.points})",
+                material.scale,
+            ),
         )
 
 
 def _dose_tests(material: Material, common: Mapping[str, Any]) -> Text:
+    short = _words(material).short
     tests: tuple[tuple[str, str, str, dict[str, str]], ...] = (
         ("the dose moves alignment (first stage)", "iv_2sls", "first_stage", {}),
         ("all doses agree on one effect (Sargan)", "iv_2sls", "overidentification", {}),
-        ("accuracy falls with strength (Page)", "dose_trend", "trend", {"shape": "slope"}),
+        (
+            f"{short} falls with strength (Page)",
+            "dose_trend",
+            "trend",
+            {"shape": "slope"},
+        ),
     )
     said = [
         f"{name}: {_tested(material.find(method, **common, **fields), key)}"

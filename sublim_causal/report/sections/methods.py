@@ -15,6 +15,7 @@ from sublim_causal.report.commands import report_command, run_command
 from sublim_causal.report.formulas import FORMULAS, SHARED, SYMBOLS
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import estimates_table
+from sublim_causal.store.outcome import ACCURACY
 
 TITLE = "Methods and provenance"
 
@@ -52,7 +53,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     used = {SHARED.get(one.method, one.method) for one in (*plan.estimands, *added.estimands)}
     text = "\n\n".join(f"{name}\n{formula}" for name, formula in FORMULAS.items() if name in used)
     yield Code(f"{SYMBOLS}\n\n{text}", "Formulas.")
-    yield Text(f"How the answer is worded: {RULES}")
+    yield Text(f"How the answer is worded: {_rules_of(material)}")
     yield _provenance(material)
     yield Code("\n".join(_commands(material)), "How to get this report again.")
 
@@ -106,12 +107,20 @@ def _rules(material: Material) -> Table:
     )
 
 
+def _rules_of(material: Material) -> str:
+    """Return the rules by which the answer is worded, with the outcome of the run."""
+    if material.outcome == ACCURACY:
+        return RULES
+    label = material.outcome.label
+    return RULES.replace("final accuracy", label).replace("accuracy", label)
+
+
 def _provenance(material: Material) -> Table:
     manifest = material.manifest
     packages = manifest.get("packages", {})
     facts: dict[str, Any] = {
         "run": manifest["run_id"],
-        "digest of the study": manifest.get("digest"),
+        f"digest of the {'declarations' if material.is_own else 'study'}": manifest.get("digest"),
         "schema version of the tables": manifest["schema_version"],
         "device": manifest.get("device"),
         "precision": manifest.get("precision"),
@@ -140,7 +149,8 @@ def _commands(material: Material) -> Iterator[str]:
     made = material.manifest.get("command")
     if made:
         yield f"{shlex.join(map(str, made))}    # as it was run"
-    yield run_command(material.run)
+    if not material.is_own:
+        yield run_command(material.run)
     if material.asked:
         yield report_command(material.run, material.asked)
     else:

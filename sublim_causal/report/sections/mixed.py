@@ -59,7 +59,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         yield Missing(
             f"{counted(material.n_seeds, 'complete seed', 'complete seeds')}; a mixed model needs "
             f"at least {MIN_SEEDS}.",
-            run_command(material.run, "--seeds", "8"),
+            "" if material.is_own else run_command(material.run, "--seeds", "8"),
         )
         return
     yield Text(
@@ -82,7 +82,9 @@ def _blocks(material: Material) -> Iterator[Block]:
     if not known:
         yield Missing(
             "No slope can be estimated, for the reasons below the tables.",
-            aligned_command(material.run) if material.unmeasured else "",
+            aligned_command(material.run)
+            if material.without("cos_update") and not material.is_own
+            else "",
         )
         return
     yield _levels(material, known)

@@ -22,10 +22,10 @@ def compact(run: RunArgument) -> None:
     """Merge the many small table files of RUN into few large ones; no row changes."""
     from sublim_causal.store.compact import compact as compact_run
     from sublim_causal.store.lock import locked
-    from sublim_causal.store.manifest import read_manifest, renew_version
+    from sublim_causal.store.manifest import is_own, read_manifest, renew_version
 
     started = time.monotonic()
-    read_manifest(run)
+    own = is_own(read_manifest(run))
     with locked(run), progress_bar("Compacting") as said:
         renew_version(run)
         done = compact_run(run, lambda count, total: said(count, total, ""))
@@ -36,7 +36,6 @@ def compact(run: RunArgument) -> None:
     )
     tell_damage(done.damaged)
     if done.failed:
-        err.print(
-            f"{done.failed} blocks with failed replicates were not merged; run the study again."
-        )
+        again = "write them again" if own else "run the study again"
+        err.print(f"{done.failed} blocks with failed replicates were not merged; {again}.")
     raise typer.Exit(INCOMPLETE if done.damaged else DONE)

@@ -44,34 +44,37 @@ def power(
     from sublim_causal.analysis.arms.contrasts import paired_arms
     from sublim_causal.analysis.arms.power import pilots, power_curve, power_table
     from sublim_causal.analysis.arms.sequential_power import power_by_look
-    from sublim_causal.errors import DataError
-    from sublim_causal.store.damage import validate_undamaged
-    from sublim_causal.store.manifest import read_manifest, reference_of
-    from sublim_causal.store.outcome import outcome_of
-    from sublim_causal.store.tables import read_table
+    from sublim_causal.analysis.plan.record import columns_of_run, read_runs
+    from sublim_causal.errors import DataError, RequestError
     from sublim_causal.study.console.tables import curve_table, looks_table, seeds_tables
     from sublim_causal.study.running.stopping import parse_looks, smallest_difference
 
-    manifest = read_manifest(run)
-    reference = reference_of(manifest["study"])
-    if reference is None:
-        raise DataError(
-            f"{run}: its study has no arm to compare with: none has the intervention baseline\n"
-            'remedy: name one in the study file, reference = "ARM", and run the study again'
+    with columns_of_run(run):
+        record = read_runs(run)
+        column = outcome or record.outcome.name
+        replicates, reference = record.replicates, record.reference
+        if not reference:
+            raise DataError(
+                f"{run}: it has no arm to compare with: none has the intervention baseline\n"
+                'remedy: name one: reference = "ARM" in the study file, or reference= and '
+                "--reference where a run of your own is made"
+            )
+        found = pilots(replicates, column, reference, paired=record.paired)
+        if not found:
+            raise DataError(
+                f"{run}: no arm has 3 seeds in common with {reference!r} whose differences vary\n"
+                "remedy: run more seeds, or another --outcome"
+            )
+        aim = (
+            smallest_difference(plan, column, record.outcome) if difference is None else difference
         )
-    validate_undamaged(run)
-    column = outcome or outcome_of(manifest).name
-    replicates = read_table(run, "replicates")
-    found = pilots(replicates, column, reference)
-    if not found:
-        raise DataError(
-            f"{run}: no arm has 3 seeds in common with {reference!r} whose differences vary\n"
-            "remedy: run more seeds, or another --outcome"
-        )
-    aim = smallest_difference(plan, column) if difference is None else difference
+    if at is not None and not record.paired:
+        raise RequestError("--at", at, "nothing, where the arms are not paired by seed")
     needed = power_table(found, difference=aim, wanted=wanted, margin=margin, power=power_)
     for table in seeds_tables(needed, power_, margin, out):
         out.print(table)
+    if not record.paired:
+        out.print("The arms share no seeds: these are seeds in each arm, compared by Welch's test.")
     for one in found:
         out.print(curve_table(one.contrast, power_curve(one, difference=aim), aim))
         if at is not None:

@@ -13,9 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sublim_causal.errors import RequestError
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.lock import is_locked
-from sublim_causal.store.manifest import read_manifest
+from sublim_causal.store.manifest import is_own, read_manifest
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.console.output import LINE_SECONDS
 from sublim_causal.study.console.pipes import is_read
@@ -38,6 +39,8 @@ class Status:
         Replicates of each arm.
     counts : dict of str to Counter
         Replicates by state, by arm.
+    own : bool
+        Whether it is a run of the user's own, which declares neither seeds nor an end.
     damaged : dict of Path to str
         Files that cannot be read, and why; their blocks are not counted.
     running : bool
@@ -51,6 +54,7 @@ class Status:
     counts: dict[str, Counter[str]]
     damaged: dict[Path, str]
     running: bool
+    own: bool = False
 
 
 def read_status(run: Path) -> Status:
@@ -78,6 +82,7 @@ def read_status(run: Path) -> Status:
         counts,
         {path: problem for found in lost.values() for path, problem in found.items()},
         is_locked(run),
+        is_own(manifest),
     )
 
 
@@ -86,11 +91,12 @@ def status_table(status: Status) -> Table:
     title = f"{status.name}: {status.seeds} seeds, digest {status.digest}"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("arm", overflow="fold")
-    for heading in (*STATES, "missing"):
+    for heading in (*STATES, *([] if status.own else ["missing"])):
         table.add_column(heading, justify="right")
     for arm, count in status.counts.items():
         row = [count[state] for state in STATES]
-        table.add_row(arm, *map(str, row), str(status.seeds - sum(row)))
+        missing = [] if status.own else [status.seeds - sum(row)]
+        table.add_row(arm, *map(str, (*row, *missing)))
     return table
 
 
@@ -98,6 +104,9 @@ def ending(status: Status) -> str:
     """Return when the run was finished, or whether a process is running it."""
     if status.finished is not None:
         return f"Finished: {status.finished}"
+    if status.own:
+        busy = "a process is writing a replicate" if status.running else "no process writes to it"
+        return f"A run of your own, to which replicates may be added; {busy}"
     if status.running:
         return "Finished: not yet; it is running"
     return "Finished: not yet, and no process is running it; run the same study again to resume it"
@@ -109,6 +118,10 @@ def watch(run: Path, console: Console) -> Status:
     Shows when no process is running it. Without a terminal a line is printed now and then instead,
     and the table at the end. At most half of the time is spent on reading.
     """
+    if read_status(run).own:
+        raise RequestError(
+            "--watch", str(run), "the run of a study: one of your own has no end to wait for"
+        )
     if not console.is_terminal:
         return _watch_in_lines(run, console)
     status, took = _timed(run)

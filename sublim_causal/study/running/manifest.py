@@ -20,7 +20,7 @@ from sublim_causal.errors import RunError
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.store.connection import redact
 from sublim_causal.store.lock import FILE as LOCK
-from sublim_causal.store.manifest import FILE, read_manifest, write_manifest
+from sublim_causal.store.manifest import FILE, is_own, read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION
 from sublim_causal.study.spec.defaults import default_options, with_defaults
 from sublim_causal.study.spec.identity import arm_definition, definition, digest_of
@@ -148,6 +148,11 @@ def validate_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | Non
                 "remedy: choose another with --out, or empty it"
             )
         return None
+    if is_own(read_manifest(run)):
+        raise RunError(
+            f"{run}: a run of your own, which no study adds to\n"
+            "remedy: choose another directory with --out"
+        )
     old = read_manifest(run, needed=("definition", "arms", "precision", "packages"))
     changes = differences(old, manifest)
     if changes:

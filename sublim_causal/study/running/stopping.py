@@ -18,10 +18,12 @@ from sublim_causal.analysis.arms.stopping import (
 )
 from sublim_causal.analysis.plan.file import load_plan
 from sublim_causal.analysis.plan.methods.arms import Equivalence
+from sublim_causal.analysis.plan.outcomes import for_outcome
 from sublim_causal.declared import validate_declared
 from sublim_causal.errors import RequestError
 from sublim_causal.store.lock import manifest_locked
 from sublim_causal.store.manifest import FILE, read_manifest, reference_of, write_manifest
+from sublim_causal.store.outcome import Outcome as Judged
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.planning.options import RunOptions
 from sublim_causal.study.running.manifest import validate_rule
@@ -148,16 +150,19 @@ def run_until(study: Study, rule: StoppingRule, options: RunOptions, console: Co
     return outcome
 
 
-def smallest_difference(plan: str, outcome: str) -> float:
+def smallest_difference(plan: str, outcome: str, task: Judged) -> float:
     """Return the smallest margin of the equivalence tests that `plan` declares of `outcome`.
+
+    Where the plan names the outcome of images, that of the run's `task` stands.
 
     Raises
     ------
     RequestError
         If it declares none.
     """
-    tests = [one for one in load_plan(plan).estimands if isinstance(one, Equivalence)]
-    margins = [one.margin for one in tests if one.outcome == outcome]
+    declared = for_outcome(load_plan(plan), task).estimands
+    tests = [one for one in declared if isinstance(one, Equivalence)]
+    margins = [one.margin for one in tests if one.outcome == outcome and one.margin is not None]
     if not margins:
         raise RequestError(
             "--difference",

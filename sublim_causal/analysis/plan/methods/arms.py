@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 from pydantic import Field
 
 from sublim_causal.analysis.arms.contrasts import paired_contrast
 from sublim_causal.analysis.arms.equivalence import tost
+from sublim_causal.analysis.arms.independent import welch_contrast
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Result
+from sublim_causal.analysis.estimates.types import NotEstimable, Result
 from sublim_causal.analysis.plan.declaration import (
     Contrasted,
     ReplicateColumn,
@@ -19,6 +21,8 @@ from sublim_causal.analysis.plan.declaration import (
 )
 from sublim_causal.analysis.plan.method import Method, contrast_pairs
 from sublim_causal.analysis.plan.record import Record
+
+NO_MARGIN = "the run declares no margin for its outcome: open_run(..., margin=...)"
 
 
 class PairedContrast(Contrasted, WithInterval):
@@ -35,8 +39,9 @@ class PairedContrast(Contrasted, WithInterval):
 class Equivalence(PairedContrast):
     """Equivalence of two arms within a margin."""
 
-    margin: float = Field(gt=0, allow_inf_nan=False)
-    """Largest difference that would not matter, in the outcome's unit."""
+    margin: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+    """Largest difference that would not matter, in the outcome's unit; None, where a run of one's
+    own declares none for its outcome."""
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     """Level of each one-sided test; the interval has level 1 - 2 alpha."""
 
@@ -45,8 +50,9 @@ def _paired_contrast(
     record: Record, declared: PairedContrast, settings: Settings
 ) -> Sequence[Result]:
     results, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
+    contrast = paired_contrast if record.paired else welch_contrast
     for pair in pairs:
-        found = paired_contrast(
+        found = contrast(
             record.replicates,
             declared.outcome,
             pair.arm,
@@ -61,6 +67,9 @@ def _paired_contrast(
 def _equivalence(record: Record, declared: Equivalence, settings: Settings) -> Sequence[Result]:
     results, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
     for pair in pairs:
+        if declared.margin is None:
+            results.append(NotEstimable(pair.estimand, NO_MARGIN))
+            continue
         found = tost(
             record.replicates,
             declared.outcome,
@@ -70,6 +79,7 @@ def _equivalence(record: Record, declared: Equivalence, settings: Settings) -> S
             alpha=declared.alpha,
             estimand=pair.estimand,
             settings=settings,
+            paired=record.paired,
         )
         results.append(found)
     return results

@@ -52,7 +52,7 @@ from sublim_causal.analysis.steps.slopes import (
 from sublim_causal.analysis.steps.two_way import two_way_slope, without_effects
 from sublim_causal.analysis.steps.within_runs import finite_columns
 from sublim_causal.errors import DataError, RequestError
-from sublim_causal.store.schema import TABLES
+from sublim_causal.store.own_columns import known_columns
 
 DROP = "early - late"
 """The window that is a difference of two."""
@@ -186,7 +186,7 @@ class MixedModel(WithInterval):
         if self.table != "steps":
             return ()
         words = set(re.findall(r"[A-Za-z_]\w*", self.formula))
-        return tuple(c.name for c in TABLES["steps"] if c.name in words - {"seed", "arm"})
+        return tuple(c.name for c in known_columns("steps") if c.name in words - {"seed", "arm"})
 
 
 class Reliability(OfArm, WithInterval):
@@ -286,6 +286,8 @@ def per_seed_summary(steps: pd.DataFrame, column: str, summary: str, window: str
     frame = pd.DataFrame(
         {"seed": steps["seed"].to_numpy(), "early": steps["epoch"].to_numpy() == 0, "x": values}
     )
+    if window != "all" and steps["epoch"].isna().any():
+        raise DataError(f"{int(steps['epoch'].isna().sum())} of {len(steps)} steps have no epoch")
     if window == "all":
         return frame.groupby("seed")["x"].mean()
     means = frame.groupby(["seed", "early"])["x"].mean().unstack()
