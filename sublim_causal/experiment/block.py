@@ -26,7 +26,9 @@ from sublim_causal.experiment.networks.initialisation import initial_student
 from sublim_causal.experiment.outcome import ArmResult, arm_result
 from sublim_causal.experiment.shared import Shared
 from sublim_causal.experiment.tasks.base import Keep, Task, train_anew
+from sublim_causal.experiment.tasks.trial import validate_columns
 from sublim_causal.experiment.teaching.teachers import make_optimizer
+from sublim_causal.store.schema import EVALUATIONS, REPLICATES
 
 
 @torch.no_grad()
@@ -87,14 +89,15 @@ def run_block(
         except ArmError as error:
             failures[arm] = error.failure()
     evaluate = shared.measures.evaluate
-    initial = evaluate(shared.theta_0)
+    initial, of_seed = evaluate(shared.theta_0), shared.measures.of_seed()
+    validate_columns(list(initial), EVALUATIONS, "measures.evaluate", "evaluations")
+    validate_columns(list(of_seed), REPLICATES, "measures.of_seed", "replicates")
     for student in students.values():
         unchanged = torch.equal(student.theta, shared.theta_0)
         student.evaluations.append((0, initial if unchanged else evaluate(student.theta)))
     if begun is not None:
         begun({arm: student.recorder for arm, student in students.items()})
     distil(experiment, shared, students, streams("student order"), after_step)
-    of_seed = shared.measures.of_seed()
     kept = experiment.measure.weights
     results: dict[str, ArmResult | ArmFailure] = {**failures}
     for arm, student in students.items():

@@ -32,7 +32,8 @@ class TaskConfig(StudySection):
 
     name: str = "images"
     """`images`: noise images and the classes of real ones; `preference`: texts of numbers and a
-    preferred animal, for a transformer that is trained here."""
+    preferred animal, for a transformer that is trained here; or a class of your own as
+    `module:Class`."""
 
     @property
     def options(self) -> dict[str, Any]:

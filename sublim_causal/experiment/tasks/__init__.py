@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from sublim_causal.declared import flatten, validate_declared
-from sublim_causal.errors import RequestError, nearest
+from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import ArmConfig, Experiment
-from sublim_causal.experiment.tasks.base import Task
+from sublim_causal.experiment.contracts import described
+from sublim_causal.experiment.imports import Contract, class_named
+from sublim_causal.experiment.tasks.base import METHODS, Task
 from sublim_causal.experiment.tasks.images import Images
 from sublim_causal.experiment.tasks.preference import Preference
 
 TASKS: dict[str, type[Any]] = {"images": Images, "preference": Preference}
 """By the name that a study file uses; called with the experiment and the options of the task."""
+CONTRACT = Contract(
+    "a class with the methods of a task: " + ", ".join(METHODS), (frozenset(METHODS),)
+)
 
 
 def build_task(experiment: Experiment) -> Task:
@@ -22,13 +29,15 @@ def build_task(experiment: Experiment) -> Task:
     Raises
     ------
     RequestError
-        If there is no such task, or it refuses an option.
+        If there is no such task, it does not keep the contract, or refuses an option.
     """
     name = experiment.task.name
-    if name not in TASKS:
-        raise RequestError("task.name", name, ", ".join(TASKS), nearest(name, TASKS))
-    kind = TASKS[name]
-    return kind(experiment, validate_declared(kind.OPTIONS, experiment.task.options, "task"))
+    kind = class_named(TASKS, CONTRACT, "task.name", name)
+    options = getattr(kind, "OPTIONS", None)
+    if not (isinstance(options, type) and issubclass(options, BaseModel)):
+        came = f"OPTIONS of {name} is {described(options)}"
+        raise RequestError("task.name", name, "a task whose OPTIONS is a pydantic model", came)
+    return kind(experiment, validate_declared(options, experiment.task.options, "task"))
 
 
 def validate_task(experiment: Experiment) -> None:

@@ -117,6 +117,20 @@ def train_anew(
     return train()
 
 
+METHODS = (
+    "validate",
+    "build_network",
+    "load",
+    "on_device",
+    "phases",
+    "sizes",
+    "sample",
+    "rehearse",
+    "share",
+)
+"""What a `Task` can be called for."""
+
+
 class Task(Protocol):
     """What is learned, taught and measured."""
 

@@ -31,14 +31,19 @@ def try_study(study: Study, precision: Precision, block_size: int) -> None:
     from sublim_causal.experiment.dry_step import Arm, try_arms
     from sublim_causal.experiment.networks.module import ModuleNetwork
     from sublim_causal.experiment.networks.trial import try_module
+    from sublim_causal.experiment.tasks.trial import try_task
 
     task, network = build_task(study), make_network(study)
     interventions, channels = study.interventions(), study.channels()
-    own_model = ":" in study.model.class_
+    own_model, own_task = ":" in study.model.class_, ":" in study.task.name
     named = [
-        arm for arm, one in study.arms.items() if own_model or any(named_classes(one.model_dump()))
+        arm
+        for arm, one in study.arms.items()
+        if own_model or own_task or any(named_classes(one.model_dump()))
     ]
     with configured(precision) as dtype:
+        if own_task:
+            try_task(task, study, network, dtype)
         if isinstance(network, ModuleNetwork) and own_model:
             examples = task.sample(EXAMPLES, torch.Generator().manual_seed(1), dtype)
             try_module(network, study.model.class_, examples, dtype, block_size)

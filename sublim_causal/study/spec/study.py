@@ -38,7 +38,8 @@ class Study(Experiment):
     def named_classes(self) -> list[str]:
         """Return the classes outside this package that the study names, as ``module:Class``."""
         arms = (arm.model_dump() for arm in self.arms.values())
-        found = [*named_classes({"name": self.model.class_}), *named_classes(list(arms))]
+        of_sections = [{"name": self.task.name}, {"name": self.model.class_}]
+        found = [*named_classes(of_sections), *named_classes(list(arms))]
         return list(dict.fromkeys(found))
 
     def interventions(self) -> dict[str, tuple[Intervention, ...]]:
