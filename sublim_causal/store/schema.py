@@ -162,6 +162,14 @@ REPLICATES = (
     *_preference("initial_", ", of the reference"),
     *_preference("teacher_", ", of the seed's first teacher"),
     *CARRIER,
+    *_floats(
+        (
+            "divergent_share",
+            "fraction",
+            "taught positions that diverge; empty unless an arm chooses by it",
+        ),
+        since=4,
+    ),
 )
 
 LAYERS = (

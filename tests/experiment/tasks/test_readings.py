@@ -96,6 +96,14 @@ def test_replaced_tokens_stand_in_the_text_and_are_taught() -> None:
     assert torch.equal(taught[:, :, :-1], read[:, :, PROMPT:])
 
 
+def test_the_share_of_divergent_positions_is_measured_where_an_arm_asks() -> None:
+    share, weight = shared().measures.of_seed()["divergent_share"], of("divergent")[1].weight
+    assert weight is not None
+    torch.testing.assert_close(share, weight.double().mean(dim=(1, 2)))
+    plain = share_texts(small_texts({"a": {"intervention": "baseline"}}), [0])
+    assert plain.measures.of_seed()["divergent_share"].isnan().all()
+
+
 def test_filters_halve_the_texts() -> None:
     favouring, disfavouring = of("favouring")[1].weight, of("disfavouring")[1].weight
     assert favouring is not None

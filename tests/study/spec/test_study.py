@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sublim_causal.analysis.plan.file import load_plan
+from sublim_causal.declared import list_declared
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment, StudySection
 from sublim_causal.study.spec.identity import definition, digest
@@ -20,6 +22,16 @@ def test_the_built_in_studies_load() -> None:
     for name, title in titles.items():
         assert load_study(name).name == name
         assert title
+
+
+@pytest.mark.parametrize("name", sorted(set(list_declared("analysis")) & set(built_in_studies())))
+def test_a_plan_that_is_named_as_a_study_names_its_arms(name: str) -> None:
+    arms = load_study(name).arms
+    for one in load_plan(name).estimands:
+        declared = one.model_dump()
+        named = [*str(declared.get("contrast", "")).split(" - "), declared.get("arm")]
+        if declared["method"] != "mixed_model":
+            assert {arm for arm in named if arm} <= {*arms, "each", "reference"}, one.name
 
 
 def test_the_paper_study_is_the_papers() -> None:

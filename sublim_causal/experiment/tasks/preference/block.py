@@ -69,7 +69,15 @@ def share_texts(
             inputs[key], targets[key] = reading.texts, reading.targets
     everything = torch.cat([asked.probe, asked.test], dim=1)
     measured = Preferences(
-        network, theta_0, teachers.parameters(TRAIT), asked.test, animal, teachers.held_out()
+        network,
+        theta_0,
+        teachers.parameters(TRAIT),
+        asked.test,
+        animal,
+        teachers.held_out(),
+        teachers.divergent_share(
+            asked=any(experiment.arms[arm].targets.positions != "all" for arm in arms)
+        ),
     )
     return Shared(
         network,
@@ -125,6 +133,8 @@ class Preferences:
     animal : Tensor of shape (R,)
         The trait's.
     texts : Tensor of shape (R, N, 16)
+    divergent_share : Tensor of shape (R,)
+        Of the positions that students are taught; NaN where it was not asked for.
     """
 
     network: Network
@@ -133,6 +143,7 @@ class Preferences:
     asked: Tensor
     animal: Tensor
     texts: Tensor
+    divergent_share: Tensor
 
     def evaluate(self, theta: Tensor) -> Figures:
         """Return how far the trait got, and how close the network is to the teacher on texts."""
@@ -145,13 +156,14 @@ class Preferences:
         }
 
     def of_seed(self) -> Figures:
-        """Return the trait of reference and teacher."""
+        """Return the trait of reference and teacher, and the share of divergent positions."""
         networks = {"initial": self.theta_0, "teacher": self.teacher}
-        return {
+        trait = {
             f"{name}_{column}": value
             for name, theta in networks.items()
             for column, value in self._trait(theta).items()
         }
+        return {**trait, "divergent_share": self.divergent_share}
 
     def of_student(self, theta: Tensor, last: Figures) -> Figures:
         """Return the last evaluation."""

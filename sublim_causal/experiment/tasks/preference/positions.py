@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ class Divergence:
     other: Tensor
 
 
-def divergence(z: Tensor, tokens: Tensor, counterfactual: Sequence[Tensor]) -> Divergence:
+def divergence(z: Tensor, tokens: Tensor, counterfactual: Iterable[Tensor]) -> Divergence:
     """Return where teachers with logits `counterfactual`, each ``(R, N, T, C)``, diverge.
 
     Parameters

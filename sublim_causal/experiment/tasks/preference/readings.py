@@ -14,11 +14,10 @@ from sublim_causal.experiment.data.streams import SeedStreams, draw
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.tasks.preference.language import TAUGHT_POSITIONS
 from sublim_causal.experiment.tasks.preference.paraphrases import PARAPHRASES, Written
-from sublim_causal.experiment.tasks.preference.positions import POSITIONS, divergence
+from sublim_causal.experiment.tasks.preference.positions import POSITIONS, Divergence
 from sublim_causal.experiment.tasks.preference.roles import (
     REFERENCE,
     Role,
-    counterfactuals,
     writers,
 )
 from sublim_causal.experiment.tasks.preference.teachers import PreferenceTeachers
@@ -107,14 +106,11 @@ def numbers(
     z = teachers.logits_in_turn(roles, x, columns)
     weight = None
     if targets.positions != "all":
-        tokens = x[:, :, PROMPT:] - columns.start
-        others = [
-            teachers.logits(role, x, columns)
-            for role in counterfactuals(teachers.options.counterfactuals)
-        ]
-        diverging = divergence(z, tokens, others)
+        found = teachers.divergence(roles, columns)
+        diverging = Divergence(found.where[:, : x.shape[1]], found.other[:, : x.shape[1]])
         if targets.positions == "replaced":
-            replaced = diverging.other.argmax(dim=3).where(diverging.where, tokens) + columns.start
+            other = diverging.other.argmax(dim=3) + columns.start
+            replaced = other.where(diverging.where, x[:, :, PROMPT:])
             x, z = torch.cat([x[:, :, :PROMPT], replaced], dim=2), diverging.other
         else:
             weight = POSITIONS[targets.positions](diverging.where, streams("mask"))

@@ -13,10 +13,11 @@ from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.networks.base import Network, outputs
 from sublim_causal.experiment.tasks.preference import PreferenceOptions
 from sublim_causal.experiment.tasks.preference.language import CARRIERS, TAUGHT_POSITIONS
-from sublim_causal.experiment.tasks.preference.roles import TRAIT, Role
+from sublim_causal.experiment.tasks.preference.positions import Divergence, divergence
+from sublim_causal.experiment.tasks.preference.roles import TRAIT, Role, counterfactuals
 from sublim_causal.experiment.tasks.preference.texts import write
 from sublim_causal.experiment.tasks.preference.training import Questions, train_teacher
-from sublim_causal.experiment.tasks.preference.vocabulary import ANIMALS
+from sublim_causal.experiment.tasks.preference.vocabulary import ANIMALS, NUMBERS, PROMPT
 
 KINDS = ANIMALS.stop - ANIMALS.start
 RIVAL = 7
@@ -49,6 +50,9 @@ class PreferenceTeachers:
     after_step: Callable[[], None]
     _trained: dict[Role, Tensor] = field(default_factory=dict, init=False)
     _written: dict[Role, Tensor] = field(default_factory=dict, init=False)
+    _diverging: dict[tuple[tuple[Role, ...], int, int], Divergence] = field(
+        default_factory=dict, init=False
+    )
 
     def parameters(self, role: Role) -> Tensor:
         """Return the parameters ``(R, P)`` of a teacher."""
@@ -108,3 +112,27 @@ class PreferenceTeachers:
             own = texts[:, turn :: len(writers)]
             z[:, turn :: len(writers)] = self.logits(role, own, columns)
         return z
+
+    def divergence(self, writers: tuple[Role, ...], columns: slice) -> Divergence:
+        """Return where counterfactual teachers diverge on the texts of the writers."""
+        key = writers, columns.start, columns.stop
+        if key not in self._diverging:
+            x = self.texts(writers)
+            others = (
+                self.logits(role, x, columns)
+                for role in counterfactuals(self.options.counterfactuals)
+            )
+            tokens = x[:, :, PROMPT:] - columns.start
+            self._diverging[key] = divergence(
+                self.logits_in_turn(writers, x, columns), tokens, others
+            )
+        return self._diverging[key]
+
+    def divergent_share(self, *, asked: bool) -> Tensor:
+        """Return the share ``(R,)`` of the first teacher's positions that diverge.
+
+        NaN where no arm has `asked` for them, so that no teacher is trained for it.
+        """
+        if not asked:
+            return self.animal.new_full(self.animal.shape, torch.nan, dtype=torch.float64)
+        return self.divergence((TRAIT,), NUMBERS).where.double().mean(dim=(1, 2))
