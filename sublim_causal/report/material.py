@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.run import Analysis, Progress, analyse_for_report
+from sublim_causal.analysis.plan.stability import with_alternatives
 from sublim_causal.report.wording import counted
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.outcome import Outcome
@@ -327,6 +328,10 @@ def read_material(
     """Estimate what the sections read; see `analyse_for_report`."""
     asked = "" if isinstance(plan, Plan) else str(plan)
     analysis = analyse_for_report(run, plan, progress, in_full=in_full)
+    if in_full:
+        design = analysis.design
+        judged = with_alternatives(design.record, design.plan, analysis.results)
+        analysis = replace(analysis, results=judged)
     return Material(run, analysis, read_manifest(run), asked)
 
 

@@ -210,7 +210,7 @@ def paired_panel(frame: pd.DataFrame, columns: Sequence[str], arms: Sequence[str
         seeds=seeds[whole],
         arms=tuple(arms),
         columns={name: cube[i][whole] for i, name in enumerate(columns)},
-        dropped=_reasons(frame, seeds[~whole], lacking),
+        dropped={} if whole.all() else _reasons(frame, seeds[~whole], lacking),
     )
 
 

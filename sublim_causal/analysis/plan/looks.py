@@ -16,7 +16,7 @@ from sublim_causal.analysis.arms.looks import (
 from sublim_causal.analysis.arms.sequential import naive_error
 from sublim_causal.analysis.arms.stopping import StoppingRule
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result
-from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.analysis.plan.declaration import Declared
 from sublim_causal.analysis.plan.methods.arms import Equivalence, PairedContrast
 from sublim_causal.analysis.plan.record import Record
 
@@ -24,7 +24,9 @@ LOOKED = "looked at with"
 """How the warning of a run begins that was extended without a rule."""
 
 
-def account_for_looks(record: Record, plan: Plan, results: Sequence[Result]) -> tuple[Result, ...]:
+def account_for_looks(
+    record: Record, estimands: Sequence[Declared], results: Sequence[Result], level: float
+) -> tuple[Result, ...]:
     """Return `results` with what the looks at the run do to its paired contrasts.
 
     The contrast that the run's stopping rule is about gets the interval and the p-value that hold
@@ -35,12 +37,14 @@ def account_for_looks(record: Record, plan: Plan, results: Sequence[Result]) -> 
     ----------
     record : Record
         The run.
-    plan : Plan
-        Whose estimands `results` are of.
+    estimands : sequence of Declared
+        What `results` are of.
     results : sequence of Estimate or NotEstimable
+    level : float
+        Confidence level of the plan.
     """
-    declared = {one.name: one for one in plan.estimands}
-    extended = _extended(record.seed_counts, plan.level) if record.rule is None else ""
+    declared = {one.name: one for one in estimands}
+    extended = _extended(record.seed_counts, level) if record.rule is None else ""
     if record.rule is None and not extended:
         return tuple(results)
     found = []

@@ -111,6 +111,7 @@ class Results:
                 "verdict": one.verdict,
                 "settled_by": one.settled_by,
                 "conditions": [finding.tidy() for finding in one.findings],
+                "alternatives": [other.tidy() for other in one.alternatives],
             }
             for one in self.verdicts
         ]
@@ -192,6 +193,10 @@ class Results:
             yield from ("", one.summary(), f"  {one.sentence}")
             yield from (f"  - {finding.summary()}" for finding in one.findings)
             yield from (f"  to settle it: {what}" for what in one.settled_by)
+            if one.alternatives:
+                yield f"  stands under {one.stability()}"
+            for other in one.departures():
+                yield f"  - {other.verdict} {other.label} ({other.choice})"
 
 
 def _legend(shown: Sequence[Result]) -> Iterator[str]:

@@ -77,12 +77,12 @@ def analyse(
     run = locate(run)
     with columns_of_run(run):
         plan = plan if isinstance(plan, Plan) else load_plan(plan)
-        columns, layers = _needed(plan)
+        columns, layers = needed(plan)
         record = read_record(run, columns, layers)
         return run_plan(record, for_outcome(plan, record.outcome), progress)
 
 
-def _needed(*plans: Plan) -> tuple[set[str], bool]:
+def needed(*plans: Plan) -> tuple[set[str], bool]:
     """Return the columns of ``steps`` that `plans` need, and whether they need ``layers``."""
     estimands = [one for plan in plans for one in plan.estimands]
     columns = {column for one in estimands for column in one.step_columns()}
@@ -162,7 +162,7 @@ def _for_report(
     recorded = has_layers(run)
     added_plan = report_plan(design, layers=recorded) if in_full else glance_plan(design)
     added_plan = for_outcome(added_plan, record.outcome)
-    columns, layers = _needed(plan, added_plan)
+    columns, layers = needed(plan, added_plan)
     record = with_steps(record, run, columns | {*COLUMNS}, layers=layers, evaluations=True)
     results = run_plan(record, plan, progress)
     added = run_plan(record, added_plan)
@@ -179,13 +179,7 @@ def _for_report(
 
 def run_plan(record: Record, plan: Plan, progress: Progress | None = None) -> Results:
     """Estimate what `plan` declares from `record`; see `analyse`."""
-    said = progress or (lambda done, total, name: None)
-    parts: list[tuple[Declared, Sequence[Result]]] = []
-    for done, declared in enumerate(plan.estimands):
-        said(done, len(plan.estimands), declared.name)
-        parts.append((declared, _estimate(record, declared, plan)))
-    said(len(parts), len(parts), "")
-    results = account_for_looks(record, plan, _adjusted(record, plan, parts))
+    results = estimate(record, plan, plan.estimands, progress)
     return Results(
         plan=plan.name,
         plan_digest=plan.digest,
@@ -199,6 +193,22 @@ def run_plan(record: Record, plan: Plan, progress: Progress | None = None) -> Re
         results=results,
         verdicts=judge(plan.claims, results, plan.estimands),
     )
+
+
+def estimate(
+    record: Record,
+    plan: Plan,
+    estimands: Sequence[Declared],
+    progress: Progress | None = None,
+) -> tuple[Result, ...]:
+    """Estimate `estimands` from `record`, adjusted by the families of `plan` and for its looks."""
+    said = progress or (lambda done, total, name: None)
+    parts: list[tuple[Declared, Sequence[Result]]] = []
+    for done, declared in enumerate(estimands):
+        said(done, len(estimands), declared.name)
+        parts.append((declared, _estimate(record, declared, plan)))
+    said(len(parts), len(parts), "")
+    return account_for_looks(record, estimands, _adjusted(record, plan, parts), plan.level)
 
 
 def _estimate(record: Record, declared: Declared, plan: Plan) -> Sequence[Result]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.plan.results import SCHEMA, Results
-from sublim_causal.analysis.plan.verdicts import ClaimVerdict, Condition, Finding
+from sublim_causal.analysis.plan.verdicts import Alternative, ClaimVerdict, Condition, Finding
 from sublim_causal.errors import RunError
 
 _AGAIN = "make it again with `sublim-causal report RUN`, or compare the run directories"
@@ -57,7 +57,13 @@ def _results(document: Mapping[str, Any]) -> Results:
 
 def _verdict(row: Mapping[str, Any], by_name: Mapping[str, Result]) -> ClaimVerdict:
     findings = tuple(_finding(one, by_name) for one in row["conditions"])
-    return ClaimVerdict(row["name"], row["sentence"], row["verdict"], findings)
+    alternatives = tuple(_alternative(one) for one in row["alternatives"])
+    return ClaimVerdict(row["name"], row["sentence"], row["verdict"], findings, alternatives)
+
+
+def _alternative(row: Mapping[str, Any]) -> Alternative:
+    numbers = (_number(row[name]) for name in ("estimate", "conf_low", "conf_high"))
+    return Alternative(row["choice"], row["label"], row["verdict"], *numbers)
 
 
 def _finding(row: Mapping[str, Any], by_name: Mapping[str, Result]) -> Finding:

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
@@ -32,6 +32,7 @@ from sublim_causal.errors import RequestError, nearest
 
 Outcome = Literal["holds", "fails", "open"]
 Standing = Literal["supported", "partly supported", "not supported", "undetermined"]
+Choice = Literal["outcome", "window", "cosine", "estimator", "interval", "seed", "arm"]
 
 P_VALUES = ("p_value", "p_adjusted")
 """Of an estimate: its p and its adjusted p."""
@@ -157,6 +158,36 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """The verdict on a claim under another defensible choice; see `plan.stability`.
+
+    Attributes
+    ----------
+    choice : str
+        What was chosen otherwise: ``outcome``, ``window``, ``cosine``, ``estimator``,
+        ``interval``, ``seed`` or ``arm``.
+    label : str
+        How: ``"without seed 3"``.
+    verdict : str
+        As in `ClaimVerdict`.
+    value, low, high : float
+        Of the claim's headline; NaN where it is not estimable.
+    """
+
+    choice: Choice
+    label: str
+    verdict: Standing
+    value: float
+    low: float
+    high: float
+
+    def tidy(self) -> dict[str, Any]:
+        """One flat row."""
+        numbers = {"estimate": self.value, "conf_low": self.low, "conf_high": self.high}
+        return {"choice": self.choice, "label": self.label, "verdict": self.verdict, **numbers}
+
+
+@dataclass(frozen=True)
 class ClaimVerdict:
     """The verdict on a claim.
 
@@ -168,12 +199,34 @@ class ClaimVerdict:
         ``supported``, ``partly supported``, ``not supported`` or ``undetermined``.
     findings : tuple of Finding
         What it rests on, in the plan's order.
+    alternatives : tuple of Alternative
+        The verdicts under other choices; empty where they were not asked for.
     """
 
     name: str
     sentence: str
     verdict: Standing
     findings: tuple[Finding, ...]
+    alternatives: tuple[Alternative, ...] = ()
+
+    @property
+    def headline(self) -> Estimate | None:
+        """Estimate of the first essential condition, which pictures show; None without one."""
+        return next(one.estimate for one in self.findings if one.condition.essential)
+
+    def stability(self) -> str:
+        """Say under how many alternatives the verdict stands: ``"17 of 18 (seed 15 of 16)"``."""
+        total, kept = Counter[str](), Counter[str]()
+        for one in self.alternatives:
+            total[one.choice] += 1
+            kept[one.choice] += one.verdict == self.verdict
+        chosen = [name for name in get_args(Choice) if total[name]]
+        listed = ", ".join(f"{name} {kept[name]} of {total[name]}" for name in chosen)
+        return f"{sum(kept.values())} of {sum(total.values())} defensible alternatives ({listed})"
+
+    def departures(self) -> tuple[Alternative, ...]:
+        """Alternatives under which the verdict is another one."""
+        return tuple(one for one in self.alternatives if one.verdict != self.verdict)
 
     def summary(self) -> str:
         """One line: the verdict and how many conditions hold, fail and are open."""

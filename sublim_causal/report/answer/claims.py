@@ -48,6 +48,8 @@ def claims(material: Material) -> Iterator[Sentence]:
             deciding.append(f"{absent} of {len(claim.findings)} conditions cannot be estimated")
         if claim.settled_by:
             deciding.append(f"to settle it: {', '.join(claim.settled_by)}")
+        if claim.alternatives:
+            deciding.append(f"this verdict stands under {claim.stability()}")
         yield Sentence(
             f"{claim.sentence} {claim.verdict.capitalize()}: {'; '.join(deciding)}.",
             _STANDING[claim.verdict],

@@ -14,6 +14,7 @@ from sublim_causal.report.blocks import Block, Code, Section, Table, Text
 from sublim_causal.report.commands import report_command, run_command
 from sublim_causal.report.formulas import FORMULAS, SHARED, SYMBOLS
 from sublim_causal.report.material import Material
+from sublim_causal.report.sections.stability import stability
 from sublim_causal.report.tables import estimates_table
 from sublim_causal.store.outcome import ACCURACY
 
@@ -50,6 +51,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     )
     if material.results.verdicts:
         yield _rules(material)
+        yield from stability(material)
     used = {SHARED.get(one.method, one.method) for one in (*plan.estimands, *added.estimands)}
     text = "\n\n".join(f"{name}\n{formula}" for name, formula in FORMULAS.items() if name in used)
     yield Code(f"{SYMBOLS}\n\n{text}", "Formulas.")

@@ -30,15 +30,20 @@ def analyse(
         bool,
         typer.Option("--cross-check", help="Refit mixed models and slopes with statsmodels."),
     ] = False,
+    alternatives: Annotated[
+        bool,
+        typer.Option("--stability", help="Judge each claim again under other defensible choices."),
+    ] = False,
 ) -> None:
     """Estimate what a plan declares from RUN; print the table, and write the results as JSON."""
     from sublim_causal.analysis.plan.run import analyse as analyse_run
+    from sublim_causal.analysis.plan.stability import analyse_stability
 
     validate_files(run)
     if out_file is not None and out_file.exists() and not out_file.is_file():
         raise RequestError("--out", str(out_file), "a file, be it new", "name a file in a folder")
     with progress_bar("Estimating") as said:
-        results = analyse_run(run, plan, said)
+        results = (analyse_stability if alternatives else analyse_run)(run, plan, said)
     print(escaped(results.table(everything=everything)), flush=True)
     if check:
         from sublim_causal.analysis.plan.crosscheck import cross_check, cross_check_table

@@ -1,0 +1,72 @@
+"""Whether a verdict rests on one choice of the analysis: specification curves of the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import get_args
+
+import pandas as pd
+
+from sublim_causal.analysis.estimates.types import DIFFERENCE
+from sublim_causal.analysis.plan.verdicts import Choice, ClaimVerdict
+from sublim_causal.report.blocks import Block, Picture, Table, Text
+from sublim_causal.report.figures.stability import specification_curve
+from sublim_causal.report.material import Material
+from sublim_causal.report.wording import POINTS, scale_of, slug
+
+WHAT = (
+    "A verdict that rests on one choice is weak. Each claim is judged again with one choice of the "
+    "analysis changed at a time: the outcome one evaluation earlier or the other gain, a first or "
+    "last epoch left out, the other cosine, another estimator or kind of interval, one seed left "
+    "out, one arm left out of what is taken over several. Which alternatives are defensible is "
+    "fixed in the package; one that changes nothing that a claim stands on is not counted."
+)
+
+
+def stability(material: Material) -> Iterator[Block]:
+    """Yield what is known of the stability of the plan's claims."""
+    claims = [one for one in material.results.verdicts if one.alternatives]
+    if not claims:
+        return
+    yield Text(WHAT)
+    yield _counts(claims)
+    for index, claim in enumerate(claims):
+        yield _curve(index, claim)
+
+
+def _counts(claims: list[ClaimVerdict]) -> Table:
+    shown = []
+    for claim in claims:
+        row = {"claim": claim.name, "verdict": claim.verdict}
+        for choice in ("all", *get_args(Choice)):
+            chosen = [one for one in claim.alternatives if choice in ("all", one.choice)]
+            kept = sum(one.verdict == claim.verdict for one in chosen)
+            row[choice] = f"{kept} of {len(chosen)}" if chosen else ""
+        row["another verdict"] = "; ".join(
+            f"{one.verdict} {one.label}" for one in claim.departures()
+        )
+        shown.append(row)
+    rows = [{"claim": one.name, **other.tidy()} for one in claims for other in one.alternatives]
+    return Table(
+        "stability",
+        "Under how many alternatives each verdict stands, by what is chosen otherwise.",
+        pd.DataFrame(shown),
+        pd.DataFrame(rows),
+    )
+
+
+def _curve(index: int, claim: ClaimVerdict) -> Picture:
+    one = claim.headline
+    scale, label = 1.0, claim.name
+    if one is not None:
+        scale = scale_of(one)
+        unit = POINTS if one.estimand.unit == DIFFERENCE else "%"
+        label = one.estimand.name + f" ({unit})" * (scale == 100)
+    return Picture(
+        slug("stability", index, claim.name),
+        f"Claim {claim.name}: its first essential condition as declared (large mark) and under "
+        f"each alternative, with intervals; below, what was chosen otherwise. Colour and mark: "
+        f"the verdict on the claim, which stands under {claim.stability()}.",
+        specification_curve(claim, label, scale),
+        wide=True,
+    )
