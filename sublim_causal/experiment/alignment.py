@@ -94,6 +94,12 @@ class UpdateMeasure:
     length: Tensor
 
 
+def update_measure(drive: Tensor, squared: Tensor, gradient: Tensor) -> UpdateMeasure:
+    """Measure an update by its drive and squared length ``(R,)``, and the trait gradient."""
+    aligned = cosine(drive, (squared * inner(gradient, gradient)).sqrt())
+    return UpdateMeasure(aligned, drive, squared.sqrt())
+
+
 def measure_trait(network: Network, theta: Tensor, probe: Probe) -> Trait:
     """Measure the trait at `theta` ``(R, P)``; both halves together cost what the whole costs."""
     values, shares, gradients = [], [], []
@@ -167,9 +173,7 @@ class Recorder:
         """Record the inner products of step `step`; return what they say of the update."""
         products = products_of_step(trait, g_distill, g_applied, update)
         self._values[step, len(AT_POINT) + 1 :] = products
-        ut, uu = products[-2:]
-        aligned = cosine(ut, (uu * inner(trait.gradient, trait.gradient)).sqrt())
-        return UpdateMeasure(aligned, ut, uu.sqrt())
+        return update_measure(products[-2], products[-1], trait.gradient)
 
     def columns(self, rows: slice = slice(None)) -> Columns:
         """Return `rows` of the recorded quantities by name, float64 arrays ``(T + 1, R)``."""

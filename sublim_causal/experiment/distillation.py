@@ -16,7 +16,6 @@ from torch import Tensor
 
 from sublim_causal.experiment.alignment import (
     LayerRecorder,
-    Probe,
     Recorder,
     Trait,
     UpdateMeasure,
@@ -27,9 +26,8 @@ from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import ArmError, ArmFailure, applied, class_name, guarded
 from sublim_causal.experiment.data.batches import Step, steps
 from sublim_causal.experiment.interventions.base import Intervention, Space, StepContext
-from sublim_causal.experiment.logits import LogitSplit
-from sublim_causal.experiment.networks.base import Forward
 from sublim_causal.experiment.shared import Figures, Shared
+from sublim_causal.experiment.student_step import StudentStep
 
 
 @dataclass
@@ -72,37 +70,6 @@ class Student:
     failure: ArmFailure | None = None
 
 
-@dataclass(frozen=True)
-class StudentStep:
-    """A step of one arm, as its interventions see it: a `StepContext`."""
-
-    step: int
-    steps_per_epoch: int
-    steps: int
-    split: LogitSplit
-    forward: Forward
-    index: Tensor
-    student: Student
-    students: Mapping[str, Student]
-    shared: Shared
-
-    def initial_logits(self) -> Tensor:
-        """Return the logits ``(R, B * T, K)`` of the reference on the step's batch."""
-        return self.shared.initial_logits(self.student.inputs, self.index)
-
-    def update_of(self, arm: str) -> UpdateMeasure:
-        """Return what the update of `arm` was, which has taken this step before."""
-        followed = self.students.get(arm)
-        if followed is None or followed.measure is None or followed.failure is not None:
-            raise ArmError(f"arm {arm!r}, which it follows, failed")
-        return followed.measure
-
-    def trait_gradient(self, probe: Probe, theta: Tensor | None = None) -> Tensor:
-        """Return the trait gradient ``(R, P)`` on `probe`, before the step or at `theta`."""
-        at = self.student.before if theta is None else theta
-        return measure_trait(self.shared.network, at, probe).gradient
-
-
 def distil(
     experiment: Experiment,
     shared: Shared,
@@ -125,7 +92,6 @@ def distil(
                         step.number,
                         per_epoch,
                         per_epoch * config.epochs,
-                        shared.split,
                         forward,
                         step.index,
                         student,

@@ -6,7 +6,7 @@ draw from streams of their own, and leave the global random numbers as they were
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,9 +19,9 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.alignment import (
     Probe,
     UpdateMeasure,
-    cosine,
     inner,
     measure_trait,
+    update_measure,
 )
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import (
@@ -38,6 +38,7 @@ from sublim_causal.experiment.interventions.base import BlockContext, Interventi
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.base import Batch, Forward, Network, outputs
 from sublim_causal.experiment.networks.initialisation import initial_student
+from sublim_causal.experiment.networks.one_by_one import OneByOne
 from sublim_causal.experiment.randomness import drawn_since, global_states, restored_randomness
 from sublim_causal.experiment.tasks.base import Rehearsal, Task
 from sublim_causal.experiment.teaching.channels import CONTRACT as CHANNEL
@@ -49,48 +50,6 @@ BLOCK, ALONE = (0, 1), (1,)
 """Seeds that are tried together, and the one that is tried alone too."""
 REPEATED, OTHER_BLOCK = 1e-6, 1e-3
 """Relative differences that rounding may make: of the same block, and of one of another size."""
-
-
-@dataclass(frozen=True)
-class OneByOne:
-    """A network whose replicates run one after another, so that each is computed as if alone."""
-
-    network: Network
-
-    def forward(self, theta: Tensor, batch: Batch) -> Stacked:
-        """Run R models with parameters `theta` ``(R, P)`` on their batches."""
-        pairs = zip(theta.split(1), batch.x.split(1), strict=True)
-        return Stacked([self.network.forward(one, Batch(x, batch.positions)) for one, x in pairs])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """The forward passes of R replicates as one `Forward`."""
-
-    parts: list[Forward]
-
-    def _each(self, call: Callable[[Forward, Tensor], Tensor], derivative: Tensor) -> Tensor:
-        pairs = zip(self.parts, derivative.split(1), strict=True)
-        return torch.cat([call(part, one) for part, one in pairs])
-
-    def logits(self, columns: slice) -> Tensor:
-        """Return the logits of `columns`, shape ``(R, B, C)``."""
-        return torch.cat([part.logits(columns) for part in self.parts])
-
-    def activations(self, layer: str) -> Tensor:
-        """Return the activations of a hidden layer, ``(R, B, W)``."""
-        return torch.cat([part.activations(layer) for part in self.parts])
-
-    def gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
-        """Return the flat gradient ``(R, P)``."""
-        return self._each(lambda part, one: part.gradient(one, at), derivative)
-
-    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
-        """Return d loss / d pixels ``(R, B, D)``."""
-        return self._each(lambda part, one: part.pixel_gradient(one, columns), derivative)
 
 
 @dataclass(frozen=True)
@@ -146,11 +105,46 @@ class TrialStep:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a class returned in a trial: ``(R, ...)``, and the field and the name of the class."""
+class Place:
+    """The field of a study that names a class, the class, and the contract that it has to keep."""
 
     field: str
     name: str
+    contract: str
+
+    @contextmanager
+    def refusing(self, method: str) -> Iterator[None]:
+        """Turn what goes wrong in `method` of the class into a refusal of the field.
+
+        Raises
+        ------
+        RequestError
+            If it fails, breaks its contract or draws global random numbers.
+        """
+        before = global_states()
+        try:
+            yield
+        except RequestError:
+            raise
+        except ContractError as error:
+            raise RequestError(self.field, self.name, error.expected, error.came) from error
+        except Exception as error:
+            came = f"{method} failed with {type(error).__name__}: {error}"
+            raise RequestError(self.field, self.name, self.contract, came) from error
+        if drawn := drawn_since(before):
+            raise RequestError(
+                self.field,
+                self.name,
+                "random numbers from the generators that the class is given",
+                f"{method} draws global random numbers of {drawn}",
+            )
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What a class returned in a trial, ``(R, ...)``."""
+
+    place: Place
     value: Tensor
 
 
@@ -197,8 +191,8 @@ def try_arms(
         for one, other in zip(first[arm], again[arm], strict=True):
             if _differ(one.value, other.value, REPEATED):
                 raise RequestError(
-                    one.field,
-                    one.name,
+                    one.place.field,
+                    one.place.name,
                     "the same result for the same block",
                     "a second block of the same seeds gave another result: state is kept in the "
                     "object or shared between blocks; keep it in what init and apply return",
@@ -206,8 +200,8 @@ def try_arms(
         for one, other in zip(first[arm], alone[arm], strict=True):
             if _differ(one.value[row : row + 1], other.value, OTHER_BLOCK):
                 raise RequestError(
-                    one.field,
-                    one.name,
+                    one.place.field,
+                    one.place.name,
                     "a result for a seed that does not depend on the other seeds of its block",
                     "it was another where the seed stood alone: compute along the first axis, "
                     "and draw from one generator per replicate",
@@ -221,7 +215,7 @@ def _try_block(
     dtype: torch.dtype,
     seeds: Sequence[int],
     arms: Mapping[str, Arm],
-) -> dict[str, list[Seen]]:
+) -> dict[str, list[Returned]]:
     """Return what the classes of every arm returned in a block of `seeds`."""
     streams = SeedStreams(experiment.name, seeds)
     one_by_one: Any = OneByOne(network)
@@ -234,66 +228,96 @@ def _try_block(
     }
 
 
-def _try_arm(trial: Trial, name: str, arm: Arm, *, followed: bool) -> Iterator[Seen]:
+def _try_arm(trial: Trial, name: str, arm: Arm, *, followed: bool) -> Iterator[Returned]:
     """Yield what the channel of an arm and then its interventions return, step by step."""
-    experiment, network = trial.experiment, trial.network
-    fields = f"arms.{name}.channel.name", f"arms.{name}.intervention"
+    experiment, network, material = trial.experiment, trial.network, trial.material
     own = experiment.arms[name]
-    material = trial.material
+    channel = Place(f"arms.{name}.channel.name", own.channel.name, CHANNEL.words)
+    places = [_place_of(name, one) for one in arm.interventions]
     batch = Batch(material.inputs(name), material.positions)
-    targets = _targets(trial, fields[0], own.channel.name, arm.channel, batch)
+    targets = _targets(trial, channel, arm.channel, batch)
     theta = initial_student(own.student, material.theta_0, material.draw_reference, trial.streams)
-    block = BlockContext(
-        network.layout,
-        trial.split,
-        trial.streams("intervention"),
-        theta.device,
-        material.probe,
-        material.draw_probe,
-        material.draw_reference,
-    )
-    states = []
-    for one in arm.interventions:
-        with _refusing(fields[1], class_name(one), "init", INTERVENTION.words):
-            states.append(one.init(block))
+    states = _initial_states(trial, places, arm.interventions, theta.device)
     rate = own.student.learning_rate or experiment.distillation.learning_rate
-    measured = experiment.measure.alignment or followed
-    measured = measured or any(one.uses_trait for one in arm.interventions)
+    needed = followed or any(one.uses_trait for one in arm.interventions)
+    measured = experiment.measure.alignment or needed
     updates = trial.updates[name] = []
     for step in range(STEPS):
         forward = network.forward(theta, batch)
-        with _refusing(fields[0], own.channel.name, "loss_and_gradient", CHANNEL.words):
+        with channel.refusing("loss_and_gradient"):
             loss, vector = targets.loss_and_gradient(forward)
             _validate_loss(loss, vector, theta)
-        yield from (Seen(fields[0], own.channel.name, value) for value in (loss, vector))
+        yield from (Returned(channel, value) for value in (loss, vector))
         gradient = measure_trait(network, theta, material.probe).gradient if measured else None
         context = TrialStep(step, forward, theta, batch, trial)
         for space in ("gradient", "update"):
             for i, one in enumerate(arm.interventions):
-                if one.space != space:
-                    continue
-                with _refusing(fields[1], class_name(one), "apply", INTERVENTION.words):
-                    copies = [v.clone() for v in (vector, gradient) if v is not None]
-                    changed, states[i] = applied(one, vector, gradient, states[i], context)
-                    given = [v for v in (vector, gradient) if v is not None]
-                    if any(_differ(v, copy, 0) for v, copy in zip(given, copies, strict=True)):
-                        raise in_place("apply", "the vector or the trait gradient")
-                vector = changed
-                yield Seen(fields[1], class_name(one), vector)
+                if one.space == space:
+                    with places[i].refusing("apply"):
+                        vector, states[i] = _apply(one, vector, gradient, states[i], context)
+                    yield Returned(places[i], vector)
             vector = rate * vector if space == "gradient" else vector
         theta = theta - vector
         if gradient is not None:
-            drive, length = inner(vector, gradient), inner(vector, vector).sqrt()
-            aligned = cosine(drive, length * inner(gradient, gradient).sqrt())
-            updates.append(UpdateMeasure(aligned, drive, length))
+            drive, squared = inner(vector, gradient), inner(vector, vector)
+            updates.append(update_measure(drive, squared, gradient))
 
 
-def _targets(trial: Trial, place: str, name: str, channel: Channel, batch: Batch) -> Targets:
+def _place_of(arm: str, intervention: Intervention) -> Place:
+    return Place(f"arms.{arm}.intervention", class_name(intervention), INTERVENTION.words)
+
+
+def _initial_states(
+    trial: Trial,
+    places: Sequence[Place],
+    interventions: Sequence[Intervention],
+    device: torch.device,
+) -> list[Any]:
+    """Return what `init` of each intervention returns."""
+    material, states = trial.material, []
+    block = BlockContext(
+        trial.network.layout,
+        trial.split,
+        trial.streams("intervention"),
+        device,
+        material.probe,
+        material.draw_probe,
+        material.draw_reference,
+    )
+    for place, one in zip(places, interventions, strict=True):
+        with place.refusing("init"):
+            states.append(one.init(block))
+    return states
+
+
+def _apply(
+    intervention: Intervention,
+    vector: Tensor,
+    gradient: Tensor | None,
+    state: Any,
+    context: TrialStep,
+) -> tuple[Tensor, Any]:
+    """Return the changed vector and the new state.
+
+    Raises
+    ------
+    ContractError
+        If the intervention writes into what it is given, or returns something else.
+    """
+    given = [v for v in (vector, gradient) if v is not None]
+    copies = [v.clone() for v in given]
+    result = applied(intervention, vector, gradient, state, context)
+    if any(_differ(v, copy, 0) for v, copy in zip(given, copies, strict=True)):
+        raise in_place("apply", "the vector or the trait gradient")
+    return result
+
+
+def _targets(trial: Trial, place: Place, channel: Channel, batch: Batch) -> Targets:
     """Return the targets of the made-up examples, in their order."""
     source, teacher = channel.source(trial.split), trial.material.teacher
     taught = outputs(trial.network, teacher, batch.x, source, batch.positions)
     copy = taught.clone()
-    with _refusing(place, name, "answers", CHANNEL.words):
+    with place.refusing("answers"):
         targets = channel.targets(taught, None, trial.split, trial.streams("channel"))
         if _differ(taught, copy, 0):
             raise in_place("answers", "the logits")
@@ -308,28 +332,6 @@ def _validate_loss(loss: object, gradient: object, theta: Tensor) -> None:
                 f"loss_and_gradient returns ({len(theta)},) and {tuple(theta.shape)}",
                 f"it returned {described(value)}",
             )
-
-
-@contextmanager
-def _refusing(place: str, name: str, method: str, contract: str) -> Iterator[None]:
-    """Turn what goes wrong in `method` of the class `name` into a refusal of the field `place`."""
-    before = global_states()
-    try:
-        yield
-    except RequestError:
-        raise
-    except ContractError as error:
-        raise RequestError(place, name, error.expected, error.came) from error
-    except Exception as error:
-        came = f"{method} failed with {type(error).__name__}: {error}"
-        raise RequestError(place, name, contract, came) from error
-    if drawn := drawn_since(before):
-        raise RequestError(
-            place,
-            name,
-            "random numbers from the generators that the class is given",
-            f"{method} draws global random numbers of {drawn}",
-        )
 
 
 def _differ(one: Tensor, other: Tensor, tolerance: float) -> bool:

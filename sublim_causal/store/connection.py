@@ -1,4 +1,4 @@
-"""Reach an MLflow store, with one kind of error, and find the runs of this package in it."""
+"""Reach an MLflow store, with one kind of error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -43,27 +42,9 @@ PLACES = (
 )
 """Tables and columns of a store that say where files lie, beside those of experiments."""
 
-STUDY = ("study", "", "")
-
-Key = tuple[str, str, str]
-"""Kind (study, arm or replicate), arm and seed of a mirrored run."""
-
 
 class TrackingError(SublimError):
     """The MLflow store cannot be reached or used; the tables are not affected."""
-
-
-@dataclass(frozen=True)
-class Mirrored:
-    """An MLflow run that this package wrote, as the store holds it."""
-
-    run_id: str
-    digest: str
-    """Digest of the rows it shows; empty while it is being written."""
-    status: str
-    parent: str = ""
-    artifacts: str = ""
-    """Digest of the files stored with it."""
 
 
 def default_tracking_uri(run: Path) -> str:
@@ -284,51 +265,3 @@ def _check_reachable(tracking_uri: str) -> None:
     elif dialect in DATABASE_PORTS and parts.hostname:
         address = (parts.hostname, parts.port or DATABASE_PORTS[dialect])
         socket.create_connection(address, timeout=CONNECT_SECONDS).close()
-
-
-def find_experiment(client: Any, tracking_uri: str, name: str) -> str:
-    """Return the id of the experiment `name`, which is made or restored where it is not there."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        local = tracking_uri.startswith("sqlite")
-        artifacts = database_file(tracking_uri).resolve().parent / "mlartifacts"
-        return client.create_experiment(
-            name,
-            artifact_location=artifacts.as_uri() if local else None,
-            tags={"mlflow.experimentKind": "custom_model_development"},
-        )
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return found.experiment_id
-
-
-def find_runs(client: Any, experiment_id: str, run_id: str) -> dict[Key, Mirrored]:
-    """Return the MLflow runs that mirror the run `run_id`.
-
-    Of several with one key, which two mirrors at once can leave, all but one are deleted.
-    """
-    known: dict[Key, Mirrored] = {}
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id],
-            filter_string=f"tags.`sublim.run` = '{run_id}'",
-            max_results=1000,
-            page_token=token,
-        )
-        for run in page:
-            tags = run.data.tags
-            key = (tags["sublim.kind"], tags["sublim.arm"], tags["sublim.seed"])
-            if key in known:
-                client.delete_run(run.info.run_id)
-                continue
-            known[key] = Mirrored(
-                run_id=run.info.run_id,
-                digest=tags["sublim.digest"],
-                status=run.info.status,
-                parent=tags.get("mlflow.parentRunId", ""),
-                artifacts=tags.get("sublim.artifacts", ""),
-            )
-        token = page.token
-        if not token:
-            return known

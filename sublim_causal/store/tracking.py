@@ -9,26 +9,16 @@ change. MLflow is imported on first use only, and none of its global state is to
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from sublim_causal.errors import escaped
-from sublim_causal.location import is_remote, validate_files
+from sublim_causal.location import validate_files
 from sublim_causal.store import tables
-from sublim_causal.store.connection import (
-    STUDY,
-    Key,
-    Mirrored,
-    connect,
-    find_experiment,
-    find_runs,
-    reaching,
-)
+from sublim_causal.store.connection import connect, reaching
 from sublim_causal.store.curves import (
     ArmCurves,
     BinSums,
@@ -41,12 +31,20 @@ from sublim_causal.store.curves import (
     digest_of_rows,
     figures,
     mean_points,
-    metric_name,
-    parameters,
     summary,
 )
 from sublim_causal.store.lock import mirroring
-from sublim_causal.store.manifest import options_of, read_manifest
+from sublim_causal.store.manifest import read_manifest
+from sublim_causal.store.mirrored import (
+    STUDY,
+    Description,
+    Key,
+    Mirrored,
+    MirroredRuns,
+    find_experiment,
+    find_runs,
+    milliseconds,
+)
 from sublim_causal.store.schema import arrow_schema
 
 REPLICATE_LIMIT = 500
@@ -76,13 +74,9 @@ class Mirror:
     run: Path
     tracking_uri: str = field(repr=False)
     replicates: bool
-    _manifest: dict[str, Any] = field(repr=False)
-    _client: Any = field(repr=False)
-    _experiment_id: str
-    _known: dict[Key, Mirrored] = field(repr=False)
+    _runs: MirroredRuns
     _seen: set[tuple[str, str]] = field(default_factory=set, repr=False)
     _written: list[Key] = field(default_factory=list, repr=False)
-    _answered: Callable[[], None] = field(default=lambda: None, repr=False)
     _sums: dict[str, tuple[str, BinSums]] = field(default_factory=dict, repr=False)
     """Digest of the rows of an arm, and the sums of their curves."""
     _shown: dict[str, dict[tuple[str, int], float]] = field(default_factory=dict, repr=False)
@@ -136,7 +130,7 @@ class Mirror:
         rows = self._replicate_rows()
         with reaching(self.tracking_uri):
             self._mirror_means(rows, training, status="RUNNING")
-            self._adopt()
+            self._runs.nest()
 
     def finish(self) -> SyncResult:
         """Write the arms and the study: mean curves, final figures, summary and report.
@@ -151,15 +145,15 @@ class Mirror:
         """
         rows = self._replicate_rows()
         with reaching(self.tracking_uri):
-            self._drop_others(rows)
+            self._delete_others(rows)
             if len(rows):
                 self._mirror_means(rows)
                 self._upload(rows)
-            self._adopt()
+            self._runs.nest()
             self._close()
-        mirrored = sum(kind == "replicate" for kind, _, _ in self._known)
+        mirrored = sum(kind == "replicate" for kind, _, _ in self._runs.known)
         return SyncResult(
-            experiment_id=self._experiment_id,
+            experiment_id=self._runs.experiment_id,
             study_run_id=self._study().run_id,
             written=len(self._written),
             unchanged=mirrored - len(self._written),
@@ -178,7 +172,7 @@ class Mirror:
         stale = {
             seed: row
             for seed, row in seeds.items()
-            if not self._holds(("replicate", arm, str(seed)), digest_of_rows(row))
+            if not self._runs.holds(("replicate", arm, str(seed)), digest_of_rows(row))
         }
         if not stale:
             return
@@ -192,11 +186,11 @@ class Mirror:
     ) -> None:
         values = row.iloc[0]
         key = ("replicate", arm, str(seed))
-        self._write(
+        self._runs.write(
             key,
             digest_of_rows(row),
             name=f"{arm} seed {seed}",
-            params={"seed": str(seed)} | self._arm_params(arm),
+            params={"seed": str(seed)} | self._runs.about.arm_params(arm),
             points=curves + figures(values),
             tags={
                 "seed": str(seed),
@@ -216,17 +210,17 @@ class Mirror:
         status: str = "FINISHED",
     ) -> None:
         arms = {*rows["arm"], *(arm for curves in training for arm in curves)}
-        for arm in _in_order(arms, self._arms()):
+        for arm in _in_order(arms, self._runs.about.arms):
             of_arm = rows[rows["arm"] == arm]
-            key, digest = ("arm", arm, ""), digest_of_rows(of_arm)
-            if self._holds(key, digest):
+            digest = digest_of_rows(of_arm)
+            if self._runs.holds(("arm", arm, ""), digest):
                 continue
             parts = [curves[arm] for curves in training if arm in curves]
             points = self._arm_points(arm, of_arm, digest, parts)
             if status == "RUNNING" and self._add_points(arm, points):
                 continue
             seconds = of_arm["seconds"].sum()
-            self._write_arm(arm, digest, points=points, status=status, seconds=seconds)
+            self._runs.write_arm(arm, digest, points=points, status=status, seconds=seconds)
             self._shown[arm] = _by_place(points)
 
     def _arm_points(
@@ -243,163 +237,27 @@ class Mirror:
         if shown is None or shown.items() - now.items():
             return False
         new = [(name, step, now[name, step]) for name, step in now.keys() - shown.keys()]
-        self._log(self._known["arm", arm, ""].run_id, points=new)
+        self._runs.log(("arm", arm, ""), points=new)
         self._shown[arm] = now
         return True
 
     def _study(self) -> Mirrored:
-        """Return the study's run, made anew where none has the same parameters."""
-        arms = {arm: self._options(arm) for arm in self._arms()}
-        params = self._study_params() | parameters(arms, "arms.")
+        """Return the study's run; it is written where none has the same parameters."""
+        about, known = self._runs.about, self._runs.known
+        params = about.all_params()
         digest = digest_of_params(params)
-        if STUDY not in self._known or self._known[STUDY].digest != digest:
-            note = {"mlflow.note.content": escaped(self._manifest.get("title", ""))}
-            name = _directory(self.run)
-            self._write(STUDY, digest, name=name, params=params, tags=note, status="RUNNING")
-        return self._known[STUDY]
+        if STUDY not in known or known[STUDY].digest != digest:
+            note = {"mlflow.note.content": escaped(about.manifest.get("title", ""))}
+            self._runs.write(
+                STUDY, digest, name=about.directory, params=params, tags=note, status="RUNNING"
+            )
+        return known[STUDY]
 
-    def _parent(self, key: Key) -> str:
-        """Return the parent of the run of `key`: replicates are nested under their arm.
-
-        Arms have no parent: charts overlay the runs that are not folded away.
-        """
-        kind, arm, _ = key
-        if kind != "replicate":
-            return ""
-        above = ("arm", arm, "")
-        if above not in self._known:
-            self._write_arm(arm, "", status="RUNNING")
-        return self._known[above].run_id
-
-    def _write_arm(
-        self,
-        arm: str,
-        digest: str,
-        *,
-        points: list[Point] | None = None,
-        status: str = "FINISHED",
-        seconds: float = 0.0,
-    ) -> None:
-        self._write(
-            ("arm", arm, ""),
-            digest,
-            name=f"{arm} ({_directory(self.run)})",
-            params=self._arm_params(arm),
-            points=points,
-            status=status,
-            seconds=seconds,
-        )
-
-    def _arms(self) -> Mapping[str, Any]:
-        """Return every arm as the study describes it, with all options of its intervention."""
-        arms = self._manifest["study"].get("arms")
-        recorded = self._manifest.get("arms")
-        if not isinstance(arms, Mapping):
-            return {}
-        if not isinstance(recorded, Mapping):
-            return arms
-        return {arm: {**options_of(recorded.get(arm, {})), **own} for arm, own in arms.items()}
-
-    def _start(self, key: Key) -> int:
-        """Return the start time that the run of `key` gets, ms: lists show the latest first."""
-        kind, arm, seed = key
-        arms = list(self._arms())
-        place = {"study": 0, "arm": 1 + (arms.index(arm) if arm in arms else len(arms))}
-        return _milliseconds(self._manifest["created"]) - place.get(kind, int(seed or 0))
-
-    def _arm_params(self, arm: str) -> dict[str, str]:
-        return {"arm": arm} | parameters(self._options(arm), "arm.") | self._study_params()
-
-    def _options(self, arm: str) -> dict[str, Any]:
-        """Return the study's table of `arm`, and the options of its intervention, with defaults.
-
-        The manifest has those of the i-th part under ``i.<option>``; those of the first are named
-        as in a study file.
-        """
-        resolved = self._manifest.get("arms", {}).get(arm, {})
-        first = {name.removeprefix("0."): value for name, value in resolved.items()}
-        return first | self._arms().get(arm, {})
-
-    def _study_params(self) -> dict[str, str]:
-        study = {name: value for name, value in self._manifest["study"].items() if name != "arms"}
-        names = ("device", "precision")
-        return parameters(study) | {n: str(self._manifest[n]) for n in names if n in self._manifest}
-
-    def _holds(self, key: Key, digest: str) -> bool:
-        known = self._known.get(key)
-        return known is not None and known.digest == digest and known.status != "RUNNING"
-
-    def _write(
-        self,
-        key: Key,
-        digest: str,
-        *,
-        name: str,
-        params: Mapping[str, str],
-        points: list[Point] | None = None,
-        tags: Mapping[str, str] | None = None,
-        status: str = "FINISHED",
-        seconds: float = 0.0,
-    ) -> None:
-        """Write a whole run in place of what the store has under `key`; its status goes last."""
-        if key in self._known:  # MLflow cannot delete points
-            self._client.delete_run(self._known.pop(key).run_id)
-        parent, start = self._parent(key), self._start(key)
-        run = self._client.create_run(
-            self._experiment_id,
-            start_time=start,
-            run_name=escaped(name),
-            tags={
-                "sublim.run": self._manifest["run_id"],
-                **dict(zip(("sublim.kind", "sublim.arm", "sublim.seed"), key, strict=True)),
-                "sublim.digest": digest,
-                "directory": escaped(_directory(self.run)),
-                **({"arm": escaped(key[1])} if key[1] else {}),
-                "mlflow.source.name": "sublim_causal",
-                "mlflow.source.git.commit": str(self._manifest.get("git_revision") or ""),
-                **({"mlflow.parentRunId": parent} if parent else {}),
-                **{name: escaped(value) for name, value in (tags or {}).items()},
-            },
-        )
-        written = Mirrored(run.info.run_id, digest, "RUNNING", parent)
-        self._known[key] = written
-        self._log(written.run_id, params=params, points=points or [])
-        if status != "RUNNING":
-            end = start + round(1000 * seconds)
-            self._client.set_terminated(written.run_id, status=status, end_time=end)
-            self._known[key] = replace(written, status=status)
-
-    def _log(
-        self, run_id: str, *, params: Mapping[str, str] | None = None, points: list[Point]
-    ) -> None:
-        from mlflow.entities import Metric, Param
-
-        # One time for all points: a point that is sent again after an error replaces itself.
-        time = _milliseconds(self._manifest["created"])
-        metrics = [Metric(name, value, time, step) for name, step, value in points]
-        shown = {metric_name(n)[:250]: escaped(v)[:6000] for n, v in (params or {}).items()}
-        parameters = [Param(name, value) for name, value in shown.items()]
-        for start in range(0, len(parameters), 100):
-            self._client.log_batch(run_id, params=parameters[start : start + 100])
-            self._answered()
-        for start in range(0, len(metrics), 1000):
-            self._client.log_batch(run_id, metrics=metrics[start : start + 1000])
-            self._answered()
-
-    def _drop_others(self, rows: pd.DataFrame) -> None:
+    def _delete_others(self, rows: pd.DataFrame) -> None:
         """Delete the runs of arms and replicates that the tables no longer hold."""
         pairs = set(zip(rows["arm"], rows["seed"].astype(str), strict=True))
         present = {("replicate", *pair) for pair in pairs} | {("arm", arm, "") for arm, _ in pairs}
-        for key in self._known.keys() - present - {STUDY}:
-            self._client.delete_run(self._known.pop(key).run_id)
-
-    def _adopt(self) -> None:
-        """Nest every run under its parent, which may have been replaced."""
-        for key in list(self._known):
-            parent = self._parent(key)
-            if self._known[key].parent != parent:
-                self._client.set_tag(self._known[key].run_id, "mlflow.parentRunId", parent)
-                self._known[key] = replace(self._known[key], parent=parent)
+        self._runs.delete(self._runs.known.keys() - present - {STUDY})
 
     def _upload(self, rows: pd.DataFrame) -> None:
         """Store summary, replicates, manifest, study file and report with the study's run."""
@@ -412,17 +270,14 @@ class Mirror:
             digest = digest_of_files(files)
             if digest == study.artifacts:
                 return
-            self._client.log_artifacts(study.run_id, directory)
-        self._client.set_tag(study.run_id, "sublim.artifacts", digest)
-        self._known[STUDY] = replace(study, artifacts=digest)
+            self._runs.client.log_artifacts(study.run_id, directory)
+        self._runs.client.set_tag(study.run_id, "sublim.artifacts", digest)
+        self._runs.known[STUDY] = replace(study, artifacts=digest)
 
     def _close(self) -> None:
         study, finished = self._study(), read_manifest(self.run).get("finished")
         if finished and study.status != "FINISHED":
-            self._client.set_terminated(
-                study.run_id, status="FINISHED", end_time=_milliseconds(finished)
-            )
-            self._known[STUDY] = replace(study, status="FINISHED")
+            self._runs.close(STUDY, "FINISHED", milliseconds(finished))
 
 
 def open_mirror(
@@ -460,16 +315,8 @@ def open_mirror(
         client = connect(tracking_uri)
         experiment_id = find_experiment(client, tracking_uri, escaped(manifest["name"]))
         known = find_runs(client, experiment_id, manifest["run_id"])
-        mirror = Mirror(
-            run,
-            tracking_uri,
-            replicates,
-            manifest,
-            client,
-            experiment_id,
-            known,
-            _answered=answered,
-        )
+        runs = MirroredRuns(Description(run, manifest), known, experiment_id, client, answered)
+        mirror = Mirror(run, tracking_uri, replicates, runs)
         mirror._study()
     return mirror
 
@@ -531,11 +378,6 @@ def sync(
         return mirror.finish()
 
 
-def _directory(run: Path) -> str:
-    """Return the name of the directory `run`."""
-    return run.name if is_remote(run) else run.resolve().name
-
-
 def _by_place(points: Iterable[Point]) -> dict[tuple[str, int], float]:
     """Return the values of `points` by metric and step."""
     return {(name, step): value for name, step, value in points}
@@ -559,7 +401,3 @@ def _copy_documents(run: Path, folder: Path) -> None:
 def _files(folder: Path) -> dict[str, Path]:
     """Return the files under `folder` by their path within it."""
     return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-
-
-def _milliseconds(moment: str) -> int:
-    return round(1000 * datetime.fromisoformat(moment).timestamp())
