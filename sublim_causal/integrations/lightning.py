@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sublim_causal.errors import SublimError
-from sublim_causal.integrations.session import ModelLoss, Options, Session, begin
-from sublim_causal.monitor.meter import Layers
+from sublim_causal.integrations.session import WithSession, begin
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-    from sublim_causal.monitor import AlignmentMonitor
 
-
-class AlignmentCallback(Callback):
+class AlignmentCallback(WithSession, Callback):
     """Measure every optimizer step of a `Trainer`, and intervene if asked to.
 
     The gradient is read before clipping and again as the optimizer is given it. The columns are
@@ -34,24 +30,6 @@ class AlignmentCallback(Callback):
     guard : mapping, optional
         Options of `guard`: ``{"intervention": "projection", "space": "update"}``.
     """
-
-    def __init__(
-        self,
-        trait_loss: ModelLoss,
-        *,
-        every: int = 1,
-        layers: Layers = False,
-        half_probes: bool = False,
-        sink: object = None,
-        guard: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._options = Options(trait_loss, every, layers, half_probes, sink, guard)
-        self._session: Session | None = None
-
-    @property
-    def monitor(self) -> AlignmentMonitor | None:
-        """The monitor of the last training; None before the first."""
-        return None if self._session is None else self._session.monitor
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach to the optimizer.

@@ -36,18 +36,18 @@ class Session:
 
     Attributes
     ----------
-    unsaid : list of dict
+    pending : list of dict
         Rows since the last call of `means`.
     """
 
     monitor: AlignmentMonitor
     handles: tuple[Handle, ...]
-    unsaid: list[dict[str, Any]]
+    pending: list[dict[str, Any]]
 
     def means(self) -> dict[str, float]:
         """Return ``alignment/COLUMN``, means over the steps since the last call."""
-        rows = self.unsaid.copy()
-        self.unsaid.clear()
+        rows = self.pending.copy()
+        self.pending.clear()
         values: dict[str, list[float]] = {}
         for row in rows:
             for name, value in row.items():
@@ -83,7 +83,7 @@ def begin(
         found = trait_loss()
         return (found[0] + found[1]) / 2 if isinstance(found, tuple) else found
 
-    unsaid: list[dict[str, Any]] = []
+    pending: list[dict[str, Any]] = []
     monitor = AlignmentMonitor(
         optimizer,
         trait_loss,
@@ -92,8 +92,30 @@ def begin(
         half_probes=options.half_probes,
         sink=options.sink,
     )
-    monitor.log_to(unsaid.append)
+    monitor.log_to(pending.append)
     handles = [monitor.attach(optimizer, scaler=scaler)]
     if options.guard is not None:
         handles.append(guard(optimizer, whole, **options.guard))
-    return Session(monitor, tuple(handles), unsaid)
+    return Session(monitor, tuple(handles), pending)
+
+
+class WithSession:
+    """The options of a callback, and the monitor of its last training."""
+
+    def __init__(
+        self,
+        trait_loss: ModelLoss,
+        *,
+        every: int = 1,
+        layers: Layers = False,
+        half_probes: bool = False,
+        sink: object = None,
+        guard: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._options = Options(trait_loss, every, layers, half_probes, sink, guard)
+        self._session: Session | None = None
+
+    @property
+    def monitor(self) -> AlignmentMonitor | None:
+        """The monitor of the last training; None before the first."""
+        return None if self._session is None else self._session.monitor

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sublim_causal.integrations.session import ModelLoss, Options, Session, begin
-from sublim_causal.monitor.meter import Layers
-
-if TYPE_CHECKING:
-    from sublim_causal.monitor import AlignmentMonitor
+from sublim_causal.integrations.session import WithSession, begin
 
 
-class AlignmentCallback(TrainerCallback):
+class AlignmentCallback(WithSession, TrainerCallback):
     """Measure every optimizer step of a `Trainer`, and intervene if asked to.
 
     The table is saved as ``alignment.csv`` in ``output_dir``. Means over the steps since the last
@@ -40,28 +35,10 @@ class AlignmentCallback(TrainerCallback):
     that report, so that MLflow, TensorBoard and the like get the columns, too.
     """
 
-    def __init__(
-        self,
-        trait_loss: ModelLoss,
-        *,
-        every: int = 1,
-        layers: Layers = False,
-        half_probes: bool = False,
-        sink: object = None,
-        guard: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._options = Options(trait_loss, every, layers, half_probes, sink, guard)
-        self._session: Session | None = None
-
     def add_to(self, trainer: Trainer) -> AlignmentCallback:
         """Make it the first callback of `trainer`."""
         trainer.callback_handler.callbacks.insert(0, self)
         return self
-
-    @property
-    def monitor(self) -> AlignmentMonitor | None:
-        """The monitor of the last training; None before the first."""
-        return None if self._session is None else self._session.monitor
 
     def on_train_begin(
         self,
