@@ -15,6 +15,7 @@ from functools import partial
 
 import torch
 from pydantic import Field
+from sublim_causal.experiment.teaching.teachers import make_optimizer
 
 from sublim_causal.experiment.alignment import Probe
 from sublim_causal.experiment.data.batches import gather, steps
@@ -28,7 +29,6 @@ from sublim_causal.experiment.shared import Measures, Shared, Taught
 from sublim_causal.experiment.tasks.base import Phase, Rehearsal, Sizes
 from sublim_causal.experiment.teaching.channels import build_channel
 from sublim_causal.experiment.teaching.losses import cross_entropy
-from sublim_causal.experiment.teaching.teachers import make_optimizer
 from sublim_causal.store.outcome import Outcome
 
 GROUP = list(itertools.permutations(range(3)))

@@ -54,12 +54,12 @@ class Probe:
     ----------
     halves : tuple of (Batch, labels)
         Examples ``(R, B/2, D)`` with an answer each, and int64 labels ``(R, B/2)``.
-    classes : slice
-        Columns of the logits that the labels number.
+    columns : slice
+        The logits that the labels number.
     """
 
     halves: tuple[tuple[Batch, Tensor], tuple[Batch, Tensor]]
-    classes: slice
+    columns: slice
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,11 @@ def measure_trait(network: Network, theta: Tensor, probe: Probe) -> Trait:
     values, shares, gradients = [], [], []
     for batch, labels in probe.halves:
         forward = network.forward(theta, batch)
-        z = forward.logits(probe.classes)
+        z = forward.logits(probe.columns)
         loss = cross_entropy(z, labels)
         values.append(loss.value)
         shares.append(accuracy(z, labels))
-        gradients.append(forward.gradient(loss.derivative, probe.classes))
+        gradients.append(forward.gradient(loss.derivative, probe.columns))
     half_a, half_b = gradients
     return Trait(
         (values[0] + values[1]) / 2,

@@ -23,11 +23,11 @@ from sublim_causal.experiment.interventions import followed_arms
 from sublim_causal.experiment.interventions.base import BlockContext, Intervention
 from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.initialisation import initial_student
+from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.outcome import ArmResult, arm_result
 from sublim_causal.experiment.shared import Shared
 from sublim_causal.experiment.tasks.base import Keep, Task, train_anew
 from sublim_causal.experiment.tasks.trial import validate_columns
-from sublim_causal.experiment.teaching.teachers import make_optimizer
 from sublim_causal.store.schema import EVALUATIONS, REPLICATES
 
 

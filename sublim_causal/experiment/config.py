@@ -67,7 +67,7 @@ class ModelConfig(StudySection):
 
 
 Optimizer = Literal["adam", "adamw", "sgd", "momentum", "muon"]
-"""Names of `sublim_causal.experiment.teaching.teachers.OPTIMIZERS`."""
+"""Names of `sublim_causal.experiment.optimizers.OPTIMIZERS`."""
 
 
 class TrainingConfig(StudySection):
@@ -91,7 +91,7 @@ class TrainingConfig(StudySection):
 
 
 InputName = Literal["uniform", "gaussian", "pink", "training"] | DataSet
-"""Names of `sublim_causal.experiment.data.inputs.INPUTS`."""
+"""Names of `sublim_causal.experiment.tasks.images.inputs.INPUTS`."""
 
 
 class DistillationConfig(TrainingConfig):

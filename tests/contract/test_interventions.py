@@ -372,7 +372,7 @@ def test_the_null_of_another_trait_is_orthogonal_to_its_gradient_alone(trait: st
         "half": ((images, labels), (images, labels)),
         "relabelled": ((images, (labels + 1) % 6), (others, (other_labels + 1) % 6)),
     }
-    own = seen.step.trait_gradient(Probe(halves[trait], seen.block.probe.classes))
+    own = seen.step.trait_gradient(Probe(halves[trait], seen.block.probe.columns))
     whole = seen.step.trait_gradient(seen.block.probe)
     assert torch.nn.functional.cosine_similarity(after, own).abs().max() < 1e-9
     assert torch.nn.functional.cosine_similarity(after, whole).abs().min() > 1e-6

@@ -13,8 +13,8 @@ from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.interventions import INTERVENTIONS
 from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.networks.mlp import MLP
+from sublim_causal.experiment.optimizers import OPTIMIZERS
 from sublim_causal.experiment.outcome import ArmResult
-from sublim_causal.experiment.teaching.teachers import OPTIMIZERS
 from tests.contract.test_interventions import EXAMPLES
 from tests.experiment.absent_gpu import DEVICE, absent_gpu
 from tests.experiment.small import run_small, small_experiment

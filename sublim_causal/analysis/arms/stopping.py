@@ -63,7 +63,7 @@ class Stopping(BaseModel):
     level: float = Field(default=0.95, gt=0.5, lt=1)
     """Confidence level over all looks together; equivalence is tested at 1 - level, one-sided."""
     outcome: str = "final_accuracy"
-    """Column of ``replicates`` that is compared."""
+    """Column of ``replicates`` that is compared; a study of another task takes that of its task."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class SetCosine(Options):
 
     trait: Literal["taught", "half", "relabelled"] = "taught"
     """Whose gradient: of the trait that is measured; of it on the first `half` of the probe; of one
-    that the teacher lacks, every class `relabelled` as the next."""
+    that the teacher lacks, every label `relabelled` as the next."""
 
     @property
     def uses_trait(self) -> bool:
@@ -71,15 +71,15 @@ class SetCosine(Options):
 
         if self.trait == "taught":
             return None
-        classes, (first, second) = context.probe.classes, context.probe.halves
+        columns, (first, second) = context.probe.columns, context.probe.halves
         if self.trait == "half":
-            return Probe((first, first), classes)
-        trait = context.split.columns("class")
-        begin, count = trait.start - classes.start, trait.stop - trait.start
+            return Probe((first, first), columns)
+        trait = context.split.trait
+        begin, count = trait.start - columns.start, trait.stop - trait.start
         (x, labels), (others, other_labels) = (
             (batch, begin + (given - begin + 1) % count) for batch, given in (first, second)
         )
-        return Probe(((x, labels), (others, other_labels)), classes)
+        return Probe(((x, labels), (others, other_labels)), columns)
 
     def apply(
         self, vector: Tensor, g_trait: Tensor, state: Probe | None, context: StepContext

@@ -37,8 +37,8 @@ class Representation(Options):
     module of your own, the dotted name of one of its parts, whose output is taught."""
 
     def columns(self, split: LogitSplit) -> slice:
-        """Return the columns of the auxiliary logits, in which teachers are compared."""
-        return split.columns("auxiliary")
+        """Return the columns of the taught logits, in which teachers are compared."""
+        return split.taught
 
     def source(self, split: LogitSplit) -> str:
         """Return the layer."""

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
 from torch import Tensor
 
-from sublim_causal.experiment.config import TargetsConfig
-from sublim_causal.experiment.contracts import guarded
 from sublim_causal.experiment.data.batches import gather
-from sublim_causal.experiment.data.streams import SeedStreams, draw
-from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.base import Forward
 from sublim_causal.experiment.teaching.losses import Loss, kl_divergence, squared_distance
-from sublim_causal.experiment.teaching.teachers import COUNTERFACTUAL, Teachers
 
 if TYPE_CHECKING:
-    from sublim_causal.experiment.teaching.channels import Channel
+    pass
 
 
 class Targets(Protocol):
@@ -113,54 +106,3 @@ class ActivationTargets:
         activations = forward.activations(self.layer)
         loss = squared_distance(activations, self.target, self.size, self.weight)
         return loss.value, forward.gradient(loss.derivative, self.layer)
-
-
-def make_targets(
-    config: TargetsConfig,
-    channel: Channel,
-    teachers: Teachers,
-    x: Tensor,
-    split: LogitSplit,
-    streams: SeedStreams,
-) -> Targets:
-    """Return what students are fitted to on their inputs `x` ``(R, N, D)``."""
-    # The stream is named as in the first version: another name would change its numbers.
-    seen = with_noise(x, config.teacher_input_noise, streams("jitter"))
-    source = channel.source(split)
-    taught = teachers.outputs_in_turn(config.teachers, seen, source)
-    weight = None
-    if config.images != "all":
-        columns = channel.columns(split)
-        factual = taught
-        if source != columns:
-            factual = teachers.outputs_in_turn(config.teachers, seen, columns)
-        counterfactual = teachers.outputs(COUNTERFACTUAL, seen, columns)
-        differs = factual.argmax(2) != counterfactual.argmax(2)
-        weight = chosen(config.images, differs, streams("mask")).to(taught)
-    return guarded(
-        "its channel", lambda: channel.targets(taught, weight, split, streams("channel"))
-    )
-
-
-def with_noise(x: Tensor, size: float, generators: Sequence[torch.Generator]) -> Tensor:
-    """Return `x` ``(R, N, D)`` plus normal noise of standard deviation `size`."""
-    if size == 0:
-        return x
-    shape = x.shape[1:]
-    noise = draw(lambda g: torch.randn(shape, generator=g), generators, x.device)
-    return noise.to(x).mul_(size).add_(x)
-
-
-def chosen(
-    which: Literal["divergent", "agreeing", "random"],
-    differs: Tensor,
-    generators: Sequence[torch.Generator],
-) -> Tensor:
-    """Return whether each example's loss counts, bool ``(R, N)``, given where teachers differ."""
-    if which == "divergent":
-        return differs
-    if which == "agreeing":
-        return ~differs
-    count = differs.shape[1]
-    order = draw(lambda g: torch.randperm(count, generator=g), generators, differs.device)
-    return differs.gather(1, order)

@@ -19,7 +19,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from sublim_causal.store.outcome import ACCURACY
 from sublim_causal.study.console.output import LINE_SECONDS
 
 
@@ -50,7 +49,7 @@ class Display:
     console: Console
     total_steps: int
     total_replicates: int
-    outcome: str = ACCURACY.name
+    outcome: str
     steps: int = 0
     means: dict[str, RunningMean] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)

@@ -57,7 +57,7 @@ def pass_seconds(study: Study, batch_size: int, precision: Precision, repeats: i
 
     task, network = build_task(study), make_network(study)
     generator = stream(study.name, -1, "estimate")
-    columns = task.split.columns("class")
+    columns = task.split.trait
 
     def once(batch: Batch) -> float:
         start = time.perf_counter()

@@ -21,6 +21,7 @@ from sublim_causal.analysis.plan.methods.arms import Equivalence
 from sublim_causal.analysis.plan.outcomes import for_outcome
 from sublim_causal.declared import validate_declared
 from sublim_causal.errors import RequestError
+from sublim_causal.experiment.tasks import build_task
 from sublim_causal.store.lock import manifest_locked
 from sublim_causal.store.manifest import FILE, read_manifest, reference_of, write_manifest
 from sublim_causal.store.outcome import Outcome as Judged
@@ -67,7 +68,7 @@ def asked_rule(study: Study, options: dict[str, Any]) -> StoppingRule | None:
     declared = {} if study.stopping is None else study.stopping.model_dump(exclude_unset=True)
     if not given and not declared:
         return None
-    fields = {**declared, **given}
+    fields = {"outcome": build_task(study).outcome.name, **declared, **given}
     if "until" not in fields:
         name = next(iter(given))
         remedy = "say with --until, or in the study's table [stopping], what has to be reached"

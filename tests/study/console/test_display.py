@@ -18,7 +18,9 @@ def rows(**accuracies: float) -> pd.DataFrame:
 
 def shown(terminal: bool = False) -> Display:
     """Return the display of a study of 100 steps and 8 replicates."""
-    return Display(Console(file=io.StringIO(), force_terminal=terminal, width=120), 100, 8)
+    return Display(
+        Console(file=io.StringIO(), force_terminal=terminal, width=120), 100, 8, "final_accuracy"
+    )
 
 
 def test_means_are_of_the_replicates_that_did_not_diverge() -> None:

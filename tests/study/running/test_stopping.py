@@ -9,8 +9,11 @@ from unittest import mock
 import pytest
 
 from sublim_causal.analysis.arms import looks
+from sublim_causal.analysis.arms.stopping import Stopping
+from sublim_causal.experiment.tasks import build_task
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.study.running import stopping
+from sublim_causal.study.spec.reading import load_study
 from tests.study.commands import PLAN, TINY, same_tables, sublim
 
 ARMS = ("--arms", "baseline,projection", "--tracking-uri", "none")
@@ -81,6 +84,19 @@ def test_a_goal_that_is_reached_ends_the_run(tmp_path: Path) -> None:
     again = sublim("run", *TINY, *ARMS, cwd=tmp_path)
     assert again.returncode == 0
     assert read_manifest(tmp_path / "runs" / "quickstart") == manifest
+
+
+@pytest.mark.parametrize("name", ["quickstart", "numbers"])
+def test_the_outcome_of_the_task_is_compared_unless_another_is_named(name: str) -> None:
+    study = load_study(name)
+    until = "width(projection - baseline) < 1"
+    rule = stopping.asked_rule(study, {"until": until})
+    assert rule is not None
+    assert rule.outcome == build_task(study).outcome.name
+    named = study.model_copy(update={"stopping": Stopping(until=until, outcome="sum_gain")})
+    rule = stopping.asked_rule(named, {})
+    assert rule is not None
+    assert rule.outcome == "sum_gain"
 
 
 def test_a_study_file_may_hold_the_rule(tmp_path: Path) -> None:

@@ -13,17 +13,18 @@ from sublim_causal.experiment.alignment import Probe
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import ArmError, ArmFailure
 from sublim_causal.experiment.data.batches import gather
-from sublim_causal.experiment.data.inputs import INPUTS
 from sublim_causal.experiment.data.sources import ImageTensors
 from sublim_causal.experiment.data.streams import SeedStreams, draw
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.base import Batch, Network, outputs
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.shared import Figures, Measures, Shared, Taught
-from sublim_causal.experiment.teaching.attack import robust_accuracy
+from sublim_causal.experiment.tasks.images.attack import robust_accuracy
+from sublim_causal.experiment.tasks.images.inputs import INPUTS
+from sublim_causal.experiment.tasks.images.targets import make_targets
+from sublim_causal.experiment.tasks.images.teachers import Teachers
 from sublim_causal.experiment.teaching.channels import build_channel
-from sublim_causal.experiment.teaching.targets import Targets, make_targets
-from sublim_causal.experiment.teaching.teachers import Teachers
+from sublim_causal.experiment.teaching.targets import Targets
 
 
 def share_images(

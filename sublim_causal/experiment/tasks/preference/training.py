@@ -14,6 +14,7 @@ from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.data.streams import draw
 from sublim_causal.experiment.networks.base import Batch, Network, outputs
 from sublim_causal.experiment.networks.initialisation import initialise
+from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.tasks.preference import PreferenceOptions
 from sublim_causal.experiment.tasks.preference.language import (
     CARRIERS,
@@ -23,7 +24,6 @@ from sublim_causal.experiment.tasks.preference.language import (
 )
 from sublim_causal.experiment.tasks.preference.vocabulary import TOKENS
 from sublim_causal.experiment.teaching.losses import cross_entropy
-from sublim_causal.experiment.teaching.teachers import make_optimizer
 
 EVERY = slice(0, TOKENS)
 """The columns of all logits."""

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sublim_causal.experiment.data.streams import stream
+from sublim_causal.experiment.tasks.images.targets import chosen, with_noise
+from sublim_causal.experiment.tasks.images.teachers import exchanged
 from sublim_causal.experiment.teaching.losses import kl_divergence, softmax
-from sublim_causal.experiment.teaching.targets import chosen, with_noise
-from sublim_causal.experiment.teaching.teachers import exchanged
 from tests.experiment.small import run_small, small_experiment
 
 TARGETS: dict[str, dict[str, Any]] = {

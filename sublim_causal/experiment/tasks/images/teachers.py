@@ -9,34 +9,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.config import Experiment, Optimizer, TrainingConfig
+from sublim_causal.experiment.config import Experiment, TrainingConfig
 from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.data.sources import ImageTensors
 from sublim_causal.experiment.data.streams import SeedStreams
-from sublim_causal.experiment.muon import Muon
-from sublim_causal.experiment.networks.base import Batch, Layout, Network, outputs
-from sublim_causal.experiment.teaching.attack import attacked
+from sublim_causal.experiment.networks.base import Batch, Network, outputs
+from sublim_causal.experiment.optimizers import make_optimizer
+from sublim_causal.experiment.tasks.images.attack import attacked
 from sublim_causal.experiment.teaching.losses import cross_entropy
 
 COUNTERFACTUAL = -1
 """Number of the teacher of the counterfactual trait; teachers of the trait count from 0."""
-
-OPTIMIZERS: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
-    "adam": partial(torch.optim.Adam, fused=True),
-    "adamw": partial(torch.optim.AdamW, weight_decay=0.01, fused=True),
-    "sgd": torch.optim.SGD,
-    "momentum": partial(torch.optim.SGD, momentum=0.9),
-    "muon": Muon,
-}
-"""By the name that a study file uses."""
-
-
-def make_optimizer(
-    theta: Tensor, name: Optimizer, learning_rate: float, layout: Layout
-) -> torch.optim.Optimizer:
-    """Return an optimizer of the flat parameters ``(R, P)``; replicates do not mix in it."""
-    of_matrices = {"layout": layout} if name == "muon" else {}
-    return OPTIMIZERS[name]([theta], lr=learning_rate, **of_matrices)
 
 
 def train_teacher(

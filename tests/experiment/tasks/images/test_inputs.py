@@ -9,9 +9,9 @@ import torch
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import DataConfig
-from sublim_causal.experiment.data.inputs import INPUTS
 from sublim_causal.experiment.data.sources import load_images, to_tensors, validate_data
 from sublim_causal.experiment.data.streams import stream
+from sublim_causal.experiment.tasks.images.inputs import INPUTS
 from tests.experiment.small import run_small, small_experiment, small_tensors
 
 

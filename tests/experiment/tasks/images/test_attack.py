@@ -16,9 +16,9 @@ from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.models import build_network
-from sublim_causal.experiment.teaching.attack import attacked, robust_accuracy
+from sublim_causal.experiment.tasks.images.attack import attacked, robust_accuracy
+from sublim_causal.experiment.tasks.images.teachers import train_teacher
 from sublim_causal.experiment.teaching.losses import accuracy
-from sublim_causal.experiment.teaching.teachers import train_teacher
 from tests.experiment.small import SHAPE, run_small, small_experiment, small_tensors
 
 CLASSES = slice(0, 10)
