@@ -15,7 +15,6 @@ from functools import partial
 
 import torch
 from pydantic import Field
-from sublim_causal.experiment.teaching.teachers import make_optimizer
 
 from sublim_causal.experiment.alignment import Probe
 from sublim_causal.experiment.data.batches import gather, steps
@@ -25,6 +24,7 @@ from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.base import Batch, outputs
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.networks.models import build_token_network
+from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.shared import Measures, Shared, Taught
 from sublim_causal.experiment.tasks.base import Phase, Rehearsal, Sizes
 from sublim_causal.experiment.teaching.channels import build_channel

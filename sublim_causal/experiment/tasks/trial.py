@@ -229,7 +229,7 @@ def validate_probe(name: str, probe: Probe, dtype: torch.dtype) -> None:
     ------
     ContractError
     """
-    width = probe.classes.stop - probe.classes.start
+    width = probe.columns.stop - probe.columns.start
     for batch, labels in probe.halves:
         validate_examples(name, batch, (len(SEEDS),), dtype)
         count = batch.x.shape[1] * max(1, len(batch.positions))
