@@ -15,6 +15,7 @@ from sublim_causal.location import is_client_error
 from sublim_causal.study.commands import studies
 from sublim_causal.study.commands.analyse import analyse
 from sublim_causal.study.commands.compact import compact
+from sublim_causal.study.commands.import_ import import_
 from sublim_causal.study.commands.init import init
 from sublim_causal.study.commands.interventions import interventions
 from sublim_causal.study.commands.power import power
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 for command in (init, run, analyse, report, power, status, compact, sync, ui):
     app.command()(command)
+app.command("import")(import_)
 app.add_typer(studies.app, name="studies")
 app.command()(interventions)
 
