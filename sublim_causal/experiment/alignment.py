@@ -1,7 +1,7 @@
 """How distillation moves the trait: inner products at every step, and the columns they give.
 
 The training loop takes inner products of vectors it already has; the formulas of the recorded
-columns stand in `derive`, once.
+columns are in `derive` only.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Recorder:
     def of_step(
         self, step: int, trait: Trait, g_distill: Tensor, g_applied: Tensor, update: Tensor
     ) -> UpdateMeasure:
-        """Record the inner products of step `step`; return what they say of the update."""
+        """Record the inner products of step `step`; return the measure of the update."""
         products = products_of_step(trait, g_distill, g_applied, update)
         self._values[step, len(AT_POINT) + 1 :] = products
         return update_measure(products[-2], products[-1], trait.gradient)

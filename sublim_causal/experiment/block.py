@@ -55,7 +55,7 @@ def run_block(
     seeds : sequence of int
         The R replicates of the block.
     arms : mapping of str to sequence of Intervention
-        What each arm does; an arm stands after those it follows.
+        What each arm does; an arm comes after those it follows.
     task : Task
         What is taught, and how it is measured.
     data : object
@@ -121,8 +121,8 @@ def new_student(
 ) -> Student:
     """Place an arm's students where they begin.
 
-    The trait is measured if the experiment says so, an intervention uses it, or another arm follows
-    this one's alignment.
+    The trait is measured if the experiment requires it, an intervention uses it, or another arm
+    follows this one's alignment.
     """
     own, config = experiment.arms[arm].student, experiment.distillation
     layout = shared.network.layout

@@ -23,12 +23,12 @@ Returned = TypeVar("Returned")
 
 
 class ContractError(SublimError):
-    """A class does not do what its contract says.
+    """A class breaks its contract.
 
     Parameters
     ----------
     expected, came : str
-        What the contract says, and what the class did.
+        What the contract requires, and what the class did.
     """
 
     def __init__(self, expected: str, came: str) -> None:
@@ -75,8 +75,8 @@ def guarded(what: str, call: Callable[[], Returned]) -> Returned:
 def class_name(one: object) -> str:
     """Return the name of the class of `one` as a study file gives it."""
     kind = type(one)
-    ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
-    return kind.__name__ if ours else f"{kind.__module__}:{kind.__qualname__}"
+    built_in = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return kind.__name__ if built_in else f"{kind.__module__}:{kind.__qualname__}"
 
 
 def applied(

@@ -136,7 +136,7 @@ def take_step(student: Student, g_distill: Tensor, context: StepContext, shared:
 def intervene(
     student: Student, space: Space, vector: Tensor, trait: Trait | None, context: StepContext
 ) -> Tensor:
-    """Hand `vector` to the interventions that act in `space`, one after another."""
+    """Apply the interventions that act in `space` to `vector`, one after another."""
     gradient = trait.gradient if trait is not None else None
     for i, one in enumerate(student.interventions):
         if one.space == space:

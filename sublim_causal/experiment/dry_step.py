@@ -1,4 +1,4 @@
-"""Two steps of every arm on made-up examples, before anything is trained or written.
+"""Two steps of every arm on random examples, before anything is trained or written.
 
 What an intervention or a channel does against its contract is found here and refused. The steps
 draw from streams of their own, and leave the global random numbers as they were.
@@ -54,7 +54,7 @@ REPEATED, OTHER_BLOCK = 1e-6, 1e-3
 
 @dataclass(frozen=True)
 class Trial:
-    """A block of made-up examples on which every arm takes its steps.
+    """A block of random examples on which every arm takes its steps.
 
     Attributes
     ----------
@@ -170,7 +170,7 @@ def try_arms(
     Parameters
     ----------
     arms : mapping of str to Arm
-        An arm stands after those it follows.
+        An arm comes after those it follows.
     task : Task
         Gives the examples.
     own : sequence of str
@@ -180,7 +180,7 @@ def try_arms(
     ------
     RequestError
         If a class fails, breaks its contract, draws global random numbers, or gives a seed another
-        result in a second block or beside other seeds.
+        result in a second block or together with other seeds.
     """
     with restored_randomness(), torch.no_grad():
         tried = partial(_try_block, experiment, network, task, dtype)
@@ -203,7 +203,7 @@ def try_arms(
                     one.place.field,
                     one.place.name,
                     "a result for a seed that does not depend on the other seeds of its block",
-                    "it was another where the seed stood alone: compute along the first axis, "
+                    "it was another where the seed was alone: compute along the first axis, "
                     "and draw from one generator per replicate",
                 )
 
@@ -313,7 +313,7 @@ def _apply(
 
 
 def _targets(trial: Trial, place: Place, channel: Channel, batch: Batch) -> Targets:
-    """Return the targets of the made-up examples, in their order."""
+    """Return the targets of the random examples, in their order."""
     source, teacher = channel.source(trial.split), trial.material.teacher
     taught = outputs(trial.network, teacher, batch.x, source, batch.positions)
     copy = taught.clone()

@@ -48,7 +48,7 @@ def import_class(field: str, path: str, contract: Contract) -> type[Any]:
     """Import the class that `path`, ``module:Class``, names.
 
     The module is imported only if its source defines such a class with the methods of `contract`.
-    A class whose bases cannot be told from the source is judged when it is there.
+    A class whose bases the source does not show is checked after its import.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def build_named(
     contract : Contract
         What any other class must be.
     field : str
-        Where the options stand in the study file (``arms.hard.channel``), for error messages.
+        Name of the table with the options (``arms.hard.channel``), for error messages.
     key : str
         The option that holds the name.
 
@@ -146,8 +146,8 @@ def build_named(
     try:
         return factory(**given)
     except Exception as error:
-        said = str(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {error}"
-        remedy = next(filter(None, map(renamed, given)), said)
+        message = str(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {error}"
+        remedy = next(filter(None, map(renamed, given)), message)
         raise RequestError(field, given, f"the options of {name}", remedy) from error
 
 

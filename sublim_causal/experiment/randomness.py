@@ -33,7 +33,7 @@ def drawn_since(before: dict[str, Any]) -> str:
 
 
 def reseed(seed: int) -> None:
-    """Begin all global random numbers anew."""
+    """Seed all global random number generators again."""
     torch.random.default_generator.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)

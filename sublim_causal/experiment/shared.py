@@ -29,7 +29,7 @@ class Taught:
 
 @dataclass(frozen=True)
 class Measures:
-    """How a task measures networks ``(R, P)``, beside the trait gradient.
+    """How a task measures networks ``(R, P)``, in addition to the trait gradient.
 
     Attributes
     ----------

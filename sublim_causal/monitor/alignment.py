@@ -73,8 +73,8 @@ class AlignmentMonitor:
         Measure steps 0, `every`, 2 `every`, ... From 2 on the trait gradient after a step is not
         measured (``drive_end`` is NaN).
     layers : False, "module" or callable
-        Measure each layer, too: each module that owns parameters, or what the callable makes of a
-        parameter's name.
+        Measure each layer, too: each module that owns parameters, or each name that the callable
+        returns, given a parameter's name.
     half_probes : bool
         Measure the gradient of each half of the probe.
     sink : object, optional
@@ -99,8 +99,8 @@ class AlignmentMonitor:
     Under `DistributedDataParallel` and FSDP2 every process holds the whole table, and the first one
     calls the sinks; the trait loss is the mean over the processes.
 
-    A step that `torch.amp.GradScaler` skips has a row in which ``skipped`` is true and nothing is
-    said of the gradient.
+    A step that `torch.amp.GradScaler` skips has a row in which ``skipped`` is true and the
+    columns of the gradient are NaN.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class AlignmentMonitor:
     def step(self) -> Iterator[None]:
         """Measure the optimizer step made inside; ``.grad`` holds the distillation gradient.
 
-        Inside may stand ``optimizer.step()``, ``scaler.step(optimizer)``, or the steps of several
+        Allowed inside are ``optimizer.step()``, ``scaler.step(optimizer)``, or the steps of several
         optimizers.
 
         Raises
@@ -241,7 +241,7 @@ class AlignmentMonitor:
     def table(self) -> pd.DataFrame:
         """Return one row per measured step, with the columns and units of the step table.
 
-        ``step`` counts the optimizer's steps from 0; ``skipped`` says whether it made none. A
+        ``step`` counts the optimizer's steps from 0; ``skipped`` is true where it made none. A
         cosine with a zero vector is 0.
         """
         import pandas as pd

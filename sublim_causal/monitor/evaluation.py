@@ -66,7 +66,7 @@ def evaluating(devices: Sequence[torch.device]) -> Iterator[Called]:
 
     Every module that is called runs in eval mode, with all it contains, and the processes of a
     `DistributedDataParallel` do not average its gradients. Random numbers are drawn from streams of
-    their own that begin anew each time.
+    their own that start from the same seed each time.
     """
     called, buffers, synced = Called(), [], []
 
@@ -127,7 +127,7 @@ def _own_random_streams(devices: Sequence[torch.device]) -> Iterator[None]:
 
 @contextmanager
 def gradients_set_aside(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Let a backward pass fill ``.grad`` of `parameters` afresh; put back what was there."""
+    """Let a backward pass fill an empty ``.grad`` of `parameters`; restore it afterwards."""
     kept = [(p, p.grad) for p in parameters]
     for p, _ in kept:
         p.grad = None

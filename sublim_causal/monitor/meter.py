@@ -84,7 +84,7 @@ class Meter:
         if not parameters:
             raise SublimError(
                 "AlignmentMonitor: no parameter requires a gradient\n"
-                "remedy: hand over what is trained"
+                "remedy: give the parameters that are trained"
             )
         validate_visible(parameters)
         self._current = OpenStep(self.count, parameters, self._point(parameters), [])

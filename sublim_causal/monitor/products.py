@@ -15,7 +15,7 @@ CHUNK_ON_CPU, CHUNK_ON_GPU = 2**16, 2**22
 """Entries that are converted to float64 at a time: what a cache holds, and what fills a GPU."""
 
 Vector = Sequence[Tensor | None]
-"""One tensor a parameter; None stands for zeros."""
+"""One tensor a parameter; None means zeros."""
 
 
 def gram(vectors: Sequence[Vector], like: Sequence[Tensor]) -> Tensor:
@@ -95,7 +95,7 @@ def fingerprint(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def validate_visible(parameters: Sequence[Tensor]) -> None:
-    """Refuse parameters whose gradients or values stand elsewhere.
+    """Refuse parameters whose gradients or values are kept elsewhere.
 
     Raises
     ------

@@ -14,7 +14,7 @@ Sink = Callable[[Row], None]
 
 @runtime_checkable
 class Metrics(Protocol):
-    """What takes metrics as `mlflow` does: the module itself, or anything alike."""
+    """What takes metrics as `mlflow` does: the module itself, or an object with the same method."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> Any:
         """Take the metrics of one step."""

@@ -1,4 +1,4 @@
-"""The trait loss and its gradient at the parameters as they stand."""
+"""The trait loss and its gradient at the current parameters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Point:
     called: Called
 
     def state(self, parameters: Sequence[Tensor]) -> State:
-        """Return the state of what the trait loss depends on, as far as its modules tell."""
+        """Return the state of what the trait loss depends on, as far as its modules show it."""
         own = {id(p) for p in parameters}
         others = [p for key, (_, p) in self.called.parameters().items() if key not in own]
         return State(

@@ -132,9 +132,9 @@ def compact(run: Path, progress: Callable[[int, int], None] | None = None) -> Co
             progress(done, 2 * len(pairs))
 
     for arm, blocks in groupby(pairs, key=itemgetter(0)):
-        ours = list(blocks)
+        of_this_arm = list(blocks)
         of_arm = []
-        for (_, block), checked in zip(ours, check_blocks(run, ours), strict=True):
+        for (_, block), checked in zip(of_this_arm, check_blocks(run, of_this_arm), strict=True):
             of_arm.append(Piece(block, checked))
             count(1)
         for group in groups(of_arm, seeds_of_block(run, arm, of_arm)):

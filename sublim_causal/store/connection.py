@@ -54,8 +54,8 @@ def default_tracking_uri(run: Path) -> str:
     ------
     RequestError
         If `run` lies in an object store, which cannot hold a database, or if the store keeps files
-        elsewhere than in the folder ``mlartifacts`` beside it: its maker could read or write files
-        anywhere through it.
+        elsewhere than in the folder ``mlartifacts`` beside it: such a store could make MLflow read
+        or write files anywhere.
     """
     if is_remote(run):
         raise RequestError(
@@ -70,7 +70,7 @@ def default_tracking_uri(run: Path) -> str:
 
 
 def validate_store(database: Path) -> None:
-    """Check that the store `database`, if it is there, keeps its files beside it.
+    """Check that the store `database`, if it exists, keeps its files beside it.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def _places(database: Path) -> list[str]:
     """Return where a store says that files of its runs, models and experiments lie.
 
     The scheme ``models`` names a model of the same store. Experiment 0, which MLflow makes where it
-    happens to run, counts by its runs only.
+    happens to run, is checked by its runs only.
     """
     query = "SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL AND {column} != ''"
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
@@ -237,7 +237,7 @@ def database_file(tracking_uri: str) -> Path:
 
 
 def connect(tracking_uri: str) -> Any:
-    """Return MLflow's client of a store, which is made if it is an sqlite file that is not there.
+    """Return MLflow's client of a store, which is created if it is a missing sqlite file.
 
     To be called within `reaching`.
 

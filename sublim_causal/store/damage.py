@@ -42,7 +42,7 @@ class CheckedBlock:
     statuses : set of str
         Of its replicates.
     digests : dict of str to str
-        Hashes and sizes of its other files, by name, as `DIGESTS` says.
+        Hashes and sizes of its other files, by name, as in `DIGESTS`.
     problems : dict of Path to str
         What is wrong with its damaged files.
     """

@@ -26,7 +26,7 @@ SETTLE_SECONDS = 2
 
 @dataclass(frozen=True)
 class LockHolder:
-    """Who holds a lock, as its object says.
+    """The holder of a lock, as its object records it.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ def leased(lock: Path) -> Iterator[None]:
     """Hold the object `lock`, renewed by a thread, and delete it at the end.
 
     A lock that was not renewed for `STALE_SECONDS` is taken over, and at once if its process ran on
-    this machine and is gone. A holder that finds it taken over (it was suspended, or cut off from
+    this machine and has ended. A holder that finds it taken over (it was suspended, or cut off from
     the store) interrupts the main thread.
 
     Raises

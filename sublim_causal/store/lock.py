@@ -177,14 +177,14 @@ def _request(places: range, kind: int = fcntl.F_WRLCK) -> bytes:
 
 def _tell_holder(lock: Path, seeds: range) -> None:
     """Write down who holds the lock of `seeds`, one holder per line, in place of earlier ones."""
-    ours = {"host": socket.gethostname(), "pid": os.getpid(), "seeds": [seeds.start, seeds.stop]}
+    holder = {"host": socket.gethostname(), "pid": os.getpid(), "seeds": [seeds.start, seeds.stop]}
     with lock.open("r+", errors="replace") as file:
         if sys.platform == "linux":
             _lock(file, MANIFEST, wait=True)
         others = [line for line in file.read().splitlines() if _disjoint(line, seeds)]
         file.seek(0)
         file.truncate()
-        file.write("".join(f"{line}\n" for line in [*others, json.dumps(ours)]))
+        file.write("".join(f"{line}\n" for line in [*others, json.dumps(holder)]))
 
 
 def _disjoint(line: str, seeds: range) -> bool:

@@ -54,7 +54,7 @@ def checksum(manifest: Mapping[str, Any]) -> str:
 
 
 def renew_version(run: Path) -> None:
-    """Note that files of this version will stand in `run`, so that older packages refuse it.
+    """Record that `run` will hold files of this version, so that older packages refuse it.
 
     Raises
     ------

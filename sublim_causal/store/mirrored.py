@@ -34,7 +34,7 @@ class Mirrored:
 
 @dataclass(frozen=True)
 class Description:
-    """What MLflow's runs tell of the run directory `run` and its `manifest`."""
+    """How MLflow's runs describe the run directory `run`, from its `manifest`."""
 
     run: Path
     manifest: Mapping[str, Any]
@@ -97,7 +97,7 @@ class MirroredRuns:
     known : dict of Key to Mirrored
         What the store holds.
     answered : callable
-        Called whenever the store has taken something.
+        Called after every write that the store has accepted.
     """
 
     about: Description
@@ -218,7 +218,7 @@ class MirroredRuns:
 
 
 def find_experiment(client: Any, tracking_uri: str, name: str) -> str:
-    """Return the id of the experiment `name`, which is made or restored where it is not there."""
+    """Return the id of the experiment `name`, which is created or restored where it is missing."""
     found = client.get_experiment_by_name(name)
     if found is None:
         local = tracking_uri.startswith("sqlite")

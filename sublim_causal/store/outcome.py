@@ -1,4 +1,4 @@
-"""By what the students of a run are judged: read from its manifest, whatever its task was."""
+"""The outcome by which the students of a run are judged, read from its manifest."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ACCURACY = Outcome(
     chance=0.1,
     margin=0.05,
 )
-"""Of students of images, and of all runs whose manifest says nothing else."""
+"""Of students of images, and of all runs whose manifest records none."""
 
 
 def outcome_of(manifest: Mapping[str, Any]) -> Outcome:

@@ -42,10 +42,10 @@ def remove_uncommitted(run: Path, seeds: range = SEEDS) -> int:
     for path, (arm, block) in files_of(run, WEIGHTS).items():
         if not any(a == arm and within(block, b) for a, b in keep):
             orphans.append(path)
-    ours = [path for path in orphans if seeds == SEEDS or _is_of(path, seeds)]
-    for path in ours:
+    selected = [path for path in orphans if seeds == SEEDS or _is_of(path, seeds)]
+    for path in selected:
         remove(path)
-    return len(ours)
+    return len(selected)
 
 
 def _is_of(path: Path, seeds: range) -> bool:

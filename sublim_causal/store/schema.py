@@ -20,7 +20,7 @@ FORMER = {
 """What columns were called before version 3."""
 
 VERSION = b"sublim_causal.schema_version"
-"""Key in a file's metadata under which the version of its table stands."""
+"""Key in a file's metadata of the version of its table."""
 
 
 @dataclass(frozen=True)

@@ -46,19 +46,19 @@ from sublim_causal.store.schema import (
 
 COMMIT_TABLE = "replicates"
 DIGESTS = b"sublim_causal.digests"
-"""Key in the metadata of a commit under which the block's other files stand, each with its hash
-and its size in bytes, ``"<hash>:<size>"`` (version 1: the hash alone).
+"""Metadata key of a commit: the block's other files by name, each with its hash and its size in
+bytes, ``"<hash>:<size>"`` (version 1: the hash alone).
 
-A file is called by its table, or by table and block if it was written for another block, which
-has been compacted into this one: ``"steps"``, ``"weights/0000003-0000003"``.
+The name is that of the table, or of table and block if the file was written for another block,
+which has been compacted into this one: ``"steps"``, ``"weights/0000003-0000003"``.
 """
 BLOCK = b"sublim_causal.block"
-"""Key in the metadata of a commit under which ``"<arm>/<block>"`` stands (since 0.2)."""
+"""Metadata key of a commit: ``"<arm>/<block>"`` (since 0.2)."""
 WEIGHTS = "weights"
 NO_SPAN = (-1, -1)
 NONE: Columns = MappingProxyType({})
 FEW = 4
-"""Up to so many files are asked for one by one, more by a listing of all."""
+"""Up to this number, files are looked up individually; above, all are listed."""
 FILES = 1024
 """Files opened together; a data set keeps 0.1 MB for each that was read."""
 ROW_GROUP = 2**15
@@ -407,7 +407,7 @@ def read_table(
 
 @contextmanager
 def reading(run: Path, table: str) -> Iterator[None]:
-    """Say of what Arrow raises which table is damaged, and what repairs it.
+    """Turn an error of Arrow into one that names the damaged table and the remedy.
 
     Raises
     ------

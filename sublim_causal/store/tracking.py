@@ -62,9 +62,9 @@ class SyncResult:
     written: int
     """Replicates written or replaced by this mirror."""
     unchanged: int
-    """Replicates that were there already."""
+    """Replicates that the mirror held before."""
     left_out: int
-    """Replicates in the tables that the mirror does not show one by one."""
+    """Replicates in the tables that the mirror does not show individually."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ def open_mirror(
     replicates : bool
         Whether to write a run for each replicate, or for the study and its arms only.
     answered : callable, optional
-        Called whenever the store has taken something.
+        Called after every write that the store has accepted.
 
     Raises
     ------

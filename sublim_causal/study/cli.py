@@ -68,7 +68,7 @@ def guarded(command: Callable[[], Any]) -> int:
         command()
     except SublimError as error:
         return _refuse(error)
-    except SystemExit as end:  # typer makes one of Ctrl-C, and says nothing
+    except SystemExit as end:  # typer turns Ctrl-C into one, without a message
         if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
             print("Stopped at once. Finished blocks are kept.", file=sys.stderr)
         raise

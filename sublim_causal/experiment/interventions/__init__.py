@@ -34,7 +34,7 @@ INTERVENTIONS: dict[str, type[Any]] = {
     "yoked": Yoked,
     "chain": Chain,
 }
-"""By the name that a study file uses; a `Compound` stands for several in order."""
+"""By the name that a study file uses; a `Compound` consists of several in order."""
 
 
 CONTRACT = Contract(
@@ -49,7 +49,7 @@ def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervent
     Parameters
     ----------
     field : str
-        Where the table stands (``arms.projection``), for error messages.
+        Name of the table (``arms.projection``), for error messages.
     table : mapping
         ``intervention`` and the options of that intervention.
 
@@ -73,7 +73,7 @@ def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervent
 
 
 def _validate_members(field: str, name: str, built: Intervention) -> None:
-    """Refuse members of an intervention that are not what the contract says."""
+    """Refuse members of an intervention that break the contract."""
     spaces = get_args(Space)
     if built.space not in spaces:
         allowed = f"space of {name}: {' or '.join(map(repr, spaces))}"

@@ -1,4 +1,4 @@
-"""The contract of an intervention, and what it is told.
+"""The contract of an intervention, and what it is given.
 
 An intervention is a frozen object with two pure methods, ``init`` and ``apply``. It sees a block
 of R replicates as ``(R, P)`` tensors, writes nothing in place, and draws random numbers from the
@@ -95,7 +95,7 @@ class Intervention(Protocol):
 
     @property
     def space(self) -> Space:
-        """The vector that `apply` is handed."""
+        """The vector that `apply` is given."""
 
     @property
     def uses_trait(self) -> bool:
@@ -130,7 +130,7 @@ class OfLayers(Protocol):
 
 @runtime_checkable
 class Compound(Protocol):
-    """What stands for several interventions in order."""
+    """An intervention that consists of several in order."""
 
     def expand(self) -> tuple[dict[str, Any], ...]:
         """Return a table for each: ``intervention`` and its options."""

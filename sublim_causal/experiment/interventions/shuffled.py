@@ -138,7 +138,7 @@ def random_like(
 
 
 def permuted_labels(probe: Probe, generators: Sequence[torch.Generator]) -> Probe:
-    """Return `probe` with the labels of each half permuted, for every replicate anew."""
+    """Return `probe` with the labels of each half permuted, independently for every replicate."""
     import torch
 
     from sublim_causal.experiment.alignment import Probe

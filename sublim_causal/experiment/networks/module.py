@@ -44,7 +44,7 @@ class ModuleNetwork:
         return Layout(tuple(named), tuple(tuple(p.shape) for p in named.values()))
 
     def initialise(self, generator: torch.Generator) -> Tensor:
-        """Draw from `scaled_normal`, or build the module anew under a seed from `generator`."""
+        """Draw from `scaled_normal`, or build the module again under a seed from `generator`."""
         if self.scaled:
             return scaled_normal(self.layout, generator)
         with torch.random.fork_rng(devices=[]):

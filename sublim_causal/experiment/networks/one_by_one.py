@@ -1,4 +1,4 @@
-"""A network whose replicates run one after another, each computed as if it stood alone."""
+"""A network whose replicates run one after another, each computed as if it were alone."""
 
 from __future__ import annotations
 

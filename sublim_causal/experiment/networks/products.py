@@ -120,8 +120,8 @@ class FastLinear(torch.overrides.TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
-        ours = func is torch.nn.functional.linear and args[0].dim() == 2
-        if ours and (rounds_factors(args[0]) or _goes_to_onednn(args[0])):
+        linear = func is torch.nn.functional.linear and args[0].dim() == 2
+        if linear and (rounds_factors(args[0]) or _goes_to_onednn(args[0])):
             x, weight, bias = (*args, *kwargs.values(), None)[:3]
             z = _Linear.apply(x, weight)
             return z if bias is None else z + bias

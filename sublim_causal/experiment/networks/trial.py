@@ -27,7 +27,7 @@ ALONE = "a module whose logits depend on its parameters and the example alone"
 def try_module(
     network: ModuleNetwork, name: str, examples: Batch, dtype: torch.dtype, replicates: int
 ) -> None:
-    """Call a module `name` twice, on half a batch, and built anew, at the same parameters.
+    """Call a module `name` twice, on half a batch, and built again, at the same parameters.
 
     Parameters
     ----------

@@ -201,7 +201,7 @@ def build_channel(field: str, table: Mapping[str, Any], split: LogitSplit) -> Ch
     Parameters
     ----------
     field : str
-        Where the table stands (``arms.hard.channel``), for error messages.
+        Name of the table (``arms.hard.channel``), for error messages.
     table : mapping
         ``name`` and the options of that channel.
 
@@ -222,7 +222,7 @@ def build_channel(field: str, table: Mapping[str, Any], split: LogitSplit) -> Ch
 
 
 def _validate_members(field: str, name: str, built: LogitChannel, split: LogitSplit) -> None:
-    """Refuse members of a channel that are not what the contract says."""
+    """Refuse members of a channel that break the contract."""
     columns, temperature = built.columns(split), built.temperature
     if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
         raise RequestError(field, temperature, f"temperature of {name}: a number above 0")

@@ -66,7 +66,7 @@ def layer_widths(
     Parameters
     ----------
     sources : mapping of str to slice or str
-        What each arm is taught, as `Channel.source` says.
+        What each arm is taught, as `Channel.source` returns it.
     features : int
         D, the length of an example.
 

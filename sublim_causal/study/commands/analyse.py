@@ -42,14 +42,14 @@ def analyse(
     validate_files(run)
     if out_file is not None and out_file.exists() and not out_file.is_file():
         raise RequestError("--out", str(out_file), "a file, be it new", "name a file in a folder")
-    with progress_bar("Estimating") as said:
-        results = (analyse_stability if alternatives else analyse_run)(run, plan, said)
+    with progress_bar("Estimating") as progress:
+        results = (analyse_stability if alternatives else analyse_run)(run, plan, progress)
     print(escaped(results.table(everything=everything)), flush=True)
     if check:
         from sublim_causal.analysis.plan.crosscheck import cross_check, cross_check_table
 
-        with progress_bar("Refitting") as said:
-            checked = cross_check(run, plan, said)
+        with progress_bar("Refitting") as progress:
+            checked = cross_check(run, plan, progress)
         print(f"\n{escaped(cross_check_table(checked))}", flush=True)
     note_analysed(run)
     path = results.write(out_file or run / "report" / f"results-{results.plan}.json")
@@ -57,7 +57,7 @@ def analyse(
 
 
 def note_analysed(run: Path) -> None:
-    """Record with how many seeds `run`, if it is not complete, was looked at; where one may."""
+    """Record the number of seeds with which an incomplete `run` was analysed, where possible."""
     from sublim_causal.store.lock import manifest_locked
     from sublim_causal.store.manifest import read_manifest
     from sublim_causal.store.tables import read_table

@@ -14,7 +14,7 @@ from sublim_causal.study.console.output import (
     err,
     out,
     progress_bar,
-    tell_damage,
+    warn_of_damage,
 )
 
 
@@ -26,15 +26,15 @@ def compact(run: RunArgument) -> None:
 
     started = time.monotonic()
     own = is_own(read_manifest(run))
-    with locked(run), progress_bar("Compacting") as said:
+    with locked(run), progress_bar("Compacting") as progress:
         renew_version(run)
-        done = compact_run(run, lambda count, total: said(count, total, ""))
+        done = compact_run(run, lambda count, total: progress(count, total, ""))
     out.print(
         f"Compacted in {duration(time.monotonic() - started)}: "
         f"{done.before.files:,} files, {done.before.bytes / 1e6:,.1f} MB -> "
         f"{done.after.files:,} files, {done.after.bytes / 1e6:,.1f} MB"
     )
-    tell_damage(done.damaged)
+    warn_of_damage(done.damaged)
     if done.failed:
         again = "write them again" if own else "run the study again"
         err.print(f"{done.failed} blocks with failed replicates were not merged; {again}.")

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 
 def toml_value(value: Any) -> str:
-    """Write `value` as it stands to the right of ``=`` in a TOML file."""
+    """Return `value` as text to the right of ``=`` in a TOML file."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(value, Mapping):
@@ -23,7 +23,7 @@ def toml_value(value: Any) -> str:
 
 
 def toml_key(key: object) -> str:
-    """Write `key` as it stands to the left of ``=``, in quotes where it needs them."""
+    """Return `key` as text to the left of ``=``, in quotes where it needs them."""
     return tomli_w.dumps({str(key): 0}).removesuffix(" = 0\n")
 
 

@@ -44,7 +44,7 @@ def interventions(
 
 
 def _known() -> dict[str, tuple[str, type[Any]]]:
-    """Return every class by its name in a study file, with the heading under which it stands."""
+    """Return every class by its name in a study file, with its heading."""
     from sublim_causal.experiment.interventions import INTERVENTIONS
     from sublim_causal.experiment.teaching.channels import CHANNELS
 
@@ -54,7 +54,7 @@ def _known() -> dict[str, tuple[str, type[Any]]]:
 
 
 def _lines(model: type[Any]) -> Iterator[tuple[int, str]]:
-    """Yield what there is to say of a class, line by line, each with its indentation."""
+    """Yield the description of a class line by line, each with its indentation."""
     from sublim_causal.allowed import in_words, place_of
     from sublim_causal.study.commands.fields import default_of, described, toml_value
 

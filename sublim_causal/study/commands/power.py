@@ -34,7 +34,7 @@ def power(
     plan: PlanOption = "primary",
     at: Annotated[
         str | None,
-        typer.Option(metavar="N,N,...", help="Also tell the power by each of these looks."),
+        typer.Option(metavar="N,N,...", help="Also give the power by each of these looks."),
     ] = None,
     power_: Annotated[
         float, typer.Option("--power", min=0.01, max=0.999, help="Wanted power.")

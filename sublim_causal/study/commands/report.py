@@ -33,11 +33,11 @@ def report(
     """Write the report of RUN: a page, its tables and figures; or compare RUN with OTHER."""
     from sublim_causal.report import compare_reports, write_report
 
-    with progress_bar("Reporting") as said:
+    with progress_bar("Reporting") as progress:
         if other is not None:
-            page = compare_reports(run, other, plan, out=out_dir, progress=said)
+            page = compare_reports(run, other, plan, out=out_dir, progress=progress)
         else:
-            page = write_report(run, plan, out=out_dir, progress=said)
+            page = write_report(run, plan, out=out_dir, progress=progress)
             note_analysed(run)
     if out_dir is None and other is None:
         mirror_report(run, tracking_uri)
@@ -45,7 +45,7 @@ def report(
 
 
 def mirror_report(run: Path, tracking_uri: str | None, seconds: float = END_SECONDS) -> None:
-    """Put the report of `run` into its MLflow mirror, where there is one; say why if it fails.
+    """Copy the report of `run` into its MLflow mirror, if it has one; warn if that fails.
 
     A server may take `seconds` at most.
     """

@@ -111,7 +111,7 @@ def load_announced(
     def prepare_import(spec: Study) -> None:
         if names := spec.named_classes():
             path.append(str(study_folder(name)))
-            # At the end: no file beside the study takes the place of a library's module.
+            # At the end, so that no file in the study's folder shadows a library's module.
             sys.path.append(path[0])
             announce_code(names)
 
@@ -157,7 +157,7 @@ def run_and_report(
 def finish(
     target: Path, arms: list[str], *, interrupted: bool, after: Callable[[], None] | None = None
 ) -> None:
-    """Print the arm table, do what comes `after`, say what to do next, exit with the run's code."""
+    """Print the arm table, call `after`, print the next command, exit with the run's code."""
     from sublim_causal.store.tables import committed, read_table
     from sublim_causal.study.console.tables import arm_tables, attack_tables
 
@@ -172,8 +172,8 @@ def finish(
     for row in bad.itertuples():
         warn(f"{row.arm}, seed {row.seed}: {row.status}", f"({row.reason})")
     if (bad["status"] == "failed").any():
-        told = f"Tracebacks: {target / 'errors'}; the same command tries them again."
-        err.print(told, soft_wrap=True)
+        line = f"Tracebacks: {target / 'errors'}; the same command tries them again."
+        err.print(line, soft_wrap=True)
     if interrupted:
         err.print("Stopped. Finished blocks are kept; the same command resumes the run.")
         raise typer.Exit(INTERRUPTED)
@@ -191,8 +191,8 @@ def report_of_run(run: Path, tracking_uri: str | None, seconds: float) -> None:
     from sublim_causal.study.commands.report import mirror_report
 
     try:
-        with progress_bar("Reporting") as said:
-            page = write_report(run, progress=said)
+        with progress_bar("Reporting") as progress:
+            page = write_report(run, progress=progress)
     except Exception as error:  # the record is safe, and a report can be made at any time
         warn("No report:", error)
         again = f"sublim-causal report {shlex.quote(str(run))}"

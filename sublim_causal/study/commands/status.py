@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sublim_causal.study.commands.options import RunArgument
-from sublim_causal.study.console.output import DONE, INCOMPLETE, out, tell_damage
+from sublim_causal.study.console.output import DONE, INCOMPLETE, out, warn_of_damage
 
 
 def status(
@@ -20,6 +20,6 @@ def status(
     found = state.watch(run, out) if watch else state.read_status(run)
     if not watch:
         out.print(state.status_table(found))
-    tell_damage(found.damaged)
+    warn_of_damage(found.damaged)
     out.print(state.ending(found))
     raise typer.Exit(INCOMPLETE if found.damaged else DONE)

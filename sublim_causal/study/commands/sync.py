@@ -21,12 +21,12 @@ def sync(
     from sublim_causal.store.connection import default_tracking_uri
     from sublim_causal.study.running.mirroring import sync_in_time
 
-    with progress_bar("Mirroring") as said:
+    with progress_bar("Mirroring") as progress:
         result = sync_in_time(
             run,
             tracking_uri or default_tracking_uri(run),
             replicates=mirror_replicates,
-            progress=lambda done, total: said(done, total, ""),
+            progress=lambda done, total: progress(done, total, ""),
         )
     out.print(
         f"Mirrored: {result.written} replicates written, {result.unchanged} were there, "

@@ -22,15 +22,15 @@ WIDTH = 100
 def study_lines(table: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a study file that sets the values of `table`.
 
-    Every other field stands there as a comment, with its default.
+    Every other field is a comment with its default.
     """
     yield "# A study file of sublim-causal. What is commented out shows the default."
     fields = {name: one for name, one in Study.model_fields.items() if name != "arms"}
     yield from _section(fields, table, "")
     yield ""
     yield from _comment(
-        "Arms, in the order of tables and figures. Beside an intervention and its options, which "
-        "`sublim-causal interventions` lists, an arm takes the fields shown for an arm NAME."
+        "Arms, in the order of tables and figures. In addition to an intervention and its options, "
+        "which `sublim-causal interventions` lists, an arm takes the fields shown for an arm NAME."
     )
     fields = {name: one for name, one in ArmConfig.model_fields.items() if name != "intervention"}
     yield from _section(fields, {}, "arms.NAME")

@@ -92,19 +92,19 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _lines(what: str) -> Callable[[int, int, str], None]:
-    told = time.monotonic()
+    printed = time.monotonic()
 
-    def tell(done: int, total: int, name: str) -> None:
-        nonlocal told
-        if time.monotonic() - told >= LINE_SECONDS:
-            told = time.monotonic()
+    def show(done: int, total: int, name: str) -> None:
+        nonlocal printed
+        if time.monotonic() - printed >= LINE_SECONDS:
+            printed = time.monotonic()
             err.print(f"{what}: {done} of {total}{name and f', {name}'}", soft_wrap=True)
 
-    return tell
+    return show
 
 
-def tell_damage(damaged: Mapping[Path, str]) -> None:
-    """Name the damaged files, and say what to do."""
+def warn_of_damage(damaged: Mapping[Path, str]) -> None:
+    """Print the damaged files, and the remedy."""
     for path, problem in damaged.items():
         warn("Damaged:", f"{path} ({problem})")
     if damaged:

@@ -8,13 +8,13 @@ from typing import IO, Any, TextIO
 
 
 class Pipe(io.FileIO):
-    """A file descriptor for writing that drops output once its reader is gone."""
+    """A file descriptor for writing that drops output once its reader has closed it."""
 
     closed_early = False
-    """Whether the reader is gone."""
+    """Whether the reader has closed it."""
 
     def write(self, data: Any, /) -> int:
-        """Write bytes, or drop them where the reader is gone; return how many were taken."""
+        """Write bytes, or drop them once the reader is closed; return how many were accepted."""
         try:
             return super().write(data) or 0
         except BrokenPipeError:
@@ -23,7 +23,7 @@ class Pipe(io.FileIO):
 
 
 def tolerate_closed_pipes() -> None:
-    """Let standard output and error, where they are pipes, drop output once the reader is gone."""
+    """Let standard output and error drop output where they are pipes closed by the reader."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__") and stream is not None and not stream.isatty():

@@ -40,7 +40,7 @@ class Columns:
     Attributes
     ----------
     title : str
-        Title of their table, where they do not fit beside the others.
+        Title of their table, where they do not fit next to the others.
     headings : tuple of str
     justify : {"left", "right"}
     rows : list of tuple of str

@@ -47,7 +47,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker is gone, and why."""
+    """The worker ended, and why."""
 
     reason: str
 
@@ -67,7 +67,7 @@ class Resources:
     slots : int
         Cores, or GPUs if `device` is one.
     memory : int
-        Bytes that all workers may use together unless the user says otherwise.
+        Bytes that all workers may use together unless the user sets a limit.
     gpu_memory : int
         Free bytes of one GPU; 0 on a CPU.
     """
@@ -82,7 +82,7 @@ class Worker(Protocol):
     """Trains one block at a time."""
 
     def give(self, block: Block) -> None:
-        """Hand over a block; the worker is idle."""
+        """Send a block to an idle worker."""
 
     def stop(self) -> None:
         """Tell the worker to leave its block after the current step."""

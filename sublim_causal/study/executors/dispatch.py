@@ -1,4 +1,4 @@
-"""Hand blocks to workers, and again where a worker was lost."""
+"""Assign blocks to workers, and again where a worker was lost."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Dispatcher:
     executor: Executor[Worker]
     job: Job
     workers: int
-    _hands: dict[Worker, Assignment] = field(default_factory=dict, init=False)
+    _assignments: dict[Worker, Assignment] = field(default_factory=dict, init=False)
     _waiting: deque[Block] = field(default_factory=deque, init=False)
     _losses: Counter[Block] = field(default_factory=Counter, init=False)
     _false_starts: int = field(default=0, init=False)
@@ -92,13 +92,13 @@ class Dispatcher:
             while self._busy() or (self._waiting and not self._stopping):
                 self._direct()
                 yield from self._listen()
-                if any(hand.ready for hand in self._hands.values()):
+                if any(assignment.ready for assignment in self._assignments.values()):
                     patience = time.monotonic() + PATIENCE_SECONDS
                 elif time.monotonic() > patience:
                     patience = float("inf")
                     yield Notice("Waiting for a worker: none could start so far.")
         finally:
-            for worker in self._hands:
+            for worker in self._assignments:
                 worker.kill()
 
     def stop(self) -> None:
@@ -106,7 +106,7 @@ class Dispatcher:
         self._stopping = True
 
     def _busy(self) -> list[Worker]:
-        return [worker for worker, hand in self._hands.items() if hand.block]
+        return [worker for worker, assignment in self._assignments.items() if assignment.block]
 
     def _direct(self) -> None:
         """Start workers that are missing, give blocks to those that are idle; or stop them."""
@@ -115,53 +115,55 @@ class Dispatcher:
             for worker in busy:
                 worker.stop()
             return
-        while len(self._hands) < min(self.workers, len(busy) + len(self._waiting)):
-            self._hands[self.executor.start()] = Assignment()
-        for worker, hand in self._hands.items():
-            if hand.ready and hand.block is None and self._waiting:
-                hand.block, hand.steps = self._waiting.popleft(), 0
-                worker.give(hand.block)
+        while len(self._assignments) < min(self.workers, len(busy) + len(self._waiting)):
+            self._assignments[self.executor.start()] = Assignment()
+        for worker, assignment in self._assignments.items():
+            if assignment.ready and assignment.block is None and self._waiting:
+                assignment.block, assignment.steps = self._waiting.popleft(), 0
+                worker.give(assignment.block)
 
     def _listen(self) -> Iterator[Event]:
-        messages = self.executor.receive(list(self._hands))
+        messages = self.executor.receive(list(self._assignments))
         if not messages:
             yield None
         for worker, message in messages:
             yield from self._take(worker, message)
 
     def _take(self, worker: Worker, message: Message) -> Iterator[Event]:
-        hand = self._hands[worker]
+        assignment = self._assignments[worker]
         if isinstance(message, SublimError):
             raise message
         if isinstance(message, Lost):
             worker.kill()
-            del self._hands[worker]
-            yield from self._retry(hand, message.reason)
+            del self._assignments[worker]
+            yield from self._retry(assignment, message.reason)
         elif isinstance(message, Progress):
-            hand.steps += message.steps
+            assignment.steps += message.steps
             yield message
-            if message.curves is not None and hand.block is not None:
-                yield CurveUpdate(hand.block.name, message.curves)
+            if message.curves is not None and assignment.block is not None:
+                yield CurveUpdate(assignment.block.name, message.curves)
         else:
-            hand.ready, hand.block, self._false_starts = True, None, 0
+            assignment.ready, assignment.block, self._false_starts = True, None, 0
             if isinstance(message, Finished):
                 yield message
             else:
                 assert isinstance(message, Idle)
 
-    def _retry(self, hand: Assignment, reason: str) -> Iterator[Event]:
+    def _retry(self, assignment: Assignment, reason: str) -> Iterator[Event]:
         """Try the block of a lost worker again, or record it as failed."""
-        if hand.block is None:
-            self._false_starts += not hand.ready
+        if assignment.block is None:
+            self._false_starts += not assignment.ready
             if self._false_starts >= ATTEMPTS * self.workers:
                 raise SublimError(f"no worker can start: {reason}")
             return
-        yield Progress(-hand.steps)
-        self._losses[hand.block] += 1
-        if self._losses[hand.block] < ATTEMPTS:
-            self._waiting.appendleft(hand.block)
-            yield Notice(f"A worker was lost ({reason}); block {hand.block.name} starts again.")
+        yield Progress(-assignment.steps)
+        self._losses[assignment.block] += 1
+        if self._losses[assignment.block] < ATTEMPTS:
+            self._waiting.appendleft(assignment.block)
+            yield Notice(
+                f"A worker was lost ({reason}); block {assignment.block.name} starts again."
+            )
         else:
             yield failed(
-                self.job, hand.block, f"its worker was lost {ATTEMPTS} times (last: {reason})"
+                self.job, assignment.block, f"its worker was lost {ATTEMPTS} times (last: {reason})"
             )

@@ -33,8 +33,8 @@ class LocalWorker:
     failure: str = ""
 
     def give(self, block: Block) -> None:
-        """Hand over a block."""
-        with suppress(OSError):  # it died meanwhile, which `receive` will tell
+        """Send a block."""
+        with suppress(OSError):  # it died meanwhile, which `receive` reports
             self.pipe.send(block)
 
     def stop(self) -> None:
@@ -74,16 +74,16 @@ class LocalExecutor:
 
     def start(self) -> LocalWorker:
         """Start a process; one that dies meanwhile is a lost worker."""
-        ours, theirs = multiprocessing.Pipe()
-        arguments = (self._job, theirs, self._stopping)
+        pipe, of_worker = multiprocessing.Pipe()
+        arguments = (self._job, of_worker, self._stopping)
         process = self._context.Process(target=work, args=arguments, daemon=True)  # type: ignore[attr-defined]
         failure = ""
         try:
             process.start()
         except (OSError, EOFError) as error:
             failure = f"it could not be started: {error or type(error).__name__}"
-        theirs.close()
-        return LocalWorker(process, ours, self._stopping, failure)
+        of_worker.close()
+        return LocalWorker(process, pipe, self._stopping, failure)
 
     def receive(self, workers: Sequence[LocalWorker]) -> list[tuple[LocalWorker, Message]]:
         """Return one message of every worker that has sent one."""

@@ -70,12 +70,12 @@ class Trainer:
 
     def train(self, block: Block) -> Iterator[Message]:
         """Train `block`; yield its messages."""
-        said: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        counter = StepCounter(said.put, self._stop)
+        messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        counter = StepCounter(messages.put, self._stop)
         threading.Thread(
-            target=lambda: said.put(train(self._job, self._run, block, counter)), daemon=True
+            target=lambda: messages.put(train(self._job, self._run, block, counter)), daemon=True
         ).start()
-        while isinstance(message := said.get(), Progress):
+        while isinstance(message := messages.get(), Progress):
             yield message
         yield message
 
@@ -123,7 +123,7 @@ class RayWorker:
     stream: Any
 
     def give(self, block: Block) -> None:
-        """Hand over a block."""
+        """Send a block."""
         self.stream = self.actor.train.options(num_returns="streaming").remote(block)
 
     def stop(self) -> None:
@@ -310,7 +310,7 @@ def _read(worker: RayWorker) -> Message:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a worker is gone: the first sentence of the last line of Ray's explanation."""
+    """Return why a worker ended: the first sentence of the last line of Ray's explanation."""
     import ray
 
     if isinstance(error, ray.exceptions.ActorUnavailableError):

@@ -38,10 +38,10 @@ class Stopped(Exception):  # noqa: N818 - control flow inside a worker
 class StepCounter:
     """Counts optimizer steps, and reports them a few times a second, now and then with curves."""
 
-    tell: Callable[[Progress], None]
+    report: Callable[[Progress], None]
     stop: threading.Event
     waiting: int = 0
-    told: float = 0.0
+    reported: float = 0.0
     curves: BlockCurves | None = None
 
     def begin(self, recorders: Mapping[str, Recorder]) -> None:
@@ -59,7 +59,7 @@ class StepCounter:
         if self.stop.is_set():
             raise Stopped
         self.waiting += 1
-        if time.monotonic() - self.told > REPORT_SECONDS:
+        if time.monotonic() - self.reported > REPORT_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -67,8 +67,8 @@ class StepCounter:
         now, so_far = time.monotonic(), None
         if self.curves is not None and now - self.curves.read > CURVE_SECONDS:
             so_far = self.curves.update(now)
-        self.tell(Progress(self.waiting, so_far))
-        self.waiting, self.told = 0, now
+        self.report(Progress(self.waiting, so_far))
+        self.waiting, self.reported = 0, now
 
 
 def train(

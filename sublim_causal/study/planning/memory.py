@@ -32,7 +32,7 @@ def activations_taught(study: Study, network: Network) -> int:
 
 
 def study_bytes(study: Study, parameters: int, block_size: int, activations: int = 0) -> int:
-    """Estimate the memory of one worker, in bytes, beside the libraries themselves.
+    """Estimate the memory of one worker, in bytes, without the libraries themselves.
 
     The students' examples and the targets of each seed, among them `activations` an example; the
     data set, models and one step's batches.

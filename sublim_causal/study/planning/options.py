@@ -1,4 +1,4 @@
-"""How a study is run, as the command line says it."""
+"""How a study is run: the options of the command line, validated."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunOptions:
     mirror_replicates : bool or None
         Mirror every replicate; None: up to 500 of them.
     path : tuple of str
-        Where the study's own modules are looked for.
+        Folders of the study's own modules.
     seed_range : range or None
         Seeds that this process runs while others run the rest; None: all.
     stopping : StoppingRule or None

@@ -25,7 +25,7 @@ class RunPlan:
     blocks : list of Block
         What is missing.
     done, total : int
-        Replicates that are there, and that are there in the end; of this process's seeds.
+        Replicates that exist, and that will exist in the end; of this process's seeds.
     steps : int
         Optimizer steps to do.
     workers, block_size : int
@@ -47,7 +47,7 @@ class RunPlan:
 def plan_run(
     study: Study, options: RunOptions, resources: Resources, done: Mapping[str, set[int]]
 ) -> RunPlan:
-    """Find out what is missing beside the seeds `done` by arm, and how it would be run.
+    """Find out what is missing, given the seeds `done` by arm, and how it would be run.
 
     Raises
     ------

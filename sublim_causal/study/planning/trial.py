@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLES = 8
-"""Made-up examples on which a model is tried."""
+"""Random examples on which a model is tried."""
 
 
 def try_study(study: Study, precision: Precision, block_size: int) -> None:

@@ -18,8 +18,8 @@ from sublim_causal.study.spec.study import Study
 def finished(run: Path, arms: Collection[str], seeds: range | None = None) -> dict[str, set[int]]:
     """Return the seeds of `arms` that need no rerun: those that are complete or diverged.
 
-    A failed replicate says nothing about the experiment, so its block is run again; by a process
-    that runs some `seeds` only, if it is a block of these.
+    The block of a failed replicate is run again: an error is no result. A process that runs some
+    `seeds` only reruns blocks of these seeds only.
     """
     replicates = _statuses(run, arms)
     again = replicates["status"] == "failed"
@@ -36,7 +36,7 @@ def finished(run: Path, arms: Collection[str], seeds: range | None = None) -> di
 
 
 def is_whole(run: Path, study: Study) -> bool:
-    """Return whether every replicate of `study` has a row, be it of one that failed."""
+    """Return whether every replicate of `study` has a row, failed ones too."""
     try:
         rows = _statuses(run, study.arms)
     except RunError:  # a file is damaged

@@ -39,7 +39,7 @@ PACKAGES = (
     "statsmodels",
 )
 PROVENANCE = ("device", "product_engine", "git_revision", "python", "platform", "host")
-"""Fields of a manifest that say how the numbers were made, beside the packages."""
+"""Fields of a manifest with the provenance of the numbers, in addition to the packages."""
 
 
 def now() -> str:
@@ -109,7 +109,7 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     if old is None:
         write_manifest(run, manifest)
         return dict(manifest)
-    # Blocks of an older version stay as they are; new ones stand beside them in this version.
+    # Blocks of an older version stay as they are; new ones are written in this version.
     merged = {**old, "schema_version": SCHEMA_VERSION}
     merged["arms"] = {**old["arms"], **manifest["arms"], **old["arms"]}
     recorded = {arm: with_defaults(one) for arm, one in old["study"]["arms"].items()}
@@ -209,8 +209,8 @@ def _is_temporary(path: Path) -> bool:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """List what defines the two experiments differently, one line per field.
 
-    Whether a default was written out makes no difference. An option that a study file gives an arm
-    stands in its definition twice, also as ``0.<option>`` with all the defaults.
+    Whether a default was written out makes no difference. The definition of an
+    arm holds an option of its table twice, also as ``0.<option>`` with all defaults.
     """
     pairs: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]]
     pairs = [("", old["definition"], new["definition"], {})]
@@ -234,9 +234,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def record_provenance(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Record the provenance of the blocks to come, beside that of earlier ones: ``"cpu, cuda"``.
+    """Add the provenance of the blocks to come to that of earlier ones: ``"cpu, cuda"``.
 
-    The run is not finished from now on.
+    The run counts as unfinished from then on.
     """
     old = read_manifest(run)
 

@@ -100,8 +100,8 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
         with manifest_locked(run):
             write_study(run, open_run(run, described))
         for path, problem in remove_unusable(run, study.arms, seeds).items():
-            told = f"Damaged, and run again: {path} ({problem})"
-            console.print(told, soft_wrap=True)
+            line = f"Damaged, and run again: {path} ({problem})"
+            console.print(line, soft_wrap=True)
         plan = plan_run(study, options, resources, finished(run, study.arms, seeds))
         if plan.done:
             console.print(f"{plan.done} of {plan.total} replicates are there already.")

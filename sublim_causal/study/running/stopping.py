@@ -1,4 +1,4 @@
-"""Add seeds until a stopping rule is reached; the rule and every look stand in the manifest."""
+"""Add seeds until a stopping rule is reached; the manifest records the rule and every look."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def asked_rule(study: Study, options: dict[str, Any]) -> StoppingRule | None:
 def rule_of_run(study: Study, run: Path, options: dict[str, Any]) -> StoppingRule | None:
     """Return the rule by which `study` is run in the directory `run`; None without one.
 
-    A run that was begun with a rule goes on with it.
+    A run that began with a rule keeps it.
 
     Raises
     ------
     RequestError
-        If the rule that is asked for is wrong.
+        If the requested rule is wrong.
     RunError
         If the run was begun with another rule, or without one.
     """
@@ -145,7 +145,7 @@ def run_until(study: Study, rule: StoppingRule, options: RunOptions, console: Co
         else:
             look = take_look(rule, read_table(options.run, "replicates"), place)
             record_look(options.run, look)
-        console.print(told(rule, place, look), soft_wrap=True)
+        console.print(look_text(rule, place, look), soft_wrap=True)
         if look.stop:
             break
     return outcome
@@ -154,7 +154,7 @@ def run_until(study: Study, rule: StoppingRule, options: RunOptions, console: Co
 def smallest_difference(plan: str, outcome: str, task: Judged) -> float:
     """Return the smallest margin of the equivalence tests that `plan` declares of `outcome`.
 
-    Where the plan names the outcome of images, that of the run's `task` stands.
+    Where the plan names the outcome of images, that of the run's `task` takes its place.
 
     Raises
     ------
@@ -193,8 +193,8 @@ def record_look(run: Path, look: Look) -> None:
         write_manifest(run, {**manifest, "stopping": stopping})
 
 
-def told(rule: StoppingRule, place: int, look: Look) -> str:
-    """Say what was seen at a look, and what follows."""
+def look_text(rule: StoppingRule, place: int, look: Look) -> str:
+    """Return the line that reports a look: estimate, interval, and what follows."""
     head = f"Look {place + 1} of {len(rule.looks)}, {look.seeds} seeds: {rule.contrast} "
     if look.value is None:
         seen = f"has {look.n_pairs} complete pairs of seeds, too few"

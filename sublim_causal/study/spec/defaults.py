@@ -38,8 +38,7 @@ def default_options(arm: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the options that an arm's table may leave out are then, by dotted name.
 
     What has to be named, such as the members of a chain, is not among them. Those of the i-th part
-    stand under ``i.<option>`` too, so that an option that is newer than a run is found at its
-    default.
+    are named ``i.<option>`` too, so that an option that is newer than a run has its default.
     """
     name = arm.get("channel", {}).get("name", DEFAULT_CHANNEL)
     channel = {"name": DEFAULT_CHANNEL, **_defaults(CHANNELS, name)}

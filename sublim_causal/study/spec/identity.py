@@ -41,8 +41,8 @@ def definition(study: Study, precision: str) -> dict[str, Any]:
 def arm_definition(study: Study, arm: str) -> dict[str, Any]:
     """The arm's intervention with its options, flat.
 
-    The options of its i-th part stand under ``i.<option>`` with all defaults filled in, and what
-    the study file declares for the arm as it is written there.
+    The options of its i-th part are named ``i.<option>``, with all defaults filled in; the fields
+    that the study file declares for the arm follow as written there.
     """
     built = study.interventions()[arm]
     options = {

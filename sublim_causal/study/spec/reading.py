@@ -63,14 +63,14 @@ def load_study(
     study = read_study(name, settings=settings, seeds=seeds, arms=arms)
     if before_import is not None:
         before_import(study)
-    with naming_file(_told(name, settings)):
+    with naming_file(_source(name, settings)):
         validate_task(study)
         study.interventions()
         study.channels()
     return study
 
 
-def _told(name: str, settings: Sequence[str]) -> str:
+def _source(name: str, settings: Sequence[str]) -> str:
     """Return what errors call the source of a study's fields."""
     path = find_declared("studies", name)
     return f"{path} with --set" if settings else str(path)
@@ -97,14 +97,14 @@ def read_study(
         apply_setting(table, setting)
     if seeds is not None:
         table["seeds"] = seeds
-    told = _told(name, settings)
-    with naming_file(told):
+    source = _source(name, settings)
+    with naming_file(source):
         validate_reference(table.get("reference"), table.get("arms"))
     if arms is not None:
         table["arms"] = select_arms(table.get("arms", {}), list(arms))
         if table.get("reference") not in table["arms"]:
             table.pop("reference", None)
-    with naming_file(told):
+    with naming_file(source):
         study = validate_declared(Study, table, "")
         if ":" not in study.task.name:  # a class of one's own is imported later
             validate_task(study)
@@ -114,8 +114,8 @@ def read_study(
 def apply_setting(table: dict[str, Any], setting: str) -> None:
     """Write one ``key=value`` into the nested `table`.
 
-    A key is dotted; a part that holds a dot or a ``=`` stands in quotes, as in TOML. Shells take
-    quotes away, so the name of a field that is there may hold dots without them.
+    A key is dotted; a part with a dot or a ``=`` is quoted, as in TOML. Shells remove quotes, so
+    the name of an existing field may contain dots without them.
 
     Raises
     ------

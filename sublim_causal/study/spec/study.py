@@ -1,4 +1,4 @@
-"""Study files: TOML tables that say what is run, validated into a frozen `Study`."""
+"""Study files: TOML tables that declare what is run, validated into a frozen `Study`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def choose_device(name: str) -> str:
     Raises
     ------
     RequestError
-        If the device is unknown or not there.
+        If the device is unknown or not available.
     """
     import torch
 

@@ -45,7 +45,7 @@ class Job:
         ``"cpu"`` or ``"cuda"``.
     precision : str
     path : tuple of str
-        Where the study's own modules are looked for.
+        Folders of the study's own modules.
     """
 
     study: Study
@@ -97,7 +97,7 @@ class BlockTrainer:
     ) -> pd.DataFrame:
         """Run `block`; one that does not fit a GPU's memory is halved.
 
-        `after_step` and `begun` are called as `run_block` says.
+        `after_step` and `begun` are called as in `run_block`.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""Made-up images, on which arms take a few steps before anything is trained."""
+"""Random images, on which arms take a few steps before anything is trained."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rehearse(
     split: LogitSplit,
     dtype: torch.dtype,
 ) -> Rehearsal:
-    """Return two initialisations, a probe and inputs of made-up images."""
+    """Return two initialisations, a probe and inputs of random images."""
     data = made_up_images(experiment, split, dtype)
     draw_network = partial(initialise, network, like=data.train_x)
     size = min(experiment.probe.size, len(data.held_out_y))
