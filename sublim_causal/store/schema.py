@@ -20,7 +20,7 @@ FORMER = {
 """What columns were called before version 3."""
 
 VERSION = b"sublim_causal.schema_version"
-"""Key in a file's metadata of the version of its table."""
+"""Metadata key of the version of a file's table."""
 
 
 @dataclass(frozen=True)
