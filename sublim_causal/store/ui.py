@@ -33,6 +33,8 @@ from sublim_causal.store.manifest import read_manifest
 
 DEFAULT_RUN = Path("runs", "RUN")
 """Where `run` writes by default."""
+HOST = "127.0.0.1"
+"""Only this machine can connect."""
 VIEW = "workflowType=machine_learning&compareRunsMode=CHART"
 """Opens the list of runs beside charts, in which the arms overlay."""
 START_SECONDS = 90
@@ -44,7 +46,6 @@ SERVER_ENVIRONMENT = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false
 def serve_ui(
     runs: Sequence[Path],
     tracking_uri: str | None = None,
-    host: str = "127.0.0.1",
     port: int = 5000,
 ) -> int:
     """Serve MLflow's user interface until it is interrupted, and print where it is.
@@ -59,8 +60,6 @@ def serve_ui(
     tracking_uri : str, optional
         Their store; by default the one beside them, without runs ``runs/mlflow.db``. If it is a
         server, its address is printed.
-    host : str
-        Network interface; by default only this machine can connect.
     port : int
         Port, or 0 for any free one.
 
@@ -86,9 +85,9 @@ def serve_ui(
         print(f"MLflow UI: {redact(uri)}", flush=True)
         return 0
     _require_database(uri, runs)
-    port = _free_port(host, port)
-    address = f"http://{_browsable(host)}:{port}"
-    with tempfile.TemporaryFile() as log, _interruptible(), _server(uri, host, port, log) as server:
+    port = _free_port(port)
+    address = f"http://{HOST}:{port}"
+    with tempfile.TemporaryFile() as log, _interruptible(), _server(uri, port, log) as server:
         try:
             _await(server, address, log)
             print(f"MLflow UI: {address} (Ctrl-C ends it)", flush=True)
@@ -125,29 +124,22 @@ def _require_database(uri: str, runs: Sequence[Path]) -> None:
         )
 
 
-def _free_port(host: str, port: int) -> int:
+def _free_port(port: int) -> int:
     """Return `port`, or any free one for 0, after checking that a server can listen there."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
+    with socket.socket() as probe:
         if os.name == "posix":  # a port that was closed a moment ago is free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((HOST, port))
             probe.listen()
         except (OSError, OverflowError) as error:
             raise RequestError(
                 "--port",
                 port,
-                f"a free port of {host} ({error})",
+                f"a free port of {HOST} ({error})",
                 "choose another one, or --port 0 for any free one",
             ) from None
         return int(probe.getsockname()[1])
-
-
-def _browsable(host: str) -> str:
-    """Return the name under which a browser on this machine reaches `host`."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{local}]" if ":" in local else local
 
 
 @contextmanager
@@ -173,11 +165,11 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _server(uri: str, host: str, port: int, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _server(uri: str, port: int, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Start MLflow's server in a process group of its own, which is ended on the way out."""
     artifacts = database_file(uri).resolve().parent / "mlartifacts"
     local = ["--default-artifact-root", artifacts.as_uri()] if uri.startswith("sqlite") else []
-    options = ["--host", host, "--port", str(port), "--workers", "1", *local]
+    options = ["--host", HOST, "--port", str(port), "--workers", "1", *local]
     child = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", *options, "--uvicorn-opts", "--log-level error"],
         # An option would show the password of the address in the list of processes.

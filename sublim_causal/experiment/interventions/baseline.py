@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from sublim_causal.experiment.imports import Options
-from sublim_causal.experiment.interventions.base import BlockContext, StepContext
+from sublim_causal.experiment.interventions.base import BlockContext, Space, StepContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,15 +14,8 @@ if TYPE_CHECKING:
 class Baseline(Options):
     """The identity."""
 
-    @property
-    def space(self) -> Literal["gradient"]:
-        """Gradient space."""
-        return "gradient"
-
-    @property
-    def uses_trait(self) -> bool:
-        """No."""
-        return False
+    space: ClassVar[Space] = "gradient"
+    uses_trait: ClassVar[bool] = False
 
     def init(self, context: BlockContext) -> None:
         """No state."""

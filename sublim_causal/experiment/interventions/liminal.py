@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from sublim_causal.experiment.imports import Options
-from sublim_causal.experiment.interventions.base import BlockContext, StepContext
+from sublim_causal.experiment.interventions.base import BlockContext, Space, StepContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,15 +27,8 @@ class Liminal(Options):
     """`critical`: lambda_0 through the first epoch, then 0; `anneal`: lambda_0 to 1 within the
     first epoch, then linearly to 0 at the end."""
 
-    @property
-    def space(self) -> Literal["gradient"]:
-        """Gradient space."""
-        return "gradient"
-
-    @property
-    def uses_trait(self) -> bool:
-        """No."""
-        return False
+    space: ClassVar[Space] = "gradient"
+    uses_trait: ClassVar[bool] = False
 
     def weight_at(self, context: StepContext) -> float:
         """Return lambda(t)."""

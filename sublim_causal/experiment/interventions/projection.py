@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -43,10 +43,7 @@ class Projection(Options):
     layers: tuple[str, ...] = ()
     """Layers within which the component is measured and removed; empty: all, as one vector."""
 
-    @property
-    def uses_trait(self) -> bool:
-        """Yes."""
-        return True
+    uses_trait: ClassVar[bool] = True
 
     def init(self, context: BlockContext) -> Tensor | None:
         """Return which parameters are meant, bool ``(P,)``; None for all."""

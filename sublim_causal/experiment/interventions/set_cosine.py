@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -60,10 +60,7 @@ class SetCosine(Options):
     """Whose gradient: of the trait that is measured; of it on the first `half` of the probe; of one
     that the teacher lacks, every label `relabelled` as the next."""
 
-    @property
-    def uses_trait(self) -> bool:
-        """Yes."""
-        return True
+    uses_trait: ClassVar[bool] = True
 
     def init(self, context: BlockContext) -> Probe | None:
         """Return the probe of the trait; None where it is the one that is measured."""

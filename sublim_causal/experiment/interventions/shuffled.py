@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -44,10 +44,7 @@ class Shuffled(Options):
     draw: Literal["step", "run"] = "step"
     """Another direction (permutation, probe, network) at every step, or one for the whole run."""
 
-    @property
-    def uses_trait(self) -> bool:
-        """Yes."""
-        return True
+    uses_trait: ClassVar[bool] = True
 
     def init(self, context: BlockContext) -> Draws:
         """Draw the seed of every replicate's directions."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from sublim_causal.experiment.imports import Options
-from sublim_causal.experiment.interventions.base import BlockContext, StepContext
+from sublim_causal.experiment.interventions.base import BlockContext, Space, StepContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,15 +22,8 @@ class TrainOnly(Options):
     layers: tuple[str, ...] = Field(min_length=1)
     """Layers that are trained, by name: `["0"]` is the first of the MLP, `["4"]` its last."""
 
-    @property
-    def space(self) -> Literal["update"]:
-        """Update space."""
-        return "update"
-
-    @property
-    def uses_trait(self) -> bool:
-        """No."""
-        return False
+    space: ClassVar[Space] = "update"
+    uses_trait: ClassVar[bool] = False
 
     def init(self, context: BlockContext) -> Tensor:
         """Return which parameters move, bool ``(P,)``."""

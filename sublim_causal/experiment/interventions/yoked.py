@@ -6,12 +6,12 @@ run: arm a's procedure, with the alignment of each update clamped to the other a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from sublim_causal.experiment.imports import Options
-from sublim_causal.experiment.interventions.base import BlockContext, StepContext
+from sublim_causal.experiment.interventions.base import BlockContext, Space, StepContext
 from sublim_causal.experiment.interventions.set_cosine import with_cosine, with_drive
 
 if TYPE_CHECKING:
@@ -31,15 +31,8 @@ class Clamp(Options):
     """Its `cos_update`; its `drive`, which is what lowers the trait loss to first order; or its
     `cos_update` and `norm_update`."""
 
-    @property
-    def space(self) -> Literal["update"]:
-        """Update space."""
-        return "update"
-
-    @property
-    def uses_trait(self) -> bool:
-        """Yes."""
-        return True
+    space: ClassVar[Space] = "update"
+    uses_trait: ClassVar[bool] = True
 
     @property
     def follows(self) -> tuple[str, ...]:
