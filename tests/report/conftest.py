@@ -66,10 +66,13 @@ def declare(run: Path, study: Study) -> None:
     change_manifest(run, study=study.model_dump(mode="json", by_alias=True), arms=arms)
 
 
+QUICK = load_plan("primary").model_copy(update={"n_boot": 199})
+"""The default plan with few bootstrap replicates."""
+
+
 def material_of(run: Path) -> Material:
-    """Return what the sections of `run` read, with few bootstrap replicates."""
-    plan = load_plan("primary").model_copy(update={"n_boot": 199})
-    return read_material(run, plan)
+    """Return what the sections of `run` read."""
+    return read_material(run, QUICK)
 
 
 def section_of(material: Material, anchor: str) -> str:
@@ -100,7 +103,7 @@ def demo_material(demo: Path) -> Material:
 @pytest.fixture(scope="session")
 def page(demo: Path) -> Path:
     """Return the page of `demo`'s report."""
-    return write_report(demo)
+    return write_report(demo, QUICK)
 
 
 @pytest.fixture(scope="session")
@@ -109,4 +112,4 @@ def evil_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arms = {"baseline": ArmTruth(), "projection": ArmTruth(), f"../a & {EVIL} $x^2$": ArmTruth()}
     run = make_run(tmp_path_factory.mktemp("evil") / "run", n_seeds=4, arms=arms)
     change_manifest(run, name=EVIL, title=f"{EVIL} & more")
-    return write_report(run)
+    return write_report(run, QUICK)

@@ -16,7 +16,14 @@ from sublim_causal.errors import HIDDEN, RequestError, RunError
 from sublim_causal.report import compare_reports, write_report
 from sublim_causal.report.answer.brief import brief
 from sublim_causal.report.sections import BODY
-from tests.report.conftest import answer_of, change_manifest, make_run, material_of, section_of
+from tests.report.conftest import (
+    QUICK,
+    answer_of,
+    change_manifest,
+    make_run,
+    material_of,
+    section_of,
+)
 
 Again = tuple[Path, list[tuple[int, int]]]
 ANCHORS = (
@@ -82,7 +89,7 @@ def test_nothing_is_fetched(page: Path) -> None:
 
 def test_results_are_those_of_analyse(demo: Path, page: Path) -> None:
     written = json.loads((page.parent / "results.json").read_text())
-    assert written == json.loads(analyse(demo).to_json())
+    assert written == json.loads(analyse(demo, QUICK).to_json())
 
 
 def test_supplement_says_that_it_was_not_declared(page: Path) -> None:
@@ -106,7 +113,7 @@ def test_every_table_and_figure_is_a_file(page: Path) -> None:
 
 def test_csv_has_full_precision(demo: Path, page: Path) -> None:
     contrasts = pd.read_csv(page.parent / "tables" / "contrasts.csv").set_index("name")
-    expected = analyse(demo)["final_accuracy_projection"]
+    expected = analyse(demo, QUICK)["final_accuracy_projection"]
     assert contrasts.loc["final_accuracy_projection", "estimate"] == pytest.approx(
         expected.value,  # type: ignore[union-attr]
         rel=1e-15,  # what a decimal text of a double keeps
@@ -118,7 +125,9 @@ def again(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Again:
     """Write the report again, elsewhere, and note its progress."""
     folder = tmp_path_factory.mktemp("again")
     seen: list[tuple[int, int]] = []
-    write_report(demo, out=folder, progress=lambda done, total, name: seen.append((done, total)))
+    write_report(
+        demo, QUICK, out=folder, progress=lambda done, total, name: seen.append((done, total))
+    )
     return folder, seen
 
 
@@ -134,7 +143,7 @@ def test_progress_counts_up_to_the_end(again: Again) -> None:
 
 
 def test_two_seeds_are_too_few_and_say_so(tmp_path: Path) -> None:
-    page = write_report(make_run(tmp_path / "run", n_seeds=2))
+    page = write_report(make_run(tmp_path / "run", n_seeds=2), QUICK)
     test_nothing_is_nan_or_empty(page)
     assert "a mixed model needs at least 3" in section(page, "mixed")
     assert "too few seeds" in section(page, "study")
@@ -223,7 +232,7 @@ def test_names_of_arms_are_set_apart(page: Path) -> None:
 
 def test_hidden_characters_of_names_are_spelt_out(tmp_path: Path) -> None:
     arms = {"baseline": ArmTruth(), "projection": ArmTruth(), "wiped\u202egpj": ArmTruth()}
-    page = write_report(make_run(tmp_path / "run", n_seeds=3, arms=arms))
+    page = write_report(make_run(tmp_path / "run", n_seeds=3, arms=arms), QUICK)
     for path in (page, page.parent / "figures" / "final_accuracy.svg"):
         assert not HIDDEN.search(path.read_text())
         assert r"wiped\u202egpj" in path.read_text()

@@ -29,6 +29,7 @@ from tests.study.commands import sublim
 
 NEW_OPTIONS = {"trait", "match"}
 """Options of interventions that the stored runs are older than."""
+ANALYSIS = Path(__file__).parents[2] / "analysis"
 STORED = {version: Path(__file__).parent / f"version_{version}" for version in (1, 2)}
 
 
@@ -106,10 +107,12 @@ def test_a_study_file_with_old_names_is_refused_with_the_new_ones(tmp_path: Path
 
 def test_every_command_reads_it(old: Path) -> None:
     store = f"sqlite:///{old.parent / 'mlflow.db'}"
+    plan = old.parent / "plan.toml"
+    plan.write_text(f"n_boot = 199\n{(ANALYSIS / 'primary.toml').read_text()}")
     for arguments in (
         ["status", old],
-        ["analyse", old],
-        ["report", old],
+        ["analyse", old, "--plan", plan],
+        ["report", old, "--plan", plan],
         ["sync", old, "--tracking-uri", store],
     ):
         done = sublim(*arguments, cwd=old.parent)

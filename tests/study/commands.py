@@ -29,6 +29,7 @@ TINY = (
 
 PLAN = """
 name = "one"
+n_boot = 199
 sentence = "Does projection stop the transfer?"
 [[estimand]]
 name = "effect"

@@ -159,14 +159,15 @@ def test_a_users_own_intervention_runs_and_may_diverge(
         '[arms.baseline]\nintervention = "baseline"\n'
         '[arms.damped]\nintervention = "mine:Damped"\nfactor = 0.25\n'
     )
-    done = sublim("run", tmp_path / "study.toml", "--tracking-uri", "none", cwd=tmp_path)
+    study = (tmp_path / "study.toml", "--no-report", "--tracking-uri", "none")
+    done = sublim("run", *study, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "code of its own: mine:Damped in" in done.stderr
-    endless = ("--set", "arms.damped.factor=inf", "--out", "diverged", "--tracking-uri", "none")
-    done = sublim("run", tmp_path / "study.toml", *endless, cwd=tmp_path)
+    endless = ("--set", "arms.damped.factor=inf", "--out", "diverged")
+    done = sublim("run", *study, *endless, cwd=tmp_path)
     assert done.returncode == 1
     assert "damped, seed 0: diverged (loss or update became non-finite at step 1)" in done.stderr
-    wrong = sublim("run", tmp_path / "study.toml", "--set", "arms.damped.size=1", cwd=tmp_path)
+    wrong = sublim("run", *study, "--set", "arms.damped.size=1", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "size" in wrong.stderr
 

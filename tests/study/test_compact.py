@@ -9,7 +9,7 @@ import pytest
 
 from sublim_causal.store.lock import locked
 from sublim_causal.store.tables import committed
-from tests.study.commands import TINY, same_tables, sublim
+from tests.study.commands import PLAN, TINY, same_tables, sublim
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,8 @@ def test_a_compacted_run_is_extended_mirrored_and_reported(sound: Path, tmp_path
     assert status.returncode == 0
     assert "4 seeds" in status.stdout
     assert len(list(run.rglob("*.parquet"))) == 12
-    analysed = sublim("analyse", run, cwd=tmp_path)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    analysed = sublim("analyse", run, "--plan", "plan.toml", cwd=tmp_path)
     assert analysed.returncode == 0, analysed.stderr
 
 
