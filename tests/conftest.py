@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,46 @@ def gcs_server() -> Iterator[str]:
     serve = f"from gcp_storage_emulator.server import create_server; create_server({options}).run()"
     with serving(serve) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def six_seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quickstart study, shrunk, of six seeds by one worker: not to be changed."""
+    from tests.study.commands import TINY, sublim
+
+    cwd = tmp_path_factory.mktemp("six")
+    options = (*TINY, "--seeds", "6", "--workers", "1", "--tracking-uri", "none")
+    done = sublim("run", *options, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / "runs" / "quickstart"
+
+
+@pytest.fixture(scope="session")
+def quick_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let MLflow copy the tables of a new sqlite store, which take it a second to make."""
+    from mlflow.store.db import utils
+    from sqlalchemy import Engine, create_engine
+
+    make = utils._initialize_tables
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+
+    def copy(engine: Engine) -> None:
+        if engine.dialect.name != "sqlite":
+            make(engine)
+            return
+        if not file.exists():
+            template = create_engine(f"sqlite:///{file}")
+            make(template)
+            template.dispose()
+        with (
+            closing(sqlite3.connect(file)) as source,
+            closing(sqlite3.connect(str(engine.url.database))) as target,
+        ):
+            source.backup(target)
+
+    utils._initialize_tables = copy
+    yield
+    utils._initialize_tables = make
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -29,6 +30,7 @@ from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest
 from tests.store.conftest import write_run
 from tests.store.test_tables import ODD_ARMS, block_of
+from tests.study.commands import sublim
 
 
 @pytest.fixture
@@ -183,29 +185,31 @@ def test_columns_and_arms_are_selected_at_the_store(
     assert len(fetched) <= 2 * 4
 
 
-def fails(place: str, **changes: str) -> tuple[str, float]:
+def fails(place: str, cwd: Path, **changes: str) -> tuple[str, float]:
     """What `status` of `place` says in this environment, and after how many seconds."""
+    from s3fs import S3FileSystem
+
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | changes
     start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "sublim_causal.study", "status", place],
-        env={**environment, "AWS_EC2_METADATA_DISABLED": "true"},
-        capture_output=True,
-        text=True,
-    )
+    S3FileSystem.clear_instance_cache()  # those that it holds have read another environment
+    with mock.patch.dict(
+        os.environ, {**environment, "AWS_EC2_METADATA_DISABLED": "true"}, clear=True
+    ):
+        done = sublim("status", place, cwd=cwd)
+    S3FileSystem.clear_instance_cache()
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "remedy: " in done.stderr
     return done.stderr, time.monotonic() - start
 
 
-def test_what_cannot_be_reached_is_reported(s3_server: str) -> None:
+def test_what_cannot_be_reached_is_reported(s3_server: str, tmp_path: Path) -> None:
     keys = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret"}
-    missing, _ = fails("s3://no-such-bucket/x", AWS_ENDPOINT_URL=s3_server, **keys)
+    missing, _ = fails("s3://no-such-bucket/x", tmp_path, AWS_ENDPOINT_URL=s3_server, **keys)
     assert "there is no no-such-bucket" in missing
-    anonymous, _ = fails("s3://any/x", AWS_ENDPOINT_URL=s3_server, HOME="/nonexistent")
+    anonymous, _ = fails("s3://any/x", tmp_path, AWS_ENDPOINT_URL=s3_server, HOME="/nonexistent")
     assert "credentials" in anonymous
-    nobody, seconds = fails("s3://any/x", AWS_ENDPOINT_URL="http://127.0.0.1:9", **keys)
+    nobody, seconds = fails("s3://any/x", tmp_path, AWS_ENDPOINT_URL="http://127.0.0.1:9", **keys)
     assert "127.0.0.1:9" in nobody
     assert seconds < 30
 

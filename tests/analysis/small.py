@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.estimates.settings import Settings
+from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
+from sublim_causal.analysis.plan.file import parse_plan
 from sublim_causal.analysis.plan.record import Record
+from sublim_causal.analysis.plan.registry import METHODS
 
 SLOPE, DIRECT, START = 4.0, -0.05, 0.1
 N_SEEDS, N_STEPS = 12, 8
@@ -100,3 +104,23 @@ def make_record(arms: Sequence[str] = tuple(STUDY), *, layers: bool = False) -> 
         interventions=STUDY,
         reference="baseline",
     )
+
+
+def estimated(record: Record, **entry: Any) -> dict[str, Result]:
+    """Estimate one entry of a plan, and check that its results have the names it declares."""
+    entry = {"name": "x", "sentence": "Some quantity, in one sentence.", **entry}
+    (declared,) = parse_plan({"name": "mine", "estimand": [entry]}).estimands
+    settings = Settings(n_boot=199, rng=np.random.default_rng(0))
+    resolved = declared.resolved(record.reference)
+    found = METHODS[declared.method].estimate(record, resolved, settings)
+    endings = declared.endings()
+    if endings is not None and not any(isinstance(one, NotEstimable) for one in found):
+        names = ["x" + f"_{ending}" * bool(ending) for ending in endings]
+        assert sorted(one.estimand.name for one in found) == sorted(names)
+    return {one.estimand.name: one for one in found}
+
+
+def number(result: Result) -> Estimate:
+    """Return an estimate, and fail if it is none."""
+    assert isinstance(result, Estimate), result
+    return result

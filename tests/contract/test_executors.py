@@ -70,15 +70,6 @@ class Deadly:
 '''
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The quickstart study, shrunk, by one worker of this machine."""
-    cwd = tmp_path_factory.mktemp("reference")
-    done = sublim("run", *OPTIONS, "--seeds", "6", "--workers", "1", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return cwd / "runs" / "quickstart"
-
-
 @pytest.fixture
 def deadly(tmp_path: Path) -> Path:
     """A study file whose intervention kills its worker."""
@@ -94,11 +85,11 @@ def statuses(run: Path) -> list[str]:
 
 
 def test_tables_do_not_depend_on_where_blocks_run(
-    executor: str, reference: Path, tmp_path: Path
+    executor: str, six_seeds: Path, tmp_path: Path
 ) -> None:
     done = sublim("run", *OPTIONS, "--seeds", "6", "--executor", executor, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    same_tables(tmp_path / "runs" / "quickstart", reference)
+    same_tables(tmp_path / "runs" / "quickstart", six_seeds)
 
 
 def test_a_worker_that_dies_once_is_replaced(executor: str, deadly: Path) -> None:
@@ -125,7 +116,7 @@ def test_what_breaks_a_block_is_recorded_and_the_others_complete(
 
 
 def test_ctrl_c_keeps_finished_blocks_and_the_rerun_completes(
-    executor: str, reference: Path, tmp_path: Path
+    executor: str, six_seeds: Path, tmp_path: Path
 ) -> None:
     options = (*OPTIONS, "--seeds", "6", "--workers", "1", "--executor", executor)
     process = subprocess.Popen(
@@ -151,7 +142,7 @@ def test_ctrl_c_keeps_finished_blocks_and_the_rerun_completes(
     again = sublim("run", *OPTIONS, "--seeds", "6", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "replicates are there already" in again.stderr
-    same_tables(run, reference)
+    same_tables(run, six_seeds)
 
 
 def test_resources_are_of_the_device_that_is_asked_for(executor: str) -> None:

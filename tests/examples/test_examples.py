@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
+TRAINERS = ("lightning_trainer", "trainer")
+"""Examples whose `main` the tests of the integrations call."""
+EXAMPLES = [
+    pytest.param(script, marks=[pytest.mark.slow] if script.stem in TRAINERS else [])
+    for script in sorted((CHECKOUT / "examples").glob("*.py"))
+]
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)

@@ -177,15 +177,18 @@ def test_tied_weights() -> None:
     train(problem, AlignmentMonitor(optimizer, problem.trait), problem.truth(), optimizer)
 
 
-def test_a_compiled_module() -> None:
-    if not (importlib.util.find_spec("torch._inductor") and shutil.which("g++")):
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_module(backend: str) -> None:
+    if backend == "inductor" and not (
+        importlib.util.find_spec("torch._inductor") and shutil.which("g++")
+    ):
         warnings.warn("no C++ compiler: torch.compile is NOT tested", stacklevel=1)
         pytest.skip("torch.compile needs g++, which is missing")
     problem = Problem(dtype=torch.float32)
     plain = problem.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        problem.model = torch.compile(plain)
+        problem.model = torch.compile(plain, backend=backend)
         optimizer = torch.optim.SGD(plain.parameters(), 0.5)
         monitor = AlignmentMonitor(optimizer, problem.trait, layers="module")
         train(problem, monitor, problem.truth(), optimizer)

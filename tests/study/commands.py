@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +20,7 @@ import torch
 
 from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.cli import main
+from sublim_causal.study.executors.local import LocalExecutor
 
 TINY = (
     "--set", "distillation.examples=512",
@@ -71,6 +75,40 @@ def sublim(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
     return subprocess.CompletedProcess(words, code, stdout.getvalue(), stderr.getvalue())
 
 
+def begin(*arguments: str | Path, cwd: Path, output: Path) -> BaseProcess:
+    """Begin a command in a process of its own, which writes what it prints to `output`.
+
+    The process is forked from one that has imported torch. It has neither the limits nor the
+    process group of this one, nor what was added to the environment since the first fork.
+    """
+    LocalExecutor().warm_up()
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=_run_command, args=([*map(str, arguments)], cwd, output))
+    process.start()
+    return process
+
+
+def _run_command(arguments: list[str], cwd: Path, output: Path) -> None:
+    # Its workers are forked from the same process as itself.
+    forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(cwd)
+    os.environ.update(environment())
+    sys.argv = ["sublim-causal", *arguments]
+    main()
+
+
+def wait_for_block(run: Path, process: BaseProcess) -> None:
+    """Wait until the first block of `run`, which `process` writes, is there."""
+    deadline = time.monotonic() + 120
+    while not any(committed(run)):
+        assert process.is_alive(), process.exitcode
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def start(cwd: Path, *options: str) -> subprocess.Popen[str]:
     """Start a quickstart in a session of its own, and wait until its first block is there."""
     process = subprocess.Popen(
@@ -98,8 +136,11 @@ def same_matrix_products() -> Iterator[None]:
     torch.set_float32_matmul_precision(before)
 
 
-def same_tables(one: Path, other: Path) -> None:
-    """Assert that two runs have the same rows, value by value, except for times."""
+def same_tables(one: Path, other: Path, *, seeds: int | None = None) -> None:
+    """Assert that two runs have the same rows, value by value, except for times.
+
+    With `seeds`, the other run has more, and its first so many are compared.
+    """
     for table in ("steps", "evaluations", "replicates"):
         frames = [
             read_table(run, table)
@@ -108,4 +149,6 @@ def same_tables(one: Path, other: Path) -> None:
             .reset_index(drop=True)
             for run in (one, other)
         ]
+        if seeds is not None:
+            frames[1] = frames[1][frames[1]["seed"] < seeds].reset_index(drop=True)
         pd.testing.assert_frame_equal(*frames, check_exact=True)

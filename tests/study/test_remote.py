@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
 from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
-from sublim_causal.location import locate
+from sublim_causal.location import locate, put
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import committed
 from tests.study.commands import PLAN, TINY, command, environment, same_tables, sublim
@@ -17,7 +18,32 @@ from tests.study.commands import PLAN, TINY, command, environment, same_tables, 
 OPTIONS = (*TINY, "--seeds", "3", "--workers", "1", "--arms", "baseline,projection,liminal")
 
 
-@pytest.mark.parametrize("store", ["bucket", pytest.param("gs_bucket", marks=pytest.mark.slow)])
+def test_a_run_is_extended_and_equals_a_local_one(
+    bucket: str, six_seeds: Path, tmp_path: Path
+) -> None:
+    place, options = f"{bucket}/some/run", (*TINY, "--out", f"{bucket}/some/run", "--seeds")
+    run = locate(place)
+    forkserver._forkserver._stop()  # the workers to come know the credentials
+    first = sublim("run", *options, "1", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "No MLflow mirror" in first.stderr
+    put(run / "steps" / "arm=baseline" / "0000001-0000001.parquet", b"half")  # as by a kill
+    more = sublim("run", *options, "2", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    assert "4 of 8 replicates are there already" in more.stderr
+    assert not (run / ".lock").exists()
+    assert "test-secret" not in str(read_manifest(run))
+    assert not any(tmp_path.iterdir())
+    same_tables(run, six_seeds, seeds=2)
+    compacted = sublim("compact", place, cwd=tmp_path)
+    assert compacted.returncode == 0, compacted.stderr
+    assert ": 24 files, " in compacted.stdout
+    assert "-> 12 files, " in compacted.stdout
+    same_tables(run, six_seeds, seeds=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["bucket", "gs_bucket"])
 def test_killed_in_the_middle_and_resumed_equals_a_local_run(
     store: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

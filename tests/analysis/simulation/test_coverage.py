@@ -34,6 +34,7 @@ def test_corrected_slopes_cover():
     assert_covers("corrected slope", "noisy alignment", 16, 150)
 
 
+@pytest.mark.slow
 def test_mixed_slopes_cover():
     assert_covers("slope, CR2", "normal", 8, 100)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
-from tests.study.commands import TINY, command, environment, sublim
+from tests.study.commands import PLAN, TINY, begin, command, environment, sublim
 
 
 def piped(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -33,16 +34,24 @@ def test_a_pipe_closed_early_is_no_error(verb: str, tmp_path: Path) -> None:
 
 def test_output_is_written_although_its_reader_is_gone(tmp_path: Path) -> None:
     write_run(tmp_path / "run", simulate(Truth(n_seeds=4, n_steps=8), rng=0))
-    done = piped(f"{shlex.join(command('analyse', 'run', '--out', 'mine.json'))} | true", tmp_path)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    analyse = command("analyse", "run", "--plan", "plan.toml", "--out", "mine.json")
+    done = piped(f"{shlex.join(analyse)} | true", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "mine.json").stat().st_size > 1000
     assert not (tmp_path / "run" / "report").exists()
 
 
 def test_a_run_continues_without_a_reader(tmp_path: Path) -> None:
-    run = command("run", *TINY, "--seeds", "1", "--tracking-uri", "none", "--out", "run")
-    done = piped(f"{shlex.join(run)} 2>&1 | true", tmp_path)
-    assert done.returncode == 0
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    options = (*TINY, "--seeds", "1", "--tracking-uri", "none", "--out", "run")
+    process = begin("run", *options, cwd=tmp_path, output=pipe)
+    assert select.select([reader], [], [], 120)[0]
+    os.close(reader)
+    process.join(timeout=120)
+    assert process.exitcode == 0
     assert len(list((tmp_path / "run" / "replicates").rglob("*.parquet"))) == 4
 
 

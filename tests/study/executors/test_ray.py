@@ -42,17 +42,8 @@ def on(cluster: Any) -> tuple[str, ...]:
     return ("--executor", "ray", "--address", cluster.address)
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of six seeds by the local executor."""
-    cwd = tmp_path_factory.mktemp("local")
-    done = sublim("run", *OPTIONS, "--seeds", "6", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return cwd / "runs" / "quickstart"
-
-
 def test_a_run_begun_here_and_completed_on_a_cluster_has_the_same_tables(
-    cluster: Any, local: Path, tmp_path: Path
+    cluster: Any, six_seeds: Path, tmp_path: Path
 ) -> None:
     begun = sublim("run", *OPTIONS, "--seeds", "1", cwd=tmp_path)
     assert begun.returncode == 0, begun.stderr
@@ -62,23 +53,23 @@ def test_a_run_begun_here_and_completed_on_a_cluster_has_the_same_tables(
     assert first == "4 of 24 replicates are there already."
     assert all(" s left, " in line or line.startswith("Waiting for") for line in others)
     assert done.stdout.startswith(" " * 20)
-    same_tables(tmp_path / "runs" / "quickstart", local)
+    same_tables(tmp_path / "runs" / "quickstart", six_seeds)
     again = sublim("run", *OPTIONS, "--seeds", "6", cwd=tmp_path)
     assert "24 of 24 replicates are there already." in again.stderr
 
 
 @pytest.mark.slow
-def test_a_killed_node_loses_nothing(cluster: Any, local: Path, tmp_path: Path) -> None:
+def test_a_killed_node_loses_nothing(cluster: Any, six_seeds: Path, tmp_path: Path) -> None:
     doomed = cluster.add_node(num_cpus=1)
     process = start(tmp_path, *OPTIONS, "--seeds", "6", "--workers", "3", *on(cluster))
     cluster.remove_node(doomed, allow_graceful=False)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    same_tables(tmp_path / "runs" / "quickstart", local)
+    same_tables(tmp_path / "runs" / "quickstart", six_seeds)
 
 
 @pytest.mark.slow
-def test_workers_write_into_an_object_store(bucket: str, local: Path, tmp_path: Path) -> None:
+def test_workers_write_into_an_object_store(bucket: str, six_seeds: Path, tmp_path: Path) -> None:
     place = f"{bucket}/run"
     done = subprocess.run(
         command("run", *OPTIONS, "--seeds", "6", "--executor", "ray", "--out", place),
@@ -89,7 +80,7 @@ def test_workers_write_into_an_object_store(bucket: str, local: Path, tmp_path: 
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
-    same_tables(locate(place), local)
+    same_tables(locate(place), six_seeds)
 
 
 def job_at(run: Path) -> Job:

@@ -19,12 +19,9 @@ from sublim_causal.store.tables import committed, read_table
 from sublim_causal.study.running.manifest import describe, record_provenance
 from sublim_causal.study.running.runner import removed_if_refused
 from sublim_causal.study.spec.reading import load_study
-from tests.study.commands import TINY, same_tables, start, sublim
+from tests.study.commands import TINY, begin, same_tables, sublim, wait_for_block
 
 SEEDS = 3
-KILLED_SEEDS = "6"
-KILLED = (*TINY, "--seeds", KILLED_SEEDS, "--workers", "1", "--tracking-uri", "none")
-"""Seeds of a run that is stopped after its first block, and takes a few seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -215,25 +212,19 @@ def test_a_run_records_the_provenance_of_all_its_numbers(tmp_path: Path) -> None
     }
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same study, run without interruption."""
-    cwd = tmp_path_factory.mktemp("uninterrupted")
-    done = sublim("run", *TINY, "--seeds", KILLED_SEEDS, "--tracking-uri", "none", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return cwd / "runs" / "quickstart"
-
-
-def test_a_killed_run_resumes_to_the_same_tables(tmp_path: Path, uninterrupted: Path) -> None:
-    process = start(tmp_path, *KILLED)
+def test_a_killed_run_resumes_to_the_same_tables(tmp_path: Path, six_seeds: Path) -> None:
+    run, options = tmp_path / "runs" / "quickstart", (*TINY, "--seeds", "6")
+    options = (*options, "--tracking-uri", "none")
+    process = begin("run", *options, "--workers", "1", cwd=tmp_path, output=tmp_path / "output")
+    wait_for_block(run, process)
     process.kill()
-    process.communicate()
-    orphan = tmp_path / "runs" / "quickstart" / "steps" / "arm=baseline" / "0000099-0000099.parquet"
+    process.join()
+    orphan = run / "steps" / "arm=baseline" / "0000099-0000099.parquet"
     orphan.write_bytes(b"half a file")
-    again = sublim("run", *TINY, "--seeds", KILLED_SEEDS, "--tracking-uri", "none", cwd=tmp_path)
+    again = sublim("run", *options, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert not orphan.exists()
-    same_tables(tmp_path / "runs" / "quickstart", uninterrupted)
+    same_tables(run, six_seeds)
 
 
 def test_a_second_runner_is_refused(finished: Path) -> None:
@@ -244,11 +235,11 @@ def test_a_second_runner_is_refused(finished: Path) -> None:
 
 
 def test_real_mnist_trains(mnist: Path, tmp_path: Path) -> None:
-    small = ("--set", "distillation.examples=4096", "--set", "data.train=8192", "--seeds", "2",
+    small = ("--set", "distillation.examples=4096", "--set", "data.train=8192", "--seeds", "1",
              "--set", "distillation.epochs=1", "--set", "teacher.epochs=1")  # fmt: skip
     done = sublim("run", "paper", *small, "--data-dir", mnist, "--tracking-uri", "none",
                   "--no-report", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     replicates = read_table(tmp_path / "runs" / "paper", "replicates")
-    assert len(replicates) == 8
+    assert len(replicates) == 4
     assert (replicates["teacher_accuracy"] > 0.5).all()

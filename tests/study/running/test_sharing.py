@@ -2,53 +2,48 @@
 
 from __future__ import annotations
 
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from sublim_causal import report
+from sublim_causal.analysis.plan.file import load_plan
 from sublim_causal.errors import RequestError, RunError
 from sublim_causal.store.lock import locked
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.tables import file_of
 from sublim_causal.study.planning.options import seeds_of
 from sublim_causal.study.spec.reading import load_study
-from tests.study.commands import TINY, command, environment, same_tables, sublim
+from tests.study.commands import TINY, begin, same_tables, sublim
 
 OPTIONS = (*TINY, "--seeds", "6", "--tracking-uri", "none")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study, run by one process."""
-    cwd = tmp_path_factory.mktemp("whole")
-    done = sublim("run", *OPTIONS, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return cwd / "runs" / "quickstart"
-
-
-def test_three_processes_at_once_make_the_tables_of_one(whole: Path, tmp_path: Path) -> None:
-    processes = [
-        subprocess.Popen(
-            command("run", *OPTIONS, "--shard", f"{part}/3", "--workers", "1"),
+def test_three_processes_at_once_make_the_tables_of_one(six_seeds: Path, tmp_path: Path) -> None:
+    outputs = {part: tmp_path / f"output-{part}" for part in (1, 2, 3)}
+    processes = {
+        part: begin(
+            *("run", *OPTIONS, "--shard", f"{part}/3", "--workers", "1"),
             cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            output=output,
         )
-        for part in (1, 2, 3)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
+        for part, output in outputs.items()
+    }
+    for part, process in processes.items():
+        process.join(timeout=200)
+        assert process.exitcode == 0, outputs[part].read_text()
     run = tmp_path / "runs" / "quickstart"
-    same_tables(run, whole)
+    same_tables(run, six_seeds)
     assert read_manifest(run)["finished"] is not None
     assert read_manifest(run)["study"]["seeds"] == 6
 
 
-def test_the_process_that_completes_the_run_mirrors_and_reports_it(tmp_path: Path) -> None:
+def test_the_process_that_completes_the_run_mirrors_and_reports_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = load_plan("primary").model_copy(update={"n_boot": 199})
+    monkeypatch.setattr(report, "write_report", partial(report.write_report, plan=quick))
     options = [*TINY, "--seeds", "4", "--arms", "baseline,projection"]
     options.remove("--no-report")
     run = tmp_path / "runs" / "quickstart"
@@ -66,7 +61,7 @@ def test_the_process_that_completes_the_run_mirrors_and_reports_it(tmp_path: Pat
     assert "0 replicates written, 8 were there" in synced.stdout
 
 
-def test_a_process_touches_the_seeds_of_no_other(whole: Path, tmp_path: Path) -> None:
+def test_a_process_touches_the_seeds_of_no_other(six_seeds: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "quickstart"
     first = sublim("run", *OPTIONS, "--seed-range", "0-2", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
@@ -83,7 +78,7 @@ def test_a_process_touches_the_seeds_of_no_other(whole: Path, tmp_path: Path) ->
     again = sublim("run", *OPTIONS, cwd=tmp_path)
     assert "Damaged, and run again" in again.stderr
     assert not training.exists()
-    same_tables(run, whole)
+    same_tables(run, six_seeds)
 
 
 def test_locks_exclude_only_what_overlaps(tmp_path: Path) -> None:
