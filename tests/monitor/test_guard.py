@@ -186,7 +186,7 @@ def test_every_built_in_intervention_acts_or_is_refused(name: str) -> None:
         torch.testing.assert_close(p.detach(), q - 0.5 * p.grad)
 
 
-def test_every_other_step_is_left_alone() -> None:
+def test_every_other_step_is_unchanged() -> None:
     problem = Problem()
     optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
     guard(optimizer, problem.trait, "set_cosine", cosine=0.9, every=2)
@@ -283,7 +283,7 @@ def test_what_is_not_allowed_is_refused(options: dict[str, Any], message: str) -
         ({"intervention": Nosy()}, "asks for 'steps', which only a study has"),
     ],
 )
-def test_what_is_seen_at_a_step_only_is_refused_there(
+def test_what_shows_at_a_later_step_only_is_refused_there(
     options: dict[str, Any], message: str
 ) -> None:
     problem = Problem()

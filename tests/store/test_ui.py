@@ -179,7 +179,7 @@ def test_a_missing_store_names_sync(make_run: MakeRun) -> None:
     assert not (run.parent / "mlflow.db").exists()
 
 
-def test_without_runs_the_store_in_runs_is_meant(
+def test_without_runs_the_store_in_the_folder_runs_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -50,7 +50,7 @@ def run_limited(cwd: Path, largest: int | None = None) -> subprocess.CompletedPr
     )
 
 
-def assert_told_once(stopped: subprocess.CompletedProcess[str], run: Path, why: str) -> None:
+def assert_reported_once(stopped: subprocess.CompletedProcess[str], run: Path, why: str) -> None:
     assert stopped.returncode == 2, stopped.stderr
     assert f"error: {run}/" in stopped.stderr
     assert f"cannot be written: {why} (" in stopped.stderr
@@ -66,7 +66,7 @@ def assert_told_once(stopped: subprocess.CompletedProcess[str], run: Path, why: 
 def test_a_full_disk(small_disk: Path, six_seeds: Path) -> None:
     run = small_disk / "runs" / "quickstart"
     stopped = run_limited(small_disk)
-    assert_told_once(stopped, run, "No space left on device")
+    assert_reported_once(stopped, run, "No space left on device")
     done = set(committed(run))
     assert 0 < len(done) < 16
     grow = ["mount", "-o", "remount,size=16m", str(small_disk)]
@@ -82,7 +82,7 @@ def test_a_file_beyond_the_size_allowed(tmp_path: Path, six_seeds: Path) -> None
     assert first.returncode == 0, first.stderr
     run = tmp_path / "runs" / "quickstart"
     stopped = run_limited(tmp_path, min(p.stat().st_size for p in run.glob("steps/*/*")) - 1)
-    assert_told_once(stopped, run, "File too large")
+    assert_reported_once(stopped, run, "File too large")
     assert len(set(committed(run))) == 4
     again = sublim("run", *OPTIONS, cwd=tmp_path)
     assert again.returncode == 0, again.stderr

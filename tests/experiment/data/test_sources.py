@@ -46,7 +46,7 @@ def test_a_missing_data_set_names_the_ways_out(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 50, bytes([0, 0, 8, 3, 0, 0, 0, 1]) * 9])
-def test_a_damaged_data_set_is_told(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_data_set_is_reported(content: bytes, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part in ("train", "t10k"):

@@ -112,7 +112,7 @@ def test_a_module_is_taught_the_output_of_one_of_its_parts(part: str) -> None:
         ({"class": "cnn", "options": {}}, "featurs", "did you mean 'features'"),
     ],
 )
-def test_a_layer_that_there_is_not_is_refused(model: dict, layer: str, message: str) -> None:
+def test_a_missing_layer_is_refused(model: dict, layer: str, message: str) -> None:
     network = build_network(small_experiment(model=model).model, (1, 8, 8), 10)
     split = of_classes(10, 3)
     channel = build_channel("channel", {**CHANNEL, "layer": layer}, split)

@@ -31,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd / "runs" / "quickstart"
 
 
-def test_the_run_is_that_of_its_number_of_seeds(finished: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_equals_one_of_as_many_seeds(finished: Path, tmp_path: Path) -> None:
     done = sublim("run", *TINY, *ARMS, "--seeds", "5", cwd=tmp_path)
     assert done.returncode == 0
     same_tables(finished, tmp_path / "runs" / "quickstart")
