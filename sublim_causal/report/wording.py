@@ -12,6 +12,7 @@ MINUS = "\N{MINUS SIGN}"
 OPEN, CLOSE = "\ue000", "\ue001"
 """Private characters around the name of an arm; pages and tables set it apart in their own way."""
 POINTS = "percentage points"
+NATS = "nats"
 MOST_DECIMALS = 6
 """Smaller numbers are written with a power of ten."""
 
@@ -118,6 +119,15 @@ def estimate(result: Estimate, *, unit: bool = True) -> str:
         exact = f"{scale * result.value:g}".replace("-", MINUS)
         return f"{exact}{unit_of(result, exact) if unit else ''} in every seed"
     return f"{value}{tail} {interval(result.low, result.high, places, scale)}"
+
+
+def in_sentence(result: Estimate) -> str:
+    """Write an estimate where nothing around it says its unit: ``-1.7 nats [-2.0, -1.4]``."""
+    text = estimate(result)
+    if result.estimand.unit != NATS:
+        return text
+    value, _, rest = text.partition(" ")
+    return f"{value} {NATS} {rest}"
 
 
 def in_cell(result: Estimate) -> str:

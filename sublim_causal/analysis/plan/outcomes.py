@@ -10,17 +10,26 @@ from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.verdicts import Claim
 from sublim_causal.store.outcome import ACCURACY, Outcome
 
+OF_IMAGES = ("accuracy_gain", "robust_accuracy", "teacher_robust_accuracy")
+"""Columns that only images have a use for: the largest of a network's answers is no outcome where
+nearly every student that learns anything gives the same."""
+
 
 def for_outcome(plan: Plan, outcome: Outcome) -> Plan:
     """Return `plan` with `outcome` in place of final test accuracy, in columns, names and words.
 
-    A margin of accuracy becomes the outcome's. A plan for a run of images is returned as it is.
+    A margin of accuracy becomes the outcome's. What is about other accuracies is left out. A plan
+    for a run of images is returned as it is.
     """
     if outcome == ACCURACY:
         return plan
     return plan.model_copy(
         update={
-            "estimands": tuple(_estimand(one, outcome) for one in plan.estimands),
+            "estimands": tuple(
+                _estimand(one, outcome)
+                for one in plan.estimands
+                if getattr(one, "outcome", "") not in OF_IMAGES
+            ),
             "families": {_renamed(name, outcome): how for name, how in plan.families.items()},
             "claims": tuple(
                 Claim.model_validate(_renamed(one.model_dump(mode="json"), outcome))

@@ -10,7 +10,7 @@ from sublim_causal.report.answer.rules import SMALL_COSINE, side_of
 from sublim_causal.report.answer.transfer import what_it_does
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import counted, estimate
+from sublim_causal.report.wording import counted, in_sentence
 
 NAMED = 4
 """At most so many arms of a run of one's own are named."""
@@ -59,7 +59,7 @@ def _removes(material: Material) -> Iterator[str]:
     means = {arm: values(material.headlines[arm].alignment) for arm in found}
     for arm in sorted(found, key=lambda arm: _size(means[arm]))[:1]:
         words, _ = what_it_does(material, arm, found[arm])
-        change = estimate(found[arm].beside_adjusted())
+        change = in_sentence(found[arm].beside_adjusted())
         mean = means[arm]
         side = side_of(mean, size=SMALL_COSINE) if mean else "none"
         label = material.outcome.label.replace("test ", "")
@@ -71,7 +71,7 @@ def _differs(material: Material) -> Iterator[str]:
     for arm in material.shown_arms[:NAMED]:
         one = material.find("paired_contrast", arm=arm, outcome=material.outcome.name)
         if arm != material.reference and isinstance(one, Estimate):
-            change = estimate(one.beside_adjusted())
+            change = in_sentence(one.beside_adjusted())
             yield (
                 f"under {named(arm)} the {material.outcome.label} differs from that under "
                 f"{named(material.reference)} by {change}"

@@ -13,10 +13,12 @@ SMALL_COSINE = 0.001
 """A mean cosine whose interval lies within this of 0 is too small to matter."""
 SMALL_ACCURACY = 0.05
 """The same of a difference in accuracy (fraction), where the plan declares no margin for it."""
+DEFAULT_MARGIN = f" ({100 * SMALL_ACCURACY:g} percentage points where it declares none)"
+"""What `RULES` say of the margin that stands in where a plan declares none."""
 RULES = (
     f"A mean cosine whose interval lies within \N{PLUS-MINUS SIGN}{SMALL_COSINE:g} is too small to "
-    "matter, as is a difference in accuracy within the plan's margin of equivalence "
-    f"({100 * SMALL_ACCURACY:g} percentage points where it declares none): the sentence says that "
+    "matter, as is a difference in accuracy within the plan's margin of equivalence"
+    f"{DEFAULT_MARGIN}: the sentence says that "
     "there is none of that size, whether or not the interval excludes 0. "
     "An effect, slope or mean is called so only if its interval excludes the null value; otherwise "
     'the sentence says "is not shown". Beside an adjusted p the interval is simultaneous over the '

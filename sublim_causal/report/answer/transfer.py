@@ -16,7 +16,7 @@ from sublim_causal.report.answer.rules import (
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import estimate, p_value
+from sublim_causal.report.wording import estimate, in_sentence, p_value
 
 
 def transfer(material: Material) -> Iterator[Sentence]:
@@ -61,12 +61,12 @@ def _stopped(material: Material, arm: str) -> Sentence:
     words, verdict = what_it_does(material, arm, found)
     text = (
         f"{named(arm)} {words}: {material.outcome.label} differs from "
-        f"{named(material.reference)} by {estimate(found)}"
+        f"{named(material.reference)} by {in_sentence(found)}"
     )
     if share is not None:
         text += f", which is {estimate(share)} of what {named(material.reference)} acquires"
     if left is not None:
-        text += f"; what {named(arm)} still acquires is {estimate(left)}"
+        text += f"; what {named(arm)} still acquires is {in_sentence(left)}"
     return Sentence(f"{text} ({_p_text(found)}).", verdict, "acquisition")
 
 
@@ -163,7 +163,7 @@ def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
     verdict: Verdict = {"across": "unsettled", "none": "no"}.get(side, "partly")  # type: ignore[assignment]
     return Sentence(
         f"{named(arm)} {words} {material.outcome.label}: the difference is "
-        f"{estimate(found)}{tail}.",
+        f"{in_sentence(found)}{tail}.",
         verdict,
         "acquisition",
     )

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from sublim_causal.analysis.plan.declaration import column_unit
 from sublim_causal.analysis.plan.file import Plan
-from sublim_causal.report.answer.rules import RULES
+from sublim_causal.report.answer.rules import DEFAULT_MARGIN, RULES
 from sublim_causal.report.blocks import Block, Code, Section, Table, Text
 from sublim_causal.report.commands import report_command, run_command
 from sublim_causal.report.formulas import FORMULAS, SHARED, SYMBOLS
@@ -113,8 +114,11 @@ def _rules_of(material: Material) -> str:
     """Return the rules by which the answer is worded, with the outcome of the run."""
     if material.outcome == ACCURACY:
         return RULES
-    label = material.outcome.label
-    return RULES.replace("final accuracy", label).replace("accuracy", label)
+    outcome = material.outcome
+    unit = column_unit("replicates", outcome.name)
+    size = "" if outcome.margin is None else f" ({outcome.margin:g} {unit} where it declares none)"
+    rules = RULES.replace(DEFAULT_MARGIN, size)
+    return rules.replace("final accuracy", outcome.label).replace("accuracy", outcome.label)
 
 
 def _provenance(material: Material) -> Table:

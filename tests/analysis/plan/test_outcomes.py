@@ -26,9 +26,7 @@ def test_a_plan_of_images_stays_as_it_is() -> None:
 def test_the_primary_plan_takes_the_outcome_of_the_task() -> None:
     plan = for_outcome(load_plan("primary"), ODDS)
     text = plan.model_dump_json()
-    assert "accuracy_gain" in text
-    assert "final_accuracy" not in text
-    assert "final trait accuracy" not in text
+    assert "accuracy" not in text
     assert "five percentage points" not in text
     same = next(one for one in plan.estimands if one.name == "shuffled_equals_baseline")
     assert same.model_dump()["outcome"] == "trait_log_odds"
