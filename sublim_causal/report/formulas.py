@@ -17,6 +17,8 @@ if |skewness of D_s| > 1 (8 seeds or more), the hull of this and bootstrap-t ove
 families: sign-flip max-T, p = (1 + #{max |t*| >= |t|}) / (1 + flips), or Holm""",
     "arm_mean": """\
 mean_s Y_s(arm), of the complete seeds; interval as for contrasts, cut at what Y can be""",
+    "descriptions": """\
+counts, extremes, sums and medians over replicates: they describe the run and have no interval""",
     "collapsed_seeds": """\
 below the widest gap (x_(k+1) - x_(k)) / sd(x_(k+1), ...), k <= R/2, if that exceeds 4 and, with
     fewer than 12 seeds, 99 % of normal samples;  share k/R with the exact binomial interval""",
@@ -89,6 +91,10 @@ intercept: weighted line through (dM, dY) of the doses, jackknife over seeds""",
 }
 """Texts by heading: a method's name, or that of several in `SHARED`."""
 SHARED = {
+    "replicate_counts": "descriptions",
+    "seed_range": "descriptions",
+    "run_totals": "descriptions",
+    "common_seeds": "descriptions",
     "explained_share": "ledger",
     "ledger_difference": "ledger",
     "drive_factors": "ledger",

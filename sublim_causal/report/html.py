@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from sublim_causal.errors import escaped
 from sublim_causal.report.blocks import Block, Picture, Section, Table
-from sublim_causal.report.wording import CLOSE, OPEN
+from sublim_causal.report.wording import names_apart
 
 Numbers = Mapping[str, Iterator[int]]
 """The next number of a figure and of a table."""
@@ -69,6 +69,7 @@ def render(
     numbers: Numbers = {"Figure": count(1), "Table": count(1)}
     home = files("sublim_causal.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_visible)
+    environment.filters["prose"] = _prose
     template = environment.from_string((home / "report.html").read_text(encoding="utf-8"))
     return template.render(
         title=title,
@@ -84,11 +85,16 @@ def render(
 
 
 def _visible(value: Any) -> Any:
-    """Spell out characters that would change the direction of text; set names of arms apart."""
-    if isinstance(value, Markup):
-        return value
-    shown = str(Markup.escape(escaped(value)))
-    return Markup(shown.replace(OPEN, '<i class="arm">').replace(CLOSE, "</i>"))
+    """Spell out characters that would change the direction of text."""
+    return value if isinstance(value, Markup) else escaped(value)
+
+
+def _prose(text: object) -> Markup:
+    """Return `text` as markup, with the names in it set apart."""
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if is_name else piece
+        for piece, is_name in names_apart(escaped(text))
+    )
 
 
 def _groups(

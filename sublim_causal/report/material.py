@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,
     Estimand,
@@ -21,6 +19,7 @@ from sublim_causal.analysis.plan.curves import Curve
 from sublim_causal.analysis.plan.declaration import Declared, column_unit
 from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.analysis.plan.methods.descriptives import STATES
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.run import Analysis, Progress, analyse_for_report
 from sublim_causal.analysis.plan.stability import with_alternatives
@@ -104,27 +103,43 @@ class Material:
         """Confidence level of the plan."""
         return self.results.level
 
-    @property
-    def replicates(self) -> pd.DataFrame:
-        """One row a seed and arm, also of those that are not complete."""
-        return self.design.record.replicates
-
-    @cached_property
-    def complete(self) -> pd.DataFrame:
-        """Replicates that are complete."""
-        return self.design.record.complete
+    def total(self, part: str) -> float:
+        """Return a quantity of the whole run: complete seeds, steps, seconds of training."""
+        found = self.find("run_totals", part=part)
+        assert isinstance(found, Estimate)  # the run has a complete replicate
+        return found.value
 
     @property
     def n_seeds(self) -> int:
         """Seeds with a complete replicate."""
-        return int(self.complete["seed"].nunique())
+        return int(self.total("complete_seeds"))
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of a student."""
+        return int(self.total("steps"))
+
+    def count(self, status: str, *arms: str) -> int:
+        """Return how many replicates of `arms`, by default of all, have a status."""
+        return sum(
+            int(one.value)
+            for one in self.either("replicate_counts")
+            if isinstance(one, Estimate)
+            and one.estimand.part == status
+            and one.estimand.arm in (arms or self.arms)
+        )
+
+    @property
+    def n_replicates(self) -> int:
+        """Replicates that were run, whatever became of them."""
+        return sum(map(self.count, STATES))
 
     def bands(self, cut: str = "") -> str:
         """Return what a caption says of its bands, and where they are `cut`; or that none are."""
         if self.n_seeds < MIN_SEEDS:
             return f"No bands: {counted(self.n_seeds, 'seed is', 'seeds are')} too few."
         limits = f", cut at {cut}" * bool(cut)
-        fewest = self.complete.groupby("arm")["seed"].nunique().min()
+        fewest = min(self.count("complete", arm) for arm in self.shown_arms)
         none = f"; none for fewer than {MIN_SEEDS} seeds" * bool(fewest < MIN_SEEDS)
         return f"Bands: pointwise {100 * self.level:g} % t intervals over seeds{limits}{none}."
 
@@ -256,12 +271,6 @@ class Material:
     def points(self) -> str:
         """Unit of a difference of outcomes in pictures."""
         return "percentage points" if self.unit == "%" else self.unit
-
-    @cached_property
-    def n_steps(self) -> int:
-        """Steps of a run."""
-        steps = self.curves["gain"][self.shown_arms[0]].steps
-        return int(steps[-1]) + 1 if len(steps) else 0
 
     @cached_property
     def equal_slopes(self) -> Mapping[tuple[str, str], TestResult]:

@@ -13,9 +13,9 @@ from sublim_causal.errors import escaped
 from sublim_causal.report.blocks import Table
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import (
-    CLOSE,
-    OPEN,
     interval,
+    named,
+    names_apart,
     number,
     p_value,
     places_of,
@@ -90,8 +90,14 @@ def _size(columns: Sequence[Sequence[str]]) -> str:
 
 
 def _escape(text: str) -> str:
-    shown = re.sub(r"[\\~^&%$#_{}<>−∞±]", lambda found: _LATEX[found.group()], escaped(text))
-    return shown.replace(OPEN, r"\textit{").replace(CLOSE, "}")
+    return "".join(
+        rf"\texttt{{{_characters(piece)}}}" if is_name else _characters(piece)
+        for piece, is_name in names_apart(escaped(text))
+    )
+
+
+def _characters(text: str) -> str:
+    return re.sub(r"[\\~^&%$#_{}<>−∞±]", lambda found: _LATEX[found.group()], text)
 
 
 def estimates_table(
@@ -111,7 +117,7 @@ def estimates_table(
     letters = dict(
         zip(dict.fromkeys(note for one in results for note in _notes(one)), _LETTERS, strict=False)
     )
-    names = labels or [one.estimand.name for one in results]
+    names = labels or [named(one.estimand.name) for one in results]
     rows = [
         {"": label, **_row(one, heading), "notes": ", ".join(letters[n] for n in _notes(one))}
         for label, one in zip(names, results, strict=True)
@@ -155,7 +161,9 @@ def _row(one: Result, heading: str) -> dict[str, str]:
     limits = interval(one.low, one.high, places, scale)
     return {
         "estimate": number(scale * one.value, places) + _short_unit(one),
-        heading: limits if heading != "interval" else f"{limits} ({100 * one.level:g} %)",
+        heading: f"{limits} ({100 * one.level:g} %)"
+        if limits and heading == "interval"
+        else limits,
         "p": p_value(one.p_value),
         "p adjusted": p_value(one.diagnostics.get("p_adjusted")),
         "method": one.method,

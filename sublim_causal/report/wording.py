@@ -4,33 +4,59 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimand, Estimate, Result
 
 MINUS = "\N{MINUS SIGN}"
 OPEN, CLOSE = "\ue000", "\ue001"
-"""Private characters around the name of an arm; pages and tables set it apart in their own way."""
+"""Private characters around a name; pages, tables and figures set it apart in their own way."""
+_NAMES = re.compile(
+    f"{OPEN}(.*?){CLOSE}"
+    r"|(?<![\w'])'([^'\n]+)'(?![\w'])"
+    r"|(?<![\w./-])([A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)+)(?![\w/-])",
+    re.DOTALL,
+)
+"""What is marked, in quotes, or an identifier with an underscore."""
 POINTS = "percentage points"
 NATS = "nats"
 MOST_DECIMALS = 6
 """Smaller numbers are written with a power of ten."""
 
 
-def arm(name: str) -> str:
-    """Return the name of an arm, marked so that it is set apart from the sentence around it."""
-    return f"{OPEN}{re.sub(f'[{OPEN}{CLOSE}]', '', name)}{CLOSE}"
+def named(name: str) -> str:
+    """Return the name of an arm or estimand, marked so that it is set apart from its sentence."""
+    return f"{OPEN}{unmarked(name)}{CLOSE}"
+
+
+def names_apart(text: str) -> Iterator[tuple[str, bool]]:
+    """Split `text` into pieces, and say of each whether it is a name that is set apart.
+
+    Names are what `named` marked, what a message of an estimator quotes, and identifiers with an
+    underscore: arms, estimands and columns.
+    """
+    end = 0
+    for found in _NAMES.finditer(text):
+        yield text[end : found.start()], False
+        yield next(filter(None, found.groups()), ""), True
+        end = found.end()
+    yield text[end:], False
+
+
+def unmarked(text: str) -> str:
+    """Return `text` without the marks of `named`."""
+    return re.sub(f"[{OPEN}{CLOSE}]", "", text)
 
 
 def contrast(estimand: Estimand) -> str:
     """Return what an estimand compares, with the names of its arms marked."""
     if not (estimand.arm and estimand.reference):
         return estimand.contrast
-    return f"{arm(estimand.arm)} {MINUS} {arm(estimand.reference)}"
+    return f"{named(estimand.arm)} {MINUS} {named(estimand.reference)}"
 
 
 def plain(text: str) -> str:
-    """Return `text` with the names of arms in quotes."""
+    """Return `text` with marked names in quotes."""
     return text.replace(OPEN, "\N{LEFT SINGLE QUOTATION MARK}").replace(
         CLOSE, "\N{RIGHT SINGLE QUOTATION MARK}"
     )
@@ -69,7 +95,9 @@ def sentence_case(text: str) -> str:
 
 
 def interval(low: float, high: float, places: int, scale: float = 1.0) -> str:
-    """Write ``[low, high]``; an unbounded interval in words."""
+    """Write ``[low, high]``; an unbounded interval in words, none as an empty text."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
     if math.isinf(low) or math.isinf(high):
         if math.isinf(low) and math.isinf(high):
             return "[any value]"
@@ -118,7 +146,7 @@ def estimate(result: Estimate, *, unit: bool = True) -> str:
     if result.low == result.high:
         exact = f"{scale * result.value:g}".replace("-", MINUS)
         return f"{exact}{unit_of(result, exact) if unit else ''} in every seed"
-    return f"{value}{tail} {interval(result.low, result.high, places, scale)}"
+    return f"{value}{tail} {interval(result.low, result.high, places, scale)}".rstrip()
 
 
 def in_sentence(result: Estimate) -> str:

@@ -81,6 +81,7 @@ def make_record(arms: Sequence[str] = tuple(STUDY), *, layers: bool = False) -> 
                     "arm": arm,
                     "status": "complete",
                     "reason": "",
+                    "seconds": 1.0,
                     "initial_accuracy": START,
                     "final_accuracy": y,
                     "mean_cos_update": m,

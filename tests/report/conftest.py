@@ -17,7 +17,7 @@ from sublim_causal.report.figures.style import settings
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections import BODY
-from sublim_causal.report.wording import CLOSE, OPEN
+from sublim_causal.report.wording import unmarked
 from sublim_causal.store.manifest import CHECKSUM, checksum
 from sublim_causal.study.spec.identity import arm_definition
 from sublim_causal.study.spec.study import Study
@@ -80,12 +80,12 @@ def section_of(material: Material, anchor: str) -> str:
     with settings():
         section = BODY[anchor](material)
     drawings = {block.name: "" for block in section.blocks if isinstance(block, Picture)}
-    return re.sub(r'<i class="arm">|</i>', "", render([section], drawings, title="demo"))
+    return re.sub("</?code>", "", render([section], drawings, title="demo"))
 
 
 def answer_of(material: Material) -> str:
     """Return the sentences of the answer, without what sets arms apart."""
-    return re.sub(f"[{OPEN}{CLOSE}]", "", " ".join(one.text for one in answer(material)))
+    return unmarked(" ".join(one.text for one in answer(material)))
 
 
 @pytest.fixture(scope="session")

@@ -107,7 +107,7 @@ def paired_contrast(
     panel = paired_arms(replicates, outcome, arm, reference, cluster=cluster, arm_column=arm_column)
     estimand = estimand or Estimand(
         name=f"{outcome}_{arm}",
-        sentence=f"Mean difference of {outcome} between {arm} and {reference}.",
+        sentence=f"Mean difference of {outcome} between {arm!r} and {reference!r}.",
         outcome=outcome,
         contrast=f"{arm} - {reference}",
     )

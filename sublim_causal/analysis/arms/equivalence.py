@@ -98,7 +98,7 @@ def tost(
 def _estimand(outcome: str, arm: str, reference: str, margin: float) -> Estimand:
     return Estimand(
         name=f"equivalence_{outcome}_{arm}",
-        sentence=f"{arm} and {reference} differ in mean {outcome} by less than {margin:g}.",
+        sentence=f"{arm!r} and {reference!r} differ in mean {outcome} by less than {margin:g}.",
         outcome=outcome,
         contrast=f"{arm} - {reference}",
     )

@@ -165,19 +165,19 @@ def cross_world(
 
 _NO_REVERSE = "no reverse yoked arm was run"
 _PARTS = {
-    "te": ("Effect of {arm} against {baseline}.", "arm", "baseline"),
-    "pnde": ("Effect of {arm} at {baseline}'s alignment, by yoking.", "yoked", "baseline"),
+    "te": ("Effect of {arm!r} against {baseline!r}.", "arm", "baseline"),
+    "pnde": ("Effect of {arm!r} at the alignment of {baseline!r}, by yoking.", "yoked", "baseline"),
     "tnie": (
-        "Effect of moving alignment as {arm} does, under {arm}, by yoking.",
+        "Effect of moving alignment as {arm!r} does, under {arm!r}, by yoking.",
         "arm",
         "yoked",
     ),
     "pnie": (
-        "Effect of moving alignment as {arm} does, under {baseline}, by yoking.",
+        "Effect of moving alignment as {arm!r} does, under {baseline!r}, by yoking.",
         "reverse",
         "baseline",
     ),
-    "tnde": ("Effect of {arm} at {arm}'s alignment, by yoking.", "arm", "reverse"),
+    "tnde": ("Effect of {arm!r} at its own alignment, by yoking.", "arm", "reverse"),
 }
 """Of each part: its sentence, and the roles of the two arms whose difference it is."""
 
@@ -234,7 +234,7 @@ def _proportion(
     part = "TNIE" if name == "proportion_mediated" else "PNIE"
     estimand = Estimand(
         name=f"{name}_{roles['arm']}",
-        sentence=f"Share of the effect of {roles['arm']} that goes through alignment ({part}).",
+        sentence=f"Share of the effect of {roles['arm']!r} that goes through alignment ({part}).",
         outcome="share of the total effect (1)",
         contrast=f"{part} / TE",
         assumptions=_ASSUMPTIONS,
@@ -288,7 +288,7 @@ def controlled_direct(
         panel.difference(outcome, arm_clamped, baseline_clamped),
         estimand=Estimand(
             name=f"cde_{arm_clamped}",
-            sentence=f"Effect of {arm_clamped} against {baseline_clamped} at one alignment.",
+            sentence=f"Effect of {arm_clamped!r} against {baseline_clamped!r} at one alignment.",
             outcome=outcome,
             contrast=f"{arm_clamped} - {baseline_clamped}",
             assumptions=_ASSUMPTIONS,
@@ -338,7 +338,7 @@ def _residual_gap(
     return ratio_of_sums(
         Estimand(
             name=f"residual_mediator_gap_{yoked}",
-            sentence=f"Share of the alignment gap of {arm} that the clamp of {yoked} left open.",
+            sentence=f"Share of the alignment gap of {arm!r} that the clamp of {yoked!r} left open.",
             outcome="share of the alignment gap (1)",
             contrast=f"({yoked} - {baseline}) / ({arm} - {baseline})",
         ),

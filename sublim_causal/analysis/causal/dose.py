@@ -130,7 +130,7 @@ def adjacent_changes(
             panel.difference(outcome, upper, lower),
             estimand=Estimand(
                 name=f"step_{outcome}_{upper}",
-                sentence=f"Mean change of {outcome} from {lower} to {upper}, same seed.",
+                sentence=f"Mean change of {outcome} from {lower!r} to {upper!r}, same seed.",
                 outcome=outcome,
                 contrast=f"{upper} - {lower}",
                 assumptions=("doses are assigned by design", "seeds are independent"),

@@ -173,7 +173,7 @@ def wald_by_dose(
     def change(name: str, arm: str) -> Result:
         estimand = Estimand(
             name=f"change_{name}_{arm}",
-            sentence=f"Mean change of {name} from {reference} to {arm}, same seed.",
+            sentence=f"Mean change of {name} from {reference!r} to {arm!r}, same seed.",
             outcome=name,
             contrast=f"{arm} - {reference}",
             assumptions=("seeds are independent",),

@@ -247,7 +247,7 @@ def _effects(asked: _Asked, models: RunModels, arm: int, rng: np.random.Generato
     alpha = models.arm_effect(models.mediator, arm)
     total = models.arm_effect(models.total, arm)
     fixed = asked.interaction and arm not in models.interacting
-    notes = (f"alignment is constant under {name}: kappa taken as 0",) if fixed else ()
+    notes = (f"alignment is constant under {name!r}: kappa taken as 0",) if fixed else ()
     common: dict[str, Any] = {
         "level": asked.level,
         "n_seeds": models.runs.n_seeds,

@@ -145,7 +145,7 @@ def fit_models(runs: Runs, interaction: bool) -> RunModels:
     """
     absent = [arm for k, arm in enumerate(runs.arms) if k not in runs.codes]
     if absent:
-        raise DataError(f"no seed is complete under {', '.join(absent)} and another arm")
+        raise DataError(f"no seed is complete under {', '.join(map(repr, absent))} and another arm")
     dummies = runs.dummies
     spread = [np.ptp(runs.m[runs.codes == k]) for k in range(len(runs.arms))]
     moving = [k for k in range(1, len(runs.arms)) if spread[k] > 1e-12 * max(spread)]

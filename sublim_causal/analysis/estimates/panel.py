@@ -136,7 +136,7 @@ def validate_arms(frame: pd.DataFrame, arms: Sequence[str]) -> None:
     present = sorted(map(str, frame["arm"].unique()))
     for arm in arms:
         if arm not in present:
-            raise DataError(f"the table has no arm {arm!r}; it has {', '.join(present)}")
+            raise DataError(f"the table has no arm {arm!r}; it has {', '.join(map(repr, present))}")
 
 
 def complete_runs(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -81,7 +81,9 @@ def difference_unit(unit: str) -> str:
 
 
 def limits(low: float, high: float) -> str:
-    """Write the limits of an interval with four digits; an unbounded one in words."""
+    """Write the limits of an interval with four digits; an unbounded one in words, none as ""."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
     if math.isinf(low) and math.isinf(high):
         return "any value"
     if math.isinf(low) or math.isinf(high):
@@ -100,7 +102,8 @@ class Estimate:
     value, se : float
         Point estimate and standard error, in the outcome's unit.
     low, high : float
-        Limits of the interval; infinite where the confidence set is unbounded.
+        Limits of the interval; infinite where the confidence set is unbounded. NaN, as `se`, for
+        a number that describes the run.
     level : float
         Confidence level in (0, 1).
     df : float or None
@@ -144,6 +147,11 @@ class Estimate:
         """Method, low and high of the interval that is simultaneous over the family, if any."""
         return self.diagnostics.get("simultaneous")
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is one; a number that describes the run has none."""
+        return not math.isnan(self.low)
+
     def beside_adjusted(self) -> Estimate:
         """Return this with the interval that fits its adjusted p: the simultaneous one, if any."""
         found = self.simultaneous
@@ -170,6 +178,9 @@ class Estimate:
 
     def summary(self) -> str:
         """One deterministic line: value, interval, method, n."""
+        if not self.has_interval:
+            head = f"{self.estimand.name} = {self.value:.6g}"
+            return f"{head} ({self.method}, {self.n_seeds} seeds)"
         df = "" if self.df is None else f", df {self.df:.1f}"
         p = "" if self.p_value is None else f", p {self.p_value:.2g}"
         return (

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sublim_causal.analysis.plan.declaration import Declared
 from sublim_causal.analysis.plan.file import Plan
-from sublim_causal.analysis.plan.methods.runs import RunDifference, RunEquivalence
+from sublim_causal.analysis.plan.methods.runs import CommonSeeds, RunDifference, RunEquivalence
 from sublim_causal.analysis.plan.record import Record
 
 MARGINS = {"final_accuracy": 0.02, "mean_cos_gradient": 0.001, "mean_cos_update": 0.005}
@@ -68,7 +68,15 @@ def comparison_plan(plan: Plan, alike: Sequence[str], reference: str, *, paired:
         sentence="Whether two runs show the same.",
         level=plan.level,
         n_boot=plan.n_boot,
-        estimands=(*_differences(paired), *(_agreement(alike, reference) if paired else ())),
+        estimands=(
+            CommonSeeds(
+                name="common_seeds",
+                sentence="Number of seeds that are complete in both runs.",
+                method="common_seeds",
+            ),
+            *_differences(paired),
+            *(_agreement(alike, reference) if paired else ()),
+        ),
     )
 
 

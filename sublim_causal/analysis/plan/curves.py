@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sublim_causal.analysis.estimates.types import MIN_SEEDS
-from sublim_causal.analysis.plan.ranges import ANY, Range, range_of
+from sublim_causal.analysis.plan.ranges import ANY, FRACTION, Range, range_of
 from sublim_causal.analysis.plan.record import Record
 
 DRAWN_SEEDS = 60
@@ -101,6 +101,19 @@ class Curve:
         middles = np.add.reduceat(self.steps, starts) // np.diff([*starts, len(self.steps)])
         return Curve(middles, _means(sums, counts), self.level, self.bounds)
 
+    def positive(self) -> Curve:
+        """Return in percent whether a seed is above 0 at a step; NaN where it has no value."""
+        is_positive = np.where(np.isfinite(self.seeds), 100.0 * (self.seeds > 0), np.nan)
+        return Curve(self.steps, is_positive, self.level, FRACTION.scaled(100))
+
+    def summed(self) -> Curve:
+        """Return the sum from the start, after each step; a seed ends at a missing step."""
+        return Curve(self.steps + 1, np.cumsum(self.seeds, axis=1), self.level)
+
+    def minus(self, other: Curve) -> Curve:
+        """Return the difference from a curve of the same seeds and steps."""
+        return Curve(self.steps, self.seeds - other.seeds, self.level)
+
 
 def _means(sums: Floats, counts: NDArray[np.integer[Any]]) -> Floats:
     """Divide; NaN where there is nothing to divide by."""
@@ -126,10 +139,19 @@ class Curves:
         The columns `COLUMNS` of ``steps``, by column and arm.
     evaluations : mapping of str to Curve
         The outcome over steps, by arm.
+    outcomes : DataFrame
+        The outcome at the end of training: complete seeds in rows, arms in columns.
     """
 
     steps: Mapping[str, Mapping[str, Curve]]
     evaluations: Mapping[str, Curve]
+    outcomes: pd.DataFrame
+
+    def ledger(self, arm: str) -> dict[str, Curve]:
+        """Return gain, drive and remainder of `arm`, each summed from the start."""
+        gain, drive = (self.steps[column][arm] for column in ("gain", "drive"))
+        entries = {"gain": gain, "drive": drive, "remainder": gain.minus(drive)}
+        return {name: entry.summed() for name, entry in entries.items()}
 
 
 def read_curves(record: Record, level: float) -> Curves:
@@ -154,4 +176,7 @@ def read_curves(record: Record, level: float) -> Curves:
             arm: curve(tests.get(arm, record.evaluations[:0]), record.outcome.curve, level)
             for arm in record.complete_arms
         },
+        outcomes=record.complete.pivot(index="seed", columns="arm", values=record.outcome.name)[
+            list(record.complete_arms)
+        ],
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sublim_causal.analysis.estimates.types import Result
+from sublim_causal.analysis.plan import paper
 from sublim_causal.analysis.plan.declaration import EACH, Declared
 from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Plan
@@ -49,7 +50,7 @@ def report_plan(design: Design, *, layers: bool = False) -> Plan:
     Plan
         Of the level and the bootstrap replicates of the user's plan.
     """
-    return _plan(design, "report", [*_glance(design), *_beside(design, layers)])
+    return _plan(design, "report", [*_glance(design), *_paper(design), *_beside(design, layers)])
 
 
 def glance_plan(design: Design) -> Plan:
@@ -107,7 +108,9 @@ def _declare(method: str, name: str, sentence: str, **fields: Any) -> Declared:
 
 
 def _glance(design: Design) -> Iterator[Declared]:
-    """Declare the means; of a run of one's own, those that it has."""
+    """Declare counts and means; of a run of one's own, those that it has."""
+    yield _declare("run_totals", "run", "Complete seeds, steps, and the time that training took.")
+    yield _declare("replicate_counts", "replicates", "Replicates of an arm by status.")
     rows = design.record.replicates
     columns = [*MEANS, *SHARED]
     if design.record.own:
@@ -118,6 +121,22 @@ def _glance(design: Design) -> Iterator[Declared]:
         yield _declare("arm_mean", f"mean_{column.removeprefix('mean_')}", sentence, outcome=column)
     for column in filter(SHARED.__contains__, columns):
         yield _declare("seed_mean", column, f"Mean of {column} over seeds.", outcome=column)
+
+
+def _paper(design: Design) -> Iterator[Declared]:
+    """Declare the range of single seeds beside each figure of the paper, in its replication."""
+    if design.record.name != paper.STUDY:
+        return
+    for i, quoted in enumerate(paper.QUOTED, 1):
+        if quoted.arm in design.arms:
+            yield _declare(
+                "seed_range",
+                f"paper_{i}",
+                f"Range of single seeds beside the paper's {quoted.label}.",
+                outcome=quoted.column,
+                arm=quoted.arm,
+                published=quoted.value,
+            )
 
 
 def _beside(design: Design, layers: bool) -> Iterator[Declared]:
@@ -149,7 +168,7 @@ def _acquisition(design: Design) -> Iterator[Declared]:
     yield _declare(
         "removed_share",
         "removed_share",
-        f"Share of the accuracy that {design.reference} acquires which an arm prevents.",
+        f"Share of the accuracy that {design.reference!r} acquires and an arm prevents.",
         contrast=_each(design),
     )
 
@@ -211,7 +230,7 @@ def _through_alignment(design: Design) -> Iterator[Declared]:
         yield _declare(
             "cross_world",
             _name("cross_world", yoking.yoked),
-            f"Effect of {yoking.arm} on final accuracy, split by yoked runs.",
+            f"Effect of {yoking.arm!r} on final accuracy, split by yoked runs.",
             arm=yoking.arm,
             reference=design.reference,
             yoked=yoking.yoked,

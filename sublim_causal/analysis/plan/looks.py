@@ -83,8 +83,8 @@ def _by_rule(record: Record, found: Estimate, declared: PairedContrast) -> Estim
     if (one.arm, one.reference) != (rule.arm, rule.reference):
         return _warned(
             found,
-            f"the number of seeds was chosen by looks at {rule.contrast}; this interval is that of "
-            "a number fixed beforehand",
+            f"the number of seeds was chosen by looks at {rule.contrast!r}; this interval is that "
+            "of a number fixed beforehand",
         )
     place = last_look(rule, record.n_seeds)
     mean = Mean(found.value, found.se * np.sqrt(found.n_seeds), found.n_seeds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,8 +93,13 @@ def absent(record: Record, estimand: Estimand, *arms: str) -> NotEstimable | Non
         reason = "the study has no reference arm: no arm's intervention is baseline, and it names"
         return NotEstimable(estimand, f'{reason} none by reference = "ARM"')
     where = "" if record.own else studies_with(lambda declared: missing in declared)
-    reason = f"the run has no arm {missing!r}; it has {', '.join(record.arms)}{where}"
+    reason = f"the run has no arm {missing!r}; it has {quoted(record.arms)}{where}"
     return NotEstimable(estimand, reason)
+
+
+def quoted(arms: Iterable[str]) -> str:
+    """Return names of arms as a message lists them, each in quotes."""
+    return ", ".join(map(repr, arms))
 
 
 def studies_with(has: Callable[[Interventions], bool]) -> str:

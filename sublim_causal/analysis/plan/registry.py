@@ -12,6 +12,7 @@ from sublim_causal.analysis.plan.method import Method
 from sublim_causal.analysis.plan.methods.arms import CONTRAST_METHODS
 from sublim_causal.analysis.plan.methods.bounds import BOUND_METHODS
 from sublim_causal.analysis.plan.methods.collapse import COLLAPSE_METHODS
+from sublim_causal.analysis.plan.methods.descriptives import DESCRIPTIVE_METHODS
 from sublim_causal.analysis.plan.methods.doses import DOSE_METHODS
 from sublim_causal.analysis.plan.methods.effects import EFFECT_METHODS
 from sublim_causal.analysis.plan.methods.ledger import LEDGER_METHODS
@@ -23,6 +24,7 @@ from sublim_causal.analysis.plan.methods.steps import STEP_METHODS
 
 METHODS: Mapping[str, Method] = {
     **CONTRAST_METHODS,
+    **DESCRIPTIVE_METHODS,
     **MEAN_METHODS,
     **COLLAPSE_METHODS,
     **STEP_METHODS,

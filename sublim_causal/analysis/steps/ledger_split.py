@@ -94,7 +94,7 @@ def split_difference(
             panel.difference(name, arm, reference),
             estimand=Estimand(
                 name=f"difference_{name}_{arm}",
-                sentence=f"Mean change of summed {name} from {reference} to {arm}, same seed.",
+                sentence=f"Mean change of summed {name} from {reference!r} to {arm!r}, same seed.",
                 outcome=f"sum_{name} (nats)",
                 contrast=f"{arm} - {reference}",
                 arm=arm,
@@ -162,7 +162,7 @@ def drive_factors(
             whole[column].to_numpy(float),
             estimand=Estimand(
                 name=f"difference_drive_{column}_{arm}" if column != "drive" else f"{column}_{arm}",
-                sentence=f"Change of summed drive from {reference} to {arm} {phrase}.",
+                sentence=f"Change of summed drive from {reference!r} to {arm!r} {phrase}.",
                 outcome="sum_drive (nats)",
                 contrast=f"{arm} - {reference}",
                 assumptions=("identity: the factors influence each other along the run",),

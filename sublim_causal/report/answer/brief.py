@@ -9,8 +9,7 @@ from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.answer.rules import SMALL_COSINE, side_of
 from sublim_causal.report.answer.transfer import what_it_does
 from sublim_causal.report.material import Material, values
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import counted, in_sentence
+from sublim_causal.report.wording import counted, in_sentence, named
 
 NAMED = 4
 """At most so many arms of a run of one's own are named."""

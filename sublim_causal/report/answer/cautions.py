@@ -13,6 +13,7 @@ from sublim_causal.report.wording import (
     counted,
     estimate,
     listed,
+    named,
     p_value,
 )
 from sublim_causal.store.outcome import data_of
@@ -28,10 +29,10 @@ def cautions(material: Material) -> Iterator[Sentence]:
             else f"with fewer than {FEW_SEEDS} no interval holds its level reliably"
         )
         yield Sentence(f"Only {n} complete: {says}.", "caution", "study")
-    lost = len(material.replicates) - len(material.complete)
+    lost = material.n_replicates - material.count("complete")
     if lost:
         yield Sentence(
-            f"{lost} of {len(material.replicates)} replicates are not complete and left out.",
+            f"{lost} of {material.n_replicates} replicates are not complete and left out.",
             "caution",
             "study",
         )
@@ -104,7 +105,7 @@ def _looks(material: Material) -> Iterator[Sentence]:
 def _collapsed(material: Material) -> Iterator[Sentence]:
     for one in material.either("collapsed_seeds"):
         if isinstance(one, Estimate) and one.diagnostics["collapsed"]:
-            where = f"Under {one.estimand.arm}, {one.estimand.column}"
+            where = f"Under {named(one.estimand.arm)}, {one.estimand.column}"
             yield Sentence(f"{where}: {one.warnings[-1]}.", "caution", "study")
 
 

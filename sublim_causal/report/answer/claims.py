@@ -9,6 +9,7 @@ from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import (
     estimate,
+    named,
     p_value,
 )
 
@@ -37,7 +38,7 @@ def _deciding(one: Finding, level: float) -> str:
     )
     outcome = "is open" if one.outcome == "open" else one.outcome
     caveat = f" (caveat: {one.caveat})" if one.caveat else ""
-    return f"{one.condition.estimand} {estimate(found)}{marked}{p_values} {outcome}{caveat}"
+    return f"{named(one.condition.estimand)} {estimate(found)}{marked}{p_values} {outcome}{caveat}"
 
 
 def claims(material: Material) -> Iterator[Sentence]:

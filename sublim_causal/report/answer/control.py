@@ -8,8 +8,7 @@ from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.answer.rules import why_not
 from sublim_causal.report.blocks import Sentence
 from sublim_causal.report.material import Material
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import contrast, estimate, margin_text, p_value
+from sublim_causal.report.wording import contrast, estimate, margin_text, named, p_value
 
 
 def control(material: Material) -> Iterator[Sentence]:

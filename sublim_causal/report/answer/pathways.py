@@ -9,8 +9,7 @@ from typing import Any
 from sublim_causal.report.answer.rules import STOPPED, side_of
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material, values
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import estimate
+from sublim_causal.report.wording import estimate, named
 
 
 def pathways(material: Material) -> Iterator[Sentence]:

@@ -9,11 +9,11 @@ from sublim_causal.report.answer.rules import SMALL_COSINE, side_of, why_not
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import (
-    arm,
     counted,
     decimals,
     estimate,
     interval,
+    named,
     number,
 )
 
@@ -34,7 +34,7 @@ def persistence(material: Material) -> Iterator[Sentence]:
     ):
         mean, share = late[column, "mean"], late[column, "share_positive"]
         if not isinstance(mean, Estimate):
-            what = f"the mean alignment of {subject} after the first epoch of {arm(reference)}"
+            what = f"the mean alignment of {subject} after the first epoch of {named(reference)}"
             yield Sentence(why_not(mean, what), "unsettled", "alignment")
             continue
         share = values(share)
@@ -46,7 +46,7 @@ def persistence(material: Material) -> Iterator[Sentence]:
         words = stays.get(verdict, "is not shown to stay aligned with")
         positive = f", positive in {_of_steps(share)}" if share else ""
         yield Sentence(
-            f"After the first epoch of {arm(reference)}, {subject} {words} the trait gradient: "
+            f"After the first epoch of {named(reference)}, {subject} {words} the trait gradient: "
             "mean "
             f"cosine {estimate(mean)}{positive}{_seeds(mean)}.",
             verdict,

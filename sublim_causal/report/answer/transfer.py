@@ -15,8 +15,7 @@ from sublim_causal.report.answer.rules import (
 )
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.material import Material, values
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import estimate, in_sentence, p_value
+from sublim_causal.report.wording import estimate, in_sentence, named, p_value
 
 
 def transfer(material: Material) -> Iterator[Sentence]:

@@ -17,8 +17,7 @@ from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import looks
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import contrast, counted, in_cell, listed, sentence_case
+from sublim_causal.report.wording import contrast, counted, in_cell, listed, named, sentence_case
 
 
 def studies(sides: Sides) -> Section:
@@ -27,7 +26,7 @@ def studies(sides: Sides) -> Section:
     for side, facts in zip(sides.both, facts_of, strict=True):
         facts |= {name: str(side.manifest.get(name, "")) for name in ("precision", "device")}
         facts["arms"] = ", ".join(map(named, side.shown_arms))
-        facts["complete"] = f"{len(side.complete)} of {len(side.replicates)} replicates"
+        facts["complete"] = f"{side.count('complete')} of {side.n_replicates} replicates"
     one, other = sides.names
     first, second = facts_of
     frame = pd.DataFrame(
@@ -103,7 +102,7 @@ def arms(sides: Sides) -> Section:
         first, second = sides.names
         bars = [
             Bar(
-                one.estimand.arm,
+                named(one.estimand.arm),
                 sides.first.scale * one.value,
                 sides.first.scale * one.low,
                 sides.first.scale * one.high,
@@ -170,7 +169,7 @@ def estimates(results: Mapping[str, Results]) -> Section:
     }
     rows = [
         {
-            "": name,
+            "": named(name),
             **{
                 heading: text
                 for run, found in by_name.items()

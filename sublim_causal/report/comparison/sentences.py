@@ -8,8 +8,7 @@ from dataclasses import replace
 from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.comparison.sides import Sides, equal, margin_of
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import counted, estimate
+from sublim_causal.report.wording import counted, estimate, named
 from sublim_causal.store.outcome import Outcome
 
 AGREEMENT = "Do the figures agree?"

@@ -74,7 +74,8 @@ class Sides:
     @cached_property
     def n_common(self) -> int:
         """Seeds that both completed."""
-        return len({*self.first.complete["seed"]} & {*self.second.complete["seed"]})
+        (found,) = self._by("common_seeds")
+        return int(found.value or 0)
 
     @cached_property
     def plan(self) -> Plan:

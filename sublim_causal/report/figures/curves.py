@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sublim_causal.analysis.plan.curves import Curve
-from sublim_causal.analysis.plan.ranges import FRACTION
 from sublim_causal.report.figures.style import (
     HEIGHT,
     Look,
@@ -19,6 +18,7 @@ from sublim_causal.report.figures.style import (
     is_wide,
     legend_above,
     looks,
+    name_title,
     new_figure,
     zero_line,
 )
@@ -108,7 +108,7 @@ def panels(curves: Mapping[str, Curve], label: str) -> Figure:
         zero_line(ax)
         faint_seeds(ax, curve)
         band(ax, curve, styles[arm])
-        ax.set_title(arm, loc="left")
+        name_title(ax, arm)
     limits = [np.nanquantile(curve.drawn, (0.002, 0.998)) for curve in curves.values()]
     low, high = min(pair[0] for pair in limits), max(pair[1] for pair in limits)
     margin = 0.05 * (high - low or 1.0)
@@ -127,9 +127,7 @@ def shares(curves: Mapping[str, Curve], label: str, *, bins: int = 25) -> Figure
     zero_line(ax, at=50)
     handles = []
     for arm, curve in measured(curves).items():
-        is_positive = np.where(np.isfinite(curve.seeds), 100.0 * (curve.seeds > 0), np.nan)
-        positive = Curve(curve.steps, is_positive, curve.level, FRACTION.scaled(100))
-        binned = positive.binned(max(1, len(curve.steps) // bins))
+        binned = curve.positive().binned(max(1, len(curve.steps) // bins))
         handles.append(band(ax, binned, styles[arm], label=arm))
     ax.set(xlabel=STEP, ylabel=label, ylim=(-3, 103))
     ax.margins(x=0.01)
@@ -137,26 +135,26 @@ def shares(curves: Mapping[str, Curve], label: str, *, bins: int = 25) -> Figure
     return figure
 
 
-def ledger_panels(entries: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """Draw cumulative gain, drive and remainder: a measured arm a panel, bands over seeds."""
+def ledger_panels(ledgers: Mapping[str, Mapping[str, Curve]]) -> Figure:
+    """Draw gain, drive and remainder, summed, by arm: one panel for each measured arm."""
     drawn = {
         "gain": Look("#000000", "-", "o"),
         "drive": Look("#0072B2", (0, (5, 1.5)), "s"),
         "remainder": Look("#D55E00", (0, (1.2, 1.2)), "^"),
     }
-    arms = list(measured(entries["gain"]))
+    arms = [arm for arm, entries in ledgers.items() if entries["gain"].is_measured]
     figure, axes = grid(len(arms), share=False)
     handles: Sequence[Line2D] = ()
     for ax, arm in zip(axes, arms, strict=True):
         zero_line(ax)
         handles = [
-            band(ax, entries[name][arm], look, label=name, width=2.2 if name == "gain" else 1.4)
+            band(ax, ledgers[arm][name], look, label=name, width=2.2 if name == "gain" else 1.4)
             for name, look in drawn.items()
         ]
-        ax.set_title(arm, loc="left")
+        name_title(ax, arm)
     figure.supxlabel(STEP, fontsize=9)
     figure.supylabel("summed from the start (nats)", fontsize=9)
-    legend_above(figure, handles)
+    legend_above(figure, handles, names=False)
     return figure
 
 
@@ -169,8 +167,8 @@ def pairs(runs: Mapping[str, Mapping[str, Curve]], label: str) -> Figure:
     for ax, arm in zip(axes, arms, strict=True):
         zero_line(ax)
         handles = [band(ax, runs[name][arm], styles[name], label=name) for name in runs]
-        ax.set_title(arm, loc="left")
+        name_title(ax, arm)
     figure.supxlabel(STEP, fontsize=9)
     figure.supylabel(label, fontsize=9)
-    legend_above(figure, handles)
+    legend_above(figure, handles, names=False)
     return figure

@@ -11,7 +11,14 @@ from matplotlib.patches import FancyArrowPatch
 from scipy import stats
 
 from sublim_causal.analysis.estimates.types import Estimate
-from sublim_causal.report.figures.style import INK, looks, new_figure, zero_line
+from sublim_causal.report.figures.style import (
+    INK,
+    MONOSPACE,
+    looks,
+    new_figure,
+    set_names,
+    zero_line,
+)
 
 
 def path_diagram(arm: str, outcome: str, arrows: Mapping[str, str]) -> Figure:
@@ -30,6 +37,7 @@ def path_diagram(arm: str, outcome: str, arrows: Mapping[str, str]) -> Figure:
             va="center",
             color=INK,
             zorder=3,
+            family=MONOSPACE if text == arm else None,
             bbox={"boxstyle": "round,pad=0.45", "facecolor": "white", "edgecolor": INK},
         )
     left, top, right = places.values()
@@ -76,7 +84,7 @@ def sensitivity_curves(curves: Sequence[Estimate], label: str, scale: float) -> 
         ylabel=label,
         ylim=(min(*ends, 0) - pad, max(*ends, 0) + pad),
     )
-    figure.legend(loc="outside upper left", ncols=4)
+    set_names(figure.legend(loc="outside upper left", ncols=4).get_texts())
     return figure
 
 

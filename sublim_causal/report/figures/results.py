@@ -12,7 +12,7 @@ from sublim_causal.analysis.plan.results import Results
 from sublim_causal.errors import RequestError
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import WIDTH, settings
-from sublim_causal.report.wording import POINTS, scale_of
+from sublim_causal.report.wording import POINTS, named, scale_of
 
 _UNITS = {FRACTION: "%", DIFFERENCE: POINTS}
 
@@ -70,6 +70,6 @@ def plot_results(
 
 
 def _bar(one: Estimate, label: str | None) -> Bar:
-    scale, shown = scale_of(one), label or one.estimand.name
+    scale, shown = scale_of(one), label or named(one.estimand.name)
     bar = Bar(shown, one.value, one.low, one.high)
     return replace(bar, value=scale * bar.value, low=scale * bar.low, high=scale * bar.high)

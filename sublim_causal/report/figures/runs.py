@@ -17,8 +17,10 @@ from sublim_causal.report.figures.style import (
     is_wide,
     looks,
     new_figure,
+    set_names,
     zero_line,
 )
+from sublim_causal.report.wording import OPEN, unmarked
 
 JOINED_SEEDS = 100
 """With more seeds the lines that join pairs would hide the points."""
@@ -26,7 +28,10 @@ JOINED_SEEDS = 100
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of a forest: label, value and limits in the unit of the axis."""
+    """A row of a forest: label, value and limits in the unit of the axis.
+
+    A label that holds a name, as `wording.named` marks it, is set as one.
+    """
 
     label: str
     value: float
@@ -37,16 +42,10 @@ class Bar:
 
 
 def every_seed(
-    replicates: pd.DataFrame,
-    arms: Sequence[str],
-    means: Mapping[str, Estimate],
-    *,
-    column: str,
-    scale: float,
-    label: str,
+    values: pd.DataFrame, means: Mapping[str, Estimate], *, scale: float, label: str
 ) -> Figure:
-    """Draw `column` times `scale`: one point per seed, pairs joined, mean and interval beside."""
-    wide = scale * replicates.pivot(index="seed", columns="arm", values=column)[list(arms)]
+    """Draw `values` (seeds by arms) times `scale`: pairs joined, means and intervals beside."""
+    wide, arms = scale * values, [str(arm) for arm in values]
     figure = new_figure(2 * WIDTH if is_wide(len(arms)) else WIDTH, 3.4)
     ax = figure.subplots()
     places = np.arange(len(arms))
@@ -80,6 +79,7 @@ def every_seed(
             )
     slanted = sum(map(len, arms)) > 10 * figure.get_figwidth()
     ax.set_xticks(places, arms, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+    set_names(ax.get_xticklabels())
     ax.set_xlim(-0.4, len(arms) - 0.4)
     ax.grid(visible=False, axis="x")
     ax.set_ylabel(label)
@@ -108,7 +108,9 @@ def forest(
         for end, arrow in ((bar.low, "<"), (bar.high, ">")):
             if not np.isfinite(end):
                 ax.plot(np.clip(end, *ends), place, arrow, color=bar.color, markersize=5)
-    ax.set_yticks(places, [bar.label for bar in bars])
+    ax.set_yticks(places, [unmarked(bar.label) for bar in bars])
+    labels = zip(ax.get_yticklabels(), bars, strict=True)
+    set_names([text for text, bar in labels if OPEN in bar.label])
     ax.set_ylim(-0.7, len(bars) - 0.3)
     ax.set_xlim(*ends)
     ax.grid(visible=False, axis="y")

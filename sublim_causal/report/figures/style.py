@@ -1,4 +1,4 @@
-"""One look for all pictures: sizes, fonts, and arms told apart by colour, dashes and marker."""
+"""One style for all figures: sizes, fonts, and a colour, dashes and marker for each arm."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from sublim_causal.errors import escaped
 
@@ -36,8 +37,13 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH, HEIGHT = 4.5, 3.2
 """Inches of a picture that takes half of a wide page, or the whole of a telephone's."""
 INK, FAINT = "#222222", "#8a8a8a"
-FALLBACKS = "'DejaVu Sans', Verdana, Arial, sans-serif"
-"""Fonts of a drawing where a page shows it: the first that is there, alike in width."""
+MONOSPACE = "DejaVu Sans Mono"
+"""Font of names: arms and estimands."""
+FALLBACKS = {
+    "DejaVu Sans": "Verdana, Arial, sans-serif",
+    MONOSPACE: "Menlo, Consolas, monospace",
+}
+"""Fonts that replace those of a figure where a page lacks them, of similar width."""
 SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -118,17 +124,35 @@ def grid(count: int, *, share: bool = True) -> Any:
     return figure, list(axes.flat[:count])
 
 
+def name_title(ax: Axes, arm: str) -> None:
+    """Title a panel with the name of its arm."""
+    ax.set_title(arm, loc="left", family=MONOSPACE)
+
+
+def set_names(texts: Sequence[Text]) -> None:
+    """Set labels of legends and axes as the names they are."""
+    for text in texts:
+        text.set_fontfamily(MONOSPACE)
+
+
 def zero_line(ax: Axes, *, vertical: bool = False, at: float = 0.0) -> None:
     """Mark a value, by default 0, across `ax`."""
     (ax.axvline if vertical else ax.axhline)(at, color=FAINT, linewidth=0.9, zorder=1)
 
 
-def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
-    """Put one legend over the whole figure, in as many columns as its labels leave room for."""
+def legend_above(figure: Figure, handles: Sequence[Any], *, names: bool = True) -> None:
+    """Put one legend over the whole figure, in as many columns as its labels leave room for.
+
+    `names` tells whether its labels are names of arms.
+    """
     longest = max(len(str(handle.get_label())) for handle in handles)
     room = figure.get_figwidth() * 72 / (42 + 5.0 * longest)  # points: a sample and 8-point letters
     columns = max(1, min(len(handles), int(room)))
-    figure.legend(handles=list(handles), loc="outside upper left", ncols=columns, columnspacing=1.2)
+    legend = figure.legend(
+        handles=list(handles), loc="outside upper left", ncols=columns, columnspacing=1.2
+    )
+    if names:
+        set_names(legend.get_texts())
 
 
 def svg(figure: Figure, name: str) -> str:
@@ -140,7 +164,8 @@ def svg(figure: Figure, name: str) -> str:
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     figure.set_layout_engine("none")  # what is placed stays placed, and costs no second time
     text = escaped(buffer.getvalue())
-    text = text.replace("'DejaVu Sans'", FALLBACKS)
+    for font, others in FALLBACKS.items():
+        text = text.replace(f"'{font}'", f"'{font}', {others}")
     # Several pictures share a page: their ids must differ, and what refers to them must follow.
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
 

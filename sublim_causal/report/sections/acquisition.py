@@ -13,8 +13,7 @@ from sublim_causal.report.figures.style import is_wide, looks
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.sections.glance import arm_mean
 from sublim_causal.report.tables import declared_table, estimates_table
-from sublim_causal.report.wording import MINUS, contrast, plain, sentence_case
-from sublim_causal.report.wording import arm as named
+from sublim_causal.report.wording import MINUS, contrast, named, sentence_case
 from sublim_causal.store.outcome import ACCURACY
 
 TITLE = "Acquisition of the trait"
@@ -58,10 +57,8 @@ def _blocks(material: Material) -> Iterator[Block]:
         + f"; beside them the mean with its {100 * material.level:g} % interval" * bool(means)
         + ".",
         every_seed(
-            material.complete,
-            material.shown_arms,
+            material.analysis.curves.outcomes,
             means,
-            column=material.outcome.name,
             scale=material.scale,
             label=f"{material.outcome.label} ({material.unit})",
         ),
@@ -159,7 +156,7 @@ def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar
         look = styles.get(one.estimand.arm)
         bars.append(
             Bar(
-                label=plain(f"{named(one.estimand.arm)} minus\n{named(one.estimand.reference)}"),
+                label=f"{named(one.estimand.arm)} {MINUS}\n{named(one.estimand.reference)}",
                 value=material.scale * one.value,
                 low=material.scale * one.low,
                 high=material.scale * one.high,

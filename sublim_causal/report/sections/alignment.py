@@ -15,8 +15,7 @@ from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.style import is_wide
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.tables import estimates_table
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import counted, in_cell, listed, p_value
+from sublim_causal.report.wording import counted, in_cell, listed, named, p_value
 
 TITLE = "Alignment through training"
 COSINES = {

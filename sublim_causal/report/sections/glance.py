@@ -9,15 +9,15 @@ from typing import Any
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.analysis.plan import paper
 from sublim_causal.analysis.plan.declaration import column_unit
+from sublim_causal.analysis.plan.methods.descriptives import STATES
 from sublim_causal.analysis.plan.record import CHANCE
 from sublim_causal.declared import flatten
-from sublim_causal.report import paper
 from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
 from sublim_causal.report.commands import run_command
 from sublim_causal.report.material import Material
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import decimals, estimate, interval, number, percent
+from sublim_causal.report.wording import decimals, estimate, interval, named, number, percent
 from sublim_causal.store.outcome import data_of
 
 TITLE = "The study at a glance"
@@ -152,10 +152,23 @@ def option_text(material: Material, arm: str) -> str:
     record, reference = material.design.record, material.reference
     options = _flat(record.options(arm))
     shared = {} if arm == reference else _flat(record.options(reference))
+    members = options.pop("members", ())
+    rest = {name: value for name, value in options.items() if shared.get(name) != value}
+    if not members:
+        return _procedure(rest | {"intervention": options["intervention"]})
+    resolved = record.stages(arm) or [{} for _ in members]
+    stages = [{**_flat(one), **more} for one, more in zip(members, resolved, strict=False)]
+    own = {name: value for name, value in rest.items() if not any(name in one for one in stages)}
+    steps = "; then ".join(_procedure(stage) for stage in stages)
+    return f"{_procedure(own | {'intervention': options['intervention']})}: {steps}"
+
+
+def _procedure(options: Mapping[str, Any]) -> str:
+    """Write an intervention and those of its options that are set; names of arms are marked."""
     rest = [
-        f"{name} {value}"
+        f"{name} {named(value) if name.split('.')[-1] == 'target' else value}"
         for name, value in options.items()
-        if name != "intervention" and value not in (None, [], {}) and shared.get(name) != value
+        if name != "intervention" and value not in (None, [], {})
     ]
     return ", ".join([str(options["intervention"]), *rest])
 
@@ -173,8 +186,7 @@ def _arms(material: Material) -> Table:
         if any(_value(arm_mean(material, arm, name)) is not None for arm in material.arms)
     }
     for arm in material.arms:
-        rows = material.replicates[material.replicates["arm"] == arm]
-        states = {state: int((rows["status"] == state).sum()) for state in _STATES}
+        states = {state: material.count(state, arm) for state in STATES}
         found = {column: arm_mean(material, arm, column) for column in means}
         texts = {
             heading: mean_text(found[column], as_percent=as_percent)
@@ -202,9 +214,6 @@ def _value(result: Result | None) -> float | None:
     return None if result is None else result.value
 
 
-_STATES = ("complete", "diverged", "failed")
-
-
 def _means(material: Material) -> dict[str, tuple[str, bool]]:
     """Return the columns whose means are shown, with headings and whether in percent."""
     outcome = material.outcome
@@ -221,18 +230,27 @@ _MEANS = {
 
 
 def _incomplete(material: Material) -> Iterator[Block]:
-    rows = material.replicates[material.replicates["status"] != "complete"]
-    reasons = rows.groupby(["arm", "status", "reason"])["seed"].agg(list).reset_index()
-    if len(reasons):
-        shown = reasons.assign(seed=[", ".join(map(str, seeds)) for seeds in reasons["seed"]])
-        shown = shown.rename(columns={"seed": "seeds"})
-        yield Table("incomplete", "Replicates that are not complete, and why.", shown, shown)
+    rows = [
+        {
+            "arm": one.estimand.arm,
+            "status": one.estimand.part,
+            "reason": reason,
+            "seeds": ", ".join(map(str, seeds)),
+        }
+        for one in material.either("replicate_counts")
+        if isinstance(one, Estimate)
+        for reason, seeds in one.diagnostics.get("seeds", {}).items()
+    ]
+    if rows:
+        frame = pd.DataFrame(rows).sort_values(["arm", "status", "reason"], ignore_index=True)
+        shown = frame.assign(arm=frame["arm"].map(named))
+        yield Table("incomplete", "Replicates that are not complete, and why.", shown, frame)
     if material.is_own:
         return
     declared = int(material.manifest["study"].get("seeds", 0)) * len(
         material.manifest["study"].get("arms", material.arms)
     )
-    if missing := declared - len(material.replicates):
+    if missing := declared - material.n_replicates:
         yield Missing(
             f"{missing} of {declared} replicates have not been run yet.", run_command(material.run)
         )
@@ -243,17 +261,23 @@ def _beside_the_paper(material: Material) -> Block:
     for quoted in paper.QUOTED:
         if quoted.arm not in material.shown_arms:
             continue
-        rows = material.complete.loc[material.complete["arm"] == quoted.arm, quoted.column]
         ours = arm_mean(material, quoted.arm, quoted.column)
+        seeds = {
+            one.estimand.part: one
+            for one in material.either(
+                "seed_range", arm=quoted.arm, outcome=quoted.column, published=quoted.value
+            )
+            if isinstance(one, Estimate)
+        }
         scale, places = (100, 2) if quoted.percent else (1, 4)
         shown.append(
             {
                 "": quoted.label,
                 "paper": number(scale * quoted.value, places),
                 "ours": mean_text(ours, as_percent=quoted.percent),
-                "seeds from": number(scale * float(rows.min()), places),
-                "to": number(scale * float(rows.max()), places),
-                "seeds below the paper's": f"{int((rows < quoted.value).sum())} of {len(rows)}",
+                "seeds from": number(scale * seeds["smallest"].value, places),
+                "to": number(scale * seeds["largest"].value, places),
+                "seeds below the paper's": f"{seeds['below'].value:g} of {seeds['below'].n_seeds}",
             }
         )
         own = ours.tidy() if ours else {}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-import numpy as np
+from collections.abc import Iterator
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
-from sublim_causal.analysis.plan.curves import Curve
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import run_command
 from sublim_causal.report.figures.curves import ledger_panels
@@ -16,8 +13,7 @@ from sublim_causal.report.figures.style import is_wide, looks
 from sublim_causal.report.material import Material
 from sublim_causal.report.sections.alignment import unmeasured
 from sublim_causal.report.tables import declared_table, estimates_table
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import contrast
+from sublim_causal.report.wording import contrast, named
 
 TITLE = "The ledger"
 METHODS = ("explained_share", "ledger_difference", "drive_factors")
@@ -47,7 +43,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         "seeds; a seed "
         "ends at a step that is missing. Below 0 the trait loss has risen. Panels have their own "
         f"scales. {material.bands()}",
-        ledger_panels(_cumulative(material)),
+        ledger_panels({arm: material.analysis.curves.ledger(arm) for arm in material.shown_arms}),
         wide=is_wide(len(material.shown_arms) - len(lost)),
     )
     totals = [
@@ -58,7 +54,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     if totals:
         styles = looks(list(material.shown_arms))
         bars = [
-            Bar(arm, one.value, one.low, one.high, styles[arm].color, styles[arm].marker)
+            Bar(named(arm), one.value, one.low, one.high, styles[arm].color, styles[arm].marker)
             for one in totals
             for arm in (one.estimand.arm,)
         ]
@@ -70,20 +66,6 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield from declared_table(material, "ledger_declared", METHODS)
     yield _shares(material)
     yield from _splits(material)
-
-
-def _cumulative(material: Material) -> Mapping[str, Mapping[str, Curve]]:
-    def summed(name: str, arm: str) -> Curve:
-        gain, drive = (material.curves[column][arm] for column in ("gain", "drive"))
-        value = {
-            "gain": gain.seeds,
-            "drive": drive.seeds,
-            "remainder": gain.seeds - drive.seeds,
-        }[name]
-        return Curve(gain.steps + 1, np.cumsum(value, axis=1), gain.level)
-
-    names = ("gain", "drive", "remainder")
-    return {name: {arm: summed(name, arm) for arm in material.shown_arms} for name in names}
 
 
 def _shares(material: Material) -> Block:

@@ -19,8 +19,15 @@ from sublim_causal.report.figures.paths import (
 )
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import declared_table, estimates_table
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import decimals, interval, number, p_value, sentence_case, slug
+from sublim_causal.report.wording import (
+    decimals,
+    interval,
+    named,
+    number,
+    p_value,
+    sentence_case,
+    slug,
+)
 from sublim_causal.store.outcome import ACCURACY
 
 TITLE = "Mediation and instruments"

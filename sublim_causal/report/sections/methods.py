@@ -17,6 +17,7 @@ from sublim_causal.report.formulas import FORMULAS, SHARED, SYMBOLS
 from sublim_causal.report.material import Material
 from sublim_causal.report.sections.stability import stability
 from sublim_causal.report.tables import estimates_table
+from sublim_causal.report.wording import named
 from sublim_causal.store.outcome import ACCURACY
 
 TITLE = "Methods and provenance"
@@ -61,6 +62,10 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield Code("\n".join(_commands(material)), "How to get this report again.")
 
 
+_ARMS = ("arm", "contrast", "reference", "target", "undosed", "yoked", "reverse")
+"""Fields of declarations whose values name arms."""
+
+
 def _plan_table(plan: Plan, name: str, caption: str) -> Table:
     rows = []
     for one in plan.estimands:
@@ -76,23 +81,27 @@ def _plan_table(plan: Plan, name: str, caption: str) -> Table:
                 "name": one.name,
                 "sentence": one.sentence,
                 "method": one.method,
-                "declared": ", ".join(f"{field} {value}" for field, value in rest.items()),
+                "declared": ", ".join(
+                    f"{field} {named(str(value)) if field in _ARMS else value}"
+                    for field, value in rest.items()
+                ),
                 "assumes": "; ".join(one.assumptions),
                 "family": one.family,
             }
         )
     frame = pd.DataFrame(rows)
+    shown = frame.assign(name=frame["name"].map(named))
     families = "; ".join(f"{family}: {how}" for family, how in plan.families.items())
     note = f" Families: {families}." if families else ""
-    return Table(name, f"{caption}{note}", frame, frame, folded=True)
+    return Table(name, f"{caption}{note}", shown, frame, folded=True)
 
 
 def _rules(material: Material) -> Table:
     rows = [
         {
-            "claim": claim.name,
+            "claim": named(claim.name),
             "verdict": claim.verdict,
-            "estimate": one.condition.estimand,
+            "estimate": named(one.condition.estimand),
             "holds if": one.condition.holds,
             "fails if": one.condition.fails,
             "essential": "yes" if one.condition.essential else "",
@@ -146,8 +155,7 @@ def _provenance(material: Material) -> Table:
 
 
 def _hours(material: Material) -> str:
-    seconds = material.replicates["seconds"].sum()
-    each = material.complete["seconds"].median()
+    seconds, each = material.total("training"), material.total("median_training")
     return f"{seconds / 3600:.2f} h in all, median {each:.1f} s a student" if seconds else ""
 
 

@@ -19,8 +19,15 @@ from sublim_causal.report.figures.mixed import influence, normal_quantiles, resi
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import declared_table, estimates_table
-from sublim_causal.report.wording import arm as named
-from sublim_causal.report.wording import counted, decimals, interval, number, p_value, significant
+from sublim_causal.report.wording import (
+    counted,
+    decimals,
+    interval,
+    named,
+    number,
+    p_value,
+    significant,
+)
 
 TITLE = "Gains and alignment: mixed-effects models"
 METHODS = ("mixed_model", "mundlak", "corrected_slope", "reliability")
@@ -117,20 +124,18 @@ def _slope_table(material: Material, pair: _Pair, rows: Sequence[Result]) -> Tab
         f"slopes_{pair.outcome}_{pair.predictor}",
         f"Slopes of {pair.text}, {pair.unit} per unit of cosine.",
         rows,
-        labels=[_marked(one) for one in rows],
+        labels=[_label(one) for one in rows],
     )
 
 
 def _label(result: Result) -> str:
     one = result.estimand
-    if label := one.arm or one.part.replace("_", " "):
-        return label
+    if one.arm:
+        return named(one.arm)
+    if one.part:
+        return one.part.replace("_", " ")
     arms = result.diagnostics.get("arms") if isinstance(result, Estimate) else None
     return "comparable arms" if arms else "all arms, mixed model"
-
-
-def _marked(result: Result) -> str:
-    return named(result.estimand.arm) if result.estimand.arm else _label(result)
 
 
 def _levels(material: Material, pairs: Sequence[_Pair]) -> Table:
@@ -214,7 +219,7 @@ def _coefficients(one: Estimate) -> Table:
     limits = zip(frame["low"], frame["high"], places, strict=True)
     shown = pd.DataFrame(
         {
-            "coefficient": frame["term"],
+            "coefficient": frame["term"].map(named),
             "estimate": [number(v, n) for v, n in zip(frame["estimate"], places, strict=True)],
             f"{100 * one.level:g} % interval (CR2)": [interval(*ends) for ends in limits],
             "df": [f"{v:.1f}" for v in frame["df"]],
@@ -241,12 +246,12 @@ def _components(rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = []
     for row in rows:
         own = deviations[row["group"], row["term1"]]
-        what, value = row["term1"] or "each step", own
+        what, value = named(row["term1"]) if row["term1"] else "each step", own
         if row["term2"]:
             scale = own * deviations[row["group"], row["term2"]]
             if scale == 0:  # no variance, no correlation
                 continue
-            what = f"correlation of {row['term1']} and {row['term2']}"
+            what = f"correlation of {named(row['term1'])} and {named(row['term2'])}"
             value = row["value"] / scale
         shown.append(
             {

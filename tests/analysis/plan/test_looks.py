@@ -76,7 +76,7 @@ def test_the_contrast_of_the_rule_has_the_interval_over_all_looks(record, fixed,
 
 def test_other_contrasts_say_that_the_number_of_seeds_was_chosen(record, fixed):
     found = run_plan(replace(record, rule=rule()), PLAN)
-    assert "chosen by looks at projection - baseline" in found["arm_half"].warnings[-1]
+    assert "chosen by looks at 'projection - baseline'" in found["arm_half"].warnings[-1]
     assert found["arm_half"].low == fixed["arm_half"].low
     assert found["mean"] == fixed["mean"]
 

@@ -231,7 +231,7 @@ def test_the_interval_of_a_share_stays_inside_zero_and_one(plan, tmp_path):
 def test_what_was_not_run_says_so(results):
     absent = results["absent"]
     assert isinstance(absent, NotEstimable)
-    assert "no arm 'yoked'; it has baseline, projection" in absent.reason
+    assert "no arm 'yoked'; it has 'baseline', 'projection'" in absent.reason
     with pytest.raises(KeyError, match="effect_projection"):
         results["nothing"]
 

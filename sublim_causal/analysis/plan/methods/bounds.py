@@ -163,7 +163,9 @@ def _retained_bound(
         if reason := too_few(pair.estimand, len(panel.seeds)):
             return [reason]
         if (reference <= 0).any():
-            return [NotEstimable(pair.estimand, f"{pair.reference} acquires nothing in some seed")]
+            return [
+                NotEstimable(pair.estimand, f"{pair.reference!r} acquires nothing in some seed")
+            ]
         shares = np.maximum(arm / reference, 0.0)
         mean = mean_interval(shares, estimand=pair.estimand, settings=settings)
         if not isinstance(mean, Estimate):

@@ -42,6 +42,7 @@ from sublim_causal.analysis.plan.method import (
     Method,
     absent,
     as_declared,
+    quoted,
     studies_with,
     with_diagnostics,
 )
@@ -201,7 +202,7 @@ def _dosed(
     )
     if others:
         setting = f"{', '.join(SETTING)} are not those of {declared.undosed!r}"
-        reason += f"; {', '.join(sorted(others))} not counted: {setting}"
+        reason += f"; {quoted(sorted(others))} not counted: {setting}"
     where = studies_with(
         lambda arms: (
             _dosage(_up_to(_doses(arms, declared.space, declared.undosed), largest)) >= least
@@ -314,7 +315,7 @@ def _with_changes(one: WaldRatio) -> Result:
 def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequence[Result]:
     def estimate(found: Doses) -> Sequence[Result]:
         if len(set(found.values())) < len(found):
-            shown = ", ".join(f"{arm} {strength:g}" for arm, strength in found.items())
+            shown = ", ".join(f"{arm!r} {strength:g}" for arm, strength in found.items())
             raise DataError(f"a shape needs one arm for each strength; the run has {shown}")
         if declared.shape == "slope":
             return [as_declared(declared, _slope(record, declared, found, settings))]

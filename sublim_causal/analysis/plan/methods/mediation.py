@@ -125,8 +125,8 @@ def _entering(record: Record, declared: Mediated | MediationSensitivity) -> list
 
 def _left_out(pair: Pair) -> NotEstimable:
     reason = (
-        f"{pair.arm} does not enter: it was not measured, is yoked, or differs from "
-        f"{pair.reference} in more than its intervention"
+        f"{pair.arm!r} does not enter: it was not measured, is yoked, or differs from "
+        f"{pair.reference!r} in more than its intervention"
     )
     return NotEstimable(pair.estimand, reason)
 

@@ -30,6 +30,7 @@ from sublim_causal.analysis.plan.declaration import (
     with_unit,
 )
 from sublim_causal.analysis.plan.method import Method
+from sublim_causal.analysis.plan.methods.descriptives import described, none_complete
 from sublim_causal.analysis.plan.record import Record
 
 Sides = Mapping[str, pd.DataFrame]
@@ -79,6 +80,24 @@ class RunEquivalence(OfRuns):
         return {**super().about(), "reference": self.reference, **part}
 
 
+class CommonSeeds(Declared):
+    """Number of seeds that have a complete replicate in both runs."""
+
+
+_ONE_RUN = "one run: compare two with `sublim-causal report RUN OTHER`"
+
+
+def _common_seeds(record: Record, declared: CommonSeeds, settings: Settings) -> Sequence[Result]:
+    estimand = declared.estimand("seeds", "both runs", unit="seeds")
+    if "run" not in record.replicates:
+        return [NotEstimable(estimand, _ONE_RUN)]
+    runs = record.complete.groupby("seed")["run"].nunique()
+    if refusal := none_complete(estimand, len(runs)):
+        return [refusal]
+    count, level = int((runs > 1).sum()), settings.level
+    return [described(estimand, count, "count", n_seeds=record.n_seeds, level=level)]
+
+
 def _for_arms(
     record: Record, declared: OfRuns, estimate: Callable[[Estimand, str, Sides], Result]
 ) -> list[Result]:
@@ -86,7 +105,7 @@ def _for_arms(
     contrast = "first run - second run"
     if "run" not in record.replicates:
         whole = declared.estimand(with_unit("replicates", declared.outcome), contrast)
-        return [NotEstimable(whole, "one run: compare two with `sublim-causal report RUN OTHER`")]
+        return [NotEstimable(whole, _ONE_RUN)]
     complete = record.complete
     runs = record.replicates["run"].unique()
     sides = {str(name): complete[complete["run"] == name] for name in runs}
@@ -194,6 +213,7 @@ def _effects(rows: pd.DataFrame, arm: str, declared: RunEquivalence) -> pd.Serie
 
 
 RUN_METHODS: Mapping[str, Method] = {
+    "common_seeds": Method(CommonSeeds, _common_seeds),
     "run_difference": Method(RunDifference, _run_difference),
     "run_equivalence": Method(RunEquivalence, _run_equivalence),
 }

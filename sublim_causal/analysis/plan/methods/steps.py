@@ -35,7 +35,7 @@ from sublim_causal.analysis.plan.declaration import (
     slope_of,
     with_unit,
 )
-from sublim_causal.analysis.plan.method import Method, absent, with_diagnostics, with_note
+from sublim_causal.analysis.plan.method import Method, absent, quoted, with_diagnostics, with_note
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.fit_details import describe_fit
 from sublim_causal.analysis.steps.measurement import HALVES, Slopes, corrected_slopes, reliability
@@ -384,9 +384,9 @@ def _entering(record: Record) -> tuple[list[str], list[str]]:
     present = set(record.steps["arm"].unique())
     arms = [arm for arm in comparable_arms(record) if arm in present]
     others = [arm for arm in record.arms if arm not in arms]
-    note = f"one slope over the arms {', '.join(arms)}"
+    note = f"one slope over the arms {quoted(arms)}"
     if others:
-        note += f"; others act on alignment or have another setting: {', '.join(others)}"
+        note += f"; others act on alignment or have another setting: {quoted(others)}"
     return arms, [note, *[_SHARED] * (len(arms) == 1)]
 
 

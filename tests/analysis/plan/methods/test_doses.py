@@ -35,7 +35,7 @@ def test_arms_in_another_setting_are_no_doses() -> None:
     assert doses(mixed, "update") == {"baseline": 0.0, "double": 2.0}
     lacking = estimated(mixed, method="egger_intercept")["x"]
     assert isinstance(lacking, NotEstimable)
-    assert "half, whole not counted: student, channel, targets, inputs are not" in lacking.reason
+    assert "'half', 'whole' not counted: student, channel, targets, inputs" in lacking.reason
 
 
 def test_dose_effects_are_those_of_the_estimators(record: Record) -> None:

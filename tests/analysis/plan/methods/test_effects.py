@@ -35,7 +35,7 @@ def test_a_run_without_yoked_arms_names_the_study_that_has_them() -> None:
     lacking = estimated(make_record(["baseline", "projection"]), method="cross_world")["x"]
     assert isinstance(lacking, NotEstimable)
     reason, studies = lacking.reason.split("; built-in studies that have it: ")
-    assert reason == "the run has no arm 'yoked'; it has baseline, projection"
+    assert reason == "the run has no arm 'yoked'; it has 'baseline', 'projection'"
     assert "yoked" in studies.split(", ")
 
 

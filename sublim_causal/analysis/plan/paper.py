@@ -1,4 +1,4 @@
-"""What the paper reports, beside which a replication is put."""
+"""Figures that the paper reports, for comparison with its replication."""
 
 from __future__ import annotations
 
