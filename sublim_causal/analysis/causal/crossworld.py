@@ -338,7 +338,7 @@ def _residual_gap(
     return ratio_of_sums(
         Estimand(
             name=f"residual_mediator_gap_{yoked}",
-            sentence=f"Share of the alignment gap of {arm!r} that the clamp of {yoked!r} left open.",
+            sentence=f"Share of the alignment gap of {arm!r} that the clamp of {yoked!r} leaves.",
             outcome="share of the alignment gap (1)",
             contrast=f"({yoked} - {baseline}) / ({arm} - {baseline})",
         ),
