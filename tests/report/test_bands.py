@@ -15,7 +15,7 @@ from sublim_causal.report.figures.curves import overlay, shares
 from sublim_causal.report.material import Material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.sections.glance import study_facts
-from sublim_causal.report.wording import arm
+from sublim_causal.report.wording import named
 from tests.report.conftest import Tables, answer_of, make_run, material_of, section_of
 
 PAIR = r"\[(\S+), (\S+)\]"
@@ -40,7 +40,7 @@ def explode(tables: Tables) -> None:
 def test_no_interval_at_a_glance_reaches_beyond_what_can_be(tmp_path: Path) -> None:
     material = material_of(make_run(tmp_path / "run", n_seeds=4, spoil=explode))
     with_arms = next(one for one in BODY["study"](material).blocks if one.name == "arms")  # type: ignore[union-attr]
-    shown = with_arms.shown.set_index("arm").loc[arm("projection")]  # type: ignore[union-attr]
+    shown = with_arms.shown.set_index("arm").loc[named("projection")]  # type: ignore[union-attr]
     assert limits(shown["final test accuracy (%)"]) == [(0.0, 100.0)]
     assert limits(shown["cos gradient > 0 (% of steps)"]) == [(0.0, 100.0)]
     assert limits(shown["cos update"]) == [(-1.0, 1.0)]

@@ -152,9 +152,10 @@ def _run_totals(record: Record, declared: RunTotals, settings: Settings) -> Sequ
     seeds = int(complete["seed"].nunique())
     if missing := none_complete(declared.estimand("replicates"), seeds):
         return [missing]
+    n_steps = int(record.steps["step"].max()) + 1 if len(record.steps) else 0
     found = {
         "complete_seeds": (seeds, "seeds", "count"),
-        "steps": (record.steps["step"].max() + 1, "steps", "last step of any run"),
+        "steps": (n_steps, "steps", "number of the last recorded step"),
         "training": (replicates["seconds"].sum(), "s", "sum over all replicates"),
         "median_training": (complete["seconds"].median(), "s", "median of complete replicates"),
     }
