@@ -115,17 +115,15 @@ def _refused(error: Exception) -> CrossCheck:
     return CrossCheck("none", None, None, None, f"not fitted: {str(error).splitlines()[0]}")
 
 
-def cross_check_table(checked: Sequence[Checked]) -> str:
-    """Return what a reader sees: a row each, and how many agree."""
+def cross_check_table(checked: Sequence[Checked], width: int | None = None) -> str:
+    """Return a row for each fit and how many agree; `width` as in `Results.table`."""
     if not checked:
         return "cross-check: the plan declares no mixed model and no per-step slope"
-    header = ("estimand", "coefficients", "errors", "log-lik.", "refit", "verdict")
-    rows = [header, *(_row(one) for one in checked)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, tuple("-" * width for width in widths), *rows[1:])
-    ]
+    from sublim_causal.analysis.plan.text_tables import Columns, plain_text
+
+    header = ("coefficients", "errors", "log-lik.", "refit", "verdict")
+    columns = Columns("", header, "left", [_row(one) for one in checked])
+    lines = plain_text("estimand", [one.name for one in checked], [columns], width)
     agreeing = sum(one.check.agrees for one in checked)
     return "\n".join(
         [
@@ -145,4 +143,4 @@ def _row(one: Checked) -> tuple[str, ...]:
     check = one.check
     numbers = (check.coefficients, check.errors, check.likelihood)
     shown = ("" if number is None else f"{number:.1g}" for number in numbers)
-    return (one.name, *shown, check.witness.removeprefix("statsmodels "), check.verdict)
+    return (*shown, check.witness.removeprefix("statsmodels "), check.verdict)

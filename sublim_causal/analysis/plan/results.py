@@ -144,38 +144,48 @@ class Results:
         level = f"{100 * self.level:g} % interval"
         return ("estimand", "estimate", level, "p", "p adj.", "method", "seeds")
 
-    def table(self, *, everything: bool = False) -> str:
+    def table(self, *, everything: bool = False, width: int | None = None) -> str:
         """Return the results as plain text: a row each, then the verdicts, then the notes.
 
         Parameters
         ----------
         everything : bool
             Whether exploratory results are shown too.
+        width : int, optional
+            Characters of a line of the table, above 0; methods and seeds follow in a second table
+            where it is narrow. By default as many as it needs.
         """
         shown = self.results if everything else self._shown()
-        header = self._header()
-        parts = [(role, [one for one in shown if one.estimand.role == role]) for role in ROLES]
-        titles = [role for role, found in parts if found and role != "secondary"]
-        rows = [header, *(_row(one, self.level) for one in shown)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-        lines = [_line(header, widths), _line(tuple("-" * width for width in widths), widths)]
-        for role, found in parts:
-            lines += [role] * bool(found and titles)
-            lines += [_line(_row(one, self.level), widths) for one in found]
         state = ", ".join(f"{n} {status}" for status, n in self.statuses.items())
-        title = f"run {self.run}: {self.n_seeds} seeds, replicates: {state}"
         return "\n".join(
             [
-                title,
+                f"run {self.run}: {self.n_seeds} seeds, replicates: {state}",
                 f"plan {self.plan} ({self.plan_digest})",
                 "",
-                *lines,
+                *self._rows(shown, width),
                 *_legend(shown),
                 *self._left_out(len(shown)),
                 *self._claims(),
                 *_notes(shown),
             ]
         )
+
+    def _rows(self, shown: Sequence[Result], width: int | None) -> list[str]:
+        """Return the lines of the table, by role where there are several."""
+        from sublim_causal.analysis.plan.text_tables import Columns, plain_text
+
+        header = self._header()
+        parts = [(role, [one for one in shown if one.estimand.role == role]) for role in ROLES]
+        titled = any(found and role != "secondary" for role, found in parts)
+        rows: list[tuple[str, ...]] = []
+        for role, found in parts:
+            rows += [(role, *[""] * (len(header) - 1))] * bool(found and titled)
+            rows += [_row(one, self.level) for one in found]
+        columns = [
+            Columns("", header[1:-2], "left", [row[1:-2] for row in rows]),
+            Columns("", header[-2:], "left", [row[-2:] for row in rows]),
+        ]
+        return plain_text(header[0], [row[0] for row in rows], columns, width)
 
     def _shown(self) -> tuple[Result, ...]:
         """Return what is not exploratory; all where nothing else is."""
@@ -220,17 +230,12 @@ def _notes(shown: Sequence[Result]) -> Iterator[str]:
     for note, names in carriers.items():
         more = len(names) - _NAMED
         listed = ", ".join(names[:_NAMED]) + f" and {more} more" * (more > 0)
-        told = "all" if len(names) == len(shown) > 1 else listed
+        where = "all" if len(names) == len(shown) > 1 else listed
         if "\n" not in note:
-            yield f"- {note}: {told}"
+            yield f"- {note}: {where}"
         else:
-            yield f"- {told}:"
+            yield f"- {where}:"
             yield from (f"    {line}" for line in note.splitlines())
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-    return "  ".join(padded).rstrip()
 
 
 def _row(one: Result, level: float) -> tuple[str, ...]:

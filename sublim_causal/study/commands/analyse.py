@@ -44,13 +44,14 @@ def analyse(
         raise RequestError("--out", str(out_file), "a file, be it new", "name a file in a folder")
     with progress_bar("Estimating") as progress:
         results = (analyse_stability if alternatives else analyse_run)(run, plan, progress)
-    print(escaped(results.table(everything=everything)), flush=True)
+    width = out.width if out.is_terminal else None
+    print(escaped(results.table(everything=everything, width=width)), flush=True)
     if check:
         from sublim_causal.analysis.plan.crosscheck import cross_check, cross_check_table
 
         with progress_bar("Refitting") as progress:
             checked = cross_check(run, plan, progress)
-        print(f"\n{escaped(cross_check_table(checked))}", flush=True)
+        print(f"\n{escaped(cross_check_table(checked, width))}", flush=True)
     note_analysed(run)
     path = results.write(out_file or run / "report" / f"results-{results.plan}.json")
     out.print(f"Results: {path}", soft_wrap=True)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from sublim_causal.analysis.arms.contrasts import paired_contrast
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.analysis.plan.ranges import within
+from sublim_causal.analysis.plan.text_tables import Columns, stacked
 from sublim_causal.report.wording import MINUS, decimals, interval, number
 from sublim_causal.store.manifest import read_manifest, reference_of
 from sublim_causal.store.outcome import outcome_of
@@ -25,32 +25,8 @@ from sublim_causal.store.tables import read_table
 
 COSINES = ["mean_cos_gradient", "share_positive", "mean_cos_update"]
 ROBUST = ["initial_robust_accuracy", "teacher_robust_accuracy", "robust_accuracy"]
-UNBOUNDED = 10_000
-"""Columns of a terminal in which every table fits."""
 BAR_WIDTH = 18
 """Columns of the longest bar of a table."""
-ARM_WIDTH = 20
-"""Columns that the names of rows get before a table is split; longer names are folded."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Columns of a table that stay together.
-
-    Attributes
-    ----------
-    title : str
-        Title of their table, where they do not fit next to the others.
-    headings : tuple of str
-    justify : {"left", "right"}
-    rows : list of tuple of str
-        The cells of each row.
-    """
-
-    title: str
-    headings: tuple[str, ...]
-    justify: Literal["left", "right"]
-    rows: list[tuple[str, ...]]
 
 
 def arm_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[Table]:
@@ -122,45 +98,6 @@ def read_replicates(
 def complete(replicates: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Return the rows of the complete replicates of `arm`."""
     return replicates[(replicates["arm"] == arm) & (replicates["status"] == "complete")]
-
-
-def stacked(
-    title: str, label: str, names: Sequence[str], parts: Sequence[Columns], console: Console
-) -> Iterator[Table]:
-    """Yield one table of all `parts` if it fits `console`, else a table each.
-
-    The first column, headed `label`, holds the `names` of the rows.
-    """
-    whole = table_of(title, label, names, parts)
-    if fits(whole, names, console):
-        yield whole
-        return
-    for part in parts:
-        heading = f"{part.title}, {title[0].lower()}{title[1:]}" if part.title else title
-        table = table_of(heading, label, names, [part])
-        narrow = not fits(table, names, console)
-        yield table_of(heading, label, names, [part], wrap=True) if narrow else table
-
-
-def table_of(
-    title: str, label: str, names: Sequence[str], parts: Sequence[Columns], *, wrap: bool = False
-) -> Table:
-    """Return a table of `names` with the columns of `parts`, whose cells are wrapped if need be."""
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(label, overflow="fold")
-    for part in parts:
-        for heading in part.headings:
-            table.add_column(heading, justify=part.justify, no_wrap=not wrap)
-    for name, *cells in zip(names, *(part.rows for part in parts), strict=True):
-        table.add_row(name, *(text for cell in cells for text in cell))
-    return table
-
-
-def fits(table: Table, names: Sequence[str], console: Console) -> bool:
-    """Return whether `console` shows every cell of `table` in one line, but for long names."""
-    options = console.options.update(max_width=UNBOUNDED)
-    folded = max(0, max(map(len, names), default=0) - ARM_WIDTH)
-    return Measurement.get(console, options, table).maximum - folded <= console.width
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A plan on a run gives every declared estimand a result, the same one each time."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -343,6 +344,20 @@ def test_the_table_shows_results_notes_and_digest(results, plan):
     assert "(90 %)" in text
     assert "- the run has no arm 'yoked'" in text
     assert max(len(line) for line in text.split("\nnotes")[0].splitlines()) < 140
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_narrow_table_holds_the_numbers_of_a_wide_one(results, width):
+    def lines_of(text):
+        return text.partition("\nnotes")[0].splitlines()[2:]
+
+    narrow, wide = lines_of(results.table(width=width)), lines_of(results.table())
+    assert max(map(len, narrow)) <= width
+    numbers = re.findall(r"-?\d+\.\d+", "\n".join(wide))
+    assert len(numbers) > 3 * len(results.results)
+    assert all(number in "\n".join(narrow) for number in numbers)
+    for heading in ("estimand", "estimate", "90 % interval", "p adj.", "method", "seeds"):
+        assert heading in "\n".join(narrow)
 
 
 def test_results_are_written_whole(results, tmp_path):
