@@ -92,7 +92,7 @@ def _visible(value: Any) -> Any:
 def _prose(text: object) -> Markup:
     """Return `text` as markup, with the names in it set apart."""
     return Markup("").join(
-        Markup("<code>{}</code>").format(piece) if is_name else piece
+        Markup('<code class="name">{}</code>').format(piece) if is_name else piece
         for piece, is_name in names_apart(escaped(text))
     )
 

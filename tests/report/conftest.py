@@ -80,7 +80,9 @@ def section_of(material: Material, anchor: str) -> str:
     with settings():
         section = BODY[anchor](material)
     drawings = {block.name: "" for block in section.blocks if isinstance(block, Picture)}
-    return re.sub("</?code>", "", render([section], drawings, title="demo"))
+    return re.sub(
+        '<code class="name">(.*?)</code>', r"\1", render([section], drawings, title="demo")
+    )
 
 
 def answer_of(material: Material) -> str:

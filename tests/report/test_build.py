@@ -56,7 +56,7 @@ def section(page: Path, anchor: str) -> str:
     """Return the text of a section, without pictures and tags."""
     found = re.search(rf'<section id="{anchor}".*?</section>', page.read_text(), re.DOTALL)
     assert found
-    text = re.sub("</?code>", "", found.group())
+    text = re.sub('<code class="name">(.*?)</code>', r"\1", found.group())
     return re.sub(r"<svg.*?</svg>|<[^>]*>", " ", text, flags=re.DOTALL)
 
 
@@ -224,7 +224,7 @@ def test_latex_tables_are_as_wide_as_the_text(page: Path) -> None:
 
 def test_names_of_arms_are_set_apart(page: Path) -> None:
     text = page.read_text()
-    assert "<code>projection</code> " in text
+    assert '<code class="name">projection</code> ' in text
     assert "\ue000" not in text
     assert r"\texttt{projection}" in (page.parent / "tables" / "contrasts.tex").read_text()
     assert "\ue000" not in (page.parent / "tables" / "study.csv").read_text()

@@ -96,7 +96,7 @@ def test_no_name_stands_in_a_sentence_as_if_it_were_a_word(
     drawings = {block.name: "" for block in blocks if isinstance(block, Picture)}
     page = render(sections, drawings, title="names")
     shown = re.sub(r"(?s)<(style|code|pre)\b.*?</\1>|<[^>]*>", "", page)
-    assert "<code>Qq" in page
+    assert '<code class="name">Qq' in page
     assert re.findall(r".{30}(?:Qq|[A-Za-z0-9]_[A-Za-z0-9]).{30}", shown) == []
     for block in blocks:
         if isinstance(block, Table):
