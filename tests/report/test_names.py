@@ -81,7 +81,7 @@ def material_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Mat
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name == "causal" else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name != "primary" else [])
         for name in sorted(list_declared("analysis"))
     ],
 )
