@@ -70,6 +70,12 @@ def _inner(place: Place, key: object) -> Place | None:
     return None
 
 
+def takes_numbers_only(place: Place) -> bool:
+    """Return whether only numbers, or nothing at all, may stand at `place`."""
+    kinds = {*_alternatives(place.annotation)}
+    return bool(kinds) and kinds <= {int, float}
+
+
 def models_at(place: Place | None) -> Iterator[type[BaseModel]]:
     """Yield the models whose fields may stand at `place`."""
     for kind in _alternatives(place.annotation) if place else ():

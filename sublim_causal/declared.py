@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from sublim_causal.allowed import choices, in_words, models_at, place_at
+from sublim_causal.allowed import choices, in_words, models_at, place_at, takes_numbers_only
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.location import locate
 from sublim_causal.renames import renamed
@@ -83,7 +83,7 @@ def read_toml(path: Path, kind: Kind) -> dict[str, Any]:
         If it is not TOML, nested too deeply, or holds a number of more than 4,300 digits.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise RequestError(_NOUN[kind], str(path), f"a TOML file ({error})") from error
 
@@ -98,6 +98,7 @@ def validate_declared(model: type[Model], data: object, where: str) -> Model:
         and the nearest known field name where the field is unknown.
     """
     validate_integers(data, where)
+    validate_numbers(model, data, where)
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -124,6 +125,29 @@ def validate_integers(data: object, where: str) -> None:
     elif isinstance(data, int) and abs(data) > LARGEST:
         shown = f"a whole number of {data.bit_length()} bits" if abs(data) > LARGEST**2 else data
         raise RequestError(where, shown, f"whole numbers up to {LARGEST}")
+
+
+def validate_numbers(
+    model: type[BaseModel], data: object, where: str, path: tuple[object, ...] = ()
+) -> None:
+    """Check that no text, true or false stands in the nested `data` where only numbers may.
+
+    Raises
+    ------
+    RequestError
+        If one does: ``epochs = true`` would be one epoch.
+    """
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            validate_numbers(model, value, where, (*path, key))
+    elif isinstance(data, list):
+        for number, value in enumerate(data):
+            validate_numbers(model, value, where, (*path, number))
+    elif isinstance(data, bool | str):
+        place = place_at(model, path)
+        if place is not None and takes_numbers_only(place):
+            field = ".".join([*([where] if where else []), *map(str, path)])
+            raise RequestError(field, data, in_words(place), "write a number, without quotes")
 
 
 @contextmanager

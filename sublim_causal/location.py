@@ -55,10 +55,13 @@ def locate(place: str | Path) -> Path:
     Raises
     ------
     RequestError
-        If the scheme is unknown, its package is not installed, or the address holds a password.
+        If the scheme is unknown, its package is not installed, the address holds a password, or a
+        path holds a NUL character.
     RunError
         If the store cannot be reached, or has no such bucket; within about half a minute.
     """
+    if isinstance(place, str) and "\0" in place:
+        raise RequestError("path", place, "a path without NUL characters")
     if not isinstance(place, str) or "://" not in place:
         return Path(place) if isinstance(place, str) else place
     path = _address(place)

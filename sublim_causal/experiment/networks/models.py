@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import StrictInt, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from sublim_causal.errors import RequestError, nearest
@@ -19,6 +19,7 @@ from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.module import ModuleNetwork
 from sublim_causal.experiment.networks.transformer import Transformer, validate_sizes
+from sublim_causal.experiment.randomness import restored_randomness
 
 MOST_PARAMETERS = 2**31
 """8 GiB for one model; training takes several times as much."""
@@ -101,8 +102,7 @@ def build_network(config: ModelConfig, image_shape: tuple[int, ...], classes: in
         )
     _check_options(factory, config)
     build = functools.partial(factory, image_shape=image_shape, outputs=outputs, **config.options)
-    if factory is ConvNet:
-        _check_size(build)
+    _check_size(build)
     network = ModuleNetwork(build, image_shape, scaled=factory is ConvNet)
     _check_module(
         network,
@@ -141,8 +141,7 @@ def build_token_network(config: ModelConfig, tokens: int, context: int) -> Modul
     if factory is Transformer:
         validate_sizes(config.options)
     build = functools.partial(factory, tokens=tokens, context=context, **config.options)
-    if factory is Transformer:
-        _check_size(build)
+    _check_size(build)
     network = ModuleNetwork(build, (-1,))
     _check_module(
         network,
@@ -156,7 +155,7 @@ def build_token_network(config: ModelConfig, tokens: int, context: int) -> Modul
 
 def _widths(hidden: object) -> tuple[int, ...]:
     try:
-        widths = TypeAdapter(tuple[int, ...]).validate_python(hidden)
+        widths = TypeAdapter(tuple[StrictInt, ...]).validate_python(hidden)
     except ValidationError:
         widths = (0,)
     if min(widths, default=0) < 1:
@@ -185,11 +184,14 @@ def _check_options(
 
 
 def _check_size(build: Callable[[], nn.Module]) -> None:
-    """Refuse a network of too many parameters before memory is taken for it."""
+    """Refuse a network of too many parameters before memory is taken for it.
+
+    A module that cannot be built without memory for its numbers is left to `_check_module`.
+    """
     try:
-        with torch.device("meta"):
+        with restored_randomness(), torch.device("meta"):
             size = sum(parameter.numel() for parameter in build().parameters())
-    except Exception:  # wrong options, which `_check_module` tells
+    except Exception:  # wrong options too
         return
     if size > MOST_PARAMETERS:
         raise RequestError(

@@ -9,12 +9,15 @@ from typing import Annotated
 
 import typer
 
+from sublim_causal.location import locate
 from sublim_causal.study.commands.names import complete_study
 from sublim_causal.study.console.output import out
 
 
 def init(
-    file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.toml"),
+    file: Annotated[
+        Path, typer.Argument(parser=locate, metavar="FILE", help="The file to write.")
+    ] = Path("study.toml"),
     like: Annotated[
         str,
         typer.Option(help="Study whose values it begins with.", autocompletion=complete_study),

@@ -70,7 +70,12 @@ Memory = Annotated[
     str | None, typer.Option(help="Memory of all workers; default: a quarter of the machine.")
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="Data sets in torchvision's layout; else SUBLIM_DATA.")
+    Path | None,
+    typer.Option(
+        parser=locate,
+        metavar="FOLDER",
+        help="Data sets in torchvision's layout; else SUBLIM_DATA.",
+    ),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data.")]
 Mirror = Annotated[

@@ -40,13 +40,16 @@ class PlainConsole(Console):
         return super().render(renderable, options)
 
 
-# Names and paths are shown as they are, whatever brackets they hold.
+# Names and paths are shown as they are, whatever brackets and colons they hold.
 out = PlainConsole(
-    width=None if sys.stdout.isatty() else TABLE_WIDTH, markup=False, highlight=False
+    width=None if sys.stdout and sys.stdout.isatty() else TABLE_WIDTH,
+    markup=False,
+    emoji=False,
+    highlight=False,
 )
 
 
-err = PlainConsole(stderr=True, markup=False, highlight=False)
+err = PlainConsole(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def warn(what: str, text: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -226,12 +227,47 @@ def test_a_study_file_with_a_number_of_too_many_digits_is_refused(tmp_path: Path
         load_study(str(tmp_path / "study.toml"))
 
 
-def test_a_network_of_too_many_parameters_is_refused_before_memory_is_taken() -> None:
-    study = load_study(
-        "quickstart", settings=["model.class=cnn", "model.options.channels=100000000"]
-    )
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("model.class=cnn", "model.options.channels=100000000"),
+        ("model.class=tests.experiment.faulty:Plain", "model.options.width=100000000"),
+    ],
+)
+def test_a_network_of_too_many_parameters_is_refused_before_memory_is_taken(
+    settings: Sequence[str],
+) -> None:
+    study = load_study("quickstart", settings=settings)
     with pytest.raises(RequestError, match="parameters' is not allowed"):
         make_network(study)
+
+
+@pytest.mark.parametrize(
+    ("setting", "allowed"),
+    [
+        ("seeds=true", "a whole number from 1 to 1,000,000"),
+        ("teacher.epochs='2'", "a whole number"),
+        ("teacher.learning_rate=true", "a number"),
+        ("data.train='9'", "a whole number"),
+        ("arms.projection.strength='1'", "a number"),
+        ("model.options.hidden=['9']", "a list of widths"),
+    ],
+)
+def test_texts_and_truth_values_are_no_numbers(setting: str, allowed: str) -> None:
+    with pytest.raises(RequestError, match=f"allowed: {allowed}"):
+        make_network(load_study("quickstart", settings=[setting]))
+
+
+def test_a_study_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = 'name = "mine"\r\n[arms.baseline]\r\nintervention = "baseline"\r\n'
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_study(str(path)).name == "mine"
+
+
+def test_a_path_with_nul_is_refused() -> None:
+    with pytest.raises(RequestError, match="without NUL"):
+        load_study("\0")
 
 
 def test_the_reference_arm_is_no_part_of_what_defines_a_study() -> None:
