@@ -146,6 +146,8 @@ class Recorder:
     ----------
     reached : int
         The last step that has begun; 0 before.
+    evaluations : list of (steps done, figures)
+        Each figure of the task is ``(R,)``; the first are those before training.
     """
 
     def __init__(self, steps: int, replicates: int, device: torch.device) -> None:
@@ -153,6 +155,7 @@ class Recorder:
         shape = (steps + 1, len(self._names), replicates)
         self._values = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
         self.reached = 0
+        self.evaluations: list[tuple[int, dict[str, Tensor]]] = []
 
     def __len__(self) -> int:
         """Return T, the steps of the block."""

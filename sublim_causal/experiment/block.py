@@ -94,7 +94,8 @@ def run_block(
     validate_columns(list(of_seed), REPLICATES, "measures.of_seed", "replicates")
     for student in students.values():
         unchanged = torch.equal(student.theta, shared.theta_0)
-        student.evaluations.append((0, initial if unchanged else evaluate(student.theta)))
+        figures = initial if unchanged else evaluate(student.theta)
+        student.recorder.evaluations.append((0, figures))
     if begun is not None:
         begun({arm: student.recorder for arm, student in students.items()})
     distil(experiment, shared, students, streams("student order"), after_step)
@@ -104,7 +105,7 @@ def run_block(
         results[arm] = student.failure or arm_result(
             student,
             of_seed,
-            shared.measures.of_student(student.theta, student.evaluations[-1][1]),
+            shared.measures.of_student(student.theta, student.recorder.evaluations[-1][1]),
             parameters(student, shared) if kept else {},
         )
     return results

@@ -7,7 +7,7 @@ replicate axis R first, and no operation mixes replicates.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import ArmError, ArmFailure, applied, class_name, guarded
 from sublim_causal.experiment.data.batches import Step, steps
 from sublim_causal.experiment.interventions.base import Intervention, Space, StepContext
-from sublim_causal.experiment.shared import Figures, Shared
+from sublim_causal.experiment.shared import Shared
 from sublim_causal.experiment.student_step import StudentStep
 
 
@@ -48,7 +48,6 @@ class Student:
         The last step; None before the first, or where nothing is measured.
     alignment : Tensor of shape (R,), or None
         ``cos_update`` of the last step.
-    evaluations : list of (steps done, figures)
     failure : ArmFailure or None
         What ended the arm; its students stay as they are then.
     """
@@ -66,7 +65,6 @@ class Student:
     clock: Clock
     update: Tensor | None = None
     measure: UpdateMeasure | None = None
-    evaluations: list[tuple[int, Figures]] = field(default_factory=list)
     failure: ArmFailure | None = None
 
 
@@ -155,7 +153,8 @@ def finish_epoch(
     last = step.epoch == experiment.distillation.epochs - 1
     for student in (one for one in students.values() if one.failure is None):
         if last or experiment.measure.evaluations == "epoch":
-            student.evaluations.append((step.number + 1, shared.measures.evaluate(student.theta)))
+            figures = shared.measures.evaluate(student.theta)
+            student.recorder.evaluations.append((step.number + 1, figures))
         if last and student.update is not None:
             trait = measure_trait(shared.network, student.theta, shared.probe)
             student.recorder.at_point(step.number + 1, trait, student.update)

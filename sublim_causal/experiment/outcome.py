@@ -74,7 +74,7 @@ def arm_result(
             hide_after(values, diverged_at)
     final = {name: values.cpu().numpy() for name, values in of_student.items()}
     final = {name: np.where(diverged_at < 0, values, np.nan) for name, values in final.items()}
-    at, figures = zip(*student.evaluations, strict=True)
+    at, figures = zip(*student.recorder.evaluations, strict=True)
     evaluations = {
         name: torch.stack([one[name] for one in figures]).cpu().numpy() for name in figures[0]
     }
