@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimate, Result
@@ -22,7 +23,9 @@ def plot_results(
     *,
     labels: Mapping[str, str] | None = None,
     xlabel: str = "",
+    title: str = "",
     width: float = WIDTH,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw results below each other, each with its interval.
 
@@ -34,13 +37,18 @@ def plot_results(
         What rows are called, by the name of the result; default: that name.
     xlabel : str
         Label of the axis; default: the unit.
+    title : str
+        Title above the rows.
     width : float
-        Width in inches, above 0.
+        Width of a new figure in inches, above 0.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; default: a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Without pyplot: save it with ``figure.savefig("forest.pdf")``.
+        That of `ax`, or a new one, made without pyplot: save it with
+        ``figure.savefig("forest.pdf")``.
 
     Raises
     ------
@@ -66,7 +74,9 @@ def plot_results(
     unit = next(iter(units))
     with settings():
         bars = [_bar(one, (labels or {}).get(one.estimand.name)) for one in found]
-        return forest(bars, xlabel or _UNITS.get(unit, unit), width=width)
+        figure = forest(bars, xlabel or _UNITS.get(unit, unit), width=width, ax=ax)
+        (ax or figure.axes[0]).set_title(title)
+        return figure
 
 
 def _bar(one: Estimate, label: str | None) -> Bar:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sublim_causal.analysis.estimates.types import Estimate
@@ -87,11 +88,20 @@ def every_seed(
 
 
 def forest(
-    bars: Sequence[Bar], label: str, *, margin: float | None = None, width: float = WIDTH
+    bars: Sequence[Bar],
+    label: str,
+    *,
+    margin: float | None = None,
+    width: float = WIDTH,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Draw one estimate in each row with its interval; `margin` shades what would not matter."""
-    figure = new_figure(width, 0.75 + 0.27 * len(bars) + 0.25 * (margin is not None))
-    ax = figure.subplots()
+    """Draw one estimate in each row with its interval; `margin` shades what would not matter.
+
+    Drawn in `ax`, or in a new figure of `width` inches.
+    """
+    if ax is None:
+        height = 0.75 + 0.27 * len(bars) + 0.25 * (margin is not None)
+        ax = new_figure(width, height).subplots()
     places = np.arange(len(bars))[::-1]
     zero_line(ax, vertical=True)
     if margin is not None:
@@ -108,11 +118,11 @@ def forest(
         for end, arrow in ((bar.low, "<"), (bar.high, ">")):
             if not np.isfinite(end):
                 ax.plot(np.clip(end, *ends), place, arrow, color=bar.color, markersize=5)
-    ax.set_yticks(places, [unmarked(bar.label) for bar in bars])
+    ax.set_yticks(places, [unmarked(bar.label) for bar in bars], parse_math=False)
     labels = zip(ax.get_yticklabels(), bars, strict=True)
     set_names([text for text, bar in labels if OPEN in bar.label])
     ax.set_ylim(-0.7, len(bars) - 0.3)
     ax.set_xlim(*ends)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel(label)
-    return figure
+    return ax.figure.figure
