@@ -25,7 +25,7 @@ from sublim_causal.study.commands.status import status
 from sublim_causal.study.commands.sync import sync
 from sublim_causal.study.commands.ui import ui
 from sublim_causal.study.console.output import DONE, WRONG
-from sublim_causal.study.console.pipes import tolerate_closed_pipes
+from sublim_causal.study.console.pipes import lost_output, tolerate_any_output
 from sublim_causal.study.running.mirroring import is_mirroring
 
 app = typer.Typer(
@@ -93,14 +93,14 @@ def _refuse(reason: object) -> int:
 
 def main() -> None:
     """Entry point."""
-    tolerate_closed_pipes()
+    tolerate_any_output()
     code: str | int | None = WRONG
     try:
         code = guarded(app)
     except SystemExit as end:
         code = end.code
+    if (error := lost_output()) is not None:
+        code = _refuse(f"standard output: cannot be written: {error.strerror or error}")
     if is_mirroring():  # its library would wait for the server at exit
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code if isinstance(code, int) else WRONG)
     sys.exit(code)

@@ -32,6 +32,23 @@ def test_a_pipe_closed_early_is_no_error(verb: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("> /dev/full", 2, "error: standard output: cannot be written: No space left on device"),
+        ("| grep -q 'title = \"\\\\xe4\"'", 0, ""),
+    ],
+)
+def test_any_output_is_tolerated(ending: str, code: int, said: str, tmp_path: Path) -> None:
+    text = 'name = "mine"\ntitle = "ä"\n[arms.baseline]\nintervention = "baseline"\n'
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    show = shlex.join(command("studies", "show", "mine.toml"))
+    done = piped(f"PYTHONIOENCODING=ascii {show} {ending}", tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (code, said)
+
+
 def test_output_is_written_although_its_reader_is_gone(tmp_path: Path) -> None:
     write_run(tmp_path / "run", simulate(Truth(n_seeds=4, n_steps=8), rng=0))
     (tmp_path / "plan.toml").write_text(PLAN)
