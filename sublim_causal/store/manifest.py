@@ -25,6 +25,10 @@ FIELDS: dict[str, Any] = {
     "created": str,
     "finished": str | None,
 }
+STUDY_FILE = "study.toml"
+"""The study of a run, with all defaults: a copy of what the manifest holds, for people."""
+STUDY_DIGEST = "study_file"
+"""Field of a manifest with the digest of that file; before version 0.2 there was none."""
 CHECKSUM = "checksum"
 """Field with the hash of all others; manifests from before version 0.2 have none."""
 OF_STUDY: dict[str, Any] = {"arms": dict, "seeds": int}

@@ -85,6 +85,19 @@ def test_a_foreign_file_is_ignored(sound: Path, tmp_path: Path) -> None:
     assert len(read_table(run, "replicates")) == 8
 
 
+def test_a_changed_study_file_is_named_and_written_again(sound: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "quickstart"
+    shutil.copytree(sound, run)
+    copy = run / "study.toml"
+    content = copy.read_bytes()
+    copy.write_bytes(content.replace(b"epochs = 2", b"epochs = 3"))
+    status = sublim("status", run, cwd=tmp_path)
+    assert status.returncode == 1
+    assert f"Damaged: {copy} (its content is not what was written)" in status.stderr
+    assert sublim("run", *OPTIONS, cwd=tmp_path).returncode == 0
+    assert copy.read_bytes() == content
+
+
 @pytest.mark.parametrize("content", ["{", '{"schema_version": 999}'])
 def test_a_damaged_manifest_is_reported(content: str, sound: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "quickstart"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -274,4 +276,26 @@ def test_options_of_own_classes_are_recorded_with_their_defaults(study: Path) ->
     study.write_text(STUDY + 'intervention = "oc_damped:Damped"\nfactor = 0.25\n')
     refused = sublim("run", study, *OPTIONS, cwd=study.parent)
     assert refused.returncode == 2
-    assert "arms.own.factor: None -> 0.25" in refused.stderr
+    assert "arms.own.0.factor: 0.5 -> 0.25" in refused.stderr
+
+
+def test_other_code_of_own_classes_is_noticed_and_another_default_refused(study: Path) -> None:
+    code = study.parent / "oc_damped.py"
+    study.write_text(STUDY + 'intervention = "oc_damped:Damped"\n')
+
+    def run_with(text: str, seeds: int) -> subprocess.CompletedProcess[str]:
+        code.write_text(text)
+        sys.modules.pop("oc_damped", None)
+        importlib.invalidate_caches()
+        return sublim("run", study, "--seeds", str(seeds), *OPTIONS, cwd=study.parent)
+
+    assert run_with(OPTIONAL, 1).returncode == 0
+    commented = run_with(f"# mine\n{OPTIONAL}", 2)
+    assert "has changed" not in commented.stderr, commented.stderr
+    changed = run_with(OPTIONAL.replace("* vector", "* vector * 0.5"), 3)
+    assert "The code of oc_damped:Damped has changed since" in changed.stderr
+    recorded = read_manifest(study.parent / "runs" / "own")["code"]["oc_damped:Damped"]
+    assert len(recorded.split(", ")) == 2
+    refused = run_with(OPTIONAL.replace("factor=0.5", "factor=0.25"), 4)
+    assert refused.returncode == 2
+    assert "arms.own.0.factor: 0.5 -> 0.25" in refused.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from sublim_causal.errors import RequestError, nearest
@@ -58,18 +58,23 @@ def build_interventions(field: str, table: Mapping[str, Any]) -> tuple[Intervent
     RequestError
         If the intervention is unknown, refuses an option, or does not keep the contract.
     """
+    return tuple(built for _, built in build_parts(field, table))
+
+
+def build_parts(
+    field: str, table: Mapping[str, Any]
+) -> Iterator[tuple[Mapping[str, Any], Intervention]]:
+    """Yield the table and the intervention of every part, as `build_interventions`."""
     built = build_named(INTERVENTIONS, CONTRACT, field, "intervention", table)
     if isinstance(built, Compound):
-        return tuple(
-            intervention
-            for i, part in enumerate(built.expand())
-            for intervention in build_interventions(f"{field}.{i}", part)
-        )
+        for i, part in enumerate(built.expand()):
+            yield from build_parts(f"{field}.{i}", part)
+        return
     name = table["intervention"]
     if not isinstance(built, Intervention):
         raise RequestError(f"{field}.intervention", name, CONTRACT.words)
     _validate_members(f"{field}.intervention", name, built)
-    return (built,)
+    yield table, built
 
 
 def _validate_members(field: str, name: str, built: Intervention) -> None:

@@ -144,6 +144,7 @@ def _provenance(material: Material) -> Table:
         "python": manifest.get("python"),
         "platform": manifest.get("platform"),
         "packages": ", ".join(f"{name} {number}" for name, number in packages.items()),
+        "code of its own": ", ".join(f"{k} {v}" for k, v in manifest.get("code", {}).items()),
         "analysed with": f"sublim-causal {material.results.version}",
         "started": manifest["created"],
         "finished": manifest.get("finished"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -16,8 +18,8 @@ from rich.text import Text
 from sublim_causal.errors import RequestError
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.lock import is_locked
-from sublim_causal.store.manifest import is_own, read_manifest
-from sublim_causal.store.tables import committed, read_table
+from sublim_causal.store.manifest import STUDY_DIGEST, STUDY_FILE, is_own, read_manifest
+from sublim_causal.store.tables import committed, digest_of, read_table
 from sublim_causal.study.console.output import LINE_SECONDS
 from sublim_causal.study.console.pipes import is_read
 
@@ -66,6 +68,7 @@ def read_status(run: Path) -> Status:
         If `run` is no run directory.
     """
     manifest, lost = read_manifest(run), damaged(run)
+    study = damaged_study(run, manifest)
     counts = {arm: Counter[str]() for arm in manifest["study"]["arms"]}
     whole = [pair for pair in committed(run) if pair not in lost]
     for arm in counts:
@@ -80,10 +83,24 @@ def read_status(run: Path) -> Status:
         manifest["finished"],
         manifest["study"]["seeds"],
         counts,
-        {path: problem for found in lost.values() for path, problem in found.items()},
+        {path: problem for found in (study, *lost.values()) for path, problem in found.items()},
         is_locked(run),
         is_own(manifest),
     )
+
+
+def damaged_study(run: Path, manifest: Mapping[str, Any]) -> dict[Path, str]:
+    """Return what is wrong with the study file of `run`, by its path; nothing is read from it."""
+    path = run / STUDY_FILE
+    if STUDY_DIGEST not in manifest:
+        return {}
+    try:
+        right = digest_of(path.read_bytes()) == manifest[STUDY_DIGEST]
+    except FileNotFoundError:
+        return {path: "it is missing"}
+    except OSError as error:
+        return {path: str(error.strerror or error)}
+    return {} if right else {path: "its content is not what was written"}
 
 
 def status_table(status: Status) -> Table:

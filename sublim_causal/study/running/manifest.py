@@ -14,15 +14,25 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from sublim_causal.analysis.arms.stopping import StoppingRule
 from sublim_causal.declared import flatten
 from sublim_causal.errors import RunError
+from sublim_causal.experiment.source import code_digest, source_file
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.store.connection import redact
 from sublim_causal.store.lock import FILE as LOCK
-from sublim_causal.store.manifest import FILE, is_own, read_manifest, write_manifest
+from sublim_causal.store.manifest import (
+    FILE,
+    STUDY_DIGEST,
+    is_own,
+    read_manifest,
+    write_manifest,
+)
 from sublim_causal.store.schema import SCHEMA_VERSION
-from sublim_causal.study.spec.defaults import default_options, with_defaults
+from sublim_causal.store.tables import digest_of as digest_of_bytes
+from sublim_causal.study.spec.defaults import default_options, model_options, with_defaults
 from sublim_causal.study.spec.identity import arm_definition, definition, digest_of
 from sublim_causal.study.spec.study import Study
 
@@ -85,6 +95,7 @@ def describe(
         "product_engine": engine,
         "git_revision": git_revision(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
+        "code": code_digests(study),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
@@ -93,6 +104,35 @@ def describe(
         "finished": None,
         **({} if rule is None else {"stopping": rule.record()}),
     }
+
+
+def code_digests(study: Study) -> dict[str, str]:
+    """Return digests of the files of the classes that `study` names as ``module:Class``."""
+    files = {name: source_file(name.partition(":")[0]) for name in study.named_classes()}
+    return {name: code_digest(file) for name, file in files.items() if file is not None}
+
+
+def changed_code(run: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Return the classes of a study whose code was another one when some of `run` was made.
+
+    Whether what it does has changed is not known: a helper's new name counts, a comment does not.
+    """
+    recorded = read_manifest(run).get("code", {}) if (run / FILE).exists() else {}
+    return [name for name, now in manifest["code"].items() if recorded.get(name, now) != now]
+
+
+def study_text(study: Mapping[str, Any]) -> bytes:
+    """Return the file ``study.toml`` of a recorded study: all defaults are written out.
+
+    Fields that the task does not use are left out.
+    """
+    validated = Study.model_validate(study)
+    table = validated.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for field in build_task(validated).unused:
+        section, _, name = field.partition(".")
+        if section != "arms":
+            (table[section] if name else table).pop(name or section, None)
+    return tomli_w.dumps(table).encode()
 
 
 def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,8 +147,9 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """
     old = validate_run(run, manifest)
     if old is None:
-        write_manifest(run, manifest)
-        return dict(manifest)
+        begun = {**manifest, STUDY_DIGEST: digest_of_bytes(study_text(manifest["study"]))}
+        write_manifest(run, begun)
+        return begun
     # Blocks of an older version stay as they are; new ones are written in this version.
     merged = {**old, "schema_version": SCHEMA_VERSION}
     merged["arms"] = {**old["arms"], **manifest["arms"], **old["arms"]}
@@ -125,6 +166,7 @@ def open_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": seeds,
     }
     merged["digest"] = digest_of(merged["definition"], merged["arms"])
+    merged[STUDY_DIGEST] = digest_of_bytes(study_text(merged["study"]))
     if (len(arms), seeds) != (len(old["study"]["arms"]), old["study"]["seeds"]):
         merged["finished"] = None
         merged["seed_counts"] = seed_counts(old)
@@ -213,7 +255,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     arm holds an option of its table twice, also as ``0.<option>`` with all defaults.
     """
     pairs: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]]
-    pairs = [("", old["definition"], new["definition"], {})]
+    model = {"model.options": {}, **model_options(Study.model_validate(new["study"]).model)}
+    pairs = [("", old["definition"], new["definition"], model)]
     pairs += [
         (
             f"arms.{arm}.",
@@ -225,12 +268,18 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if arm in old["arms"]
     ]
     return [
-        f"{prefix}{key}: {a.get(key)!r} -> {b.get(key)!r}"
+        f"{prefix}{key}: {_told(a, key, default)} -> {_told(b, key, default)}"
         for prefix, a, b, default in pairs
         for key in sorted({*a, *b})
         if a.get(key, default.get(key)) != b.get(key, default.get(key))
         and not (f"0.{key}" in a and f"0.{key}" in b)
     ]
+
+
+def _told(definition: Mapping[str, Any], key: str, default: Mapping[str, Any]) -> str:
+    """Return the value of `key` as a difference shows it."""
+    value = definition.get(key, default.get(key))
+    return "not set" if value is None else repr(value)
 
 
 def record_provenance(run: Path, manifest: Mapping[str, Any]) -> None:
@@ -246,7 +295,12 @@ def record_provenance(run: Path, manifest: Mapping[str, Any]) -> None:
 
     made = {name: both(name, old, manifest) for name in PROVENANCE}
     packages = {name: both(name, old["packages"], manifest["packages"]) for name in PACKAGES}
-    write_manifest(run, {**old, **made, "packages": packages, "finished": None})
+    before = old.get("code", {})
+    code = {name: both(name, before, manifest["code"]) for name in manifest["code"]}
+    write_manifest(
+        run,
+        {**old, **made, "packages": packages, "code": {**before, **code}, "finished": None},
+    )
 
 
 def record_end(run: Path, *, complete: bool) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import tomli_w
 from rich.console import Console
 
 from sublim_causal.errors import RequestError
@@ -19,7 +18,7 @@ from sublim_causal.experiment.data.sources import data_directory
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.location import is_remote, write_atomically
 from sublim_causal.store.lock import locked, manifest_locked
-from sublim_causal.store.manifest import read_manifest
+from sublim_causal.store.manifest import STUDY_FILE, read_manifest
 from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.console.display import Display
 from sublim_causal.study.executors import Executor, Finished, Progress, open_executor
@@ -29,10 +28,12 @@ from sublim_causal.study.planning.plan import RunPlan, plan_run
 from sublim_causal.study.planning.trial import try_study
 from sublim_causal.study.running.completion import finished, is_whole, remove_unusable
 from sublim_causal.study.running.manifest import (
+    changed_code,
     describe,
     open_run,
     record_end,
     record_provenance,
+    study_text,
     validate_run,
 )
 from sublim_causal.study.running.mirroring import BackgroundMirror
@@ -98,7 +99,8 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
     validate_run(run, described)
     with locked(run, seeds), removed_if_refused(run, existed):
         with manifest_locked(run):
-            write_study(run, open_run(run, described))
+            manifest = open_run(run, described)
+            write_atomically(run / STUDY_FILE, study_text(manifest["study"]))
         for path, problem in remove_unusable(run, study.arms, seeds).items():
             line = f"Damaged, and run again: {path} ({problem})"
             console.print(line, soft_wrap=True)
@@ -106,11 +108,22 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
         if plan.done:
             console.print(f"{plan.done} of {plan.total} replicates are there already.")
         if plan.blocks:
+            tell_changed_code(run, described, console)
             with manifest_locked(run):
                 record_provenance(run, described)
         job = Job(study, run.absolute(), data, device, options.precision, options.path)
         executor.load(job, plan.worker_bytes)
         return train(Dispatcher(executor, job, plan.workers), plan, options, console)
+
+
+def tell_changed_code(run: Path, described: Mapping[str, Any], console: Console) -> None:
+    """Warn that some replicates of `run` are of other code than those to come."""
+    for name in changed_code(run, described):
+        console.print(
+            f"The code of {name} has changed since {run} began. Replicates that are there stay as "
+            "they are; with --out ANOTHER all are made by the code of now.",
+            soft_wrap=True,
+        )
 
 
 @contextlib.contextmanager
@@ -123,20 +136,6 @@ def removed_if_refused(run: Path, existed: bool) -> Iterator[None]:
             for path in run.iterdir():
                 path.unlink()
             run.rmdir()
-
-
-def write_study(run: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the recorded study with all defaults to ``study.toml``.
-
-    Fields that the task does not use are left out.
-    """
-    study = Study.model_validate(manifest["study"])
-    table = study.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for field in build_task(study).unused:
-        section, _, name = field.partition(".")
-        if section != "arms":
-            (table[section] if name else table).pop(name or section, None)
-    write_atomically(run / "study.toml", tomli_w.dumps(table).encode())
 
 
 def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: Console) -> Outcome:

@@ -11,8 +11,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from sublim_causal.declared import flatten
-from sublim_causal.experiment.config import ArmConfig, ChannelConfig
-from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
+from sublim_causal.experiment.config import ArmConfig, ChannelConfig, ModelConfig
+from sublim_causal.experiment.interventions import (
+    INTERVENTIONS,
+    build_interventions,
+    build_parts,
+)
 from sublim_causal.experiment.teaching.channels import CHANNELS
 
 DEFAULT_CHANNEL = ChannelConfig().name
@@ -42,20 +46,50 @@ def default_options(arm: Mapping[str, Any]) -> dict[str, Any]:
     """
     name = arm.get("channel", {}).get("name", DEFAULT_CHANNEL)
     channel = {"name": DEFAULT_CHANNEL, **_defaults(CHANNELS, name)}
-    return {**flatten({"channel": channel}), **_part_defaults(arm), **_default_options(arm)}
+    return {
+        **flatten(ArmConfig(intervention="").model_dump(mode="json")),
+        **flatten({"channel": channel}),
+        **_part_defaults(arm),
+        **_default_options(arm),
+    }
+
+
+def part_options(arm: ArmConfig) -> dict[str, Any]:
+    """Return all options of the parts of an arm's intervention: ``i.<option>``, flat.
+
+    Of a class that is no pydantic model, those that JSON can hold.
+    """
+    parts: dict[str, dict[str, Any]] = {}
+    for i, (table, built) in enumerate(build_parts("arms", arm.procedure)):
+        if isinstance(built, BaseModel):
+            parts[str(i)] = built.model_dump(mode="json")
+            continue
+        given = {name: one for name, one in table.items() if name != "intervention"}
+        if options := {**class_defaults(type(built)), **given}:
+            parts[str(i)] = options
+    return flatten(parts)
+
+
+def channel_options(arm: ArmConfig) -> dict[str, Any]:
+    """Return all options of an arm's channel that is a class of the study's own, flat."""
+    if ":" not in arm.channel.name:
+        return {}
+    return flatten({"channel": _channel(arm.channel.model_dump(mode="json"))})
+
+
+def model_options(model: ModelConfig) -> dict[str, Any]:
+    """Return the defaults of a model that is a class of the study's own, by dotted name.
+
+    None are known before its module is imported.
+    """
+    return {f"model.options.{name}": one for name, one in _defaults({}, model.class_).items()}
 
 
 def _part_defaults(arm: Mapping[str, Any]) -> dict[str, Any]:
     options = {key: one for key, one in arm.items() if key not in ArmConfig.model_fields}
     named = {"intervention": arm.get("intervention"), **options}
-    classes = [type(part) for part in build_interventions("arms", named)]
-    return flatten(
-        {
-            str(i): one.model_construct().model_dump(mode="json", warnings=False)
-            for i, one in enumerate(classes)
-            if issubclass(one, BaseModel)
-        }
-    )
+    parts = enumerate(build_interventions("arms", named))
+    return flatten({str(i): class_defaults(type(part)) for i, part in parts})
 
 
 def _default_options(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,15 +112,18 @@ def _channel(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _defaults(registry: Mapping[str, type[Any]], name: object) -> dict[str, Any]:
-    """Return the options of a class that have defaults, as JSON has them; none of an unknown one.
+    """Return the defaults of a class by its name; none of an unknown one."""
+    found = _class(registry, name)
+    return {} if found is None else class_defaults(found)
+
+
+def class_defaults(found: type[Any]) -> dict[str, Any]:
+    """Return the options of a class that have defaults, as JSON has them.
 
     Of a class that is no pydantic model, those that JSON can hold.
     """
-    found = _class(registry, name)
-    if found is None:
-        return {}
     if issubclass(found, BaseModel):
-        return found.model_construct().model_dump(mode="json")
+        return found.model_construct().model_dump(mode="json", warnings=False)
     parameters = inspect.signature(found).parameters.values()
     plain = {one.name: one.default for one in parameters if _is_plain(one.default)}
     return dict(json.loads(json.dumps(plain)))
@@ -102,7 +139,7 @@ def _class(registry: Mapping[str, type[Any]], name: object) -> type[Any] | None:
 
 def _is_plain(value: object) -> bool:
     try:
-        json.dumps(value)
+        json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         return False
     return True

@@ -7,12 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
-
-from sublim_causal.declared import (
-    flatten,
-)
+from sublim_causal.declared import flatten
 from sublim_causal.experiment.tasks import build_task, is_part
+from sublim_causal.study.spec.defaults import (
+    channel_options,
+    default_options,
+    model_options,
+    part_options,
+)
 from sublim_causal.study.spec.study import Study
 
 
@@ -33,6 +35,8 @@ def definition(study: Study, precision: str) -> dict[str, Any]:
     del table["measure"]["weights"]
     task = build_task(study)
     options = task.options.model_dump(mode="json")
+    own = model_options(study.model)
+    table["model"]["options"] = {**own, **table["model"]["options"]}
     flat = {**flatten(table), **{f"task.{name}": value for name, value in options.items()}}
     kept = {name: value for name, value in flat.items() if not is_part(name, task.unused)}
     return {**kept, "precision": precision}
@@ -42,15 +46,17 @@ def arm_definition(study: Study, arm: str) -> dict[str, Any]:
     """The arm's intervention with its options, flat.
 
     The options of its i-th part are named ``i.<option>``, with all defaults filled in; the fields
-    that the study file declares for the arm follow as written there.
+    that the study file declares for the arm follow as written there. A default makes no difference,
+    whether it is written out or not.
     """
-    built = study.interventions()[arm]
-    options = {
-        str(i): one.model_dump(mode="json")
-        for i, one in enumerate(built)
-        if isinstance(one, BaseModel)
+    config = study.arms[arm]
+    declared = flatten(config.model_dump(mode="json", exclude_defaults=True), lists=True)
+    default = default_options(config.model_dump(mode="json"))
+    options = {**part_options(config), **channel_options(config)}
+    written = {
+        name: one for name, one in declared.items() if name not in default or default[name] != one
     }
-    return flatten({**options, **study.arms[arm].model_dump(mode="json", exclude_defaults=True)})
+    return {**options, **written}
 
 
 def digest(study: Study, precision: str) -> str:
