@@ -9,6 +9,7 @@ _PUBLIC = {
     "AlignmentMonitor": "sublim_causal.monitor",
     "guard": "sublim_causal.monitor",
     "open_run": "sublim_causal.own.run",
+    "screen": "sublim_causal.monitor",
     "Study": "sublim_causal.study.spec.study",
     "load_study": "sublim_causal.study.spec.reading",
     "Intervention": "sublim_causal.experiment.interventions.base",

@@ -119,7 +119,7 @@ def test_the_tables_of_the_guide_are_read(half_dose: Path, monkeypatch: pytest.M
 
 
 def test_the_monitor_of_the_guide_records_one_row_per_step() -> None:
-    code, guarded = guide("monitor", "python")
+    code, guarded, screened = guide("monitor", "python")
     model = torch.nn.Linear(4, 3)
     generator = torch.Generator().manual_seed(0)
     names: dict[str, Any] = {
@@ -138,6 +138,11 @@ def test_the_monitor_of_the_guide_records_one_row_per_step() -> None:
     exec(guarded, names)
     exec(code, names)
     assert (names["table"]["drive"] < 1e-6).all()
+    teacher = torch.nn.Linear(4, 3)
+    exec(screened, names | {
+        "student": model, "teacher": teacher, "base": torch.nn.Linear(4, 3),
+        "trait_loss": lambda student: student(names["probe_x"]).sum(),
+    })  # fmt: skip
 
 
 def test_the_study_of_the_guide_to_sequences_is_one() -> None:
@@ -152,7 +157,7 @@ def test_the_study_of_the_guide_to_sequences_is_one() -> None:
 def test_every_example_is_run_by_a_test(language: str) -> None:
     # The other two of `plans` and that of `weights`: tests/analysis/plan/test_file.py, tests/store.
     run = {
-        "python": {"channels": 1, "interventions": 1, "monitor": 2, "python": 6, "results": 1,
+        "python": {"channels": 1, "interventions": 1, "monitor": 3, "python": 6, "results": 1,
                    "studies": 1, "weights": 1},
         "toml": {"channels": 1, "interventions": 1, "plans": 3, "sequences": 1, "studies": 3},
     }  # fmt: skip

@@ -154,6 +154,7 @@ class Recorder:
         self._names = (*AT_POINT, *OF_STEP)
         shape = (steps + 1, len(self._names), replicates)
         self._values = torch.full(shape, torch.nan, dtype=torch.float64, device=device)
+        self._coverage = torch.full_like(self._values[1:, 0], torch.nan)
         self.reached = 0
         self.evaluations: list[tuple[int, dict[str, Tensor]]] = []
 
@@ -177,6 +178,15 @@ class Recorder:
         products = products_of_step(trait, g_distill, g_applied, update)
         self._values[step, len(AT_POINT) + 1 :] = products
         return update_measure(products[-2], products[-1], trait.gradient)
+
+    def cover(self, step: int, update: Tensor, direction: Tensor) -> None:
+        """Record the cosine of the update and what teaching changed in the teacher ``(R, P)``."""
+        norms = torch.linalg.vector_norm(update, dim=1) * torch.linalg.vector_norm(direction, dim=1)
+        self._coverage[step] = cosine(inner(update, direction), norms)
+
+    def coverage(self) -> NDArray[np.float64]:
+        """Return the cosines that `cover` recorded, ``(T, R)``."""
+        return self._coverage.cpu().numpy()
 
     def columns(self, rows: slice = slice(None)) -> Columns:
         """Return `rows` of the recorded quantities by name, float64 arrays ``(T + 1, R)``."""

@@ -126,6 +126,7 @@ def take_step(student: Student, g_distill: Tensor, context: StepContext, shared:
         student.measure = student.recorder.of_step(
             context.step, trait, g_distill, g_applied, update
         )
+        student.recorder.cover(context.step, update, shared.teaching)
         if student.layers is not None:
             student.layers.of_step(context.step, trait.gradient, g_distill, update)
         student.update = update

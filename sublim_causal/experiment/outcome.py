@@ -28,6 +28,8 @@ class ArmResult:
     evaluations : dict of str to ndarray of shape (E, R)
     layers : dict of str to dict of str to ndarray of shape (T, R)
         By layer; empty unless asked for.
+    coverage : ndarray of shape (T, R)
+        Cosine of each update and the teacher minus the reference; NaN where it was not measured.
     final_trait_loss : ndarray of shape (R,)
         NaN where alignment was not measured.
     diverged_at : int64 ndarray of shape (R,)
@@ -47,6 +49,7 @@ class ArmResult:
     evaluation_steps: NDArray[np.int64]
     evaluations: Columns
     layers: dict[str, Columns]
+    coverage: NDArray[np.float64]
     final_trait_loss: NDArray[np.float64]
     diverged_at: NDArray[np.int64]
     figures: Columns
@@ -69,7 +72,8 @@ def arm_result(
     diverged_at = first_divergence(raw, measured=measured)
     columns = derive(raw)
     layers = student.layers.columns() if student.layers is not None else {}
-    for table in (columns, *layers.values()):
+    coverage = student.recorder.coverage()
+    for table in (columns, {"coverage": coverage}, *layers.values()):
         for values in table.values():
             hide_after(values, diverged_at)
     final = {name: values.cpu().numpy() for name, values in of_student.items()}
@@ -85,6 +89,7 @@ def arm_result(
         evaluation_steps=np.array(at, dtype=np.int64),
         evaluations=evaluations,
         layers=layers,
+        coverage=coverage,
         final_trait_loss=np.where(diverged_at < 0, raw["trait_loss"][-1], np.nan),
         diverged_at=diverged_at,
         figures={name: values.cpu().numpy() for name, values in of_seed.items()} | final,

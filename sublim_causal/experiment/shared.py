@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -84,6 +85,11 @@ class Shared:
     measures: Measures
     failures: Mapping[str, ArmFailure]
     _initial_logits: dict[str, Tensor] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def teaching(self) -> Tensor:
+        """What the first teacher's training changed in the reference, ``(R, P)``."""
+        return self.teacher - self.theta_0
 
     def batch(self, inputs: str, index: Tensor) -> Batch:
         """Return the examples `index` ``(R, B)`` of the named inputs."""

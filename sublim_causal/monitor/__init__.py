@@ -2,6 +2,7 @@
 
 from sublim_causal.monitor.alignment import COLUMNS, AlignmentMonitor
 from sublim_causal.monitor.guard import guard
+from sublim_causal.monitor.screen import Screen, screen
 from sublim_causal.monitor.steps import Handle
 
-__all__ = ["COLUMNS", "AlignmentMonitor", "Handle", "guard"]
+__all__ = ["COLUMNS", "AlignmentMonitor", "Handle", "Screen", "guard", "screen"]

@@ -15,6 +15,10 @@ D_s = Y_s(arm) - Y_s(reference);  mean(D) -+ t(R-1) sd(D) / sqrt(R)
 if |skewness of D_s| > 1 (8 seeds or more), the hull of this and bootstrap-t over seeds:
     [D - q_high se, D - q_low se], q the quantiles of (D* - D) / se*
 families: sign-flip max-T, p = (1 + #{max |t*| >= |t|}) / (1 + flips), or Holm""",
+    "predictive_validity": """\
+acquired y_sa = outcome - start;  Spearman of x and y over replicates, and of x - x_a and y - y_a
+AUROC: P(x of one with y >= threshold mean_s y(reference) > x of one below), ties count half
+percentiles over seeds drawn with all their arms""",
     "arm_mean": """\
 mean_s Y_s(arm), of the complete seeds; interval as for contrasts, cut at what Y can be""",
     "descriptions": """\

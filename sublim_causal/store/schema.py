@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version that is written. Files of every version from 1 on are read: a column that is newer than
 a file is empty there (null), one that was renamed is found under its old name. So a new version may
 add and rename columns, and may not change or drop one."""
@@ -157,6 +157,11 @@ REPLICATES = (
         ("teacher_robust_accuracy", "fraction", "teacher_accuracy under the study's attack"),
         ("robust_accuracy", "fraction", "final_accuracy under the attack; empty without one"),
         since=2,
+    ),
+    *_floats(
+        ("coverage", "1", "cos(first update, teacher - reference)"),
+        ("mean_coverage", "1", "cos(update, teacher - reference), mean over the steps"),
+        since=5,
     ),
     *_preference("", ", of the student in the end"),
     *_preference("initial_", ", of the reference"),

@@ -25,6 +25,7 @@ GAIN = {"outcome": "gain", "predictor": "cos_update"}
 
 EXAMPLES: dict[str, list[Entry]] = {
     "paired_contrast": [ACCURACY | PAIR, ACCURACY | EACH],
+    "predictive_validity": [{"predictor": "mean_cos_update"}],
     "arm_mean": [ACCURACY | {"arm": "baseline"}, ACCURACY | {"start": "initial_accuracy"}],
     "seed_mean": [ACCURACY],
     "replicate_counts": [{}, {"arm": "baseline"}],
@@ -98,7 +99,7 @@ DESCRIPTIVE = ("replicate_counts", "seed_range", "run_totals", "common_seeds")
 """Methods that count, so that they have no interval and need no three seeds."""
 ALL_ARMS = {
     *("seed_mean", "slope_model", "step_slope", "corrected_slope", "mundlak"),
-    *("run_totals", "common_seeds"),
+    *("run_totals", "common_seeds", "predictive_validity"),
 }
 """Methods that take the arms as they come and name none."""
 

@@ -218,3 +218,22 @@ def test_an_arm_that_is_followed_is_measured_even_if_nothing_else_is() -> None:
     on = run_small(small_experiment(arms), [0])
     off = run_small(small_experiment(arms, measure={"alignment": False}), [0])
     assert np.array_equal(on["yoked"].steps["distill_loss"], off["yoked"].steps["distill_loss"])
+
+
+def test_coverage_is_the_cosine_of_the_update_and_what_teaching_changed() -> None:
+    one_step = {"examples": 32, "epochs": 1, "batch_size": 32}
+    result = run_small(small_experiment(distillation=one_step, measure={"weights": True}), [4, 7])[
+        "baseline"
+    ]
+    student, teacher, reference = (
+        result.weights[role].T for role in ("student", "teacher", "reference")
+    )
+    update, way = student - reference, teacher - reference
+    norms = np.linalg.norm(update, axis=1) * np.linalg.norm(way, axis=1)
+    assert result.coverage[0] == pytest.approx((update * way).sum(axis=1) / norms)
+    assert len(result.coverage) == 1
+
+
+def test_coverage_is_not_measured_where_nothing_is() -> None:
+    experiment = small_experiment(measure={"alignment": False})
+    assert np.isnan(run_small(experiment, [4])["baseline"].coverage).all()

@@ -32,7 +32,8 @@ def range_of(column: str) -> Range:
     fractions = ("accuracy", "trait_probability", "trait_answer_rate")
     if column.endswith(fractions) or column.startswith("share_positive"):
         return FRACTION
-    return COSINE if column.removeprefix("mean_").startswith("cos_") else ANY
+    cosine = column.removeprefix("mean_")
+    return COSINE if cosine.startswith("cos_") or cosine == "coverage" else ANY
 
 
 def within(result: Result, column: str) -> Result:

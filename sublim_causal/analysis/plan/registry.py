@@ -20,6 +20,7 @@ from sublim_causal.analysis.plan.methods.means import MEAN_METHODS
 from sublim_causal.analysis.plan.methods.mediation import MEDIATION_METHODS
 from sublim_causal.analysis.plan.methods.published import REPLICATION_METHODS
 from sublim_causal.analysis.plan.methods.runs import RUN_METHODS
+from sublim_causal.analysis.plan.methods.screens import SCREEN_METHODS
 from sublim_causal.analysis.plan.methods.steps import STEP_METHODS
 
 METHODS: Mapping[str, Method] = {
@@ -35,4 +36,5 @@ METHODS: Mapping[str, Method] = {
     **MEDIATION_METHODS,
     **REPLICATION_METHODS,
     **RUN_METHODS,
+    **SCREEN_METHODS,
 }

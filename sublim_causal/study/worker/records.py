@@ -109,6 +109,8 @@ def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
             "share_positive": _share_positive(cosines["cos_gradient"]),
             "mean_cos_update": cosines["cos_update"].mean(axis=0),
             "share_positive_update": _share_positive(cosines["cos_update"]),
+            "coverage": result.coverage[0],
+            "mean_coverage": result.coverage.mean(axis=0),
             "seconds": result.seconds,
             **result.figures,
         }
