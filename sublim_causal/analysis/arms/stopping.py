@@ -65,6 +65,11 @@ class Stopping(BaseModel):
     outcome: str = "final_accuracy"
     """Column of ``replicates`` that is compared; a study of another task takes that of its task."""
 
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds of all looks, that with `max_seeds` among them."""
+        return self.at if self.max_seeds in (None, self.at[-1]) else (*self.at, self.max_seeds)
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -103,6 +108,8 @@ class StoppingRule:
         What keeps the level over all looks.
     level : float
         Confidence level over all looks together.
+    plan : str
+        Digest of the analysis plan that declares it; empty: a study or the command line.
     """
 
     kind: GoalKind
@@ -113,6 +120,7 @@ class StoppingRule:
     looks: tuple[int, ...]
     boundary: Boundary
     level: float
+    plan: str = ""
 
     @property
     def contrast(self) -> str:
@@ -127,13 +135,17 @@ class StoppingRule:
     @property
     def digest(self) -> str:
         """Hash of the whole rule: 16 hexadecimal digits."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(self._fields(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _fields(self) -> dict[str, Any]:
+        fields = asdict(self)
+        return fields if self.plan else {k: v for k, v in fields.items() if k != "plan"}
 
     def record(self) -> dict[str, Any]:
         """Return what a manifest holds before the first look."""
         return {
-            "rule": {**asdict(self), "looks": [*self.looks]},
+            "rule": {**self._fields(), "looks": [*self.looks]},
             "digest": self.digest,
             "looks": [],
         }
@@ -160,6 +172,25 @@ def parse_goal(text: str, field: str = "until") -> Goal:
     raise RequestError(field, text, ALLOWED)
 
 
+def validate_stopping(stopping: Stopping, prefix: str = "stopping.") -> Goal:
+    """Check what can be checked without a study, and return the goal.
+
+    Raises
+    ------
+    RequestError
+        If the goal cannot be read, the outcome is unknown, or the looks do not rise.
+    """
+    goal = parse_goal(stopping.until, f"{prefix}until")
+    if stopping.outcome not in OUTCOMES:
+        known = nearest(stopping.outcome, OUTCOMES)
+        raise RequestError(f"{prefix}outcome", stopping.outcome, ", ".join(OUTCOMES), known)
+    validate_looks(stopping.at, f"{prefix}at")
+    last = stopping.max_seeds
+    if last is not None and last < stopping.at[-1]:
+        raise RequestError(f"{prefix}max_seeds", last, f"at least {stopping.at[-1]}, the last look")
+    return goal
+
+
 def resolve_rule(
     stopping: Stopping, arms: Sequence[str], reference: str | None, prefix: str = "stopping."
 ) -> StoppingRule:
@@ -181,23 +212,15 @@ def resolve_rule(
     RequestError
         If the rule cannot be read, names no two arms of the study, or its looks do not rise.
     """
-    goal = parse_goal(stopping.until, f"{prefix}until")
+    goal = validate_stopping(stopping, prefix)
     arm, reference = _arms(goal, arms, reference, stopping.until, f"{prefix}until")
-    if stopping.outcome not in OUTCOMES:
-        known = nearest(stopping.outcome, OUTCOMES)
-        raise RequestError(f"{prefix}outcome", stopping.outcome, ", ".join(OUTCOMES), known)
-    looks = stopping.at
-    validate_looks(looks, f"{prefix}at")
-    last = stopping.max_seeds
-    if last is not None and last < looks[-1]:
-        raise RequestError(f"{prefix}max_seeds", last, f"at least {looks[-1]}, the last look")
     return StoppingRule(
         kind=goal.kind,
         bound=goal.bound,
         arm=arm,
         reference=reference,
         outcome=stopping.outcome,
-        looks=looks if last in (None, looks[-1]) else (*looks, last),
+        looks=stopping.looks,
         boundary=stopping.boundary,
         level=stopping.level,
     )
@@ -215,6 +238,8 @@ def _arms(
             raise RequestError(field, text, ALLOWED, remedy)
         return arm, reference
     pair = goal.contrast.split(" - ")
+    if reference is not None and pair[-1] == "reference":
+        pair[-1] = reference
     if len(pair) != 2 or pair[0] == pair[1]:
         raise RequestError(field, text, ALLOWED)
     for one in pair:

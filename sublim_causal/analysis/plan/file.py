@@ -5,14 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny
 
+from sublim_causal.analysis.arms.stopping import (
+    Goal,
+    Stopping,
+    StoppingRule,
+    resolve_rule,
+    validate_stopping,
+)
 from sublim_causal.analysis.estimates.settings import N_BOOT
-from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
+from sublim_causal.analysis.plan.declaration import REFERENCE, Declared, Frozen, Name
+from sublim_causal.analysis.plan.methods.arms import PairedContrast
 from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.plan.renames import RENAMED_METHODS
 from sublim_causal.analysis.plan.verdicts import Claim, validate_claims
@@ -40,11 +49,14 @@ class Plan(Frozen):
     """The estimands, in the order of the report."""
     claims: tuple[Claim, ...] = ()
     """The claims on which a verdict is given."""
+    stopping: Stopping | None = None
+    """Until when ``run STUDY --plan PLAN`` adds seeds; default: no rule."""
 
     @property
     def digest(self) -> str:
         """Hash of everything the plan declares: 16 hexadecimal digits."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        without = {"stopping"} if self.stopping is None else set()
+        text = json.dumps(self.model_dump(mode="json", exclude=without), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -87,7 +99,21 @@ def parse_plan(table: Mapping[str, Any]) -> Plan:
     _check_families(plan)
     _check_roles(plan)
     validate_claims(plan.claims, plan.estimands)
+    _check_stopping(plan)
     return plan
+
+
+def stopping_rule(plan: Plan, arms: Sequence[str], reference: str | None) -> StoppingRule:
+    """Return the rule of a plan that has one, for a study of `arms`, with the plan's digest.
+
+    Raises
+    ------
+    RequestError
+        If it names no two arms of the study.
+    """
+    assert plan.stopping is not None
+    stopping = plan.stopping.model_copy(update={"level": plan.level})
+    return replace(resolve_rule(stopping, arms, reference), plan=plan.digest)
 
 
 def _tables(rest: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
@@ -116,6 +142,44 @@ def _check_names(plan: Plan) -> None:
     for name, count in Counter(one.name for one in plan.estimands).items():
         if count > 1:
             raise RequestError("estimand.name", name, f"a name used once; it is used {count} times")
+
+
+def _check_stopping(plan: Plan) -> None:
+    """Check that the rule is about a contrast that the plan estimates, at the plan's level."""
+    stopping = plan.stopping
+    if stopping is None:
+        return
+    goal = validate_stopping(stopping)
+    if "level" in stopping.model_fields_set and stopping.level != plan.level:
+        raise RequestError("stopping.level", stopping.level, f"{plan.level:g}, the plan's level")
+    candidates = [
+        one
+        for one in plan.estimands
+        if isinstance(one, PairedContrast)
+        and one.outcome == stopping.outcome
+        and _is_about(one, goal)
+        and (goal.kind != "equivalent" or getattr(one, "margin", None) == goal.bound)
+    ]
+    if not candidates:
+        what = (
+            f"an equivalence test of the plan with margin {goal.bound:g}"
+            if goal.kind == "equivalent"
+            else "a paired_contrast or equivalence of the plan"
+        )
+        raise RequestError(
+            "stopping.until",
+            stopping.until,
+            f"a goal about {what}, of {stopping.outcome}",
+            "declare that estimand, or stop by one that is declared",
+        )
+
+
+def _is_about(one: PairedContrast, goal: Goal) -> bool:
+    arm, _, reference = goal.contrast.rpartition(" - ")
+    if not goal.contrast:
+        return True
+    same_reference = one.reference == reference or REFERENCE in (one.reference, reference)
+    return same_reference and (one.each or one.contrast.startswith(f"{arm} - "))
 
 
 def _check_families(plan: Plan) -> None:

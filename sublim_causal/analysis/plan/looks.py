@@ -17,11 +17,37 @@ from sublim_causal.analysis.arms.sequential import naive_error
 from sublim_causal.analysis.arms.stopping import StoppingRule
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result
 from sublim_causal.analysis.plan.declaration import Declared
+from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.methods.arms import Equivalence, PairedContrast
 from sublim_causal.analysis.plan.record import Record
+from sublim_causal.errors import RunError
 
 LOOKED = "looked at with"
 """How the warning of a run begins that was extended without a rule."""
+
+
+def validate_rule_of_plan(record: Record, plan: Plan) -> None:
+    """Check that the run of `record` followed the stopping rule that `plan` declares, if any.
+
+    Raises
+    ------
+    RunError
+        If the run was begun without it, or the plan has changed since.
+    """
+    if plan.stopping is None or (record.rule is not None and record.rule.plan == plan.digest):
+        return
+    if record.rule is None:
+        found = "was begun without a stopping rule"
+    elif record.rule.plan:
+        found = f"follows the rule of another or older plan, digest {record.rule.plan}"
+    else:
+        found = f"follows another rule: {record.rule.until}"
+    raise RunError(
+        f"run {record.name}: {found}; plan {plan.name} (digest {plan.digest}) declares "
+        f"{plan.stopping.until}\n"
+        "remedy: begin a run with `sublim-causal run STUDY --plan PLAN`, or leave the table "
+        "[stopping] out of the plan"
+    )
 
 
 def account_for_looks(

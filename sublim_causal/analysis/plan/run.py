@@ -25,7 +25,7 @@ from sublim_causal.analysis.plan.declaration import Declared, WithInterval
 from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Adjustment, Plan, load_plan
 from sublim_causal.analysis.plan.generated import glance_plan, new_results, report_plan
-from sublim_causal.analysis.plan.looks import account_for_looks
+from sublim_causal.analysis.plan.looks import account_for_looks, validate_rule_of_plan
 from sublim_causal.analysis.plan.outcomes import for_outcome
 from sublim_causal.analysis.plan.record import (
     Record,
@@ -79,6 +79,7 @@ def analyse(
         plan = plan if isinstance(plan, Plan) else load_plan(plan)
         columns, layers = needed(plan)
         record = read_record(run, columns, layers)
+        validate_rule_of_plan(record, plan)
         return run_plan(record, for_outcome(plan, record.outcome), progress)
 
 
@@ -157,6 +158,7 @@ def _for_report(
             f"{run}: no replicate is complete ({states}), so there is nothing to report\n"
             "remedy: see the reasons with `sublim-causal status`, then run the study again"
         )
+    validate_rule_of_plan(record, plan)
     plan = for_outcome(plan, record.outcome)
     design = Design(record, plan)
     recorded = has_layers(run)

@@ -31,6 +31,7 @@ import pandas as pd
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
 from sublim_causal.analysis.plan.declaration import Contrasted, Declared, OfArm, WithInterval
 from sublim_causal.analysis.plan.file import Plan, load_plan
+from sublim_causal.analysis.plan.looks import validate_rule_of_plan
 from sublim_causal.analysis.plan.methods.bounds import WeakestEpoch
 from sublim_causal.analysis.plan.methods.doses import Instrumented, LinearDose, strengths
 from sublim_causal.analysis.plan.methods.steps import SeedSummary, StepSlope
@@ -82,7 +83,9 @@ def analyse_stability(
     run = locate(run)
     with columns_of_run(run):
         record = read_runs(run)
-        plan = for_outcome(plan if isinstance(plan, Plan) else load_plan(plan), record.outcome)
+        plan = plan if isinstance(plan, Plan) else load_plan(plan)
+        validate_rule_of_plan(record, plan)
+        plan = for_outcome(plan, record.outcome)
         columns, layers = needed(plan)
         columns |= {_COSINES.get(one) or _GAINS.get(one) or one for one in columns}
         record = with_steps(record, run, columns, layers=layers, evaluations=True)

@@ -40,6 +40,7 @@ def run(
     at: option.At = None,
     max_seeds: option.MaxSeeds = None,
     boundary: option.Boundary = None,
+    plan: option.Plan = None,
     arms: option.Arms = None,
     settings: option.Set = None,
     device: option.Device = "auto",
@@ -57,6 +58,7 @@ def run(
     no_report: option.NoReport = False,
 ) -> None:
     """Run STUDY, or complete what is missing of it."""
+    from sublim_causal.analysis.plan.file import load_plan
     from sublim_causal.store.connection import default_tracking_uri, validate_address
     from sublim_causal.study.commands.dry_run import show_plan
     from sublim_causal.study.planning.memory import parse_memory
@@ -69,7 +71,8 @@ def run(
     uri = tracking_uri or ("none" if is_remote(target) else default_tracking_uri(target))
     looks = parse_looks(at) if at is not None else None
     asked = {"until": until, "at": looks, "max_seeds": max_seeds, "boundary": boundary}
-    rule = rule_of_run(spec, target, asked)
+    declared = None if plan is None else load_plan(plan)
+    rule = rule_of_run(spec, target, asked, declared)
     if rule is not None:
         refuse_seeds({"--seeds": seeds, "--seed-range": seed_range, "--shard": shard})
         spec = spec.model_copy(update={"seeds": rule.looks[-1]})
@@ -97,7 +100,7 @@ def run(
         return
     if is_remote(target) and tracking_uri is None:
         err.print("No MLflow mirror: an object store cannot hold one; --tracking-uri names one.")
-    run_and_report(spec, rule, options, report=not no_report)
+    run_and_report(spec, rule, options, plan=plan or "primary", report=not no_report)
 
 
 def load_announced(
@@ -133,7 +136,7 @@ def announce_code(names: list[str]) -> None:
 
 
 def run_and_report(
-    spec: Study, rule: StoppingRule | None, options: RunOptions, *, report: bool
+    spec: Study, rule: StoppingRule | None, options: RunOptions, *, plan: str, report: bool
 ) -> None:
     """Run `spec`, print its results, write the report, and exit with the code of the run."""
     from sublim_causal.study.running.runner import run_study
@@ -149,7 +152,7 @@ def run_and_report(
         err.print("Replicates of other processes are missing; the last process reports the run.")
         report = False
     in_mirror = None if outcome.mirror_error else options.tracking_uri
-    reporting = partial(report_of_run, target, in_mirror, outcome.mirror_seconds)
+    reporting = partial(report_of_run, target, plan, in_mirror, outcome.mirror_seconds)
     after = reporting if report else None
     finish(target, list(spec.arms), interrupted=outcome.interrupted, after=after)
 
@@ -185,14 +188,14 @@ def finish(
     raise typer.Exit(INCOMPLETE if len(bad) else DONE)
 
 
-def report_of_run(run: Path, tracking_uri: str | None, seconds: float) -> None:
+def report_of_run(run: Path, plan: str, tracking_uri: str | None, seconds: float) -> None:
     """Write the report at the end of `run`; an error is reported, and nothing is lost."""
     from sublim_causal.report import write_report
     from sublim_causal.study.commands.report import mirror_report
 
     try:
         with progress_bar("Reporting") as progress:
-            page = write_report(run, progress=progress)
+            page = write_report(run, plan, progress=progress)
     except Exception as error:  # the record is safe, and a report can be made at any time
         warn("No report:", error)
         again = f"sublim-causal report {shlex.quote(str(run))}"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sublim_causal.location import locate
+from sublim_causal.study.commands.names import complete_plan
 
 Out = Annotated[
     Path | None,
@@ -47,6 +48,14 @@ MaxSeeds = Annotated[
 Boundary = Annotated[
     str | None,
     typer.Option(help="Interval of the looks: obrien-fleming (the default) or anytime."),
+]
+Plan = Annotated[
+    str | None,
+    typer.Option(
+        help="Plan by which the run is reported; its table [stopping] adds seeds. "
+        "Default: primary.",
+        autocompletion=complete_plan,
+    ),
 ]
 Arms = Annotated[str | None, typer.Option(help="Arms to run, separated by commas.")]
 Set = Annotated[

@@ -210,10 +210,14 @@ def _count(seeds: Any) -> str:
     return "over 100,000" if seeds is pd.NA else str(seeds)
 
 
-def looks_table(contrast: str, by_look: pd.DataFrame, difference: float) -> Table:
-    """Return the power of a study by each of its looks."""
-    title = f"{contrast}: power to find {difference:g} by each look (O'Brien-Fleming)"
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+def looks_table(title: str, by_look: pd.DataFrame, wanted: float) -> Table:
+    """Return the power by number of seeds, and from which number on it is the `wanted` one."""
+    reached = {
+        name: next((str(n) for n in rows.loc[rows["power"] >= wanted, "n_seeds"]), "more")
+        for name, rows in by_look.groupby("sd")
+    }
+    caption = f"power {wanted:g}: {reached['pilot']} seeds, cautious {reached['cautious']}"
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("seeds", "power", "cautious"):
         table.add_column(heading, no_wrap=True)
     for n, power in by_look.pivot(index="n_seeds", columns="sd", values="power").iterrows():

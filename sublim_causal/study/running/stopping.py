@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
 from sublim_causal.analysis.arms.looks import Look, take_look
 from sublim_causal.analysis.arms.stopping import (
+    LOOKS,
+    Boundary,
     Stopping,
     StoppingRule,
     recorded_rule,
     resolve_rule,
+    validate_looks,
 )
-from sublim_causal.analysis.plan.file import load_plan
+from sublim_causal.analysis.plan.file import Plan, load_plan, stopping_rule
 from sublim_causal.analysis.plan.methods.arms import Equivalence
 from sublim_causal.analysis.plan.outcomes import for_outcome
 from sublim_causal.declared import validate_declared
-from sublim_causal.errors import RequestError
+from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.store.lock import manifest_locked
 from sublim_causal.store.manifest import FILE, read_manifest, reference_of, write_manifest
@@ -33,6 +36,7 @@ from sublim_causal.study.spec.study import Study
 
 OPTIONS = {"until": "--until", "at": "--at", "max_seeds": "--max-seeds", "boundary": "--boundary"}
 """Fields of a rule that the command line can give."""
+BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)
 
 
 def parse_looks(text: str) -> tuple[int, ...]:
@@ -49,8 +53,44 @@ def parse_looks(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def asked_rule(study: Study, options: dict[str, Any]) -> StoppingRule | None:
-    """Return the rule that the study file and the options of the command line ask for.
+@dataclass(frozen=True)
+class Looks:
+    """Numbers of seeds at which a study is looked at, and what keeps the level over them."""
+
+    at: tuple[int, ...]
+    boundary: Boundary
+
+
+def planned_looks(plan: str, at: str | None, boundary: str | None) -> Looks | None:
+    """Return the looks of a study that is planned; None where it is not looked at on the way.
+
+    Parameters
+    ----------
+    plan : str
+        Its table ``[stopping]`` gives what is not said.
+    at, boundary : str or None
+        As ``--at`` and ``--boundary`` give them.
+
+    Raises
+    ------
+    RequestError
+        If one of them is not allowed.
+    """
+    rule = load_plan(plan).stopping
+    if rule is None and at is None and boundary is None:
+        return None
+    chosen = boundary or (rule.boundary if rule else "obrien-fleming")
+    if chosen not in BOUNDARIES:
+        raise RequestError("--boundary", chosen, ", ".join(BOUNDARIES), nearest(chosen, BOUNDARIES))
+    looks = parse_looks(at) if at is not None else rule.looks if rule else LOOKS
+    validate_looks(looks, "--at")
+    return Looks(looks, chosen)
+
+
+def asked_rule(
+    study: Study, options: dict[str, Any], plan: Plan | None = None
+) -> StoppingRule | None:
+    """Return the rule that the plan, or the study file and the command line, ask for.
 
     Parameters
     ----------
@@ -58,13 +98,17 @@ def asked_rule(study: Study, options: dict[str, Any]) -> StoppingRule | None:
         Its table ``[stopping]`` gives what `options` leave out.
     options : dict
         Fields of `Stopping` by name; None: not given.
+    plan : Plan, optional
+        Its rule stands alone.
 
     Raises
     ------
     RequestError
-        If the rule is wrong, or an option is given and no goal is.
+        If the rule is wrong, an option is given and no goal is, or there are two rules.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if plan is not None and plan.stopping is not None:
+        return _rule_of_plan(study, given, plan)
     declared = {} if study.stopping is None else study.stopping.model_dump(exclude_unset=True)
     if not given and not declared:
         return None
@@ -84,7 +128,22 @@ def asked_rule(study: Study, options: dict[str, Any]) -> StoppingRule | None:
         raise RequestError(OPTIONS[field], error.value, error.allowed, error.remedy) from error
 
 
-def rule_of_run(study: Study, run: Path, options: dict[str, Any]) -> StoppingRule | None:
+def _rule_of_plan(study: Study, given: Mapping[str, Any], plan: Plan) -> StoppingRule:
+    for name, value in given.items():
+        remedy = "change the plan, or run without --plan"
+        raise RequestError(
+            OPTIONS[name], value, f"nothing: plan {plan.name} holds the rule", remedy
+        )
+    if study.stopping is not None:
+        remedy = "leave the table [stopping] out of the study or of the plan"
+        raise RequestError("stopping", study.stopping.until, "one rule; the plan has one", remedy)
+    recorded = study.model_dump(mode="json", by_alias=True)
+    return stopping_rule(plan, list(study.arms), reference_of(recorded))
+
+
+def rule_of_run(
+    study: Study, run: Path, options: dict[str, Any], plan: Plan | None = None
+) -> StoppingRule | None:
     """Return the rule by which `study` is run in the directory `run`; None without one.
 
     A run that began with a rule keeps it.
@@ -96,7 +155,7 @@ def rule_of_run(study: Study, run: Path, options: dict[str, Any]) -> StoppingRul
     RunError
         If the run was begun with another rule, or without one.
     """
-    asked = asked_rule(study, options)
+    asked = asked_rule(study, options, plan)
     if not (run / FILE).exists():
         return asked
     manifest = read_manifest(run)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sublim_causal.analysis.plan.file import load_plan, parse_plan
+from sublim_causal.analysis.plan.file import load_plan, parse_plan, stopping_rule
 from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.analysis.plan.renames import RENAMED_METHODS
 from sublim_causal.declared import list_declared
@@ -209,3 +209,32 @@ def test_an_exploratory_estimand_has_no_p_value_to_adjust():
     change = {"role": "exploratory", "family": "arms"}
     error = refused(plan_with(change, families={"arms": "holm"}))
     assert error.field == "estimand[0].family"
+
+
+STOPPING = {"until": "projection - baseline excludes 0", "at": [4, 8]}
+
+
+def test_a_rule_of_a_plan_is_part_of_its_digest_and_carries_it():
+    plain, plan = (parse_plan({**plan_with(), **more}) for more in ({}, {"stopping": STOPPING}))
+    assert plan.digest != plain.digest
+    rule = stopping_rule(plan, ["baseline", "projection"], "baseline")
+    assert (rule.contrast, rule.looks, rule.plan) == ("projection - baseline", (4, 8), plan.digest)
+    changed = parse_plan({**plan_with(), "stopping": {**STOPPING, "at": [4, 9]}})
+    other = stopping_rule(changed, ["baseline", "projection"], "baseline")
+    assert other.digest != rule.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"until": "liminal - baseline excludes 0"}, "stopping.until"),
+        ({"until": "projection - baseline equivalent 0.05"}, "stopping.until"),
+        ({"until": "p < 0.05"}, "stopping.until"),
+        ({"outcome": "final_trait_loss"}, "stopping.until"),
+        ({"at": [8, 4]}, "stopping.at"),
+        ({"level": 0.9}, "stopping.level"),
+        ({"max_seeds": 6}, "stopping.max_seeds"),
+    ],
+)
+def test_a_rule_about_nothing_that_the_plan_estimates_is_refused(change, field):
+    assert refused({**plan_with(), "stopping": {**STOPPING, **change}}).field == field

@@ -10,6 +10,7 @@ import pytest
 
 from sublim_causal.analysis.arms import looks
 from sublim_causal.analysis.arms.stopping import Stopping
+from sublim_causal.analysis.plan.file import load_plan
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.study.running import stopping
@@ -174,3 +175,39 @@ def test_analyse_knows_the_rule(finished: Path, tmp_path: Path) -> None:
     (row,) = json.loads(out.read_text())["results"]
     last = read_manifest(finished)["stopping"]["looks"][-1]
     assert (row["conf_low"], row["conf_high"]) == pytest.approx((last["low"], last["high"]))
+
+
+RULE = '\n[stopping]\nuntil = "projection - reference excludes 9"\nat = [3]\n'
+
+
+def test_a_plan_may_hold_the_rule_and_an_analysis_keeps_to_it(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN + RULE)
+    double = ("--plan", "plan.toml", "--until", "excludes 0")
+    assert (
+        "--until: 'excludes 0' is not allowed"
+        in sublim("run", *TINY, *ARMS, *double, cwd=tmp_path).stderr
+    )
+    own = ("--plan", "plan.toml", "--set", "stopping.until=excludes 0")
+    assert "one rule; the plan has one" in sublim("run", *TINY, *ARMS, *own, cwd=tmp_path).stderr
+    done = sublim("run", *TINY, *ARMS, "--plan", "plan.toml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "quickstart"
+    record = read_manifest(run)["stopping"]
+    assert record["rule"]["plan"] == load_plan(plan).digest
+    assert sublim("analyse", run, "--plan", "plan.toml", cwd=tmp_path).returncode == 0
+    plan.write_text(PLAN + RULE.replace("[3]", "[3, 9]"))
+    changed = sublim("analyse", run, "--plan", "plan.toml", cwd=tmp_path)
+    assert changed.returncode == 2
+    assert f"follows the rule of another or older plan, digest {record['rule']['plan']}" in (
+        changed.stderr
+    )
+
+
+def test_an_analysis_by_a_rule_that_no_run_followed_is_refused(
+    finished: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN + RULE)
+    done = sublim("analyse", finished, "--plan", "plan.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "follows another rule: width(projection - baseline) < 1e-09" in done.stderr
