@@ -53,7 +53,7 @@ EXAMPLES: dict[str, list[Entry]] = {
             "contrast": "arm[T.half]",
         },
     ],
-    "reliability": [{"arm": "baseline"}, {}],
+    "reliability": [{"arm": "baseline"}, {"adjust": "none"}],
     "corrected_slope": [{"outcome": "gain"}, {"outcome": "gain", "adjust": "none"}],
     "explained_share": [
         {"arm": "baseline"},

@@ -92,6 +92,13 @@ def test_power_computes_seeds_from_a_pilot(tmp_path: Path) -> None:
     asked = sublim("power", "pilot", "--difference", "0.3", "--at", "8,12", cwd=tmp_path)
     assert "power 0.8: to find 0.3;" in asked.stdout
     assert "power to find 0.3 by each look" in " ".join(asked.stdout.split())
+    planned = ("--boundary", "anytime", "--slope", "0.05")
+    looked = sublim("power", "pilot", *planned, cwd=tmp_path)
+    told = " ".join(looked.stdout.split())
+    assert "power to find 0.05 by each look (anytime)" in told
+    assert "gain on cos_gradient: power to find a slope of 0.05, by each look (anytime)" in told
+    pocock = sublim("power", "pilot", "--boundary", "pocock", cwd=tmp_path)
+    assert "--boundary: 'pocock' is not allowed" in pocock.stderr
     control = sublim("power", "pilot", "--margin", "0.05", cwd=tmp_path)
     assert "equal ±0.05" in control.stdout
     missing = sublim("power", "pilot", "--outcome", "sum_gain", cwd=tmp_path)

@@ -192,6 +192,10 @@ class MixedModel(WithInterval):
 class Reliability(OfArm, WithInterval):
     """Reliability within runs of the alignment, from the two halves of the probe."""
 
+    adjust: Adjust = "step"
+    """`step`: within run and step, so that a course which all runs of the arm share does not count
+    as signal; `none`: within runs."""
+
     def about(self) -> dict[str, str]:
         """Unit."""
         return {**super().about(), "unit": FRACTION}
@@ -297,16 +301,14 @@ def per_seed_summary(steps: pd.DataFrame, column: str, summary: str, window: str
 
 
 def _reliability(record: Record, declared: Reliability, settings: Settings) -> Sequence[Result]:
-    return _for_arms(
-        record,
-        declared,
-        "reliability of cos_gradient",
-        lambda estimand, rows: reliability(
-            rows,
-            estimand=estimand,
-            settings=settings,
-        ),
-    )
+    def estimate(estimand: Estimand, rows: pd.DataFrame) -> Result:
+        if declared.adjust == "none":
+            found = reliability(rows, estimand=estimand, settings=settings)
+            return with_note(found, UNADJUSTED)
+        return reliability(without_effects(rows, HALVES), estimand=estimand, settings=settings)
+
+    where = "within run and step" if declared.adjust == "step" else "within runs"
+    return _for_arms(record, declared, f"reliability of cos_gradient {where}", estimate)
 
 
 def _corrected_slope(

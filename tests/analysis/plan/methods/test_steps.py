@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
@@ -13,6 +14,8 @@ from sublim_causal.analysis.plan.methods.steps import acts_on_alignment, compara
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.plan.run import run_plan
 from sublim_causal.analysis.simulation.tables import Truth, simulate
+from sublim_causal.analysis.steps.measurement import HALVES
+from sublim_causal.analysis.steps.slopes import UNADJUSTED
 from sublim_causal.analysis.steps.two_way import two_way_slope
 from sublim_causal.errors import RequestError
 
@@ -163,3 +166,17 @@ def test_a_formula_groups_by_seed(record: Record, random: str) -> None:
     refused = results_of(record, **entry)["x"]
     assert isinstance(refused, NotEstimable)
     assert "seeds are the clusters" in refused.reason
+
+
+def test_a_course_that_all_runs_share_is_no_reliability(record: Record) -> None:
+    rng = np.random.default_rng(4)
+    steps = record.steps
+    course = np.exp(-steps["step"].to_numpy() / 10)
+    noise = {name: course + 0.3 * rng.standard_normal(len(steps)) for name in HALVES}
+    common = replace(record, steps=steps.assign(**noise))
+    fields = {"method": "reliability", "outcome": None, "predictor": None, "arm": "baseline"}
+    found = number(results_of(common, **fields)["x"])
+    plain = number(results_of(common, **fields, adjust="none")["x"])
+    assert found.low < 0.1 < 0.5 < plain.low
+    assert UNADJUSTED in plain.warnings
+    assert "within run and step" in found.estimand.outcome
