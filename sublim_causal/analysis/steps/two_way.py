@@ -121,9 +121,9 @@ def two_way_slope(
     Returns
     -------
     Estimate or NotEstimable
-        In units of `outcome` per unit of `predictor`. Coverage of 95 % intervals measured at 8
-        seeds, where alignment and gain share a trend by arm and run, a minibatch, or AR(1) errors,
-        and with a tenth or half of the rows missing: 92 to 96 %.
+        In units of `outcome` per unit of `predictor`. ``docs/validity.md`` has the coverage where
+        alignment and gain share a trend or a minibatch, where errors are serial, and where rows
+        are missing.
 
     Raises
     ------
