@@ -27,6 +27,7 @@ from sublim_causal.analysis.plan.renames import RENAMED_METHODS
 from sublim_causal.analysis.plan.verdicts import Claim, validate_claims
 from sublim_causal.declared import find_declared, naming_file, read_toml, validate_declared
 from sublim_causal.errors import RequestError, nearest
+from sublim_causal.store.outcome import ACCURACY, Outcome
 
 Adjustment = Literal["sign_flip", "holm", "gate"]
 
@@ -103,8 +104,12 @@ def parse_plan(table: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def stopping_rule(plan: Plan, arms: Sequence[str], reference: str | None) -> StoppingRule:
+def stopping_rule(
+    plan: Plan, arms: Sequence[str], reference: str | None, outcome: Outcome = ACCURACY
+) -> StoppingRule:
     """Return the rule of a plan that has one, for a study of `arms`, with the plan's digest.
+
+    `outcome` stands for final test accuracy, as in the plan's estimands.
 
     Raises
     ------
@@ -112,7 +117,9 @@ def stopping_rule(plan: Plan, arms: Sequence[str], reference: str | None) -> Sto
         If it names no two arms of the study.
     """
     assert plan.stopping is not None
-    stopping = plan.stopping.model_copy(update={"level": plan.level})
+    column = plan.stopping.outcome
+    column = outcome.name if column == ACCURACY.name else column
+    stopping = plan.stopping.model_copy(update={"level": plan.level, "outcome": column})
     return replace(resolve_rule(stopping, arms, reference), plan=plan.digest)
 
 

@@ -138,7 +138,8 @@ def _rule_of_plan(study: Study, given: Mapping[str, Any], plan: Plan) -> Stoppin
         remedy = "leave the table [stopping] out of the study or of the plan"
         raise RequestError("stopping", study.stopping.until, "one rule; the plan has one", remedy)
     recorded = study.model_dump(mode="json", by_alias=True)
-    return stopping_rule(plan, list(study.arms), reference_of(recorded))
+    outcome = build_task(study).outcome
+    return stopping_rule(plan, list(study.arms), reference_of(recorded), outcome)
 
 
 def rule_of_run(
