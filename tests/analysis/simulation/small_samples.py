@@ -16,9 +16,10 @@ import pandas as pd
 from scipy import stats
 
 from sublim_causal.analysis.estimates.intervals import mean_interval
+from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.shares import share_interval
-from sublim_causal.analysis.estimates.types import Estimate, Floats, Result
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, Floats, Result
 
 DOCS = Path(__file__).parents[3] / "docs"
 FILE, PAGE = DOCS / "coverage.csv", DOCS / "small-samples.md"
@@ -56,6 +57,14 @@ WORLDS: Mapping[str, Draw] = {
 """Per-seed values around a true mean of 0."""
 SHARES: Mapping[str, Draw] = {f"share with mean {m}": _share(m) for m in (0.972, 0.993)}
 """Shares of steps minus their mean."""
+KEPT, ACQUIRED, ACQUIRED_SD, NOISE = 0.8, 0.4, 0.1, 0.04
+"""Ratios are of what an arm acquires to what the reference acquires, sizes as on MNIST."""
+RATIOS: Mapping[str, Draw] = {
+    "ratio, normal": lambda rng, n: rng.standard_normal(n),
+    "ratio, exponential": lambda rng, n: rng.exponential(size=n) - 1,
+    "ratio, a tenth of seeds collapses": lambda rng, n: rng.standard_normal(n),
+}
+"""Noise of the numerator around its share of the denominator."""
 TRIMMED = 0.2
 
 
@@ -110,6 +119,25 @@ def sizes(draw: Draw, n: int, studies: int) -> dict[str, float]:
     return {name: 100 * max(sides) / studies for name, sides in counts.items()}
 
 
+def ratio_coverage(world: str, n: int, studies: int) -> float:
+    """Return the share of `studies`, in percent, whose interval of a ratio of sums holds it."""
+    rng, hits = np.random.default_rng([n, studies, 2]), 0
+    collapse = 0.1 if "collapses" in world else 0.0
+    for _ in range(studies):
+        reference = ACQUIRED + ACQUIRED_SD * rng.standard_normal(n)
+        arm = KEPT * reference + NOISE * RATIOS[world](rng, n)
+        arm = np.where(rng.random(n) < collapse, 0.0, arm)
+        found = ratio_of_sums(
+            Estimand("share", "Share that is kept."),
+            arm,
+            reference,
+            settings=Settings(n_boot=N_BOOT),
+        )
+        assert isinstance(found, Estimate)
+        hits += found.low <= KEPT * (1 - collapse) <= found.high
+    return 100 * hits / studies
+
+
 def study(studies: int) -> pd.DataFrame:
     """Return one row per quantity, world and number of seeds: percent of `studies`."""
     plain = Settings(n_boot=N_BOOT)
@@ -130,6 +158,8 @@ def study(studies: int) -> pd.DataFrame:
                 ),
             }.items():
                 rows.append((quantity, world, n, studies, coverage(draw, n, studies, estimate)))
+        for world in RATIOS:
+            rows.append(("coverage, ratio", world, n, studies, ratio_coverage(world, n, studies)))
     columns = ["quantity", "world", "seeds", "studies", "percent"]
     return pd.DataFrame(rows, columns=columns).round({"percent": 1})
 
@@ -142,6 +172,7 @@ def _shifted(found: Result, mean: float) -> Result:
 TABLES = {
     "coverage": "Coverage of the default 95 % interval of a mean",
     "coverage, logit": "Coverage of the 95 % interval of a share on the logit scale",
+    "coverage, ratio": "Coverage of the default 95 % interval of a ratio of sums",
     "size, mean": "Equivalence test (the default), error on the worse side",
     "size, trimmed": "Equivalence test of the 20 % trimmed mean, error on the worse side",
     "size, sign": "Equivalence test of the median by the sign test, error on the worse side",
@@ -165,7 +196,7 @@ def page(table: pd.DataFrame) -> str:
         part = table[table["quantity"] == quantity].pivot(
             index="world", columns="seeds", values="percent"
         )
-        worlds = [world for world in (*WORLDS, *SHARES) if world in part.index]
+        worlds = [world for world in (*WORLDS, *SHARES, *RATIOS) if world in part.index]
         lines += ["", f"## {title}", "", f"| world | {' | '.join(map(str, part.columns))} |"]
         lines += ["| --- |" + " ---: |" * len(part.columns)]
         lines += [
@@ -202,6 +233,11 @@ def _texts(table: pd.DataFrame) -> list[str]:
         f"errs in up to {worst['mean']:.0f} % in the other worlds. Neither a trimmed mean (up to "
         f"{worst['trimmed']:.0f} %) nor the sign test (up to {worst['sign']:.0f} %) holds its size "
         "there, because trimmed mean and median are not the mean; so neither is offered.",
+        "A ratio of sums, such as the share of the transfer that an arm retains, covers as a mean "
+        f"does: {row('coverage, ratio', 'ratio, normal')} % where the arm's noise is normal, "
+        f"{row('coverage, ratio', 'ratio, exponential')} % where it is exponential, and "
+        f"{row('coverage, ratio', 'ratio, a tenth of seeds collapses')} % where a tenth of the "
+        f"seeds collapses, at {seeds} seeds.",
         f"A {near} has its interval on the logit scale: "
         f"{row('coverage, logit', near)} % at {seeds} seeds, instead of {row('coverage', near)} % "
         "on the scale of shares.",

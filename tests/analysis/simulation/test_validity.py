@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from sublim_causal.analysis.simulation.validity import (
     simulate_world,
     study_world,
     true_values,
+    with_claims,
 )
 
 BY_TITLE = {world.title: world for world in WORLDS}
@@ -94,11 +96,14 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     assert f"{N_SEEDS} seeds" in text
 
 
-def test_the_page_is_deterministic() -> None:
+def test_the_page_is_deterministic_and_its_claims_can_be_made_anew() -> None:
     first, second = (study_world(WORLDS[0], 3, seed=1) for _ in range(2))
     rates = claims.study_world(claims.WORLDS[0], 8, 1, seed=1)
     steps = [slopes.study_slopes(slopes.SLOPE_WORLDS[0], 2, seed=1) for _ in range(2)]
-    assert page(first, rates, steps[0]) == page(second, rates, steps[1])
+    whole = page(first, rates, steps[0])
+    assert whole == page(second, rates, steps[1])
+    others = [replace(one, n_seeds=12) for one in rates]
+    assert with_claims(whole, others) == page(first, others, steps[0])
 
 
 def test_a_slope_within_run_and_step_is_free_of_time_and_minibatch() -> None:
