@@ -1,10 +1,11 @@
 r"""Power of a per-step slope, by simulation from a pilot's seeds.
 
-Within runs and steps a seed s gives :math:`X_s = \sum \tilde x^2` and the score residual
-:math:`u_s = \sum \tilde x \tilde y - \hat b X_s`. A simulated study of n seeds draws pairs
-:math:`(X_s, u_s)` with replacement, so that
-:math:`\hat b^* = \beta + \sum u^* / \sum X^*` for the slope :math:`\beta` that matters, with CR2
-and Satterthwaite's degrees of freedom as in `steps.two_way`, where no row is missing.
+Within runs and steps a seed s gives :math:`X_s = \sum \tilde x^2` and, freed of what the effects
+take of it, the score :math:`w_s = (\sum \tilde x \tilde y - \hat b X_s) / \sqrt{\lambda_s}`. A
+simulated study of n seeds draws pairs :math:`(X_s, w_s)` with replacement, so that
+:math:`\hat b^* = \beta + \sum w^* / \sum X^*` for the slope :math:`\beta` that matters. Its own
+scores are :math:`\sqrt{1 - 1/n}\, w^*_s - (\hat b^* - \beta) X^*_s`, and CR2 and Satterthwaite's
+degrees of freedom those of `steps.two_way`, where no row is missing.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def power_of_slope(
     """
     validate_looks(seeds)
     n_pilot = len(pilot.seeds)
-    residual = (pilot.xy - pilot.slope * pilot.xx) * np.sqrt(n_pilot / (n_pilot - 1))
+    score = (pilot.xy - pilot.slope * pilot.xx) / np.sqrt(pilot.kept)
     cautious = Pilot("", "", 0.0, 1.0, n_pilot).sd_upper
     drawn = np.random.default_rng(rng).integers(n_pilot, size=(n_studies, seeds[-1]))
     rows = []
@@ -92,7 +93,7 @@ def power_of_slope(
         found = np.zeros(n_studies, dtype=bool)
         for place, n in enumerate(seeds):
             chosen = drawn[:, :n]
-            shift, se, df = _estimates(pilot.xx[chosen], scale * residual[chosen])
+            shift, se, df = _estimates(pilot.xx[chosen], scale * score[chosen])
             half = se * _factor(seeds, place, boundary, level, df)
             excludes = np.abs(slope + shift) > half
             found = excludes if boundary is None else found | excludes
@@ -100,13 +101,14 @@ def power_of_slope(
     return pd.DataFrame(rows)
 
 
-def _estimates(xx: Floats, residual: Floats) -> tuple[Floats, Floats, Floats]:
+def _estimates(xx: Floats, score: Floats) -> tuple[Floats, Floats, Floats]:
     """Return error of the slope, CR2 standard error and degrees of freedom of each study (row)."""
     n = xx.shape[1]
     total = xx.sum(axis=1, keepdims=True)
-    shift = residual.sum(axis=1, keepdims=True) / total
+    shift = score.sum(axis=1, keepdims=True) / total
     weight = 1 / (np.sqrt(1 - 1 / n - xx / total) * total)
-    se = np.sqrt(((weight * (residual - shift * xx)) ** 2).sum(axis=1))
+    own = np.sqrt(1 - 1 / n) * score - shift * xx
+    se = np.sqrt(((weight * own) ** 2).sum(axis=1))
     # Trace and squared norm of W (diag(d) - X X' / total) W, without the n by n matrix.
     w2, kept = weight**2, xx * (1 - 1 / n) - xx**2 / total
     trace = (w2 * kept).sum(axis=1)

@@ -19,8 +19,11 @@ def pilot() -> TwoWay:
 
 
 def sd_of(pilot: TwoWay) -> float:
-    """Standard deviation of one seed's slope about the common one; here seeds weigh alike."""
-    return float((pilot.xy / pilot.xx).std(ddof=1))
+    """Standard deviation of one seed's slope about the true one; here seeds weigh alike.
+
+    The slope and the steps' means cost a degree of freedom each.
+    """
+    return float((pilot.xy / pilot.xx).std(ddof=2))
 
 
 def power(pilot: TwoWay, slope: float, *seeds: int, **options) -> list[float]:
