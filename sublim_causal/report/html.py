@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from itertools import count, groupby
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from sublim_causal.errors import escaped
@@ -67,21 +68,29 @@ def render(
         Plain text.
     """
     numbers: Numbers = {"Figure": count(1), "Table": count(1)}
-    home = files("sublim_causal.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_visible)
-    environment.filters["prose"] = _prose
-    template = environment.from_string((home / "report.html").read_text(encoding="utf-8"))
-    return template.render(
+    return _template().render(
         title=title,
         subtitle=subtitle,
         footer=footer,
-        css=Markup((home / "report.css").read_text(encoding="utf-8")),
+        css=Markup(_source("report.css")),
         titles={section.anchor: section.title for section in sections},
         sections=[
             _Shown(section.anchor, section.title, _groups(section.blocks, drawings, numbers))
             for section in sections
         ],
     )
+
+
+@cache
+def _template() -> Template:
+    """Return the compiled page."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_visible)
+    environment.filters["prose"] = _prose
+    return environment.from_string(_source("report.html"))
+
+
+def _source(name: str) -> str:
+    return (files("sublim_causal.report") / name).read_text(encoding="utf-8")
 
 
 def _visible(value: Any) -> Any:

@@ -77,6 +77,7 @@ def test_a_full_disk(small_disk: Path, six_seeds: Path) -> None:
     same_tables(run, six_seeds, seeds=4)
 
 
+@pytest.mark.slow
 def test_a_file_beyond_the_size_allowed(tmp_path: Path, six_seeds: Path) -> None:
     first = sublim("run", *OPTIONS, "--seeds", "1", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
