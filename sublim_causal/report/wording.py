@@ -134,6 +134,8 @@ def margin_text(result: Estimate) -> str:
     """Write the margin of an equivalence test: ``5 percentage points``."""
     scale = scale_of(result)
     value = f"{scale * float(result.diagnostics['margin']):g}"
+    if result.estimand.unit == NATS:
+        return f"{value} {NATS}"
     return f"{value}{unit_of(result, value)}"
 
 

@@ -77,7 +77,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         "slopes within runs, between arms and between seeds, are not adjusted for it. A slope is "
         "an association; only what lies between arms was assigned by design. That of gain on "
         "cos_update is to first order the mean of |g_trait| |update|, an identity that is given in "
-        "the notes: evidence is the slope of accuracy_gain, or that on cos_gradient."
+        "the notes: evidence is a slope on cos_gradient, or one of another outcome."
     )
     pairs = [*dict.fromkeys(_pair(material, one) for one in found)]
     by_pair = {pair: [one for one in found if _pair(material, one) == pair] for pair in pairs}
