@@ -25,7 +25,7 @@ from sublim_causal.location import (
     validate_files,
     write_atomically,
 )
-from sublim_causal.store import removal, tables
+from sublim_causal.store import blocks, removal, tables
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest
 from tests.store.conftest import write_run
@@ -112,16 +112,16 @@ def test_any_arm_name_survives_the_object_store(bucket: str, arm: str) -> None:
     run = locate(f"{bucket}/a run")
     tables.write_block(run, "0000000-0000000", "plain", block_of(0))
     tables.write_block(run, "0000000-0000000", arm, block_of(0))
-    assert set(tables.committed(run)) == {("plain", "0000000-0000000"), (arm, "0000000-0000000")}
+    assert set(blocks.committed(run)) == {("plain", "0000000-0000000"), (arm, "0000000-0000000")}
     assert set(tables.read_table(run, "steps", arms=[arm])["arm"]) == {arm}
     removal.remove_block(run, arm, "0000000-0000000")
-    assert (arm, "0000000-0000000") not in set(tables.committed(run))
+    assert (arm, "0000000-0000000") not in set(blocks.committed(run))
 
 
 def test_an_object_store_holds_what_a_directory_holds(bucket: str, tmp_path: Path) -> None:
     local, remote = write_run(tmp_path), write_run(locate(bucket))
     assert read_manifest(local) == read_manifest(remote)
-    assert list(tables.committed(local)) == list(tables.committed(remote))
+    assert list(blocks.committed(local)) == list(blocks.committed(remote))
     for table in ("steps", "evaluations", "replicates"):
         pd.testing.assert_frame_equal(
             tables.read_table(local, table), tables.read_table(remote, table)
@@ -130,14 +130,14 @@ def test_an_object_store_holds_what_a_directory_holds(bucket: str, tmp_path: Pat
 
 def test_a_reader_sees_what_another_process_writes_meanwhile(bucket: str) -> None:
     run = write_run(locate(bucket), seeds=[0])
-    assert len(list(tables.committed(run))) == 2
+    assert len(list(blocks.committed(run))) == 2
     code = (
         "from sublim_causal.location import locate; "
         "from tests.store.conftest import write_run; "
         f"write_run(locate({bucket!r}), seeds=[1])"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
-    assert len(list(tables.committed(run))) == 4
+    assert len(list(blocks.committed(run))) == 4
     assert set(tables.read_table(run, "replicates")["seed"]) == {0, 1}
 
 

@@ -26,6 +26,7 @@ from typing import Any
 from sublim_causal.errors import DataError, RequestError, RunError, SublimError
 from sublim_causal.location import is_remote, locate
 from sublim_causal.own.replicate import Replicate, tables_of
+from sublim_causal.store.blocks import block_name, commits_of, within
 from sublim_causal.store.lock import FILE as LOCK
 from sublim_causal.store.lock import locked, manifest_locked, replicate_locked
 from sublim_causal.store.manifest import FILE, OWN, is_own, read_manifest, write_manifest
@@ -38,7 +39,7 @@ from sublim_causal.store.own_columns import (
     own_columns,
 )
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES
-from sublim_causal.store.tables import block_name, commits_of, read_table, within, write_block
+from sublim_causal.store.tables import read_table, write_block
 
 MAX_SEED = 999_999_999
 WAIT_SECONDS = 30.0

@@ -1,7 +1,7 @@
 """Merge the many small files of a run into few large ones, so that no moment loses a row.
 
 Neighbouring blocks of an arm are written as one block that is named by all their seeds. Its commit
-hides them from readers (`tables.committed`) in the same instant in which it shows their rows; they
+hides them from readers (`blocks.committed`) in the same instant in which it shows their rows; they
 are deleted afterwards. A process that is killed before the commit leaves files that are not
 visible yet, one that is killed later leaves files that are no longer visible; both are removed
 by the next `compact` or `run`.
@@ -17,22 +17,20 @@ from pathlib import Path
 
 from sublim_causal.errors import RunError
 from sublim_causal.location import is_remote, sizes
-from sublim_causal.store.damage import CheckedBlock, check_blocks
-from sublim_causal.store.own_columns import own_columns
-from sublim_causal.store.removal import remove_uncommitted
-from sublim_causal.store.schema import TABLES
-from sublim_causal.store.tables import (
+from sublim_causal.store.blocks import (
     COMMIT_TABLE,
     WEIGHTS,
     block_name,
     committed,
-    dataset,
     files_of,
-    read_table,
     remove_tables,
     span,
-    write_block,
 )
+from sublim_causal.store.damage import CheckedBlock, check_blocks
+from sublim_causal.store.own_columns import own_columns
+from sublim_causal.store.removal import remove_uncommitted
+from sublim_causal.store.schema import TABLES
+from sublim_causal.store.tables import dataset, read_table, write_block
 
 BLOCK_ROWS = 2**17
 """Rows of the largest table of a merged block: 535 seeds of 245 steps, about 20 MB.

@@ -12,18 +12,17 @@ import pyarrow as pa
 
 from sublim_causal.errors import RunError
 from sublim_causal.location import is_remote, read_files, size_of, sizes
-from sublim_causal.store.schema import TABLES
-from sublim_causal.store.tables import (
+from sublim_causal.store.blocks import (
     COMMIT_TABLE,
-    DIGESTS,
     WEIGHTS,
     committed,
-    digest_of,
     file_of,
     overlapping,
     rows_of_commit,
     validate_identity,
 )
+from sublim_causal.store.schema import TABLES
+from sublim_causal.store.tables import DIGESTS, digest_of
 
 FILE = re.compile(rf"({'|'.join([*TABLES, WEIGHTS])})(/[0-9]+-[0-9]+)?")
 """A name in `DIGESTS`."""

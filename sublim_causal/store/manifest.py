@@ -11,8 +11,8 @@ from typing import Any
 from sublim_causal.errors import RunError
 from sublim_causal.location import write_atomically
 from sublim_causal.renames import current_manifest
+from sublim_causal.store.blocks import commits_of, span
 from sublim_causal.store.schema import SCHEMA_VERSION
-from sublim_causal.store.tables import commits_of, span
 
 FILE = "manifest.json"
 OWN = "own"

@@ -7,10 +7,7 @@ from pathlib import Path
 
 from sublim_causal.errors import RunError
 from sublim_causal.location import is_remote, matching, remove
-from sublim_causal.store.damage import check_blocks
-from sublim_causal.store.lock import SEEDS
-from sublim_causal.store.schema import TABLES
-from sublim_causal.store.tables import (
+from sublim_causal.store.blocks import (
     COMMIT_TABLE,
     WEIGHTS,
     commits_of,
@@ -18,11 +15,14 @@ from sublim_causal.store.tables import (
     file_of,
     files_of,
     is_ours,
-    read_table,
     remove_tables,
     span,
     within,
 )
+from sublim_causal.store.damage import check_blocks
+from sublim_causal.store.lock import SEEDS
+from sublim_causal.store.schema import TABLES
+from sublim_causal.store.tables import read_table
 
 TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9a-f]+\.tmp")
 """Name of a file while it is written."""

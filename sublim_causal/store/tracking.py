@@ -17,7 +17,7 @@ import pandas as pd
 
 from sublim_causal.errors import escaped
 from sublim_causal.location import validate_files
-from sublim_causal.store import tables
+from sublim_causal.store import blocks, tables
 from sublim_causal.store.connection import connect, reaching
 from sublim_causal.store.curves import (
     ArmCurves,
@@ -102,7 +102,7 @@ class Mirror:
         """
         if not self.replicates:
             return 0
-        new = [pair for pair in tables.committed(self.run) if pair not in self._seen]
+        new = [pair for pair in blocks.committed(self.run) if pair not in self._seen]
         before = len(self._written)
         for done, (arm, block) in enumerate(new, start=1):
             self._mirror_block(arm, block)
@@ -161,7 +161,7 @@ class Mirror:
         )
 
     def _replicate_rows(self) -> pd.DataFrame:
-        if any(tables.committed(self.run)):
+        if any(blocks.committed(self.run)):
             return tables.read_table(self.run, "replicates")
         empty = arrow_schema("replicates", partitioned=False).empty_table()
         return empty.to_pandas()

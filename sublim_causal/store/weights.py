@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sublim_causal.errors import DataError, RunError
 from sublim_causal.location import locate
-from sublim_causal.store.tables import weights_of
+from sublim_causal.store.blocks import weights_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sublim_causal.errors import RequestError
-from sublim_causal.store.tables import committed, read_table
+from sublim_causal.store.blocks import committed
+from sublim_causal.store.tables import read_table
 from sublim_causal.study.executors import EXECUTORS, open_executor
 from tests.study.commands import TINY, command, environment, same_tables, sublim
 

@@ -14,11 +14,12 @@ import pytest
 from sublim_causal.errors import DataError, RequestError, RunError, SublimError
 from sublim_causal.location import locate
 from sublim_causal.own.run import open_run
+from sublim_causal.store.blocks import committed
 from sublim_causal.store.compact import compact
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.lock import locked
 from sublim_causal.store.manifest import read_manifest
-from sublim_causal.store.tables import committed, read_table
+from sublim_causal.store.tables import read_table
 from tests.own.conftest import opened, write
 
 

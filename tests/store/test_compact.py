@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sublim_causal.errors import RunError
+from sublim_causal.store import blocks, removal, tables
 from sublim_causal.store import compact as compacting
-from sublim_causal.store import removal, tables
 from sublim_causal.store.compact import compact
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, version_of
@@ -69,7 +69,7 @@ def test_all_rows_are_in_one_file_per_arm_and_table(tmp_path: Path) -> None:
     done = compact(tmp_path)
     assert (done.before.files, done.after.files) == (24, 6)
     assert done.after.bytes == sum((tmp_path / file).stat().st_size for file in files(tmp_path))
-    assert set(tables.committed(tmp_path)) == {
+    assert set(blocks.committed(tmp_path)) == {
         (arm, "0000000-0000003") for arm in ("baseline", "a/b")
     }
     assert damaged(tmp_path) == {}
@@ -93,9 +93,9 @@ def test_a_merged_block_is_bounded_and_so_are_its_row_groups(
     monkeypatch.setattr(tables, "ROW_GROUP", 2 * STEPS)
     before = rows(written(tmp_path, seeds=7))
     compact(tmp_path)
-    blocks = [name for arm, name in tables.committed(tmp_path) if arm == "baseline"]
-    assert blocks == ["0000000-0000002", "0000003-0000005", "0000006-0000006"]
-    metadata = pq.read_metadata(tmp_path / "steps" / "arm=baseline" / f"{blocks[0]}.parquet")
+    names = [name for arm, name in blocks.committed(tmp_path) if arm == "baseline"]
+    assert names == ["0000000-0000002", "0000003-0000005", "0000006-0000006"]
+    metadata = pq.read_metadata(tmp_path / "steps" / "arm=baseline" / f"{names[0]}.parquet")
     assert [metadata.row_group(i).num_rows for i in range(2)] == [2 * STEPS, STEPS]
     assert compact(tmp_path).after.files == 3 * 3 * 2
     assert_same(rows(tmp_path), before)
@@ -106,7 +106,7 @@ def test_blocks_that_are_added_later_are_merged_in(tmp_path: Path) -> None:
     write(tmp_path, "baseline", [4, 5])
     before = rows(tmp_path)
     compact(tmp_path)
-    assert set(tables.committed(tmp_path)) == {
+    assert set(blocks.committed(tmp_path)) == {
         ("baseline", "0000000-0000005"),
         ("a/b", "0000000-0000003"),
     }
@@ -121,7 +121,7 @@ def test_a_failed_block_and_a_gap_part_what_is_merged(tmp_path: Path) -> None:
     write(tmp_path, "baseline", [8])
     before = rows(tmp_path)
     assert compact(tmp_path).failed == 1
-    assert [name for _, name in tables.committed(tmp_path)] == [
+    assert [name for _, name in blocks.committed(tmp_path)] == [
         "0000000-0000002",
         "0000004-0000005",
         "0000006-0000006",
@@ -155,7 +155,7 @@ def test_weights_stay_in_their_files_and_are_still_checked(tmp_path: Path) -> No
     }
     removal.remove_block(tmp_path, "baseline", "0000000-0000003")
     assert not any(path.exists() for path in weights)
-    assert {arm for arm, _ in tables.committed(tmp_path)} == {"a/b"}
+    assert {arm for arm, _ in blocks.committed(tmp_path)} == {"a/b"}
 
 
 def test_weights_of_no_committed_block_are_removed(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_merged_block_is_of_the_current_version(tmp_path: Path) -> None:
     tables.write_block(run, "0000002-0000003", "baseline", frames)
     before = rows(run)
     compact(run)
-    assert ("baseline", "0000000-0000003") in set(tables.committed(run))
+    assert ("baseline", "0000000-0000003") in set(blocks.committed(run))
     for table in TABLES:
         file = run / table / "arm=baseline" / "0000000-0000003.parquet"
         assert version_of(pq.read_schema(file)) == SCHEMA_VERSION

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sublim_causal.store import tables
+from sublim_causal.store import blocks, tables
 from sublim_causal.store.damage import damaged
 from tests.store.test_tables import block_of
 
@@ -16,7 +16,7 @@ BLOCK = "0000000-0000000"
 
 def test_hashes_that_are_not_what_was_written_are_damage_of_the_commit(tmp_path: Path) -> None:
     tables.write_block(tmp_path, BLOCK, "baseline", block_of(0), weights=b"parameters")
-    commit = tables.file_of(tmp_path, "replicates", "baseline", BLOCK)
+    commit = blocks.file_of(tmp_path, "replicates", "baseline", BLOCK)
     content = commit.read_bytes()
     start = content.index(b'{"steps"')
     digests = content[start : content.index(b"}", start) + 1]

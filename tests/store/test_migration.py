@@ -18,7 +18,7 @@ import pytest
 from sublim_causal.declared import flatten
 from sublim_causal.errors import RequestError
 from sublim_causal.renames import RENAMED
-from sublim_causal.store import tables
+from sublim_causal.store import blocks, tables
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.schema import FORMER, SCHEMA_VERSION, TABLES, arrow_schema, version_of
@@ -129,7 +129,7 @@ def test_every_command_reads_it(old: Path) -> None:
 def test_a_run_continues_beside_the_old_blocks(old: Path, version: int) -> None:
     arms = [*read_manifest(old)["study"]["arms"]]
     kept = tables.read_table(old, "replicates", arms=["baseline"])
-    (victim,) = (old / "replicates" / tables.folder_of(arms[1])).glob("*.parquet")
+    (victim,) = (old / "replicates" / blocks.folder_of(arms[1])).glob("*.parquet")
     victim.unlink()  # as if it had been killed before this arm was committed
     study = old.parent / "study.toml"
     words = (old / "study.toml").read_text()
@@ -164,7 +164,7 @@ def test_old_and_new_blocks_are_compacted_into_one(old: Path) -> None:
     before = {table: tables.read_table(old, table) for table in TABLES}
     done = sublim("compact", old, cwd=old.parent)
     assert done.returncode == 0, done.stderr
-    assert list(tables.committed(old)) == [(arm, "0000000-0000002") for arm in arms]
+    assert list(blocks.committed(old)) == [(arm, "0000000-0000002") for arm in arms]
     assert read_manifest(old)["schema_version"] == SCHEMA_VERSION
     for table, rows in before.items():
         assert tables.read_table(old, table).equals(rows)
@@ -174,4 +174,4 @@ def test_a_file_without_its_version_is_damaged(old: Path) -> None:
     (victim,) = (old / "replicates" / "arm=baseline").glob("*.parquet")
     content = pq.read_table(victim, partitioning=None)
     pq.write_table(content.replace_schema_metadata({}), victim)
-    assert "version" in damaged(old)[tables.block_of(victim)][victim]
+    assert "version" in damaged(old)[blocks.block_of(victim)][victim]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sublim_causal.errors import RunError, StorageError
-from sublim_causal.store import removal, tables
+from sublim_causal.store import blocks, removal, tables
 from sublim_causal.store.curves import CURVES, block_curves
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 
@@ -53,13 +53,13 @@ def test_what_is_written_is_read_back_with_its_arm(tmp_path: Path, table: str) -
 def test_any_arm_name_survives_the_file_system(tmp_path: Path, arm: str) -> None:
     tables.write_block(tmp_path, "0000000-0000000", "plain", block_of(0))
     tables.write_block(tmp_path, "0000000-0000000", arm, block_of(0))
-    assert set(tables.committed(tmp_path)) == {
+    assert set(blocks.committed(tmp_path)) == {
         ("plain", "0000000-0000000"),
         (arm, "0000000-0000000"),
     }
     assert set(tables.read_table(tmp_path, "steps", arms=[arm])["arm"]) == {arm}
     removal.remove_block(tmp_path, arm, "0000000-0000000")
-    assert (arm, "0000000-0000000") not in set(tables.committed(tmp_path))
+    assert (arm, "0000000-0000000") not in set(blocks.committed(tmp_path))
 
 
 def test_arms_of_odd_names_stay_inside_the_run_directory(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_uncommitted_and_temporary_files_are_invisible_then_removed(tmp_path: Pa
     )
     (tmp_path / ".manifest.json.1.ab.tmp").write_bytes(b"{")
 
-    assert list(tables.committed(tmp_path)) == [("baseline", "0000000-0000000")]
+    assert list(blocks.committed(tmp_path)) == [("baseline", "0000000-0000000")]
     assert set(tables.read_table(tmp_path, "steps")["seed"]) == {0}
     assert removal.remove_uncommitted(tmp_path) == 4
     assert files(tmp_path) == before
@@ -201,7 +201,7 @@ def test_every_file_states_units_meanings_and_version(tmp_path: Path) -> None:
 
 
 def test_a_run_without_blocks_says_what_to_do(tmp_path: Path) -> None:
-    assert list(tables.committed(tmp_path)) == []
+    assert list(blocks.committed(tmp_path)) == []
     assert removal.remove_uncommitted(tmp_path) == 0
     with pytest.raises(RunError, match="run the study first"):
         tables.read_table(tmp_path, "steps")

@@ -11,8 +11,9 @@ from safetensors import safe_open
 
 from sublim_causal.errors import DataError, RunError
 from sublim_causal.experiment.data.sources import load_images, to_tensors
+from sublim_causal.store.blocks import committed
 from sublim_causal.store.removal import remove_uncommitted
-from sublim_causal.store.tables import committed, read_table
+from sublim_causal.store.tables import read_table
 from sublim_causal.store.weights import read_weights
 from sublim_causal.study.spec.reading import load_study
 from tests.study.commands import TINY, same_tables, sublim

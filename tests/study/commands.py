@@ -18,7 +18,8 @@ from unittest import mock
 import pandas as pd
 import torch
 
-from sublim_causal.store.tables import committed, read_table
+from sublim_causal.store.blocks import committed
+from sublim_causal.store.tables import read_table
 from sublim_causal.study.cli import main
 from sublim_causal.study.executors.local import LocalExecutor
 

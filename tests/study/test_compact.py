@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sublim_causal.store.blocks import committed
 from sublim_causal.store.lock import locked
-from sublim_causal.store.tables import committed
 from tests.study.commands import PLAN, TINY, same_tables, sublim
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sublim_causal.store.tables import block_of, read_table
+from sublim_causal.store.blocks import block_of
+from sublim_causal.store.tables import read_table
 from tests.study.commands import TINY, same_tables, sublim
 
 OPTIONS = (*TINY, "--seeds", "2", "--tracking-uri", "none")

@@ -13,8 +13,9 @@ import pytest
 
 from sublim_causal.declared import validate_declared
 from sublim_causal.errors import RequestError
+from sublim_causal.store.blocks import committed, file_of
 from sublim_causal.store.manifest import read_manifest, write_manifest
-from sublim_causal.store.tables import committed, file_of, read_table, write_block
+from sublim_causal.store.tables import read_table, write_block
 from sublim_causal.study.spec.reading import load_study
 from sublim_causal.study.spec.study import Study
 from tests.study.commands import TINY, same_tables, sublim

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sublim_causal.store.blocks import committed
 from sublim_causal.store.damage import damaged
-from sublim_causal.store.tables import committed, read_table
+from sublim_causal.store.tables import read_table
 from sublim_causal.study import cli
 from tests.study.commands import TINY, command, environment, same_tables, sublim
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sublim_causal.store.tables import committed, read_table
+from sublim_causal.store.blocks import committed
+from sublim_causal.store.tables import read_table
 from tests.study.commands import command, environment, same_tables, sublim
 
 KILLS = 25

@@ -11,8 +11,8 @@ import pytest
 
 from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from sublim_causal.location import locate, put
+from sublim_causal.store.blocks import committed
 from sublim_causal.store.manifest import read_manifest
-from sublim_causal.store.tables import committed
 from tests.study.commands import PLAN, TINY, command, environment, same_tables, sublim
 
 OPTIONS = (*TINY, "--seeds", "3", "--workers", "1", "--arms", "baseline,projection,liminal")

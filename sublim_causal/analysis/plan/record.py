@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.arms.stopping import StoppingRule, recorded_rule
+from sublim_causal.store.blocks import files_of
 from sublim_causal.store.damage import validate_undamaged
 from sublim_causal.store.manifest import FILE, is_own, read_manifest, reference_of
 from sublim_causal.store.outcome import ACCURACY, Outcome, data_of, outcome_of
@@ -23,7 +24,7 @@ from sublim_causal.store.own_columns import (
     own_column,
     own_columns,
 )
-from sublim_causal.store.tables import files_of, read_table
+from sublim_causal.store.tables import read_table
 
 SETTING = ("student", "channel", "targets", "inputs")
 """Options of an arm beside its intervention."""

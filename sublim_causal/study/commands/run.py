@@ -161,7 +161,8 @@ def finish(
     target: Path, arms: list[str], *, interrupted: bool, after: Callable[[], None] | None = None
 ) -> None:
     """Print the arm table, call `after`, print the next command, exit with the run's code."""
-    from sublim_causal.store.tables import committed, read_table
+    from sublim_causal.store.blocks import committed
+    from sublim_causal.store.tables import read_table
     from sublim_causal.study.console.tables import arm_tables, attack_tables
 
     if not any(arm in arms for arm, _ in committed(target)):

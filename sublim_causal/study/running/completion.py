@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from sublim_causal.errors import RunError
+from sublim_causal.store.blocks import committed, span
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.lock import SEEDS
 from sublim_causal.store.removal import holds_only, remove_block, remove_uncommitted
-from sublim_causal.store.tables import committed, read_table, span
+from sublim_causal.store.tables import read_table
 from sublim_causal.study.spec.study import Study
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from sublim_causal.experiment.tasks import build_task
-from sublim_causal.store.tables import block_name
+from sublim_causal.store.blocks import block_name
 from sublim_causal.study.spec.study import Study
 
 

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sublim_causal.errors import RunError
+from sublim_causal.store.blocks import committed
 from sublim_causal.store.lock import locked
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, VERSION
-from sublim_causal.store.tables import committed, read_table
+from sublim_causal.store.tables import read_table
 from sublim_causal.study.running.manifest import describe, record_provenance
 from sublim_causal.study.running.runner import removed_if_refused
 from sublim_causal.study.spec.reading import load_study

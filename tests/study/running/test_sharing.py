@@ -10,9 +10,9 @@ import pytest
 from sublim_causal import report
 from sublim_causal.analysis.plan.file import load_plan
 from sublim_causal.errors import RequestError, RunError
+from sublim_causal.store.blocks import file_of
 from sublim_causal.store.lock import locked
 from sublim_causal.store.manifest import read_manifest
-from sublim_causal.store.tables import file_of
 from sublim_causal.study.planning.options import seeds_of
 from sublim_causal.study.spec.reading import load_study
 from tests.study.commands import TINY, begin, same_tables, sublim

@@ -11,7 +11,8 @@ import torch
 
 from sublim_causal.experiment import block as blocks
 from sublim_causal.experiment.data.sources import load_images
-from sublim_causal.store.tables import committed, read_table
+from sublim_causal.store.blocks import committed
+from sublim_causal.store.tables import read_table
 from sublim_causal.study.spec.reading import load_study
 from sublim_causal.study.worker.blocks import Block
 from sublim_causal.study.worker.trainer import Job, prepare
