@@ -18,6 +18,7 @@ from sublim_causal.report.figures.style import looks
 from sublim_causal.report.sections.glance import study_facts
 from sublim_causal.report.tables import estimates_table
 from sublim_causal.report.wording import contrast, counted, in_cell, listed, named, sentence_case
+from sublim_causal.store.outcome import ACCURACY
 
 
 def studies(sides: Sides) -> Section:
@@ -131,10 +132,9 @@ def arms(sides: Sides) -> Section:
 def curves(sides: Sides) -> Section:
     """Return the section ``curves``: both runs through training."""
     arms, by_name = sides.arms, dict(zip(sides.names, sides.both, strict=True))
-    shown: dict[str, tuple[str, float]] = {
-        "trait_accuracy": ("trait accuracy (%)", 100.0),
-        "cos_update": ("cosine of the update", 1.0),
-    }
+    shown: dict[str, tuple[str, float]] = {"cos_update": ("cosine of the update", 1.0)}
+    if sides.first.outcome == ACCURACY:
+        shown = {"trait_accuracy": ("trait accuracy (%)", 100.0), **shown}
     fewest = min(sides.both, key=lambda side: side.n_seeds)
     each = " and ".join(f"{side.n_seeds} in {name}" for name, side in by_name.items())
     blocks: list[Block] = [

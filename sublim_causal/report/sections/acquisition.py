@@ -51,7 +51,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     elif material.outcome == ACCURACY:
         yield _accuracy_by_step(material, bool(means))
     yield Picture(
-        material.outcome.name if material.is_own else "final_accuracy",
+        material.outcome.name,
         f"{sentence_case(material.outcome.label)}: one point per seed"
         + ", thin lines join the arms of one seed" * material.is_paired
         + f"; beside them the mean with its {100 * material.level:g} % interval" * bool(means)
@@ -101,7 +101,7 @@ def _contrasts(material: Material) -> Iterator[Block]:
     estimated = [one for one in of_accuracy if isinstance(one, Estimate)]
     if estimated:
         yield Picture(
-            f"{material.outcome.name if material.is_own else 'final_accuracy'}_differences",
+            f"{material.outcome.name}_differences",
             f"{_differences(material)} in {material.outcome.label}, with "
             f"{100 * material.level:g} % intervals.",
             forest(contrast_bars(material, estimated), f"difference ({material.points})"),
