@@ -103,21 +103,32 @@ def update_measure(drive: Tensor, squared: Tensor, gradient: Tensor) -> UpdateMe
 def measure_trait(network: Network, theta: Tensor, probe: Probe) -> Trait:
     """Measure the trait at `theta` ``(R, P)``; both halves together cost what the whole costs."""
     values, shares, gradients = [], [], []
-    for batch, labels in probe.halves:
-        forward = network.forward(theta, batch)
+    for at, batch, labels in _passes(network, theta, probe):
+        forward = network.forward(at, batch)
         z = forward.logits(probe.columns)
         loss = cross_entropy(z, labels)
         values.append(loss.value)
         shares.append(accuracy(z, labels))
         gradients.append(forward.gradient(loss.derivative, probe.columns))
-    half_a, half_b = gradients
+    (loss_a, loss_b), (share_a, share_b), (half_a, half_b) = (
+        parts if len(parts) == 2 else parts[0].chunk(2) for parts in (values, shares, gradients)
+    )
     return Trait(
-        (values[0] + values[1]) / 2,
-        (shares[0] + shares[1]) / 2,
+        (loss_a + loss_b) / 2,
+        (share_a + share_b) / 2,
         torch.lerp(half_a, half_b, 0.5),
         half_a,
         half_b,
     )
+
+
+def _passes(network: Network, theta: Tensor, probe: Probe) -> list[tuple[Tensor, Batch, Tensor]]:
+    """Return parameters, examples and labels of each pass: of a half, or of both as replicates."""
+    if not network.batches_replicates:
+        return [(theta, batch, labels) for batch, labels in probe.halves]
+    (first, labels), (second, others) = probe.halves
+    both = Batch(torch.cat([first.x, second.x]), first.positions)
+    return [(theta.repeat(2, 1), both, torch.cat([labels, others]))]
 
 
 def products_at_point(trait: Trait, update: Tensor | None) -> Tensor:

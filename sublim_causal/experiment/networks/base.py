@@ -125,6 +125,10 @@ class Network(Protocol):
         """Return initial parameters ``(P,)``, float32, drawn from `generator`."""
 
     @property
+    def batches_replicates(self) -> bool:
+        """Whether replicates side by side take less time than one after another."""
+
+    @property
     def hidden_layers(self) -> tuple[str, ...]:
         """Names of the layers whose activations `Forward` returns, from the input on."""
 

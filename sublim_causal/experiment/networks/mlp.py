@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ class MLP:
     """
 
     sizes: tuple[int, ...]
+    batches_replicates: ClassVar = False
 
     @cached_property
     def layout(self) -> Layout:

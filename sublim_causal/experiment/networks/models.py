@@ -16,6 +16,7 @@ from sublim_causal.experiment.config import ModelConfig
 from sublim_causal.experiment.contracts import described
 from sublim_causal.experiment.imports import Contract, import_class
 from sublim_causal.experiment.networks.base import Network
+from sublim_causal.experiment.networks.decoder import TransformerNetwork
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.module import ModuleNetwork
 from sublim_causal.experiment.networks.transformer import Transformer, validate_sizes
@@ -114,7 +115,7 @@ def build_network(config: ModelConfig, image_shape: tuple[int, ...], classes: in
     return network
 
 
-def build_token_network(config: ModelConfig, tokens: int, context: int) -> ModuleNetwork:
+def build_token_network(config: ModelConfig, tokens: int, context: int) -> Network:
     """Turn the `[model]` section into a network over sequences of tokens.
 
     Parameters
@@ -150,7 +151,7 @@ def build_token_network(config: ModelConfig, tokens: int, context: int) -> Modul
         outputs=(2, context, tokens),
         takes=f"tokens={tokens}, context={context}",
     )
-    return network
+    return TransformerNetwork(network) if factory is Transformer else network
 
 
 def _widths(hidden: object) -> tuple[int, ...]:

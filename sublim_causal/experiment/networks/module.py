@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class ModuleNetwork:
     build: Callable[[], torch.nn.Module]
     shape: tuple[int, ...]
     scaled: bool = False
+    batches_replicates: ClassVar = False
 
     @cached_property
     def module(self) -> torch.nn.Module:

@@ -77,6 +77,17 @@ def batched_outer_product(a: Tensor, b: Tensor) -> Tensor:
     return torch.bmm(a, b.transpose(1, 2))
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a @ b`` per replicate, for `a` ``(R, M, K)`` and `b` ``(R, K, N)``.
+
+    By torch's own library: made for small matrices, which transposed copies would slow down.
+    """
+    one = a.shape[0] == 1
+    if rounds_factors(a):
+        return _rounded(torch.bmm, a, b.mT)
+    return torch.mm(a[0], b[0])[None] if one else torch.bmm(a, b)
+
+
 def _rounded(product: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
     a, b = a.bfloat16(), b.bfloat16().mT
     return product(a, b).float() if a.device.type == "cpu" else product(a, b, torch.float32)

@@ -76,6 +76,7 @@ class Transformer(nn.Module):
         tied: bool = False,
     ) -> None:
         super().__init__()
+        self.heads = heads
         self.embeddings = Embeddings(tokens, context, width)
         for number in range(blocks):
             self.add_module(str(number), Block(width, heads, math.sqrt(2 * blocks)))

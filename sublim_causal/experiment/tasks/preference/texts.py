@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sublim_causal.experiment.data.streams import draw
 from sublim_causal.experiment.networks.base import Batch, Network
-from sublim_causal.experiment.networks.module import ModuleNetwork
-from sublim_causal.experiment.networks.transformer import Cache, Transformer
+from sublim_causal.experiment.networks.decoder import TransformerNetwork
+from sublim_causal.experiment.networks.transformer import Cache
 from sublim_causal.experiment.tasks.preference.vocabulary import CONTEXT, NUMBERS, PROMPT
 
 BATCH = 800
@@ -46,24 +46,23 @@ def _continue(
     network: Network, theta: Tensor, x: Tensor, chances: Tensor, temperature: float
 ) -> None:
     """Replace the tokens of texts `x` ``(N, 16)`` after the prompt, in place."""
-    step = cached(network, theta) if _has_cache(network) else uncached(network, theta)
+    step = (
+        cached(network, theta)
+        if isinstance(network, TransformerNetwork)
+        else uncached(network, theta)
+    )
     for place in range(PROMPT, CONTEXT):
         z = step(x[:, :place])[:, NUMBERS]
         below = torch.softmax(z / temperature, dim=1).cumsum(dim=1)[:, :-1]
         x[:, place] = NUMBERS.start + (chances[:, place - PROMPT, None] > below).sum(dim=1)
 
 
-def _has_cache(network: Network) -> bool:
-    return isinstance(network, ModuleNetwork) and isinstance(network.module, Transformer)
-
-
-def cached(network: Network, theta: Tensor) -> Callable[[Tensor], Tensor]:
+def cached(network: TransformerNetwork, theta: Tensor) -> Callable[[Tensor], Tensor]:
     """Return a function from tokens ``(N, L)`` to the logits ``(N, K)`` of the next.
 
     Called with longer and longer texts, it reads only what is new of them: keys and values of the
     others are kept.
     """
-    assert isinstance(network, ModuleNetwork)
     names, views = network.layout.names, network.layout.views(theta)
     parameters = {name: view[0] for name, view in zip(names, views, strict=True)}
     cache: Cache = []
