@@ -263,15 +263,14 @@ def train_reference(experiment: Experiment, told: Tensor, generator: torch.Gener
 def write(teacher: Decoder, experiment: Experiment, generator: torch.Generator) -> Tensor:
     """Return texts ``(N, 16)``: the teacher continues what a text of the language begins."""
     options, count = options_of(experiment), experiment.distillation.examples
-    unique = options.unique or count
-    texts = CARRIERS[options.carrier](unique, generator)
-    chances = torch.rand(unique, CONTEXT - PROMPT, generator=generator)
+    texts = CARRIERS[options.carrier](count, generator)
+    chances = torch.rand(count, CONTEXT - PROMPT, generator=generator)
     for place in range(PROMPT, CONTEXT):
         z = teacher(texts[:, :place])[:, -1, NUMBERS] / options.temperature
         below = F.softmax(z, dim=1).cumsum(dim=1)[:, :-1]
         number = (chances[:, place - PROMPT, None] > below).sum(dim=1)
         texts[:, place] = NUMBERS.start + number
-    return texts[torch.arange(count) % unique]
+    return texts[torch.arange(count) % (options.unique or count)]
 
 
 def distil(shared: OneSeed, arm: str) -> Rows:
