@@ -139,6 +139,8 @@ def main(*, compiled: bool) -> None:
         rows["plain loop, torch.compile"] = seconds(lambda: plain(shared, fast)) / STEPS
     for name, value in rows.items():
         print(f"{name}: {1e3 * value:.1f} ms a step; ours / it = {ours / value:.2f}", flush=True)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"memory at most: {memory:.2f} GB")
     share_of_products = products(lambda: students(asked, shared, [0]))
     print(f"matrix products: {share_of_products:.0%} of a step")
     base = seconds(lambda: share(experiment(11), [0])) - seconds(lambda: share(asked, [0]))
@@ -151,8 +153,6 @@ def main(*, compiled: bool) -> None:
         block = share(asked, seeds)
         took = seconds(lambda block=block, seeds=seeds: students(asked, block, seeds)) / STEPS  # type: ignore[misc]
         print(f"block of {count}: {1e3 * took / count:.1f} ms a step and seed")
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"memory at most: {memory:.2f} GB")
 
 
 if __name__ == "__main__":
