@@ -355,13 +355,15 @@ STANDINGS: tuple[Standing, ...] = (
 
 def claims_section(rates: Sequence[Rates]) -> Iterator[str]:
     """Return the section of the page: a table for each claim."""
-    n_sim = rates[0].n_sim
+    counts = sorted({one.n_sim for one in rates})
+    most = counts[-1]
+    fewer = " (fewer where a world says so)" * (len(counts) > 1)
     yield "## How often a claim gets a wrong verdict"
     yield ""
     yield (
-        f"{n_sim} simulated studies per world with the arms of the study `causal` and the sizes of "
-        "MNIST, judged by the rules of the plan `causal`. Each cell: supported / partly supported "
-        "/ undetermined / not supported, in % of the studies. Goals: a false claim is supported "
+        f"{most} simulated studies per world{fewer} with the arms of the study `causal` and the "
+        "sizes of MNIST, judged by the rules of the plan `causal`. Each cell: supported / partly "
+        "supported / undetermined / not supported, in % of the studies. Goals: a false claim is supported "
         "in at most 5 % and partly supported in at most 10 %; a true one is supported in at least "
         "80 % with 16 seeds. Bold: the goal is missed."
     )
@@ -390,7 +392,8 @@ def claims_section(rates: Sequence[Rates]) -> Iterator[str]:
         for world in dict.fromkeys(one.world for one in mine):
             row = [cells[world, n] for n in sizes]
             truth = ("true" if row[0].has_goal else "true, no goal") if row[0].true else "false"
-            yield f"| {world} | {truth} | {' | '.join(map(_cell, row))} |"
+            said = f", {row[0].n_sim} studies" * (row[0].n_sim < most)
+            yield f"| {world}{said} | {truth} | {' | '.join(map(_cell, row))} |"
         yield ""
 
 
