@@ -363,9 +363,9 @@ def claims_section(rates: Sequence[Rates]) -> Iterator[str]:
     yield (
         f"{most} simulated studies per world{fewer} with the arms of the study `causal` and the "
         "sizes of MNIST, judged by the rules of the plan `causal`. Each cell: supported / partly "
-        "supported / undetermined / not supported, in % of the studies. Goals: a false claim is supported "
-        "in at most 5 % and partly supported in at most 10 %; a true one is supported in at least "
-        "80 % with 16 seeds. Bold: the goal is missed."
+        "supported / undetermined / not supported, in % of the studies. Goals: a false claim is "
+        "supported in at most 5 % and partly supported in at most 10 %; a true one is supported "
+        "in at least 80 % with 16 seeds. Bold: the goal is missed."
     )
     yield ""
     yield (
