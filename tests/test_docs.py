@@ -153,13 +153,24 @@ def test_the_study_of_the_guide_to_sequences_is_one() -> None:
     assert build_task(study).build_network().layout.size == 100_272
 
 
+def test_the_task_of_the_guide_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CHECKOUT / "examples" / "task"
+    monkeypatch.syspath_prepend(folder)
+    (sections,) = guide("tasks", "toml")
+    example = tomllib.loads((folder / "permutations.toml").read_text())
+    study = Study.model_validate({**example, **tomllib.loads(sections)})
+    validate_task(study)
+    assert type(build_task(study)).__name__ == "Permutations"
+
+
 @pytest.mark.parametrize("language", ["python", "toml"])
 def test_every_example_is_run_by_a_test(language: str) -> None:
     # The other two of `plans` and that of `weights`: tests/analysis/plan/test_file.py, tests/store.
     run = {
         "python": {"channels": 1, "interventions": 1, "monitor": 3, "python": 6, "results": 1,
                    "studies": 1, "weights": 1},
-        "toml": {"channels": 1, "interventions": 1, "plans": 3, "sequences": 1, "studies": 3},
+        "toml": {"channels": 1, "interventions": 1, "plans": 3, "sequences": 1, "studies": 3,
+                 "tasks": 1},
     }  # fmt: skip
     found = {page.stem: len(blocks(page, language)) for page in (*TOP, *GUIDE)}
     assert {page: count for page, count in found.items() if count} == run[language]
