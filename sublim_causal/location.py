@@ -263,7 +263,8 @@ def arrow_files(paths: Sequence[Path]) -> tuple[pyarrow.fs.FileSystem, list[str]
     import pyarrow.fs
 
     if not any(map(is_remote, paths)):
-        return pyarrow.fs.LocalFileSystem(), [str(path) for path in paths]
+        # Arrow takes a folder `~` for the home directory, unless the path is absolute.
+        return pyarrow.fs.LocalFileSystem(), [str(path.absolute()) for path in paths]
     remote = [cast(Any, path) for path in paths]
     handler = pyarrow.fs.FSSpecHandler(remote[0].fs)
     return pyarrow.fs.PyFileSystem(handler), [path.path for path in remote]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,10 +18,13 @@ from sublim_causal.store.blocks import (
     WEIGHTS,
     committed,
     file_of,
+    folder_of,
     overlapping,
     rows_of_commit,
+    span,
     validate_identity,
 )
+from sublim_causal.store.manifest import is_own, read_manifest
 from sublim_causal.store.schema import TABLES
 from sublim_causal.store.tables import DIGESTS, digest_of
 
@@ -135,6 +139,26 @@ def damaged(run: Path, *, weights: bool = True) -> dict[tuple[str, str], dict[Pa
     return found
 
 
+def lost_blocks(run: Path, manifest: Mapping[str, Any]) -> dict[Path, str]:
+    """Return what a complete run lacks since then, by the folder of an arm.
+
+    A block whose commit was deleted is as if it had never been trained.
+    """
+    if manifest["finished"] is None or is_own(manifest):
+        return {}
+    study = manifest["study"]
+    there = dict.fromkeys(study["arms"], 0)
+    for arm, block in committed(run):
+        first, last = span(block)
+        there[arm] = there.get(arm, 0) + last - first + 1
+    return {
+        run / COMMIT_TABLE / folder_of(arm): f"it lacks {study['seeds'] - there[arm]} of "
+        f"{study['seeds']} seeds, and was complete"
+        for arm in study["arms"]
+        if there[arm] < study["seeds"]
+    }
+
+
 def validate_undamaged(run: Path) -> None:
     """Check that the tables of `run` are what was written, before numbers are made of them.
 
@@ -143,11 +167,8 @@ def validate_undamaged(run: Path) -> None:
     RunError
         If a file is missing, has another content, or is not of the arm and seeds of its name.
     """
-    problems = [
-        f"{path} ({problem})"
-        for found in damaged(run, weights=False).values()
-        for path, problem in found.items()
-    ]
+    found = [lost_blocks(run, read_manifest(run)), *damaged(run, weights=False).values()]
+    problems = [f"{path} ({problem})" for one in found for path, problem in one.items()]
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise RunError(

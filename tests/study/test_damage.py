@@ -86,6 +86,20 @@ def test_a_foreign_file_is_ignored(sound: Path, tmp_path: Path) -> None:
     assert len(read_table(run, "replicates")) == 8
 
 
+def test_a_deleted_block_of_a_complete_run_is_named(sound: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "quickstart"
+    shutil.copytree(sound, run)
+    (run / "replicates" / "arm=liminal" / "0000001-0000001.parquet").unlink()
+    status = sublim("status", run, cwd=tmp_path)
+    assert status.returncode == 1
+    assert "arm=liminal (it lacks 1 of 2 seeds, and was complete)" in status.stderr
+    refused = sublim("analyse", run, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "it lacks 1 of 2 seeds" in refused.stderr
+    assert sublim("run", *OPTIONS, cwd=tmp_path).returncode == 0
+    same_tables(run, sound)
+
+
 def test_a_changed_study_file_is_named_and_written_again(sound: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "quickstart"
     shutil.copytree(sound, run)

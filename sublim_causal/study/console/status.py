@@ -17,7 +17,7 @@ from rich.text import Text
 
 from sublim_causal.errors import RequestError
 from sublim_causal.store.blocks import committed
-from sublim_causal.store.damage import damaged
+from sublim_causal.store.damage import damaged, lost_blocks
 from sublim_causal.store.lock import is_locked
 from sublim_causal.store.manifest import STUDY_DIGEST, STUDY_FILE, is_own, read_manifest
 from sublim_causal.store.tables import digest_of, read_table
@@ -69,7 +69,7 @@ def read_status(run: Path) -> Status:
         If `run` is no run directory.
     """
     manifest, lost = read_manifest(run), damaged(run)
-    study = damaged_study(run, manifest)
+    of_run = damaged_study(run, manifest), lost_blocks(run, manifest)
     counts = {arm: Counter[str]() for arm in manifest["study"]["arms"]}
     whole = [pair for pair in committed(run) if pair not in lost]
     for arm in counts:
@@ -84,7 +84,7 @@ def read_status(run: Path) -> Status:
         manifest["finished"],
         manifest["study"]["seeds"],
         counts,
-        {path: problem for found in (study, *lost.values()) for path, problem in found.items()},
+        {path: problem for found in (*of_run, *lost.values()) for path, problem in found.items()},
         is_locked(run),
         is_own(manifest),
     )
