@@ -117,7 +117,7 @@ def arms(sides: Sides) -> Section:
             f"{sentence_case(sides.first.outcome.label)}, {first} minus {second}, with "
             f"{100 * sides.first.level:g} % intervals."
         )
-        blocks.append(Picture("accuracy_differences", caption, picture))
+        blocks.append(Picture("outcome_differences", caption, picture))
     blocks.append(
         estimates_table(
             "differences",
