@@ -345,7 +345,7 @@ def test_an_arm_of_paired_runs_gets_one_verdict(
         change_manifest(run, definition={"name": "x", "precision": run.name})
     page = compare_reports(*runs, quick)
     found = re.search(
-        rf'<div class="finding (\w+)">(?:(?!</div>).)*projection</i>: final test accuracy {said}'
+        rf'<div class="finding (\w+)">(?:(?!</div>).)*projection</code>: final test accuracy {said}'
         r"(?:(?!</div>).)*6 seeds",
         page.read_text(),
         re.DOTALL,
