@@ -64,17 +64,17 @@ def write_report(
     if out:
         check_folder(out)
     out = out or run / FOLDER
-    said, total = progress or (lambda done, total, name: None), len(BODY) + 3
-    said(0, total, "estimates")
+    report_progress, total = progress or (lambda done, total, name: None), len(BODY) + 3
+    report_progress(0, total, "estimates")
     sections: dict[str, Section] = {}
     with columns_of_run(run), settings():
         material = read_material(run, plan)
         for anchor, make in BODY.items():
-            said(len(sections) + 1, total, anchor)
+            report_progress(len(sections) + 1, total, anchor)
             sections[anchor] = make(material)
-        said(total - 2, total, "answer")
+        report_progress(total - 2, total, "answer")
         ordered = [_answer(material), *sections.values()]
-        said(total - 1, total, "files")
+        report_progress(total - 1, total, "files")
         page = write_files(
             out,
             ordered,
@@ -84,7 +84,7 @@ def write_report(
         )
     material.results.write(out / RESULTS)
     material.analysis.added.write(out / SUPPLEMENT)
-    said(total, total, "")
+    report_progress(total, total, "")
     return page
 
 

@@ -70,12 +70,12 @@ def compare_reports(
             )
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
     out = out or first / f"report-against-{second.resolve().name}"
-    said = progress or (lambda done, total, name: None)
+    report_progress = progress or (lambda done, total, name: None)
     read: list[Material] = []
     for done, run in enumerate((first, second)):
-        said(done, 4, run.name)
+        report_progress(done, 4, run.name)
         read.append(read_material(run, plan, in_full=False))
-    said(2, 4, "comparison")
+    report_progress(2, 4, "comparison")
     sides = Sides(*read)
     with settings():
         sections = [
@@ -86,7 +86,7 @@ def compare_reports(
             curves(sides),
             estimates({n: side.results for n, side in zip(sides.names, sides.both, strict=True)}),
         ]
-        said(3, 4, "files")
+        report_progress(3, 4, "files")
         page = write_files(
             out,
             sections,
@@ -97,7 +97,7 @@ def compare_reports(
             ),
             footer=f"Made by sublim-causal {sides.results.version}.",
         )
-    said(4, 4, "")
+    report_progress(4, 4, "")
     return page
 
 

@@ -114,7 +114,7 @@ def fit_within(y: Floats, x: Floats, seeds: NDArray[np.intp]) -> WithinFit:
     if (pivots <= _COLLINEAR * np.linalg.norm(x_within, axis=0)).any():
         raise DataError(
             "a regressor is constant within every seed, or a combination of the others: "
-            "its effect cannot be told from theirs"
+            "its effect is not identified beside theirs"
         )
     if len(y) - n_seeds - x.shape[1] < 1:
         raise DataError(

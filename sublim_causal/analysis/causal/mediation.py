@@ -64,7 +64,7 @@ _IGNORABILITY = (
 
 @dataclass(frozen=True)
 class Mediation:
-    """Effects of one arm, split at run level. Outcome units unless said otherwise.
+    """Effects of one arm, split at run level. In the outcome's unit unless stated otherwise.
 
     Attributes
     ----------

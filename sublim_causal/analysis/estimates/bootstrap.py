@@ -160,8 +160,9 @@ class Distribution:
 
         Notes
         -----
-        Second-order accurate; percentile and BCa intervals cover 82 to 89 % at 8 clusters. With
-        3 clusters it is unbounded: one draw in nine has se* = 0.
+        Second-order accurate (Hall, 1988); ``docs/coverage.csv`` has the coverage of the hull with
+        the t interval, which estimators quote. With 3 clusters it is unbounded: one draw in nine
+        has se* = 0.
 
         Raises
         ------

@@ -194,8 +194,8 @@ class Estimate:
         """Return the verdict of an equivalence test; empty for other estimates."""
         if "equivalent" not in self.diagnostics:
             return ""
-        said = "equivalent" if self.diagnostics["equivalent"] else "not shown to be equivalent"
-        return f": {said} within a margin of {self.diagnostics['margin']:g}"
+        verdict = "equivalent" if self.diagnostics["equivalent"] else "not shown to be equivalent"
+        return f": {verdict} within a margin of {self.diagnostics['margin']:g}"
 
     def __repr__(self) -> str:
         return f"<Estimate {self.summary()}>"

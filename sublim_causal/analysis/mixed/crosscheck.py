@@ -1,4 +1,4 @@
-"""Mixed models refitted with statsmodels' ``MixedLM``, as a second witness.
+"""Mixed models refitted with statsmodels' ``MixedLM``, as an independent check.
 
 It gets the same design matrix, each column in units of its root mean square; nothing else is
 shared with `fit_mixed`: neither cross products nor likelihood nor search.
@@ -34,7 +34,7 @@ class CrossCheck:
 
     Attributes
     ----------
-    witness : str
+    software : str
         What fitted it.
     coefficients : float or None
         Largest difference of a coefficient, in standard errors.
@@ -48,7 +48,7 @@ class CrossCheck:
         How it was seen that the other library did not converge.
     """
 
-    witness: str
+    software: str
     coefficients: float | None
     errors: float | None
     likelihood: float | None
@@ -75,33 +75,33 @@ def check_mixed(
     RequestError, DataError
         As in `fit_mixed`.
     """
-    witness = "statsmodels MixedLM, REML"
+    software = "statsmodels MixedLM, REML"
     if residual != "iid" or arm_variances:
         reason = "not refitted: MixedLM has independent residuals of one variance"
-        return CrossCheck(witness, None, None, None, reason)
+        return CrossCheck(software, None, None, None, reason)
     ours = fit_mixed(data, formula)
     parsed = read_formula(data, formula)
     if sum(len(block) > 1 for block in parsed.blocks) > 1:
         reason = "not refitted: MixedLM has one block of correlated random effects"
-        return CrossCheck(witness, None, None, None, reason)
+        return CrossCheck(software, None, None, None, reason)
     rows = _rows(data, parsed, ours)
     random = _random(rows, data, parsed)
-    alone = _compare(witness, rows, random, ours, None)
+    alone = _compare(software, rows, random, ours, None)
     if alone.verdict in ("agrees", "differs") or alone.likelihood is None:
         return alone
-    helped = _compare(witness, rows, random, ours, _start(rows, random, parsed, ours))
+    helped = _compare(software, rows, random, ours, _start(rows, random, parsed, ours))
     if not helped.agrees:
         return alone
     return replace(helped, verdict=_FROM_OURS, note=alone.note)
 
 
-def _compare(witness: str, rows: _Rows, random: _Random, ours: MixedFit, start: Any) -> CrossCheck:
+def _compare(software: str, rows: _Rows, random: _Random, ours: MixedFit, start: Any) -> CrossCheck:
     try:
         with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")
             found = _fit_with_statsmodels(rows, random, start)
     except (np.linalg.LinAlgError, ValueError) as error:
-        return CrossCheck(witness, None, None, None, f"MixedLM failed: {error}")
+        return CrossCheck(software, None, None, None, f"MixedLM failed: {error}")
     own = ours.se.to_numpy()
     shift = np.abs(found.fe_params / rows.scale - ours.params.to_numpy()) / own
     change = np.abs(_errors(rows, random, found) / own - 1)
@@ -118,7 +118,7 @@ def _compare(witness: str, rows: _Rows, random: _Random, ours: MixedFit, start: 
         seen = ["its own flag says so"] * (not found.converged) + gradients[-1:]
         seen += [f"its log-likelihood is lower by {missed:.3g}"] * (missed > _LOWER)
         verdict, note = "MixedLM did not converge", "; ".join(seen)
-    return CrossCheck(witness, float(shift.max()), float(change.max()), missed, verdict, note)
+    return CrossCheck(software, float(shift.max()), float(change.max()), missed, verdict, note)
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def build_design(
 
 
 def _outcome_resolution(total: Floats, raw: Floats) -> float:
-    """Size below which a residual of the outcome cannot be told from rounding."""
+    """Size below which a residual of the outcome is rounding."""
     products = total.sum(axis=0)
     n = products[0, 0]
     mean = float(products[0] @ raw[-1] / n)

@@ -86,7 +86,7 @@ def fit_mixed(
         If an option is unknown, two do not go together, or the formula is outside the language
         (crossed groups: statsmodels' MixedLM or lme4).
     DataError
-        If values are missing or infinite (counted), or the model cannot be told from the data.
+        If values are missing or infinite (counted), or the model is not identified by the data.
 
     References
     ----------

@@ -3,7 +3,7 @@ r"""Whether the data can tell the variance components of a model apart.
 The covariance of the rows is linear in them, :math:`V = \sum_r \theta_r G_r`, with
 :math:`G = Z E Z'` for an entry of a block's covariance, the indicator of rows of one cell, and
 the identity (or that of the rows with one residual variance). After the fixed effects, with
-:math:`M = I - X(X'X)^{-1}X'`, they can be told apart if and only if no combination of the
+:math:`M = I - X(X'X)^{-1}X'`, they are distinguishable if and only if no combination of the
 :math:`M G_r M` is 0: if their Gram matrix :math:`tr(M G_r M G_s)` is regular.
 """
 

@@ -58,12 +58,12 @@ def cross_check(
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
     chosen = [one for one in plan.estimands if isinstance(one, _FITTED)]
     record = read_record(locate(run), {c for one in chosen for c in one.step_columns()})
-    said = progress or (lambda done, total, name: None)
+    report_progress = progress or (lambda done, total, name: None)
     found: list[Checked] = []
     for done, declared in enumerate(chosen):
-        said(done, len(chosen), declared.name)
+        report_progress(done, len(chosen), declared.name)
         found += _checks(record, declared)
-    said(len(chosen), len(chosen), "")
+    report_progress(len(chosen), len(chosen), "")
     return tuple(found)
 
 
@@ -143,4 +143,4 @@ def _row(one: Checked) -> tuple[str, ...]:
     check = one.check
     numbers = (check.coefficients, check.errors, check.likelihood)
     shown = ("" if number is None else f"{number:.1g}" for number in numbers)
-    return (*shown, check.witness.removeprefix("statsmodels "), check.verdict)
+    return (*shown, check.software.removeprefix("statsmodels "), check.verdict)

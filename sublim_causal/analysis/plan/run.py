@@ -204,12 +204,12 @@ def estimate(
     progress: Progress | None = None,
 ) -> tuple[Result, ...]:
     """Estimate `estimands` from `record`, adjusted by the families of `plan` and for its looks."""
-    said = progress or (lambda done, total, name: None)
+    report_progress = progress or (lambda done, total, name: None)
     parts: list[tuple[Declared, Sequence[Result]]] = []
     for done, declared in enumerate(estimands):
-        said(done, len(estimands), declared.name)
+        report_progress(done, len(estimands), declared.name)
         parts.append((declared, _estimate(record, declared, plan)))
-    said(len(parts), len(parts), "")
+    report_progress(len(parts), len(parts), "")
     return account_for_looks(record, estimands, _adjusted(record, plan, parts), plan.level)
 
 

@@ -110,20 +110,20 @@ def with_alternatives(
     """
     if not plan.claims:
         return results
-    said = progress or (lambda done, total, name: None)
+    report_progress = progress or (lambda done, total, name: None)
     settings = [*_settings(record, plan)]
     base = {one.estimand.name: one for one in results.results}
     estimands = _needed_estimands(plan, record)
     found: dict[str, list[Alternative]] = {claim.name: [] for claim in plan.claims}
     for done, setting in enumerate(settings):
-        said(done, len(settings), f"{setting.choice}: {setting.label}")
+        report_progress(done, len(settings), f"{setting.choice}: {setting.label}")
         changed = _changed(setting, record, plan, estimands, base)
         if not changed:
             continue
         for claim, verdict in zip(plan.claims, _judged(plan, base, changed), strict=True):
             if any(one.estimand in changed for one in claim.condition):
                 found[claim.name].append(_alternative(setting, verdict))
-    said(len(settings), len(settings), "")
+    report_progress(len(settings), len(settings), "")
     verdicts = (replace(one, alternatives=tuple(found[one.name])) for one in results.verdicts)
     return replace(results, verdicts=tuple(verdicts))
 

@@ -82,10 +82,6 @@ def _measured(a: float) -> float:
     return float(np.interp(a, [-1.5, -1, 0, 0.5, 0.75, 1], [0, 0.02, 0.147, 0.39, 0.62, 1]))
 
 
-def _by_procedure(name: str, **own: float) -> float:
-    return own.get(name, 1.0)
-
-
 _UNMOVED: Transfer = dict.fromkeys(ARMS, 1.0)
 _PROCEDURE = {"projection": 0.02, "yoked": 0.02, "projection null": 0.02, "liminal": 0.904} | {
     f"update {dose:g}": max(0.02, 1 - 0.85 * dose) for dose in (0.25, 0.5, 1, 2)

@@ -1,4 +1,4 @@
-"""Slopes within runs and steps refitted with statsmodels' ``OLS``, as a second witness."""
+"""Slopes within runs and steps refitted with statsmodels' ``OLS``, as an independent check."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ UNADJUSTED = (
     "not adjusted for training time, which moves alignment and gain in all runs alike, nor for "
     "minibatches that the arms of a seed share"
 )
-"""What a slope from a mixed model without step terms says of itself."""
+"""Caveat of a slope from a mixed model without step terms."""
 _CONSTANT = 1e-12
 
 
@@ -150,7 +150,7 @@ def fit_slopes(model: SlopeModel) -> MixedFit:
     Raises
     ------
     DataError
-        If the model cannot be told from the data.
+        If the model is not identified by the data.
     """
     return fit_mixed(model.data, model.formula, vcov="CR2", df="cr2")
 
@@ -185,7 +185,7 @@ def slope_estimates(
     Raises
     ------
     DataError
-        If the model cannot be told from the data.
+        If the model is not identified by the data.
     """
     n_seeds, of_arm = (
         model.data["seed"].nunique(),
@@ -242,21 +242,12 @@ def contrast_estimate(
     RequestError
         If the contrast names no coefficient of the fit.
     """
-    row = fit.contrast(contrast, settings.level).iloc[0]
     drawn = fit.bootstrap(contrast, n_boot=settings.n_boot, rng=settings.rng)
-    plain = Estimate(
-        estimand=estimand,
-        value=float(row["estimate"]),
-        se=float(row["se"]),
-        low=float(row["low"]),
-        high=float(row["high"]),
-        level=settings.level,
-        df=float(row["df"]),
-        p_value=float(row["p_value"]),
-        method="Kenward-Roger" if fit.df_kind == "kenward-roger" else fit.vcov_kind,
-        n_seeds=fit.n_groups,
+    plain = fitted_contrast(fit, contrast, estimand, settings.level)
+    plain = replace(
+        plain,
         n_dropped=n_dropped,
-        warnings=() if fit.converged else ("the search did not converge",),
+        warnings=() if fit.converged else ("the optimisation did not converge",),
         diagnostics={
             "singular": fit.singular,
             "failed_replicates": drawn.n_failed,
@@ -267,6 +258,23 @@ def contrast_estimate(
     )
     found = beside_bootstrap(plain, drawn, pseudo_values(drawn), settings.interval)
     return replace(found, method=f"mixed model, {found.method}")
+
+
+def fitted_contrast(fit: MixedFit, contrast: str, estimand: Estimand, level: float) -> Estimate:
+    """Return a contrast of a fitted model with the interval of the fit, of `level`."""
+    row = fit.contrast(contrast, level).iloc[0]
+    return Estimate(
+        estimand=estimand,
+        value=float(row["estimate"]),
+        se=float(row["se"]),
+        low=float(row["low"]),
+        high=float(row["high"]),
+        level=level,
+        df=float(row["df"]),
+        p_value=float(row["p_value"]),
+        method="Kenward-Roger" if fit.df_kind == "kenward-roger" else fit.vcov_kind,
+        n_seeds=fit.n_groups,
+    )
 
 
 def pseudo_values(drawn: Distribution) -> Floats:

@@ -190,8 +190,8 @@ def estimates(results: Mapping[str, Results]) -> Section:
 def _columns(run: str, result: Result | None, level: float) -> dict[str, str]:
     """Return the cells of an estimate in one run: what came out, and by which method."""
     if not isinstance(result, Estimate):
-        said = "not in this run" if result is None else f"not estimable: {result.reason}"
-        return {run: said, f"{run}: method, seeds": ""}
+        text = "not in this run" if result is None else f"not estimable: {result.reason}"
+        return {run: text, f"{run}: method, seeds": ""}
     marked = f" ({100 * result.level:g} %)" * (result.level != level)
     return {
         run: in_cell(result) + marked,

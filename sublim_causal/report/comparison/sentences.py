@@ -31,8 +31,8 @@ def sentences(sides: Sides) -> Iterator[Sentence]:
         label = sides.first.outcome.label.removeprefix("final test ")
         question = f"Do the arms reach the same {label}?" if i == 0 else ""
         arm = found.estimand.arm
-        said = _says(arm, found, tests.get(arm), f"{one} minus {other}", sides.first.outcome)
-        yield replace(said, question=question)
+        sentence = _says(arm, found, tests.get(arm), f"{one} minus {other}", sides.first.outcome)
+        yield replace(sentence, question=question)
     if not sides.arms:
         yield Sentence("The runs have no arm in common.", "unsettled", "study")
 

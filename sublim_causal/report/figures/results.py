@@ -63,9 +63,9 @@ def plot_results(
         raise RequestError("results", "no estimate", "at least one result that was estimated")
     units = dict.fromkeys(one.estimand.unit for one in found)
     if len(units) > 1:
-        told = ", ".join(unit or "none" for unit in units)
+        listed = ", ".join(unit or "none" for unit in units)
         remedy = "choose some: [results[name] for name in (...)]"
-        raise RequestError("results", f"units {told}", "results of one unit", remedy)
+        raise RequestError("results", f"units {listed}", "results of one unit", remedy)
     if not width > 0:
         raise RequestError("width", width, "inches, above 0")
     for name in labels or {}:

@@ -322,11 +322,11 @@ def _dose_tests(material: Material, common: Mapping[str, Any]) -> Text:
             {"shape": "slope"},
         ),
     )
-    said = [
+    tests_run = [
         f"{name}: {_tested(material.find(method, **common, **fields), key)}"
         for name, method, key, fields in tests
     ]
-    return Text("; ".join(said) + ".")
+    return Text("; ".join(tests_run) + ".")
 
 
 def _tested(result: Result | None, key: str) -> str:

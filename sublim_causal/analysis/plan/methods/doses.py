@@ -222,9 +222,9 @@ def _dosage(found: Doses) -> int:
 
 
 def _effect(
-    estimator: Callable[..., Result], least: int
+    estimator: Callable[..., Result], least: int, *fields: str
 ) -> Callable[[Record, Instrumented, Settings], Sequence[Result]]:
-    """Return the row's function for one of the estimators of `instruments`."""
+    """Return the row's function for an instrumented effect; it passes on `fields`."""
 
     def row(record: Record, declared: Instrumented, settings: Settings) -> Sequence[Result]:
         def estimate(found: Doses) -> Sequence[Result]:
@@ -234,27 +234,13 @@ def _effect(
                 treatment=declared.treatment,
                 outcome=declared.outcome,
                 level=settings.level,
+                **{name: getattr(declared, name) for name in fields},
             )
             return [as_declared(declared, effect)]
 
         return _dosed(record, declared, least, estimate)
 
     return row
-
-
-def _direct_dose(record: Record, declared: DirectDose, settings: Settings) -> Sequence[Result]:
-    def estimate(found: Doses) -> Sequence[Result]:
-        effect = plausibly_exogenous(
-            record.replicates,
-            found,
-            direct=declared.direct,
-            treatment=declared.treatment,
-            outcome=declared.outcome,
-            level=settings.level,
-        )
-        return [as_declared(declared, effect)]
-
-    return _dosed(record, declared, 1, estimate)
 
 
 def _two_stage(record: Record, declared: TwoStage, settings: Settings) -> Sequence[Result]:
@@ -348,10 +334,10 @@ def _slope(record: Record, declared: DoseTrend, found: Doses, settings: Settings
     )
     if isinstance(slope, NotEstimable):
         return slope
-    said = f"; {declared.direction}: {trend.distribution}, p {trend.p_value:.2g}"
+    suffix = f"; {declared.direction}: {trend.distribution}, p {trend.p_value:.2g}"
     return replace(
         slope,
-        method=slope.method + (said if trend.p_value is not None else ""),
+        method=slope.method + (suffix if trend.p_value is not None else ""),
         diagnostics={**slope.diagnostics, "trend": trend.tidy()},
     )
 
@@ -396,7 +382,7 @@ def _point(declared: DoseTrend, curve: DoseCurve, arm: str, i: int) -> Estimate:
 
 DOSE_METHODS: Mapping[str, Method] = {
     "iv_linear_dose": Method(LinearDose, _effect(iv_linear_dose, 1)),
-    "plausibly_exogenous": Method(DirectDose, _direct_dose),
+    "plausibly_exogenous": Method(DirectDose, _effect(plausibly_exogenous, 1, "direct")),
     "iv_2sls": Method(TwoStage, _two_stage),
     "anderson_rubin": Method(Instrumented, _effect(anderson_rubin, 1)),
     "wald_by_dose": Method(WaldByDose, _wald_by_dose),

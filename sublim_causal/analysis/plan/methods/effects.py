@@ -222,15 +222,15 @@ def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Seq
         settings=settings,
     )
     test = found.equality
-    said = f"not compared: {test.reason}"
+    comparison = f"not compared: {test.reason}"
     if test.statistic is not None and test.p_value is not None:
         df = ", ".join(f"{number:.3g}" for number in test.df)
-        said = f"levels equal: F({df}) = {test.statistic:.1f}, p {test.p_value:.2g}"
+        comparison = f"levels equal: F({df}) = {test.statistic:.1f}, p {test.p_value:.2g}"
 
     def noted(one: Result) -> Result:
         if not isinstance(one, Estimate):
             return one
-        shown = replace(one, method=f"{one.method}; {said}")
+        shown = replace(one, method=f"{one.method}; {comparison}")
         return with_note(with_diagnostics(shown, equality=test.tidy()), UNADJUSTED)
 
     return [as_declared(declared, noted(getattr(found, name)), name, part=name) for name in LEVELS]

@@ -101,12 +101,12 @@ def _placed(one: Result, declared: Published) -> Result:
     if one.estimand.unit == FRACTION:
         one = replace(one, low=max(one.low, 0.0), high=min(one.high, 1.0))
     inside = one.low <= declared.published <= one.high
-    said = f"{one.method}; published {declared.published:g} {'in' if inside else 'out'}side"
+    method = f"{one.method}; published {declared.published:g} {'in' if inside else 'out'}side"
     if "detectable" in one.diagnostics:
-        said += f"; {one.diagnostics['detectable']:.2g} off would be outside in {100 * POWER:g} %"
+        method += f"; {one.diagnostics['detectable']:.2g} off would be outside in {100 * POWER:g} %"
     return replace(
         one,
-        method=said,
+        method=method,
         diagnostics={**one.diagnostics, "published": declared.published, "inside": inside},
     )
 

@@ -46,6 +46,7 @@ from sublim_causal.analysis.steps.slopes import (
     Split,
     contrast_estimate,
     fit_slopes,
+    fitted_contrast,
     slope_estimates,
     slope_model,
 )
@@ -470,18 +471,9 @@ def _slope_model(record: Record, declared: SlopeModelInFull, settings: Settings)
         arms=[arm for arm in record.arms if (record.steps["arm"] == arm).any()],
     )
     fit = fit_slopes(model)
-    row = fit.contrast("x", settings.level).iloc[0]
-    estimate = Estimate(
-        estimand=estimand,
-        value=float(row["estimate"]),
-        se=float(row["se"]),
-        low=float(row["low"]),
-        high=float(row["high"]),
-        level=settings.level,
-        df=float(row["df"]),
-        p_value=float(row["p_value"]),
+    estimate = replace(
+        fitted_contrast(fit, "x", estimand, settings.level),
         method="mixed model, CR2",
-        n_seeds=fit.n_groups,
         warnings=(*fit.warnings, UNADJUSTED),
         diagnostics=vars(describe_fit(fit, model, settings.level)),
     )
