@@ -89,7 +89,7 @@ def test_one_slope_is_that_of_the_comparable_arms_and_names_them(record: Record)
     assert found.value == number(two_way_slope(comparable, "gain", "cos_gradient")).value
     assert found.diagnostics["arms"] == ["baseline", "liminal", "shuffled"]
     assert "arms baseline, liminal, shuffled" in found.estimand.contrast
-    assert any(note.endswith("another setting: projection") for note in found.warnings)
+    assert any(note.endswith("another setting: 'projection'") for note in found.warnings)
     assert not any("not adjusted for training time" in note for note in found.warnings)
 
 
