@@ -173,7 +173,7 @@ REPLICATES = (
             "fraction",
             "taught positions that diverge; empty unless an arm chooses by it",
         ),
-        since=4,
+        since=5,
     ),
 )
 

@@ -80,7 +80,7 @@ def finite_columns(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:
     RequestError
         If a column is not there.
     DataError
-        If a value is missing or infinite; the message counts them.
+        If a column holds no value at all, or a value is missing or infinite (counted).
     """
     for column in columns:
         if column not in frame:
@@ -88,6 +88,9 @@ def finite_columns(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:
             raise RequestError("column", column, ", ".join(known), nearest(column, known))
     x = numbers(frame, columns)
     bad = ~np.isfinite(x)
+    never = [c for j, c in enumerate(columns) if len(x) and np.isnan(x[:, j]).all()]
+    if never:
+        raise DataError(f"not recorded in these runs: {', '.join(never)}")
     if bad.any():
         counts = ", ".join(
             f"{n} in {c}" for c, n in zip(columns, bad.sum(axis=0), strict=True) if n
