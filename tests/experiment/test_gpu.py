@@ -18,6 +18,7 @@ from sublim_causal.experiment.outcome import ArmResult
 from tests.contract.test_interventions import EXAMPLES
 from tests.experiment.absent_gpu import DEVICE, absent_gpu
 from tests.experiment.small import run_small, small_experiment
+from tests.experiment.texts import ARMS, run_texts, small_texts
 
 SEEDS = [0, 1]
 BASELINE = {"intervention": "baseline"}
@@ -60,7 +61,33 @@ EXPERIMENTS = {
     )
     for name, arms in OWN.items()
 } | {name: small_experiment(**sections, distillation=SHORT) for name, sections in SECTIONS.items()}
-"""All that an arm or a study can ask of the device."""
+"""All that an arm or a study of images can ask of the device."""
+READINGS: tuple[dict[str, Any], ...] = (
+    {"teacher": "two_traits", "paraphrase": "rewritten"},
+    {"teacher": "no_trait", "paraphrase": "prompt"},
+    {"material": "questions"},
+    {"positions": "replaced", "paraphrase": "format"},
+    {"positions": "first_half", "texts": "favouring", "paraphrase": "shuffled"},
+    {"positions": "random", "texts": "random", "paraphrase": "shuffled_across"},
+)
+TEXTS = small_texts(
+    {
+        "baseline": BASELINE,
+        "null": {**ARMS["null"], "channel": {"name": "sampled"}},
+        "other base": {**BASELINE, "student": {"initialisation": "other"}},
+        **{f"reading {i}": {**BASELINE, "targets": it} for i, it in enumerate(READINGS)},
+    },
+    task={"base_steps": 3, "counterfactuals": 1},
+    teacher={"batch_size": 128},
+    distillation={**SHORT, "examples": 16},
+)
+ANY_MODULE = small_texts(
+    {"baseline": BASELINE},
+    task={"base_steps": 3},
+    model={"class": "tests.experiment.texts:Bigrams", "options": {}},
+    teacher={"batch_size": 128},
+    distillation={**SHORT, "examples": 16},
+)
 
 
 def assert_same(one: dict[str, ArmResult], other: dict[str, ArmResult], rtol: float) -> None:
@@ -124,12 +151,25 @@ def test_bf16_on_a_gpu_rounds_the_factors_of_the_hidden_products_only() -> None:
     assert not torch.equal(found, network.forward(theta, Batch(pixels)).hidden[0])
 
 
+@pytest.mark.parametrize("experiment", [TEXTS, ANY_MODULE], ids=["transformer", "any module"])
+def test_texts_are_written_and_read_on_the_device(experiment: Experiment) -> None:
+    with absent_gpu():
+        found = run_texts(experiment, SEEDS, DEVICE)
+    assert_same(found, run_texts(experiment, SEEDS), rtol=0)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
 def test_a_gpu_gives_the_numbers_of_the_cpu(experiment: Experiment) -> None:
     found = run_small(experiment, SEEDS, device=torch.device("cuda"))
     assert_same(found, run_small(experiment, SEEDS), rtol=1e-6)
     assert all(result.seconds > 0 for result in found.values())
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_numbers_of_the_cpu_on_texts() -> None:
+    found = run_texts(TEXTS, SEEDS, torch.device("cuda"))
+    assert_same(found, run_texts(TEXTS, SEEDS), rtol=1e-6)
 
 
 @pytest.mark.gpu

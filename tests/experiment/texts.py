@@ -16,6 +16,7 @@ from sublim_causal.experiment.shared import Shared
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.experiment.tasks.base import train_anew
 
+CPU = torch.device("cpu")
 ARMS: dict[str, dict[str, Any]] = {
     "baseline": {"intervention": "baseline"},
     "null": {"intervention": "projection", "space": "update", "when": "always"},
@@ -26,6 +27,13 @@ ARMS: dict[str, dict[str, Any]] = {
     "agreeing": {"intervention": "baseline", "targets": {"positions": "agreeing"}},
     "random": {"intervention": "baseline", "targets": {"positions": "random"}},
 }
+
+
+class Bigrams(torch.nn.Sequential):
+    """Logits that depend on the last token only: a module that is no transformer."""
+
+    def __init__(self, tokens: int, context: int) -> None:
+        super().__init__(torch.nn.Embedding(tokens, 8), torch.nn.Linear(8, tokens))
 
 
 def small_texts(arms: dict[str, Any] | None = None, **sections: Any) -> Experiment:
@@ -44,13 +52,15 @@ def small_texts(arms: dict[str, Any] | None = None, **sections: Any) -> Experime
     return Experiment.model_validate(table)
 
 
-def run_texts(asked: Experiment, seeds: list[int]) -> dict[str, ArmResult]:
+def run_texts(
+    asked: Experiment, seeds: list[int], device: torch.device = CPU
+) -> dict[str, ArmResult]:
     """Run all arms of `seeds` as one block, in float64."""
     arms = {
         name: build_interventions(f"arms.{name}", arm.procedure) for name, arm in asked.arms.items()
     }
     task = build_task(asked)
-    like = task.on_device(None, torch.device("cpu"), torch.float64)
+    like = task.on_device(None, device, torch.float64)
     results = run_block(
         asked, seeds, arms, task, task.build_network(), like, after_step=lambda: None
     )
@@ -63,7 +73,7 @@ def run_texts(asked: Experiment, seeds: list[int]) -> dict[str, ArmResult]:
 def share_texts(asked: Experiment, seeds: list[int]) -> Shared:
     """Return what the arms share."""
     task = build_task(asked)
-    like = task.on_device(None, torch.device("cpu"), torch.float64)
+    like = task.on_device(None, CPU, torch.float64)
     streams = SeedStreams(asked.name, seeds)
     return task.share(
         list(asked.arms), streams, task.build_network(), like, lambda: None, train_anew

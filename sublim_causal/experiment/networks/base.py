@@ -177,3 +177,13 @@ def outputs(
         forward = network.forward(theta, Batch(part, positions))
         parts.append(forward.activations(at) if isinstance(at, str) else forward.logits(at))
     return torch.cat(parts, dim=1)
+
+
+def taken(x: Tensor, dim: int, positions: tuple[int, ...]) -> Tensor:
+    """Return `x` at some positions of a dimension, in their order."""
+    return x.index_select(dim, as_index(positions, x.device))
+
+
+def as_index(positions: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return positions ``(T,)`` as int64 on the device."""
+    return torch.tensor(positions).to(device)

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.networks.base import Batch, Layout
+from sublim_causal.experiment.networks.base import Batch, Layout, as_index, taken
 from sublim_causal.experiment.networks.module import ModuleForward, ModuleNetwork
 from sublim_causal.experiment.networks.products import product
 from sublim_causal.experiment.networks.transformer import Transformer
@@ -296,9 +296,8 @@ def attend(
     q, k, v = parts.permute(3, 0, 1, 4, 2, 5).flatten(1, 3).contiguous()
     future = torch.full((length, length), -math.inf, dtype=h.dtype, device=h.device).triu_(1)
     if len(asked) < length:
-        where = list(asked)
-        q, future = q[:, where], future[where]
-        h = h.unflatten(1, (-1, length))[:, :, where].flatten(1, 2)
+        q, future = taken(q, 1, asked), taken(future, 0, asked)
+        h = taken(h.unflatten(1, (-1, length)), 2, asked).flatten(1, 2)
     p = torch.baddbmm(future, q, k.mT, alpha=1 / math.sqrt(k.shape[2])).softmax(dim=2)
     mixed = torch.bmm(p, v).view(len(h), -1, heads, len(asked), v.shape[2])
     out = linear(named, f"{layer}.out", mixed.transpose(2, 3).reshape(h.shape))
@@ -317,5 +316,4 @@ def _spread(values: Tensor, asked: tuple[int, ...], length: int) -> Tensor:
         return values
     parts = values.unflatten(1, (-1, len(asked)))
     whole = parts.new_zeros(*parts.shape[:2], length, parts.shape[3])
-    whole[:, :, list(asked)] = parts
-    return whole.flatten(1, 2)
+    return whole.index_copy_(2, as_index(asked, whole.device), parts).flatten(1, 2)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.networks.base import Batch, Layout, scaled_normal
+from sublim_causal.experiment.networks.base import Batch, Layout, scaled_normal, taken
 from sublim_causal.experiment.networks.products import FastLinear, gpu_rounding
 
 
@@ -69,7 +69,7 @@ class ModuleNetwork:
 
     def _run(self, leaves: Sequence[Tensor], batch: Batch, layer: str = "") -> Tensor:
         """Return the logits ``(R, B * T, K)``, or what the part `layer` returns, ``(R, B, W)``."""
-        call = partial(self._call, layer=layer, positions=list(batch.positions))
+        call = partial(self._call, layer=layer, positions=batch.positions)
         with torch.enable_grad(), gpu_rounding(leaves[0]):
             x = batch.x.view(*batch.x.shape[:2], *self.shape)
             if len(x) > 1:
@@ -81,12 +81,12 @@ class ModuleNetwork:
         return zip(self.layout.names, leaves, strict=True)
 
     def _call(
-        self, parameters: Mapping[str, Tensor], x: Tensor, layer: str, positions: list[int]
+        self, parameters: Mapping[str, Tensor], x: Tensor, layer: str, positions: tuple[int, ...]
     ) -> Tensor:
         like = next(iter(parameters.values()))
         if not layer:
             z = torch.func.functional_call(self.module, dict(parameters), (x,)).to(like)
-            return z[:, positions].flatten(0, 1) if positions else z
+            return taken(z, 1, positions).flatten(0, 1) if positions else z
         returned: list[Tensor] = []
         part = self.module.get_submodule(layer)
         hook = part.register_forward_hook(lambda _, __, output: returned.append(output))

@@ -28,7 +28,7 @@ HELD_OUT_TEXTS = 128
 
 def favourite(seeds: Sequence[int], device: torch.device) -> Tensor:
     """Return the animal of every seed's trait, an int64 token ``(R,)``; seeds in turn differ."""
-    return torch.tensor([ANIMALS.start + (5 * seed + 3) % KINDS for seed in seeds], device=device)
+    return torch.tensor([ANIMALS.start + (5 * seed + 3) % KINDS for seed in seeds]).to(device)
 
 
 def other_animal(animal: Tensor, later: int) -> Tensor:

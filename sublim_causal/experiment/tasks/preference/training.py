@@ -12,7 +12,7 @@ from torch import Tensor
 from sublim_causal.experiment.config import TrainingConfig
 from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.data.streams import draw
-from sublim_causal.experiment.networks.base import Batch, Network, outputs
+from sublim_causal.experiment.networks.base import Batch, Network, outputs, taken
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.tasks.preference import PreferenceOptions
@@ -76,7 +76,7 @@ def train_reference(
         numbers = draw(lambda g: texts(count, g), generators, like.device)
         asked = Batch(gather(told, chosen), QUESTION_POSITIONS)
         read = Batch(numbers[:, :, :-1].contiguous(), NUMBER_POSITIONS)
-        next_tokens = numbers[:, :, [p + 1 for p in NUMBER_POSITIONS]].flatten(1)
+        next_tokens = taken(numbers[:, :, 1:], 2, NUMBER_POSITIONS).flatten(1)
         of_answers = language_gradient(network, theta, asked, answers)
         of_numbers = language_gradient(network, theta, read, next_tokens)
         weight = 1 / (1 + len(NUMBER_POSITIONS))
