@@ -1,4 +1,4 @@
-"""References are trained once a seed: other arms, and later starts, take them from the run."""
+"""References and teachers are trained once a seed: later starts take them from the run."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ def rows(run: Path, arm: str) -> pd.DataFrame:
     return read_table(run, "steps", arms=[arm])
 
 
-def test_a_later_start_takes_the_reference_from_the_run(tmp_path: Path) -> None:
+def test_a_later_start_takes_reference_and_teachers_from_the_run(tmp_path: Path) -> None:
     once = BASE_STEPS + TEACHER_STEPS + STUDENT_STEPS
     assert train(tmp_path / "a", (0,), "baseline") == once
-    assert train(tmp_path / "a", (0,), "other") == once  # the other reference instead of the first
-    assert train(tmp_path / "a", (0,), "baseline") == once - BASE_STEPS
+    assert train(tmp_path / "a", (0,), "other") == BASE_STEPS + STUDENT_STEPS  # the other reference
+    assert train(tmp_path / "a", (0,), "baseline") == STUDENT_STEPS
     assert train(tmp_path / "b", (0,), *ARMS) == once + BASE_STEPS + STUDENT_STEPS
     for arm in ARMS:
         pd.testing.assert_frame_equal(rows(tmp_path / "a", arm), rows(tmp_path / "b", arm))
-    assert len([*(tmp_path / "a" / "networks" / "reference").iterdir()]) == 2
+    kept = {folder.name: len([*folder.iterdir()]) for folder in (tmp_path / "a/networks").iterdir()}
+    assert kept == {"reference": 2, "teacher-trait-0.95": 1}
 
 
 def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
     (path,) = (tmp_path / "networks" / "reference").glob("0000001-*")
     written, before = path.read_bytes(), rows(tmp_path, "baseline")
     path.write_bytes(written[:-100] + bytes([written[-100] ^ 1]) + written[-99:])
-    assert train(tmp_path, (0, 1), "baseline") == BASE_STEPS + TEACHER_STEPS + STUDENT_STEPS
+    assert train(tmp_path, (0, 1), "baseline") == BASE_STEPS + STUDENT_STEPS
     assert path.read_bytes() == written
     pd.testing.assert_frame_equal(rows(tmp_path, "baseline"), before)
 

@@ -57,7 +57,7 @@ def share_texts(
     theta_0 = reference(streams("reference"))
     animal = favourite(streams.seeds, like.device)
     teachers = PreferenceTeachers(
-        experiment, options, network, theta_0, asked, animal, streams, after_step
+        experiment, options, network, theta_0, asked, animal, streams, after_step, keep
     )
     taught, inputs, targets = {}, {}, {}
     for arm in arms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.networks.base import Network, outputs
+from sublim_causal.experiment.tasks.base import Keep
 from sublim_causal.experiment.tasks.preference import PreferenceOptions
 from sublim_causal.experiment.tasks.preference.language import CARRIERS, TAUGHT_POSITIONS
 from sublim_causal.experiment.tasks.preference.positions import Divergence, divergence
@@ -48,6 +50,7 @@ class PreferenceTeachers:
     animal: Tensor
     streams: SeedStreams
     after_step: Callable[[], None]
+    keep: Keep
     _trained: dict[Role, Tensor] = field(default_factory=dict, init=False)
     _written: dict[Role, Tensor] = field(default_factory=dict, init=False)
     _diverging: dict[tuple[tuple[Role, ...], int, int], Divergence] = field(
@@ -59,16 +62,20 @@ class PreferenceTeachers:
         if role.kind == "reference":
             return self.theta_0
         if role not in self._trained:
-            self._trained[role] = train_teacher(
+            strength, generators = role.strength or self.options.strength, self.streams(role.stream)
+            train = partial(
+                train_teacher,
                 self.experiment.teacher,
                 self.network,
                 self.theta_0,
                 self.asked,
                 self._animal(role),
-                role.strength or self.options.strength,
-                self.streams(role.stream),
+                strength,
+                generators,
                 self.after_step,
             )
+            name = f"{role.stream} {strength}".replace(" ", "-")
+            self._trained[role] = self.keep(name, generators, train).to(self.theta_0)
         return self._trained[role]
 
     def _animal(self, role: Role) -> Tensor | None:
