@@ -119,6 +119,21 @@ def test_the_program_runs_ahead_of_the_gpu() -> None:
     assert waits[0] == waits[1] > 0
 
 
+def test_the_program_runs_ahead_of_the_gpu_on_texts() -> None:
+    waits = []
+    for epochs in (1, 2):
+        experiment = small_texts(
+            {"baseline": BASELINE, "null": ARMS["null"]},
+            task={"base_steps": epochs},
+            teacher={"batch_size": 128},
+            distillation={"epochs": epochs, "examples": 16},
+        )
+        with absent_gpu() as gpu:
+            run_texts(experiment, SEEDS, DEVICE)
+        waits.append(gpu.waits)
+    assert waits[0] == waits[1] > 0
+
+
 def test_the_absent_gpu_refuses_what_a_gpu_refuses() -> None:
     with absent_gpu():
         there, here = torch.ones(3, device=DEVICE), torch.ones(3)
