@@ -18,7 +18,7 @@ from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.sections import BODY
 from sublim_causal.report.wording import unmarked
-from sublim_causal.store.manifest import CHECKSUM, checksum
+from sublim_causal.store.manifest import CHECKSUM, checksum, read_manifest
 from sublim_causal.study.spec.identity import arm_definition
 from sublim_causal.study.spec.study import Study
 
@@ -61,9 +61,11 @@ def change_manifest(
 
 
 def declare(run: Path, study: Study) -> None:
-    """Make `study` the one that the manifest of `run` says was run."""
+    """Make `study` the one that the manifest of `run` says was run, with the seeds of `run`."""
     arms = {arm: arm_definition(study, arm) for arm in study.arms}
-    change_manifest(run, study=study.model_dump(mode="json", by_alias=True), arms=arms)
+    recorded = study.model_dump(mode="json", by_alias=True)
+    recorded["seeds"] = read_manifest(run)["study"]["seeds"]
+    change_manifest(run, study=recorded, arms=arms)
 
 
 QUICK = load_plan("primary").model_copy(update={"n_boot": 199})

@@ -95,6 +95,8 @@ def _run_command(arguments: list[str], cwd: Path, output: Path) -> None:
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", closefd=False)  # noqa: SIM115
     os.chdir(cwd)
     os.environ.update(environment())
     sys.argv = ["sublim-causal", *arguments]

@@ -454,7 +454,7 @@ def test_no_data_stop_the_other_estimands(name, spoil):
     expected = {
         "a step": "missing or infinite",
         "all runs": "0 complete seeds",
-        "two arms of one strength": "one arm for each strength; the run has baseline 0, half 0.5",
+        "two arms of one strength": "one arm for each strength; the run has 'baseline' 0, 'half'",
     }[spoil]
     if name == "causal":
         assert any(expected in reason for reason in reasons)

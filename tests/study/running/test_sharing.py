@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,7 +42,12 @@ def test_the_process_that_completes_the_run_mirrors_and_reports_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = load_plan("primary").model_copy(update={"n_boot": 199})
-    monkeypatch.setattr(report, "write_report", partial(report.write_report, plan=quick))
+    write_report = report.write_report
+
+    def write_quickly(run: Path, plan: str, **options: object) -> object:
+        return write_report(run, quick, **options)
+
+    monkeypatch.setattr(report, "write_report", write_quickly)
     options = [*TINY, "--seeds", "4", "--arms", "baseline,projection"]
     options.remove("--no-report")
     run = tmp_path / "runs" / "quickstart"
