@@ -26,6 +26,12 @@ def test_collapsed_seeds_are_named():
     assert (found.value, found.low, found.high) == pytest.approx((0.25, exact.low, exact.high))
 
 
+def test_a_seed_below_equal_ones_is_named_without_a_gap_in_numbers():
+    (warning,) = share(np.array([0.1, *[0.5] * 7])).warnings
+    assert "seed 100 of 8 lies below the others, which are all equal" in warning
+    assert "inf" not in warning
+
+
 def test_of_none_the_limit_is_one_sided():
     found = share(HEALTHY)
     assert found.warnings == ("0 of 8 seeds collapsed: up to 31 % could",)

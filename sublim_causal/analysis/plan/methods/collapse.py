@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 
 import numpy as np
 from scipy import stats
@@ -71,10 +72,13 @@ def collapsed_share(
     high = float(stats.beta.isf(tail, k + 1, n - k))
     if k:
         listed = ", ".join(map(str, named))
-        warning = (
-            f"{'seed' if k == 1 else 'seeds'} {listed} of {n} lie below a gap of {gap.ratio:.1f} "
-            "standard deviations of the others: a mean over both describes neither"
+        where = (
+            f"a gap of {gap.ratio:.1f} standard deviations of the others"
+            if isfinite(gap.ratio)
+            else "the others, which are all equal"
         )
+        subject = f"seed {listed} of {n} lies" if k == 1 else f"seeds {listed} of {n} lie"
+        warning = f"{subject} below {where}: a mean over both describes neither"
     else:
         warning = f"0 of {n} seeds collapsed: up to {100 * high:.0f} % could"
     return Estimate(
