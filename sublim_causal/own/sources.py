@@ -130,7 +130,7 @@ def _row(run: Any) -> dict[str, Any]:
 
 
 def _steps_of(client: Any, run: Any) -> list[dict[str, Any]]:
-    """Return a row a step of all metrics of a run."""
+    """Return one row per step with all metrics of a run."""
     common = {name: value for name, value in _row(run).items() if name not in run.data.metrics}
     by_step: dict[int, dict[str, Any]] = {}
     for name in run.data.metrics:

@@ -110,10 +110,11 @@ def _places(database: Path) -> list[str]:
     """Return where a store says that files of its runs, models and experiments lie.
 
     The scheme ``models`` names a model of the same store. Experiment 0, which MLflow makes where it
-    happens to run, is checked by its runs only.
+    happens to run, is checked by its runs only. The file is opened for writing too: only then can
+    SQLite roll back the transaction in which a process was killed.
     """
     query = "SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL AND {column} != ''"
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
         try:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             found = [
@@ -197,7 +198,7 @@ def validate_reachable(tracking_uri: str) -> None:
         elif _dialect(parts) in DATABASE_PORTS:
             _check_reachable(tracking_uri)
         elif _dialect(parts) == "sqlite" and (file := database_file(tracking_uri)).exists():
-            with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as store:
+            with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", uri=True)) as store:
                 store.execute("SELECT count(*) FROM sqlite_master")
 
 

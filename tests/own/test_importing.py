@@ -20,7 +20,7 @@ OPTIONS = ("--seed", "run", "--arm", "condition", "--outcome", "eval/owl rate")
 
 
 def table(seeds: int = 5) -> pd.DataFrame:
-    """Return a row a run, as other programs write them: text, dates and odd names among it."""
+    """Return one row per run, as other programs write them: with text, dates and odd names."""
     rng = np.random.default_rng(0)
     rows = [
         {

@@ -1,6 +1,6 @@
 """The transformer over blocks of replicates, with its backward pass written out.
 
-Autograd spends a large part of a step of so small a network on its own bookkeeping, and takes the
+Autograd spends a large part of a step of so small a network on administration, and takes the
 halves of a probe one after another. Here all replicates share each operation, and the last block
 and the head see only the positions that are asked for. In this module N is the number of tokens
 B * L of a replicate's batch, W the width, and H the heads of D numbers each.
