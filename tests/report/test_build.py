@@ -396,7 +396,7 @@ def test_other_studies_are_compared_by_welch(demo: Path, tmp_path: Path, quick: 
     assert "seeds are treated as independent" in section(page, "study")
     table = pd.read_csv(page.parent / "tables" / "differences.csv").set_index("name")
     row = table.loc["difference_final_accuracy_baseline"]
-    assert row["method"] == "Welch's t"
+    assert row["method"] == "Welch t"
     assert "8 seeds of demo and 5 seeds of other" in row["note"]
     assert "only 5 seeds of other" in row["note"]
     assert np.sign(row["estimate"]) == -1

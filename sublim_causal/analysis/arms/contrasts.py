@@ -44,13 +44,34 @@ def paired_arms(
     DataError
         If a seed has two complete rows under one arm.
     """
+    frame = labelled_rows(
+        replicates, outcome, (arm, reference), cluster=cluster, arm_column=arm_column
+    )
+    return paired_panel(frame, [outcome], [str(arm), str(reference)])
+
+
+def labelled_rows(
+    replicates: pd.DataFrame,
+    outcome: str,
+    arms: Sequence[object],
+    *,
+    cluster: str,
+    arm_column: str,
+) -> pd.DataFrame:
+    """Return `replicates` with its seeds and arms in ``seed`` and ``arm``; check what is asked.
+
+    Raises
+    ------
+    RequestError
+        If a column or an arm is not there.
+    """
     known = list(map(str, replicates.columns))
     for field, column in (("outcome", outcome), ("cluster", cluster), ("arm_column", arm_column)):
         validate_choice(field, column, known)
     frame = seeds_and_arms(replicates, cluster, arm_column)
-    for name in (arm, reference):
-        validate_choice("arm", str(name), list(frame["arm"].unique()))
-    return paired_panel(frame, [outcome], [str(arm), str(reference)])
+    for arm in arms:
+        validate_choice("arm", str(arm), list(frame["arm"].unique()))
+    return frame
 
 
 def validate_choice(field: str, value: str, known: Sequence[str]) -> None:

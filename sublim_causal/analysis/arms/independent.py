@@ -7,13 +7,15 @@ With :math:`v_a = s_a^2 / n_a` the interval is
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.arms.contrasts import hedges_factor, validate_choice
+from sublim_causal.analysis.arms.contrasts import hedges_factor, labelled_rows
 from sublim_causal.analysis.estimates.headline import SKEW_LIMIT, is_skewed
 from sublim_causal.analysis.estimates.intervals import t_bounds, t_p_value
-from sublim_causal.analysis.estimates.panel import complete_runs, seeds_and_arms
+from sublim_causal.analysis.estimates.panel import complete_runs
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     FEW_SEEDS,
@@ -47,12 +49,9 @@ def samples(
     DataError
         If a seed has two complete rows under one arm.
     """
-    known = list(map(str, replicates.columns))
-    for field, column in (("outcome", outcome), ("cluster", cluster), ("arm_column", arm_column)):
-        validate_choice(field, column, known)
-    frame = seeds_and_arms(replicates, cluster, arm_column)
-    for name in (arm, reference):
-        validate_choice("arm", str(name), list(frame["arm"].unique()))
+    frame = labelled_rows(
+        replicates, outcome, (arm, reference), cluster=cluster, arm_column=arm_column
+    )
     runs = complete_runs(frame[frame["arm"].isin([str(arm), str(reference)])], [outcome])
     one, other = (
         runs.loc[runs["arm"] == str(name), outcome].to_numpy(float) for name in (arm, reference)
@@ -104,30 +103,17 @@ def welch_contrast(
         outcome=outcome,
         contrast=f"{arm} - {reference}",
     )
-    numbers = {str(arm): len(one), str(reference): len(other)}
-    for name, count in numbers.items():
+    for name, count in ((arm, len(one)), (reference, len(other))):
         if count < MIN_SEEDS:
             reason = f"{count} complete seeds of {name}; at least {MIN_SEEDS} are needed"
             return NotEstimable(estimand, reason)
-    parts = np.array([values.var(ddof=1) / len(values) for values in (one, other)])
-    value, se = float(one.mean() - other.mean()), float(np.sqrt(parts.sum()))
-    if se == 0:
+    found = welch_interval(estimand, one, other, settings.level)
+    if found is None:
         return NotEstimable(estimand, "all values of each arm are equal, so they have no spread")
-    df = float(parts.sum() ** 2 / (parts**2 / (np.array([len(one), len(other)]) - 1)).sum())
     n = len(one) + len(other)
     pooled = np.sqrt((one.var() * len(one) + other.var() * len(other)) / (n - 2))
-    low, high = t_bounds(value, se, df, settings.level)
-    return Estimate(
-        estimand=estimand,
-        value=value,
-        se=se,
-        low=low,
-        high=high,
-        level=settings.level,
-        df=df,
-        p_value=t_p_value(value, se, df),
-        method="Welch t",
-        n_seeds=n,
+    return replace(
+        found,
         warnings=(UNPAIRED, *_warnings(one, other)),
         diagnostics={
             "mean_arm": float(one.mean()),
@@ -136,8 +122,42 @@ def welch_contrast(
             "n_reference": len(other),
             "sd_arm": float(one.std(ddof=1)),
             "sd_reference": float(other.std(ddof=1)),
-            "hedges_g": value / float(pooled) * hedges_factor(n - 2),
+            "hedges_g": found.value / float(pooled) * hedges_factor(n - 2),
         },
+    )
+
+
+def welch_interval(estimand: Estimand, one: Floats, other: Floats, level: float) -> Estimate | None:
+    """Difference of the means of two independent samples; None where neither varies.
+
+    Parameters
+    ----------
+    estimand : Estimand
+        What the difference estimates.
+    one, other : ndarray of shape (n,)
+        A value by replicate, at least two of each; the second mean is subtracted.
+    level : float
+        Confidence level in (0, 1).
+    """
+    n = np.array([len(one), len(other)])
+    parts = np.array([one.var(ddof=1), other.var(ddof=1)]) / n
+    se = float(np.sqrt(parts.sum()))
+    if se == 0:
+        return None
+    df = float(parts.sum() ** 2 / (parts**2 / (n - 1)).sum())
+    value = float(one.mean() - other.mean())
+    low, high = t_bounds(value, se, df, level)
+    return Estimate(
+        estimand=estimand,
+        value=value,
+        se=se,
+        low=low,
+        high=high,
+        level=level,
+        df=df,
+        p_value=t_p_value(value, se, df),
+        method="Welch t",
+        n_seeds=int(n.sum()),
     )
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, optimize, stats
 
-from sublim_causal.analysis.causal.two_stage import (
+from sublim_causal.analysis.causal.doses import (
     OUTCOME,
     TREATMENT,
+    dose_panel,
     effect_estimand,
-    overidentification_note,
     unmoved,
-    validate_doses,
 )
+from sublim_causal.analysis.causal.overidentification import overidentification_note
 from sublim_causal.analysis.estimates.headline import seed_warnings
-from sublim_causal.analysis.estimates.panel import Panel, paired_panel
+from sublim_causal.analysis.estimates.panel import Panel
 from sublim_causal.analysis.estimates.ratios import ConfidenceSet
 from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import (
@@ -140,14 +140,8 @@ def anderson_rubin(
 
     Parameters
     ----------
-    frame : DataFrame
-        Table ``replicates``.
-    doses : mapping of str to float
-        Strength of each arm.
-    treatment, outcome : str
-        Columns of alignment and outcome.
-    level : float
-        Confidence level in (0, 1).
+    frame, doses, treatment, outcome, level
+        As in `iv_linear_dose`.
 
     Returns
     -------
@@ -161,10 +155,9 @@ def anderson_rubin(
     ----------
     Anderson and Rubin (1949), Ann. Math. Stat. 20, 46-63.
     """
-    arms = validate_doses(doses)
-    panel = paired_panel(frame, [treatment, outcome], arms)
+    panel = dose_panel(frame, doses, [treatment, outcome]).panel
     estimand = effect_estimand("anderson_rubin", treatment, outcome, "all doses, Anderson-Rubin")
-    n, k = len(panel.seeds), len(arms) - 1
+    n, k = len(panel.seeds), len(panel.arms) - 1
     if n <= k + 1:
         return NotEstimable(estimand, f"{n} complete seeds for {k} doses; {k + 2} are needed")
     if reason := unmoved(estimand, treatment, panel.changes(treatment)):

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
+from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import (
     Panel,

@@ -14,21 +14,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.causal.two_stage import (
-    OUTCOME,
-    TREATMENT,
-    effect_estimand,
-    overidentification,
-    overidentification_note,
-    unmoved,
-    validate_doses,
-)
+from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT, dose_panel, effect_estimand
+from sublim_causal.analysis.causal.overidentification import overidentification_note
+from sublim_causal.analysis.causal.two_stage import overidentification
 from sublim_causal.analysis.estimates.intervals import (
     mean_interval,
     t_estimate,
     t_p_value,
 )
-from sublim_causal.analysis.estimates.panel import Panel, paired_panel
+from sublim_causal.analysis.estimates.panel import Panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings, validate_level
 from sublim_causal.analysis.estimates.types import (
@@ -98,21 +92,15 @@ def iv_linear_dose(
         With three doses or more the method states the result of Sargan's test over all doses, and
         ``diagnostics["j_misfit"]`` how far a dose's mean outcome lies from what beta says.
     """
-    arms = validate_doses(doses)
-    panel = paired_panel(frame, [treatment, outcome], arms)
+    dosed = dose_panel(frame, doses, [treatment, outcome])
+    panel, first = dosed.panel, dosed.slopes(treatment)
     estimand = effect_estimand("linear_dose", treatment, outcome, "linear dose as instrument")
-    if reason := too_few(estimand, len(panel.seeds)):
-        return reason
-    if reason := unmoved(estimand, treatment, panel.changes(treatment)):
-        return reason
-    strength = np.array([doses[arm] for arm in arms])
-    contrast = strength - strength.mean()
-    contrast /= contrast @ contrast
-    first = panel.columns[treatment] @ contrast
+    if refusal := dosed.refusal(estimand, treatment):
+        return refusal
     check = overidentification_note(overidentification(panel, treatment, outcome))
     found = ratio_of_sums(
         estimand,
-        panel.columns[outcome] @ contrast,
+        dosed.slopes(outcome),
         first,
         settings=Settings(level, interval="t"),
         method=f"ratio of per-seed dose slopes{check.method}",
@@ -152,23 +140,16 @@ def wald_by_dose(
 
     Parameters
     ----------
-    frame : DataFrame
-        Table ``replicates``.
-    doses : mapping of str to float
-        Strength of each arm.
-    treatment, outcome : str
-        Columns of alignment and outcome.
-    level : float
-        Confidence level in (0, 1).
+    frame, doses, treatment, outcome, level
+        As in `iv_linear_dose`.
 
     Returns
     -------
     tuple of WaldRatio
         By rising dose, the lowest left out.
     """
-    arms = validate_doses(doses)
-    panel = paired_panel(frame, [treatment, outcome], arms)
-    reference = arms[0]
+    panel = dose_panel(frame, doses, [treatment, outcome]).panel
+    reference, *dosed = panel.arms
 
     def change(name: str, arm: str) -> Result:
         estimand = Estimand(
@@ -204,7 +185,7 @@ def wald_by_dose(
             covariance=float(np.cov(dm, dy)[0, 1] / len(dm)) if len(dm) > 1 else np.nan,
         )
 
-    return tuple(ratio(arm) for arm in arms[1:])
+    return tuple(ratio(arm) for arm in dosed)
 
 
 def egger_intercept(
@@ -222,14 +203,8 @@ def egger_intercept(
 
     Parameters
     ----------
-    frame : DataFrame
-        Table ``replicates``.
-    doses : mapping of str to float
-        Strength of each arm; at least three.
-    treatment, outcome : str
-        Columns of alignment and outcome.
-    level : float
-        Confidence level in (0, 1).
+    frame, doses, treatment, outcome, level
+        As in `iv_linear_dose`; at least three doses.
 
     Returns
     -------
@@ -247,8 +222,7 @@ def egger_intercept(
     ----------
     Bowden, Davey Smith and Burgess (2015), Int. J. Epidemiol. 44, 512-525.
     """
-    arms = validate_doses(doses)
-    panel = paired_panel(frame, [treatment, outcome], arms)
+    panel = dose_panel(frame, doses, [treatment, outcome]).panel
     estimand = Estimand(
         name=f"direct_effect_dose_{outcome}",
         sentence=f"Change of {outcome} by a dose that would not change {treatment}.",
@@ -258,7 +232,7 @@ def egger_intercept(
     )
     if reason := too_few(estimand, len(panel.seeds)):
         return reason
-    if len(arms) < 3:
+    if len(panel.arms) < 3:
         return NotEstimable(estimand, "one dose above the lowest: no line to draw")
     dm, dy = panel.changes(treatment), panel.changes(outcome)
     n = len(dm)

@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT
 from sublim_causal.analysis.causal.fixed_effects import Contrast
 from sublim_causal.analysis.causal.regressions import RunModels, fit_models, read_runs
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
 from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.ratios import ratio_estimate

@@ -21,18 +21,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sublim_causal.analysis.causal.two_stage import (
-    OUTCOME,
-    TREATMENT,
-    effect_estimand,
-    unmoved,
-    validate_doses,
-)
+from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT, dose_panel, effect_estimand
 from sublim_causal.analysis.estimates.intervals import t_bounds
-from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimate, Floats, Result, too_few
+from sublim_causal.analysis.estimates.types import Estimate, Floats, Result
 
 _N_DIRECT = 41
 """Direct effects at which the set is taken; between them its ends move by Fieller's formula."""
@@ -51,16 +44,10 @@ def plausibly_exogenous(
 
     Parameters
     ----------
-    frame : DataFrame
-        Table ``replicates``: one row per seed and arm.
-    doses : mapping of str to float
-        Strength of each arm, the undosed arm included.
+    frame, doses, treatment, outcome, level
+        As in `iv_linear_dose`.
     direct : float
         Largest direct change of the outcome per unit of strength, at least 0.
-    treatment, outcome : str
-        Columns of alignment and outcome.
-    level : float
-        Confidence level in (0, 1).
 
     Returns
     -------
@@ -69,25 +56,16 @@ def plausibly_exogenous(
         direct change per unit of strength, towards what the dose did, with which the set holds 0;
         0 where it does without one. ``["sign_lost_share"]`` is that over the dose's whole effect.
     """
-    arms = validate_doses(doses)
-    panel = paired_panel(frame, [treatment, outcome], arms)
+    dosed = dose_panel(frame, doses, [treatment, outcome])
     estimand = effect_estimand(
         "plausibly_exogenous",
         treatment,
         outcome,
         f"the dose changing {outcome} directly by up to {direct:g} per unit",
     )
-    if reason := too_few(estimand, len(panel.seeds)):
-        return reason
-    if reason := unmoved(estimand, treatment, panel.changes(treatment)):
-        return reason
-    strength = np.array([doses[arm] for arm in arms])
-    contrast = strength - strength.mean()
-    contrast /= contrast @ contrast
-    on_outcome, on_treatment = (
-        panel.columns[outcome] @ contrast,
-        panel.columns[treatment] @ contrast,
-    )
+    if refusal := dosed.refusal(estimand, treatment):
+        return refusal
+    on_outcome, on_treatment = dosed.slopes(outcome), dosed.slopes(treatment)
 
     def effect(gamma: float) -> Result:
         return ratio_of_sums(
@@ -95,7 +73,7 @@ def plausibly_exogenous(
             on_outcome - gamma,
             on_treatment,
             settings=Settings(level, interval="t"),
-            n_dropped=panel.n_dropped,
+            n_dropped=dosed.panel.n_dropped,
             null=0.0,
         )
 

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
+from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Floats

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from sublim_causal.analysis.causal.doses import (
+    OUTCOME,
+    TREATMENT,
+    effect_estimand,
+    unmoved,
+    validate_doses,
+)
 from sublim_causal.analysis.causal.fixed_effects import demean
+from sublim_causal.analysis.causal.overidentification import overidentification_note
 from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.panel import (
     Panel,
@@ -30,24 +38,13 @@ from sublim_causal.analysis.estimates.types import (
 )
 from sublim_causal.errors import RequestError
 
-TREATMENT = "mean_cos_update"
-OUTCOME = "final_accuracy"
 WEAK_F = 10.0
 """Below this first-stage F, 2SLS intervals cover too little (Staiger and Stock, 1997)."""
 STRONG_F = 50.0
 """Below this first-stage F, quote the Fieller or Anderson-Rubin set instead of 2SLS."""
-REJECTS = 0.05
-"""Level of the over-identification test."""
-
 _NULL_FIRST = "the instruments do not move alignment"
 _NULL_SARGAN = "all instruments agree on one effect of alignment"
 _NULL_WU = "least squares and instruments agree on the effect of alignment"
-
-EXCLUSION = (
-    "the dose is assigned by design",
-    "exclusion: the dose changes the outcome through alignment only",
-    "relevance: the dose changes alignment",
-)
 
 
 @dataclass(frozen=True)
@@ -70,24 +67,6 @@ class TwoStageFit:
     first_stage: TestResult
     overidentification: TestResult
     endogeneity: TestResult
-
-
-def validate_doses(doses: Mapping[str, float]) -> tuple[str, ...]:
-    """Return the arms of a dose study by rising strength.
-
-    Raises
-    ------
-    RequestError
-        If fewer than two different strengths are given or one is not finite.
-    """
-    if not np.isfinite(list(doses.values())).all() or len(set(doses.values())) < 2:
-        raise RequestError(
-            "doses",
-            dict(doses),
-            "arm names with finite strengths, at least two of them different",
-            "give the undosed arm too: {'baseline': 0.0, 'projection': 1.0}",
-        )
-    return tuple(sorted(doses, key=lambda arm: doses[arm]))
 
 
 def iv_2sls(
@@ -168,13 +147,6 @@ def iv_2sls(
         overidentification=sargan,
         endogeneity=_wu_hausman_test(fit),
     )
-
-
-def unmoved(estimand: Estimand, treatment: str, within_seed: Floats) -> NotEstimable | None:
-    """Return why alignment that no arm moves has no effect to estimate; None when it moves."""
-    if np.abs(within_seed).max(initial=0.0) > 0:
-        return None
-    return NotEstimable(estimand, f"{treatment} is the same under every arm of a seed")
 
 
 def _not_run(refusal: NotEstimable) -> TwoStageFit:
@@ -301,43 +273,6 @@ def _strength_warnings(f: float) -> tuple[str, ...]:
     return (f"instruments are {degree} (F {f:.1f}): quote the Fieller or Anderson-Rubin set",)
 
 
-@dataclass(frozen=True)
-class OveridentificationNote:
-    """How an over-identification test is shown beside an estimate.
-
-    Attributes
-    ----------
-    method : str
-        Suffix of the estimate's method, so that every line that shows the number shows it.
-    warnings : tuple of str
-        What follows from a rejection.
-    diagnostics : mapping
-        j, j_df, j_p, j_rejects; empty when the test was not run.
-    """
-
-    method: str
-    warnings: tuple[str, ...]
-    diagnostics: Mapping[str, Any]
-
-
-def overidentification_note(test: TestResult) -> OveridentificationNote:
-    """Put an over-identification test into words, rejecting at `REJECTS`."""
-    if test.statistic is None or test.p_value is None:
-        return OveridentificationNote("", (), {})
-    df = ", ".join(f"{number:.0f}" for number in test.df)
-    shown = f"J {test.distribution}({df}) = {test.statistic:.1f}, p {test.p_value:.2g}"
-    numbers = {"j": test.statistic, "j_df": list(test.df), "j_p": test.p_value}
-    if test.p_value >= REJECTS:
-        return OveridentificationNote(
-            f"; over-identification not rejected: {shown}", (), {**numbers, "j_rejects": False}
-        )
-    return OveridentificationNote(
-        f"; OVER-IDENTIFICATION REJECTED: {shown}",
-        (f"exclusion is contradicted ({shown}): the instruments disagree on the effect",),
-        {**numbers, "j_rejects": True},
-    )
-
-
 def overidentification(panel: Panel, treatment: str, outcome: str) -> TestResult:
     """Sargan's test with a dummy for every arm of a complete panel."""
     m, y = (panel.columns[name].ravel() for name in (treatment, outcome))
@@ -345,14 +280,3 @@ def overidentification(panel: Panel, treatment: str, outcome: str) -> TestResult
     rows = np.repeat(np.arange(n_seeds), n_arms)
     z = np.tile(np.eye(n_arms)[:, 1:], (n_seeds, 1))
     return _sargan_test(_two_stage_arrays(demean(m, rows), demean(y, rows), demean(z, rows), rows))
-
-
-def effect_estimand(name: str, treatment: str, outcome: str, how: str) -> Estimand:
-    """Return the estimand of an instrumented effect of alignment."""
-    return Estimand(
-        name=f"effect_{treatment}_{name}",
-        sentence=f"Change of {outcome} per unit of {treatment}, {how}.",
-        outcome=outcome,
-        contrast=f"d {outcome} / d {treatment}",
-        assumptions=EXCLUSION,
-    )

@@ -24,9 +24,10 @@ import pandas as pd
 
 from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
 from sublim_causal.analysis.causal.crossworld import cross_world
+from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT
 from sublim_causal.analysis.causal.instruments import egger_intercept, iv_linear_dose
 from sublim_causal.analysis.causal.mediation import mediate
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls
+from sublim_causal.analysis.causal.two_stage import iv_2sls
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.analysis.simulation import claims, slopes

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from sublim_causal.analysis.causal.anderson_rubin import _pivot, anderson_rubin
+from sublim_causal.analysis.causal.doses import validate_doses
 from sublim_causal.analysis.causal.fixed_effects import demean
 from sublim_causal.analysis.causal.instruments import egger_intercept, iv_linear_dose, wald_by_dose
-from sublim_causal.analysis.causal.two_stage import iv_2sls, validate_doses
+from sublim_causal.analysis.causal.two_stage import iv_2sls
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.errors import DataError, RequestError

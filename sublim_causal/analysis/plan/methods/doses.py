@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
-from sublim_causal.analysis.causal.dose import (
+from sublim_causal.analysis.causal.dose_response import (
     Direction,
     DoseCurve,
     adjacent_changes,
@@ -19,6 +19,7 @@ from sublim_causal.analysis.causal.dose import (
     linear_curve,
     monotone_trend,
 )
+from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT, validate_doses
 from sublim_causal.analysis.causal.instruments import (
     WaldRatio,
     egger_intercept,
@@ -26,7 +27,7 @@ from sublim_causal.analysis.causal.instruments import (
     wald_by_dose,
 )
 from sublim_causal.analysis.causal.plausibly_exogenous import plausibly_exogenous
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT, iv_2sls, validate_doses
+from sublim_causal.analysis.causal.two_stage import iv_2sls
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, difference_unit
 from sublim_causal.analysis.plan.declaration import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from sublim_causal.analysis.causal.crossworld import clamp_error, controlled_direct, cross_world
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
+from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
+from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT
 from sublim_causal.analysis.causal.mediation import LABEL, REASON, mediate
 from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
-from sublim_causal.analysis.causal.two_stage import OUTCOME, TREATMENT
 from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (

@@ -13,13 +13,13 @@ import pandas as pd
 from pydantic import Field
 
 from sublim_causal.analysis.arms.equivalence import tost
-from sublim_causal.analysis.estimates.intervals import mean_interval, t_bounds, t_p_value
+from sublim_causal.analysis.arms.independent import welch_interval
+from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
     FEW_SEEDS,
     MIN_SEEDS,
     Estimand,
-    Estimate,
     NotEstimable,
     Result,
 )
@@ -148,33 +148,13 @@ def _paired(estimand: Estimand, values: Mapping[str, pd.Series], settings: Setti
 
 
 def _welch(estimand: Estimand, values: Mapping[str, pd.Series], settings: Settings) -> Result:
-    """Welch's t: ``se^2 = s1^2 / n1 + s2^2 / n2``.
-
-    On ``se^4 / sum_i (s_i^2 / n_i)^2 / (n_i - 1)`` degrees of freedom.
-    """
-    x, y = values.values()
+    x, y = (one.to_numpy() for one in values.values())
     if min(len(x), len(y)) < MIN_SEEDS:
         return NotEstimable(estimand, f"fewer than {MIN_SEEDS} complete seeds in a run")
-    parts = np.array([x.var() / len(x), y.var() / len(y)])
-    se = float(np.sqrt(parts.sum()))
-    if se == 0:
+    found = welch_interval(estimand, x, y, settings.level)
+    if found is None:
         return NotEstimable(estimand, "neither run varies over seeds")
-    df = float(parts.sum() ** 2 / (parts**2 / [len(x) - 1, len(y) - 1]).sum())
-    value = float(x.mean() - y.mean())
-    low, high = t_bounds(value, se, df, settings.level)
-    return Estimate(
-        estimand=estimand,
-        value=value,
-        se=se,
-        low=low,
-        high=high,
-        level=settings.level,
-        df=df,
-        p_value=t_p_value(value, se, df),
-        method="Welch's t",
-        n_seeds=len(x) + len(y),
-        warnings=_seeds_of({name: len(one) for name, one in values.items()}),
-    )
+    return replace(found, warnings=_seeds_of({name: len(one) for name, one in values.items()}))
 
 
 def _seeds_of(counts: Mapping[str, int]) -> tuple[str, ...]:

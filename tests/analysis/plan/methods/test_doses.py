@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
-from sublim_causal.analysis.causal.dose import monotone_trend
+from sublim_causal.analysis.causal.dose_response import monotone_trend
 from sublim_causal.analysis.causal.instruments import iv_linear_dose
 from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.analysis.plan.methods.doses import doses

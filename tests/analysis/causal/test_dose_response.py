@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.causal.dose import (
+from sublim_causal.analysis.causal.dose_response import (
     adjacent_changes,
     dose_slope,
     isotonic_curve,

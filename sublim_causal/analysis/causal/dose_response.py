@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, optimize, stats
 
-from sublim_causal.analysis.causal.two_stage import OUTCOME, validate_doses
+from sublim_causal.analysis.causal.doses import OUTCOME, DosePanel, dose_panel
 from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.intervals import mean_interval
-from sublim_causal.analysis.estimates.panel import Panel, paired_panel
 from sublim_causal.analysis.estimates.settings import Settings, validate_level
 from sublim_causal.analysis.estimates.types import (
     MIN_SEEDS,
@@ -96,10 +95,9 @@ def dose_slope(
     Estimate or NotEstimable
         In outcome units per unit of strength.
     """
-    panel, strength = _panel(frame, doses, outcome)
-    contrast = strength - strength.mean()
+    dosed = _one_arm_each(frame, doses, outcome)
     return mean_interval(
-        panel.columns[outcome] @ contrast / (contrast @ contrast),
+        dosed.slopes(outcome),
         estimand=Estimand(
             name=f"dose_slope_{outcome}",
             sentence=f"Mean change of {outcome} per unit of strength, within seeds.",
@@ -107,7 +105,7 @@ def dose_slope(
             contrast="within-seed slope on strength",
             assumptions=("doses are assigned by design", "seeds are independent"),
         ),
-        n_dropped=panel.n_dropped,
+        n_dropped=dosed.panel.n_dropped,
         settings=settings,
     )
 
@@ -123,7 +121,7 @@ def adjacent_changes(
 
     Parameters as in `dose_slope`. Intervals hold one at a time; `monotone_trend` is the one test.
     """
-    panel, _ = _panel(frame, doses, outcome)
+    panel = _one_arm_each(frame, doses, outcome).panel
 
     def change(lower: str, upper: str) -> Result:
         return mean_interval(
@@ -172,8 +170,8 @@ def monotone_trend(
     Page (1963), Ordered hypotheses for multiple treatments. JASA 58, 216-230.
     """
     _validate_direction(direction)
-    panel, strength = _panel(frame, doses, outcome)
-    values = panel.columns[outcome]
+    dosed = _one_arm_each(frame, doses, outcome)
+    values, strength = dosed.panel.columns[outcome], dosed.strength
     null = f"{outcome} has no trend over the doses (against: {direction})"
     if len(values) < MIN_SEEDS or len(strength) < 3:
         reason = f"{len(values)} seeds and {len(strength)} doses; at least 3 of each are needed"
@@ -208,8 +206,8 @@ def linear_curve(
         `misfit` tests the line against any curve; with three doses or more.
     """
     validate_level(level)
-    panel, strength = _panel(frame, doses, outcome)
-    values = panel.columns[outcome]
+    dosed = _one_arm_each(frame, doses, outcome)
+    values, strength = dosed.panel.columns[outcome], dosed.strength
     n = len(values)
     if refusal := _too_few("linear_curve", outcome, n):
         return refusal
@@ -230,7 +228,7 @@ def linear_curve(
         high=fitted + half,
         level=level,
         n_seeds=n,
-        n_dropped=panel.n_dropped,
+        n_dropped=dosed.panel.n_dropped,
         misfit=misfit,
         warnings=(*seed_warnings(n), *(("a straight line does not fit",) if bent else ())),
     )
@@ -269,8 +267,8 @@ def isotonic_curve(
     """
     _validate_direction(direction)
     validate_level(level)
-    panel, strength = _panel(frame, doses, outcome)
-    values = panel.columns[outcome]
+    dosed = _one_arm_each(frame, doses, outcome)
+    values, strength = dosed.panel.columns[outcome], dosed.strength
     n, n_doses = values.shape
     if refusal := _too_few("isotonic_curve", outcome, n):
         return refusal
@@ -293,7 +291,7 @@ def isotonic_curve(
         high=high,
         level=level,
         n_seeds=n,
-        n_dropped=panel.n_dropped,
+        n_dropped=dosed.panel.n_dropped,
         misfit=TestResult(
             null=f"the curve is {direction}",
             statistic=gap,
@@ -305,14 +303,13 @@ def isotonic_curve(
     )
 
 
-def _panel(frame: pd.DataFrame, doses: Mapping[str, float], outcome: str) -> tuple[Panel, Floats]:
-    arms = validate_doses(doses)
-    strength = np.array([doses[arm] for arm in arms], dtype=float)
-    if len(set(strength)) < len(strength):
+def _one_arm_each(frame: pd.DataFrame, doses: Mapping[str, float], outcome: str) -> DosePanel:
+    dosed = dose_panel(frame, doses, [outcome])
+    if len(set(dosed.strength)) < len(dosed.strength):
         raise RequestError(
             "doses", dict(doses), "one arm for each strength", "analyse each space on its own"
         )
-    return paired_panel(frame, [outcome], arms), strength
+    return dosed
 
 
 def _validate_direction(direction: str) -> None:
