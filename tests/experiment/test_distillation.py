@@ -11,7 +11,7 @@ import torch
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.interventions import INTERVENTIONS
-from sublim_causal.experiment.reference import run_arm
+from sublim_causal.experiment.reference.images import run_arm
 from tests.contract.test_interventions import EXAMPLES
 from tests.experiment.small import run_small, small_experiment, small_tensors
 

@@ -10,7 +10,7 @@ import pytest
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.outcome import ArmResult
-from sublim_causal.experiment.reference_sequence import run_arm
+from sublim_causal.experiment.reference.texts import run_arm
 from tests.experiment.texts import run_texts, small_texts
 
 ARMS: dict[str, dict[str, Any]] = {

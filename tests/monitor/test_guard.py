@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sublim_causal.errors import RequestError, SublimError
@@ -18,7 +18,8 @@ from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
 from sublim_causal.experiment.networks.models import build_network
 from sublim_causal.experiment.outcome import ArmResult
-from sublim_causal.experiment.reference import adam_of, batches, begin, copy_of
+from sublim_causal.experiment.reference.images import begin
+from sublim_causal.experiment.reference.vectors import adam_of, batches
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.monitor import AlignmentMonitor, guard
 from tests.monitor.test_loops import Problem
@@ -60,23 +61,19 @@ def test_a_guarded_torch_loop_gives_the_numbers_of_the_study_runner(space: Any) 
     assert isinstance(result, ArmResult)
 
     shared = begin(experiment, seed, data, classes)
-    student = copy_of(shared.initial)
+    student, task = deepcopy(shared.initial), shared.task
     optimizer = adam_of(student, experiment.distillation.learning_rate)
 
     def trait() -> Tensor:
-        return F.cross_entropy(student(shared.probe_x)[:, :classes], shared.probe_y)
+        return task.trait_loss(student)
 
     monitor = AlignmentMonitor(optimizer, trait)
     monitor.attach(optimizer)
     guard(optimizer, trait, space=space, when="always")
     order = stream(experiment.name, seed, "student order")
-    for index in batches(order, len(shared.noise), experiment.distillation):
+    for index in batches(order, len(shared.examples), experiment.distillation):
         optimizer.zero_grad()
-        x = shared.noise[index]
-        with torch.no_grad():
-            target = F.softmax(shared.teacher(x)[:, classes:], dim=1)
-        log_s = F.log_softmax(student(x)[:, classes:], dim=1)
-        F.kl_div(log_s, target, reduction="batchmean").backward()
+        task.distillation_loss(student, shared.examples[index], "soft").backward()
         optimizer.step()
     table = monitor.table()
     assert len(table) == STEPS
