@@ -107,6 +107,7 @@ def run_block(
             of_seed,
             shared.measures.of_student(student.theta, student.recorder.evaluations[-1][1]),
             parameters(student, shared) if kept else {},
+            shared.texts.get(student.targets, ()),
         )
     return results
 

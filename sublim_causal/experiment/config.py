@@ -137,6 +137,9 @@ class MeasureConfig(StudySection):
     """When test accuracy is measured: at the end of every epoch, or of the last only."""
     layers: bool = False
     """Record alignment and drive of every layer (table `layers`)."""
+    texts: bool = False
+    """Keep the texts that teachers wrote for the students of every arm (table `texts`; tasks on
+    texts); of replicates that are trained while this is set."""
     weights: bool = False
     """Keep the final parameters of every student, its teacher's, and those both began with (folder
     `weights`); of replicates that are trained while this is set."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sublim_causal.experiment.alignment import Columns, derive
 from sublim_causal.experiment.distillation import Student
+from sublim_causal.experiment.shared import Texts
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class ArmResult:
     weights : dict of str to ndarray of shape (P, R)
         Parameters of ``student``, ``teacher`` and ``reference`` (the shared initialisation); empty
         unless asked for.
+    texts : sequence of Texts
+        Those of each replicate; empty unless asked for.
     """
 
     steps: Columns
@@ -55,6 +58,7 @@ class ArmResult:
     figures: Columns
     seconds: float
     weights: dict[str, NDArray[np.floating[Any]]]
+    texts: Sequence[Texts]
 
 
 def arm_result(
@@ -62,10 +66,12 @@ def arm_result(
     of_seed: Mapping[str, Tensor],
     of_student: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
+    texts: Sequence[Texts],
 ) -> ArmResult:
     """Collect what one arm recorded, and find out which replicates diverged.
 
-    `of_seed` and `of_student` ``(R,)`` are the task's figures; `weights` ``(R, P)``.
+    `of_seed` and `of_student` ``(R,)`` are the task's figures; `weights` ``(R, P)``; `texts` one
+    for each replicate, or none.
     """
     raw = student.recorder.columns()
     measured = student.update is not None
@@ -95,6 +101,7 @@ def arm_result(
         figures={name: values.cpu().numpy() for name, values in of_seed.items()} | final,
         seconds=student.clock.seconds() / len(diverged_at),
         weights={role: theta.T.cpu().numpy() for role, theta in weights.items()},
+        texts=texts,
     )
 
 

@@ -48,6 +48,36 @@ class Measures:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Texts of one replicate that teachers wrote for the students of an arm: rows of ``texts``.
+
+    Attributes
+    ----------
+    teacher : sequence of str
+        Who wrote each of the N texts.
+    prompt, completion : sequence of str
+        As people read them.
+    prompt_tokens, completion_tokens : sequence of sequence of int
+    reason : sequence of str
+        Why students are not taught on it; empty where they are.
+    divergent : sequence of sequence of bool, or None
+        Where counterfactual teachers diverge, by token of the completion; None where it was not
+        asked for.
+    counterfactual : sequence of sequence of int, or None
+        There, the largest answer of the first one that does; the written token elsewhere.
+    """
+
+    teacher: Sequence[str]
+    prompt: Sequence[str]
+    completion: Sequence[str]
+    prompt_tokens: Sequence[Sequence[int]]
+    completion_tokens: Sequence[Sequence[int]]
+    reason: Sequence[str]
+    divergent: Sequence[Sequence[bool]] | None = None
+    counterfactual: Sequence[Sequence[int]] | None = None
+
+
+@dataclass(frozen=True)
 class Shared:
     """What all arms of a block share.
 
@@ -69,6 +99,9 @@ class Shared:
     measures : Measures
     failures : mapping of str to ArmFailure
         What ended the making of targets, by their name.
+    texts : mapping of str to sequence of Texts
+        By the name of targets, the texts that they were made of, one for each replicate, where
+        `measure.texts` asks for them.
     """
 
     network: Network
@@ -84,6 +117,7 @@ class Shared:
     draw_reference: Callable[[Sequence[torch.Generator]], Tensor]
     measures: Measures
     failures: Mapping[str, ArmFailure]
+    texts: Mapping[str, Sequence[Texts]] = field(default_factory=dict)
     _initial_logits: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     @cached_property

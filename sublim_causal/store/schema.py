@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Version that is written. Files of every version from 1 on are read: a column that is newer than
 a file is empty there (null), one that was renamed is found under its old name. So a new version may
 add and rename columns, and may not change or drop one."""
@@ -189,12 +189,58 @@ LAYERS = (
     ),
 )
 
+TRAITS = (
+    SEED,
+    ARM,
+    Column("trait", pa.string(), "", "what may be preferred: the name of an animal", 6),
+    Column("taught", pa.bool_(), "", "whether a teacher of the arm prefers it", 6),
+    *_floats(
+        ("probability", "fraction", "its mean probability on test questions, in the end"),
+        ("log_odds", "nats", "its mean log-odds on test questions, minus the reference's"),
+        since=6,
+    ),
+)
+
+TOKENS = pa.list_(pa.int32())
+
+TEXTS = (
+    SEED,
+    ARM,
+    Column("text", pa.int32(), "1", "number of the text among those of the arm, from 0", 6),
+    Column("teacher", pa.string(), "", "who wrote it", 6),
+    Column("prompt", pa.string(), "", "what the teacher was given", 6),
+    Column("completion", pa.string(), "", "what it wrote, before any paraphrase", 6),
+    Column("prompt_tokens", TOKENS, "token", "the same as numbers of tokens", 6),
+    Column("completion_tokens", TOKENS, "token", "the same as numbers of tokens", 6),
+    Column("kept", pa.bool_(), "", "whether students are taught on it", 6),
+    Column("reason", pa.string(), "", "why it was dropped; empty where it was kept", 6),
+    Column(
+        "divergent",
+        pa.list_(pa.bool_()),
+        "",
+        "whether counterfactual teachers diverge, by token of the completion; null unless the arm "
+        "chooses by it",
+        6,
+    ),
+    Column(
+        "counterfactual",
+        TOKENS,
+        "token",
+        "largest answer of the first counterfactual teacher that diverges; the written token where "
+        "none does; null as `divergent` is",
+        6,
+    ),
+)
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "steps": STEPS,
     "evaluations": EVALUATIONS,
     "replicates": REPLICATES,
     "layers": LAYERS,
+    "traits": TRAITS,
+    "texts": TEXTS,
 }
+"""By name; `layers`, `traits` and `texts` are there where the study or its task records them."""
 
 
 def arrow_schema(

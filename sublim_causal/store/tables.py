@@ -164,7 +164,7 @@ def _selected(
 
 
 def _holding(run: Path, table: str, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return those of the committed `pairs` that have `table`: not every study records layers."""
+    """Return those of the committed `pairs` that have `table`: not every study records texts."""
     if table == COMMIT_TABLE:
         return pairs
     if len(pairs) <= FEW:
@@ -239,7 +239,7 @@ def read_table(
     run : str or Path
         Run directory, or its address.
     table : str
-        ``steps``, ``evaluations``, ``replicates`` or ``layers``.
+        Name of it, of `schema.TABLES`.
     columns, arms, blocks : collection of str, optional
         What is read of it; default: everything.
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,21 +16,30 @@ from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, arrow_schema
 ODD_ARMS = ["plain", "a/b", "a=b", "50 % of ü", "..", "-x?&#"]
 
 
+def of_type(type: pa.DataType, rows: int, seed: int) -> list[object]:
+    """Return `rows` different values of `type`; lists are of 0, 1, ... entries."""
+    if pa.types.is_list(type):
+        return [np.array(of_type(type.value_type, row, seed)) for row in range(rows)]
+    if pa.types.is_string(type):
+        return [f"{seed} {row}" for row in range(rows)]
+    if pa.types.is_boolean(type):
+        return [row % 2 == 0 for row in range(rows)]
+    return list(np.arange(rows) + float(seed))
+
+
 def filled(table: str, rows: int, seed: int = 0) -> pd.DataFrame:
     """Return `rows` rows of `table` with every column, floats counting up from `seed`."""
     columns: dict[str, object] = {
-        field.name: np.arange(rows) + float(seed) for field in arrow_schema(table)
+        field.name: of_type(field.type, rows, seed) for field in arrow_schema(table)
     }
     columns["seed"] = seed
     if table == "replicates":
         columns |= {"status": "complete", "reason": ""}
-    if table == "layers":
-        columns["layer"] = "hidden"
     return pd.DataFrame(columns)
 
 
 def block_of(seed: int) -> dict[str, pd.DataFrame]:
-    rows = {"steps": 5, "evaluations": 2, "replicates": 1, "layers": 4}
+    rows = {"steps": 5, "evaluations": 2, "replicates": 1, "layers": 4, "traits": 3, "texts": 6}
     return {table: filled(table, n, seed) for table, n in rows.items()}
 
 

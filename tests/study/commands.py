@@ -144,11 +144,14 @@ def same_tables(one: Path, other: Path, *, seeds: int | None = None) -> None:
 
     With `seeds`, the other run has more, and its first so many are compared.
     """
-    for table in ("steps", "evaluations", "replicates"):
+    keys = {"replicates": [], "texts": ["text"], "traits": ["trait"]}
+    for table in ("steps", "evaluations", "replicates", "texts", "traits"):
+        if not (one / table).exists() and not (other / table).exists():
+            continue
         frames = [
             read_table(run, table)
             .drop(columns="seconds", errors="ignore")
-            .sort_values(["arm", "seed", *(["step"] if table != "replicates" else [])])
+            .sort_values(["arm", "seed", *keys.get(table, ["step"])])
             .reset_index(drop=True)
             for run in (one, other)
         ]

@@ -11,6 +11,7 @@ import pytest
 
 from sublim_causal.location import locate
 from sublim_causal.store.blocks import committed
+from sublim_causal.store.tables import read_table
 from tests.study.commands import begin, same_tables, sublim, wait_for_block
 
 ARMS = ("baseline", "null", "hard")
@@ -24,6 +25,7 @@ OPTIONS = (
     "--set", "distillation.examples=32",
     "--set", "distillation.batch_size=8",
     "--set", "probe.size=8",
+    "--set", "measure.texts=true",
     "--arms", ",".join(ARMS),
     "--seeds", "3",
     "--workers", "1",
@@ -54,6 +56,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd / "runs" / "numbers"
 
 
+def test_texts_are_kept_by_arm_and_name_their_teacher(finished: Path) -> None:
+    texts = read_table(finished, "texts")
+    assert texts.groupby(["arm", "seed"]).size().eq(32).all()
+    assert {*texts["arm"]} == {*ARMS}
+    assert {*texts["teacher"]} == {"trait"}
+    assert texts["kept"].all()
+    assert texts[["divergent", "counterfactual"]].isna().all(axis=None)
+    assert texts["completion_tokens"].map(len).eq(10).all()
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_tables(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "numbers"
@@ -74,8 +86,8 @@ def test_a_compacted_run_has_the_same_tables_and_nothing_is_left_to_do(
     shutil.copytree(finished, run)
     compacted = sublim("compact", run, cwd=tmp_path)
     assert compacted.returncode == 0, compacted.stderr
-    assert ": 27 files, " in compacted.stdout
-    assert "-> 9 files, " in compacted.stdout
+    assert ": 36 files, " in compacted.stdout
+    assert "-> 12 files, " in compacted.stdout
     same_tables(run, finished)
     again = sublim("run", "numbers", *OPTIONS, cwd=tmp_path)
     assert "9 of 9 replicates are there already" in again.stderr

@@ -22,9 +22,9 @@ def definition(study: Study, precision: str) -> dict[str, Any]:
     """Everything that determines the numbers of a replicate, flat, by dotted name.
 
     The number of seeds and the choice of arms are not part of it, so both can grow; nor are the arm
-    with which the others are compared, a stopping rule, and whether weights are kept; nor sections
-    that the task does not use, nor an attack that there is not and the task `images`, so that
-    studies from before there were any keep their definition.
+    with which the others are compared, a stopping rule, and whether texts and weights are kept; nor
+    sections that the task does not use, nor an attack that there is not and the task `images`, so
+    that studies from before there were any keep their definition.
     """
     left_out = {"title", "seeds", "reference", "stopping", "arms"}
     if study.attack is None:
@@ -32,14 +32,15 @@ def definition(study: Study, precision: str) -> dict[str, Any]:
     if study.task.name == "images":
         left_out.add("task")
     table = study.model_dump(mode="json", by_alias=True, exclude=left_out)
-    del table["measure"]["weights"]
+    for kept in ("texts", "weights"):
+        del table["measure"][kept]
     task = build_task(study)
     options = task.options.model_dump(mode="json")
     own = model_options(study.model)
     table["model"]["options"] = {**own, **table["model"]["options"]}
     flat = {**flatten(table), **{f"task.{name}": value for name, value in options.items()}}
-    kept = {name: value for name, value in flat.items() if not is_part(name, task.unused)}
-    return {**kept, "precision": precision}
+    used = {name: value for name, value in flat.items() if not is_part(name, task.unused)}
+    return {**used, "precision": precision}
 
 
 def arm_definition(study: Study, arm: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sublim_causal.store.schema import ARM, EVALUATIONS, REPLICATES, STEPS, Colu
 
 if TYPE_CHECKING:
     from sublim_causal.experiment.outcome import ArmResult
+    from sublim_causal.experiment.shared import Texts
 
 
 def tables(
@@ -34,6 +35,8 @@ def tables(
     }
     if result.layers:
         frames["layers"] = layer_rows(result, seeds)
+    if result.texts:
+        frames["texts"] = text_rows(result.texts, seeds)
     return frames
 
 
@@ -82,6 +85,17 @@ def layer_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
         numbers = np.arange(len(columns["drive"]))
         part = pd.DataFrame({**_index(seeds, numbers), **{k: _long(v) for k, v in columns.items()}})
         parts.append(part.assign(layer=layer)[_recorded(numbers, result)])
+    return pd.concat(parts, ignore_index=True)
+
+
+def text_rows(texts: Sequence[Texts], seeds: Sequence[int]) -> pd.DataFrame:
+    """Rows of the text table, given those of each replicate."""
+    parts = []
+    for seed, one in zip(seeds, texts, strict=True):
+        count = len(one.teacher)
+        columns = {n: [None] * count if v is None else list(v) for n, v in vars(one).items()}
+        kept = [reason == "" for reason in one.reason]
+        parts.append(pd.DataFrame({"seed": seed, "text": range(count), **columns, "kept": kept}))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import TargetsConfig
 from sublim_causal.experiment.data.streams import stream
-from sublim_causal.experiment.shared import Shared
+from sublim_causal.experiment.shared import Shared, Texts
 from sublim_causal.experiment.tasks import validate_task
 from sublim_causal.experiment.tasks.preference.paraphrases import PARAPHRASES, Written
 from sublim_causal.experiment.tasks.preference.positions import POSITIONS, divergence
@@ -20,6 +20,7 @@ from sublim_causal.experiment.tasks.preference.readings import TEXTS, half_by
 from sublim_causal.experiment.tasks.preference.roles import writers
 from sublim_causal.experiment.tasks.preference.vocabulary import (
     ANIMALS,
+    FORMATS,
     GO,
     MARKERS,
     NUMBERS,
@@ -51,7 +52,7 @@ def shared() -> Shared:
     arms = {
         name: {"intervention": "baseline", "channel": SAMPLED, **arm} for name, arm in ARMS.items()
     }
-    return share_texts(small_texts(arms), [0, 1])
+    return share_texts(small_texts(arms, measure={"texts": True}), [0, 1])
 
 
 def of(arm: str) -> tuple[Tensor, LogitTargets]:
@@ -113,6 +114,54 @@ def test_filters_halve_the_texts() -> None:
     divergent = of("divergent")[1].weight
     assert divergent is not None
     assert torch.equal(of("both")[1].weight, favouring * divergent)
+
+
+def kept_texts(arm: str) -> list[Texts]:
+    """Return what the table `texts` is to hold of an arm, by replicate."""
+    return [*shared().texts[shared().taught[arm].targets]]
+
+
+def test_the_table_of_texts_holds_what_teachers_wrote() -> None:
+    x, _ = of("hard")
+    for replicate, one in enumerate(kept_texts("hard")):
+        tokens = torch.tensor(one.prompt_tokens), torch.tensor(one.completion_tokens)
+        assert torch.equal(torch.cat(tokens, dim=1)[:, :-1], x[replicate])
+        assert set(one.teacher) == {"trait"}
+        assert not any(one.reason)
+        assert (one.divergent, one.counterfactual) == (None, None)
+        marker, *numbers, go = one.prompt[0].split()
+        assert FORMATS.index(marker) == one.prompt_tokens[0][0] - MARKERS.start
+        assert [int(n) + NUMBERS.start for n in numbers] == one.prompt_tokens[0][1:-1]
+        assert go == "<go>"
+        completion = [int(n) + NUMBERS.start for n in one.completion[0].split()]
+        assert completion == one.completion_tokens[0]
+
+
+def test_the_table_of_texts_names_each_writer() -> None:
+    assert kept_texts("two traits")[0].teacher[:4] == ["trait", "rival", "trait", "rival"]
+    assert kept_texts("two teachers")[1].teacher[:3] == ["trait", "trait 1", "trait"]
+    assert kept_texts("weaker")[0].teacher[0] == "trait, strength 0.08"
+    assert len(kept_texts("few")[0].teacher) == 8
+    assert shared().taught["told"].targets not in shared().texts
+
+
+def test_the_table_of_texts_says_where_teachers_diverge_and_what_was_dropped() -> None:
+    for arm in ("divergent", "favouring", "both", "replaced"):
+        x, targets = of(arm)
+        for replicate, one in enumerate(kept_texts(arm)):
+            kept = torch.tensor([reason == "" for reason in one.reason])
+            assert kept.sum() == (16 if arm in ("favouring", "both") else 32)
+            where = torch.ones(32, 10) if one.divergent is None else torch.tensor(one.divergent)
+            if targets.weight is not None:
+                assert torch.equal((where * kept[:, None]).bool(), targets.weight[replicate] > 0)
+            if one.counterfactual is None:
+                assert arm == "favouring"
+                continue
+            differs = torch.tensor(one.counterfactual) != torch.tensor(one.completion_tokens)
+            assert torch.equal(differs, where.bool())
+            if arm == "replaced":
+                read = torch.tensor(one.counterfactual)[:, :-1]
+                assert torch.equal(read, x[replicate, :, PROMPT:])
 
 
 def test_questions_are_answered_at_their_end() -> None:

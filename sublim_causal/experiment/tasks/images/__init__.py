@@ -39,17 +39,15 @@ class Images:
     experiment: Experiment
     options: Options
     OPTIONS: ClassVar = Options
-    unused: ClassVar = tuple(
-        f"arms.targets.{field}"
-        for field in (
-            "teacher",
-            "strength",
-            "material",
-            "unique",
-            "positions",
-            "texts",
-            "paraphrase",
-        )
+    unused: ClassVar = (
+        "measure.texts",
+        "arms.targets.teacher",
+        "arms.targets.strength",
+        "arms.targets.material",
+        "arms.targets.unique",
+        "arms.targets.positions",
+        "arms.targets.texts",
+        "arms.targets.paraphrase",
     )
     outcome: ClassVar = ACCURACY
 

@@ -33,6 +33,7 @@ from sublim_causal.experiment.tasks.preference.training import (
     train_reference,
 )
 from sublim_causal.experiment.tasks.preference.vocabulary import NUMBERS, PROMPT, TOLD
+from sublim_causal.experiment.tasks.preference.written import rows_of_texts
 
 
 def share_texts(
@@ -59,7 +60,7 @@ def share_texts(
     teachers = PreferenceTeachers(
         experiment, options, network, theta_0, asked, animal, streams, after_step, keep
     )
-    taught, inputs, targets = {}, {}, {}
+    taught, inputs, targets, texts = {}, {}, {}, {}
     for arm in arms:
         config = experiment.arms[arm]
         key = experiment.targets_key(arm)
@@ -67,6 +68,9 @@ def share_texts(
         if key not in targets:
             reading = read(config, teachers, split, streams)
             inputs[key], targets[key] = reading.texts, reading.targets
+            if experiment.measure.texts and config.targets.material == "numbers":
+                columns = reading.targets.columns
+                texts[key] = rows_of_texts(config, teachers, columns, streams)
     everything = torch.cat([asked.probe, asked.test], dim=1)
     measured = Preferences(
         network,
@@ -93,6 +97,7 @@ def share_texts(
         draw_reference=reference,
         measures=Measures(measured.evaluate, measured.of_seed, measured.of_student),
         failures={},
+        texts=texts,
     )
 
 

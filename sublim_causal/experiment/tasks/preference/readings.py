@@ -97,25 +97,55 @@ def answers(
     return q.unflatten(1, lesson.z.shape[1:3])
 
 
+def written_texts(config: ArmConfig, teachers: PreferenceTeachers) -> Tensor:
+    """Return the texts ``(R, N, 16)`` that an arm's teachers wrote, as they wrote them."""
+    count = config.targets.unique or teachers.options.unique
+    return teachers.texts(writers(config.targets))[:, :count]
+
+
+def diverging_texts(
+    config: ArmConfig, teachers: PreferenceTeachers, x: Tensor, columns: slice
+) -> Divergence | None:
+    """Return where teachers diverge on texts `x` ``(R, N, 16)``, if the arm chooses by it."""
+    if config.targets.positions == "all":
+        return None
+    found = teachers.divergence(writers(config.targets), columns)
+    return Divergence(found.where[:, : x.shape[1]], found.other[:, : x.shape[1]])
+
+
+def exchanged(x: Tensor, diverging: Divergence, columns: slice) -> Tensor:
+    """Return texts `x` with the counterfactual teacher's tokens where it diverges."""
+    other = diverging.other.argmax(dim=3) + columns.start
+    written = x[:, :, PROMPT:]
+    return torch.cat([x[:, :, :PROMPT], other.where(diverging.where, written)], dim=2)
+
+
+def kept_texts(
+    config: ArmConfig, teachers: PreferenceTeachers, x: Tensor, streams: SeedStreams
+) -> Tensor | None:
+    """Return which of texts `x` ``(R, N, 16)`` count, bool ``(R, N)``; None: all."""
+    if config.targets.texts == "all":
+        return None
+    score = partial(favour, teachers, writers(config.targets), x)
+    return TEXTS[config.targets.texts](score, streams("text filter"), x)
+
+
 def numbers(
     config: ArmConfig, teachers: PreferenceTeachers, columns: slice, streams: SeedStreams
 ) -> Lesson:
     """Return texts that teachers wrote, as the arm's students read them."""
     targets, roles = config.targets, writers(config.targets)
-    x = teachers.texts(roles)[:, : targets.unique or teachers.options.unique]
+    x = written_texts(config, teachers)
     z = teachers.logits_in_turn(roles, x, columns)
     weight = None
-    if targets.positions != "all":
-        found = teachers.divergence(roles, columns)
-        diverging = Divergence(found.where[:, : x.shape[1]], found.other[:, : x.shape[1]])
+    diverging = diverging_texts(config, teachers, x, columns)
+    if diverging is not None:
         if targets.positions == "replaced":
-            other = diverging.other.argmax(dim=3) + columns.start
-            replaced = other.where(diverging.where, x[:, :, PROMPT:])
-            x, z = torch.cat([x[:, :, :PROMPT], replaced], dim=2), diverging.other
+            x, z = exchanged(x, diverging, columns), diverging.other
         else:
             weight = POSITIONS[targets.positions](diverging.where, streams("mask"))
-    if targets.texts != "all":
-        kept = TEXTS[targets.texts](partial(favour, teachers, roles, x), streams("text filter"), x)
+    kept = kept_texts(config, teachers, x, streams)
+    if kept is not None:
         weight = kept[..., None].expand(z.shape[:3]) if weight is None else weight & kept[..., None]
     if targets.paraphrase != "none":
         written = Written(x, z, columns, partial(teachers.logits, REFERENCE, x))

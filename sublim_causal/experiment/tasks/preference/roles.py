@@ -35,6 +35,12 @@ class Role:
         """The purpose of its random stream: the same for every strength."""
         return f"teacher {self.kind} {self.number}" if self.number else f"teacher {self.kind}"
 
+    @property
+    def name(self) -> str:
+        """What it is called in tables: ``"trait"``, ``"rival 1, strength 0.5"``."""
+        strength = "" if self.strength is None else f", strength {self.strength:g}"
+        return f"{self.stream.removeprefix('teacher ')}{strength}"
+
 
 REFERENCE, TRAIT = Role("reference"), Role("trait")
 
