@@ -8,32 +8,25 @@ chunks; what is kept is one small matrix a stratum (a combination of labels).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset as ds
-from numpy.typing import NDArray
 
-from sublim_causal.analysis.estimates.columns import ColumnKind, column_kind, is_digits
 from sublim_causal.analysis.estimates.types import Floats
+from sublim_causal.analysis.mixed.chunks import (
+    Chunk,
+    Integers,
+    Opened,
+    chunks,
+    column_kinds,
+    sorted_levels,
+)
 from sublim_causal.analysis.mixed.expressions import SPLINE, evaluate_expression
 from sublim_causal.analysis.mixed.formula import MixedFormula, parse_formula
 from sublim_causal.analysis.mixed.syntax import Node
-from sublim_causal.errors import DataError, RequestError
+from sublim_causal.errors import DataError
 
-Integers = NDArray[np.int64]
-Opened: TypeAlias = pd.DataFrame | pa.Table | ds.Dataset
-Data: TypeAlias = Opened | str | Path
-
-CHUNK_ROWS = 2**18
-"""Rows held at once when a dataset is streamed."""
-_LOOK_ROWS = 1024
-"""Rows of a dataset that tell text from numbers written as text."""
 MAX_GAPS = 64
 """Distinct time gaps that are kept apart; each costs three matrices a run."""
 
@@ -65,60 +58,6 @@ class CrossProducts:
     n_obs: int
 
 
-def open_data(data: Data) -> Opened:
-    """Open a path as a Parquet dataset; return anything else as it is.
-
-    Raises
-    ------
-    RequestError
-        If `data` is of no known kind.
-    """
-    if isinstance(data, str | Path):
-        return ds.dataset(str(data), format="parquet", partitioning="hive")
-    if not isinstance(data, pd.DataFrame | pa.Table | ds.Dataset):
-        raise RequestError(
-            "data", type(data).__name__, "a DataFrame, an Arrow table or dataset, or a Parquet path"
-        )
-    return data
-
-
-def column_kinds(data: Opened) -> dict[str, ColumnKind]:
-    """What each column holds; numbers may be objects, Decimals, nullable or Arrow's.
-
-    Raises
-    ------
-    RequestError
-        If two columns have one name.
-    """
-    if isinstance(data, pd.DataFrame):
-        if not data.columns.is_unique:
-            twice = data.columns[data.columns.duplicated()][0]
-            raise RequestError("data", twice, "columns of different names", "rename one of them")
-        return {name: column_kind(data[name]) for name in data.columns if isinstance(name, str)}
-    texts = [f.name for f in data.schema if _is_text(f.type)]
-    first = data.select(texts) if isinstance(data, pa.Table) else data.head(_LOOK_ROWS, texts)
-    digits = {name for name in texts if is_digits(first[name].to_pandas().dropna())}
-    return {
-        field.name: "digits" if field.name in digits else _kind_of_type(field.type)
-        for field in data.schema
-    }
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _kind_of_type(kind: pa.DataType) -> ColumnKind:
-    types = pa.types
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return "number"
-    if types.is_temporal(kind):
-        return "date"
-    if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
-        return "other"
-    return "label"
-
-
 def read_formula(data: Opened, text: str) -> MixedFormula:
     """Parse `text` for the columns of `data`, and lay its splines over their range.
 
@@ -146,93 +85,13 @@ def read_formula(data: Opened, text: str) -> MixedFormula:
 def _range(data: Opened, column: str) -> tuple[float, float]:
     """Smallest and largest value of a column, in one pass over it."""
     low, high = np.inf, -np.inf
-    for chunk in _chunks(data, [], [column]):
+    for chunk in chunks(data, [], [column]):
         known = chunk.values[column][np.isfinite(chunk.values[column])]
         if known.size:
             low, high = min(low, float(known.min())), max(high, float(known.max()))
     if low >= high:
         raise DataError(f"{column} does not vary, and a spline of it is no more than a constant")
     return low, high
-
-
-def sorted_levels(levels: Iterable[object]) -> list[Any]:
-    """Sort labels; those of several types by their type first."""
-    found: list[Any] = list(levels)
-    try:
-        return sorted(found)
-    except TypeError:
-        return sorted(found, key=lambda level: (type(level).__name__, str(level)))
-
-
-@dataclass(frozen=True)
-class _Codes:
-    """Labels of some rows: -1 where there is none, and whether the levels' order is their own."""
-
-    codes: Integers
-    levels: Sequence[object]
-    ordered: bool = False
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Some rows: label codes with their levels, and numbers."""
-
-    codes: dict[str, _Codes]
-    values: dict[str, Floats]
-
-
-def _chunks(data: Opened, labels: Sequence[str], numbers: Sequence[str]) -> Iterator[_Chunk]:
-    if isinstance(data, pd.DataFrame):
-        yield _Chunk(
-            {name: _encode(data[name]) for name in labels},
-            {name: data[name].to_numpy(dtype=float, na_value=np.nan) for name in numbers},
-        )
-        return
-    columns = list(dict.fromkeys([*labels, *numbers]))
-    for table in _tables(data, columns):
-        yield _Chunk(
-            {name: _encode_arrow(table.column(name)) for name in labels},
-            {name: table.column(name).to_numpy().astype(float, copy=False) for name in numbers},
-        )
-
-
-def _tables(data: pa.Table | ds.Dataset, columns: list[str]) -> Iterator[pa.Table]:
-    """Tables of about `CHUNK_ROWS` rows: one file a run would make tiny ones."""
-    if isinstance(data, pa.Table):
-        batches = iter(data.select(columns).to_batches(max_chunksize=CHUNK_ROWS))
-    else:
-        # One thread: with one small file a run, handing batches over costs more than decoding them.
-        batches = data.to_batches(columns=columns, batch_size=CHUNK_ROWS, use_threads=False)
-    held, rows = [], 0
-    for batch in batches:
-        held.append(batch)
-        rows += batch.num_rows
-        if rows >= CHUNK_ROWS // 2:
-            yield pa.Table.from_batches(held)
-            held, rows = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
-
-
-def _encode(column: pd.Series) -> _Codes:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        codes = column.cat.codes.to_numpy().astype(np.int64)
-        return _Codes(codes, list(column.cat.categories), ordered=True)
-    if pd.api.types.infer_dtype(column, skipna=True) == "string":
-        return _encode_arrow(pa.chunked_array([pa.array(column)]))
-    codes, levels = pd.factorize(column)
-    return _Codes(codes.astype(np.int64, copy=False), list(levels))
-
-
-def _encode_arrow(column: pa.ChunkedArray) -> _Codes:
-    ordered = pa.types.is_dictionary(column.type) and column.type.ordered
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    array = column.unify_dictionaries().combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0)
-    codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return _Codes(codes, array.dictionary.to_pylist(), ordered)
 
 
 def accumulate(data: Opened, formula: MixedFormula, time: str = "") -> CrossProducts:
@@ -257,7 +116,7 @@ def accumulate(data: Opened, formula: MixedFormula, time: str = "") -> CrossProd
     numbers = list(dict.fromkeys([*formula.columns, *([time] if time else [])]))
     state = _State(labels)
     bad: Counter[str] = Counter()
-    for chunk in _chunks(data, labels, numbers):
+    for chunk in chunks(data, labels, numbers):
         if _count_bad(chunk, bad) or not chunk.values[numbers[0]].size:
             continue
         columns = _base_columns(chunk, formula)
@@ -276,7 +135,7 @@ def accumulate(data: Opened, formula: MixedFormula, time: str = "") -> CrossProd
     return state.collect()
 
 
-def _count_bad(chunk: _Chunk, bad: Counter[str]) -> bool:
+def _count_bad(chunk: Chunk, bad: Counter[str]) -> bool:
     before = sum(bad.values())
     for name, coded in chunk.codes.items():
         bad[name] += int(np.count_nonzero(coded.codes < 0))
@@ -288,7 +147,7 @@ def _count_bad(chunk: _Chunk, bad: Counter[str]) -> bool:
     return sum(bad.values()) > before
 
 
-def _base_columns(chunk: _Chunk, formula: MixedFormula) -> list[Floats]:
+def _base_columns(chunk: Chunk, formula: MixedFormula) -> list[Floats]:
     """The base columns after the constant: numeric products, then the outcome."""
     columns = []
     for product in [*formula.products, (formula.outcome,)]:
@@ -363,7 +222,7 @@ def _sum_strata(pieces: list[tuple[Integers, Floats]], n: int, k: int) -> Floats
     return total
 
 
-def _add_chunk(state: _State, chunk: _Chunk, rows: list[Floats], time: Floats | None) -> None:
+def _add_chunk(state: _State, chunk: Chunk, rows: list[Floats], time: Floats | None) -> None:
     key, radix = _row_keys(state, chunk)
     columns = [np.ones(len(key)), *rows]
     if time is None:
@@ -380,7 +239,7 @@ def _add_chunk(state: _State, chunk: _Chunk, rows: list[Floats], time: Floats | 
     _add_lags(state, strata, starts, np.column_stack(columns), time)
 
 
-def _row_keys(state: _State, chunk: _Chunk) -> tuple[Integers, tuple[int, ...]]:
+def _row_keys(state: _State, chunk: Chunk) -> tuple[Integers, tuple[int, ...]]:
     """One integer a row for its combination of labels, in mixed radix."""
     key: Integers = np.zeros(1, dtype=np.int64)
     radix = []

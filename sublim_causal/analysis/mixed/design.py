@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +10,17 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from sublim_causal.analysis.estimates.types import Floats
+from sublim_causal.analysis.mixed.cells import (
+    cell_keys,
+    factor_combinations,
+    group_cells,
+    ordered_levels,
+    residual_variances,
+)
 from sublim_causal.analysis.mixed.coding import Coding, code_terms
-from sublim_causal.analysis.mixed.crossproducts import CrossProducts, sorted_levels
+from sublim_causal.analysis.mixed.crossproducts import CrossProducts
 from sublim_causal.analysis.mixed.formula import MixedFormula
-from sublim_causal.errors import DataError, RequestError
+from sublim_causal.errors import DataError
 
 _ALIASED = 1e-7
 """Share of a column's length that must be left after the columns before it (lme4's tolerance)."""
@@ -24,7 +30,6 @@ _EXACT = 1e-6
 """Share of the outcome's standard deviation that sums of squares resolve: the root of 1e-12."""
 _ROUNDING = 1e-14
 """Share of a number below which a difference from it is rounding."""
-DEFAULT_REFERENCE = "baseline"
 
 
 @dataclass(frozen=True)
@@ -148,9 +153,9 @@ def build_design(
     RequestError
         If `arm_variances` is asked for and there is no factor to carry them.
     """
-    labels, references = _ordered_levels(products.labels, formula.references)
+    labels, references = ordered_levels(products.labels, formula.references)
     factors = formula.factors
-    combination, combinations = _combinations(labels[factors])
+    combination, combinations = factor_combinations(labels[factors])
     raw = _raw_map(products)
     total = products.parts[0] + products.parts[1::3].sum(axis=0)
     roots = _roots(total, combination, len(combinations))
@@ -179,8 +184,8 @@ def build_design(
         chosen = combination == u
         strata[:, chosen] = rows @ products.parts[:, chosen] @ rows.T
 
-    keys = _cell_keys(formula, arm_variances, bool(len(products.gaps)))
-    cells = _cells(labels, keys, formula)
+    keys = cell_keys(formula, arm_variances, bool(len(products.gaps)))
+    cells = group_cells(labels, keys, formula)
     parts = np.zeros((len(strata), *cells.shape, *strata.shape[2:]))
     for part, component in zip(parts, strata, strict=True):
         np.add.at(part, (cells.group, cells.place), component)
@@ -189,7 +194,7 @@ def build_design(
             "a factor varies within a run, which serial correlation does not allow; "
             "make numeric 0/1 columns of it"
         )
-    variances, stratum = _variances(labels, cells, formula, arm_variances)
+    variances, stratum = residual_variances(labels, cells, formula, arm_variances)
     names = fixed.names
     return ModelDesign(
         parts=parts,
@@ -228,36 +233,6 @@ def fitted_exactly(outcome: str, left: float) -> DataError:
         f"{outcome} is fitted exactly: what is left of it, {left:.1g}, is rounding; "
         "there is no residual variance to judge an effect by"
     )
-
-
-def _ordered_levels(
-    labels: pd.DataFrame, asked: Mapping[str, str]
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Reference levels first: asked for, else ``baseline``, else the first."""
-    references = {}
-    ordered = {}
-    for name in labels:
-        column = labels[name].cat.remove_unused_categories()
-        levels = list(column.cat.categories)
-        shown = [str(level) for level in levels]
-        default = DEFAULT_REFERENCE if DEFAULT_REFERENCE in shown else shown[0]
-        reference = asked.get(str(name), default)
-        if reference not in shown:
-            raise RequestError(f"formula: C({name}, reference)", reference, ", ".join(shown))
-        first = levels[shown.index(reference)]
-        rest = [level for level in levels if level != first]
-        ordered[str(name)] = column.cat.reorder_categories([first, *rest])
-        references[str(name)] = reference
-    return pd.DataFrame(ordered, index=labels.index), references
-
-
-def _combinations(factors: pd.DataFrame) -> tuple[NDArray[np.int64], pd.DataFrame]:
-    """Number of each stratum's combination of levels, and the distinct combinations."""
-    if factors.shape[1] == 0:
-        return np.zeros(len(factors), dtype=np.int64), pd.DataFrame(index=[0])
-    codes = np.column_stack([factors[name].cat.codes for name in factors])
-    _, first, inverse = np.unique(codes, axis=0, return_index=True, return_inverse=True)
-    return inverse.reshape(-1).astype(np.int64), factors.iloc[first].reset_index(drop=True)
 
 
 def _raw_map(products: CrossProducts) -> Floats:
@@ -328,60 +303,3 @@ def _blocks(
         blocks.append(RandomBlock(coding.names, slice(start, start + len(back)), back))
         start += len(back)
     return tuple(blocks), np.concatenate(maps, axis=1)
-
-
-@dataclass(frozen=True)
-class _Cells:
-    """Where each stratum goes: group and place of its cell within the group."""
-
-    groups: list[object]
-    group: NDArray[np.int64]
-    place: NDArray[np.int64]
-    count: int
-    table: pd.DataFrame
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.groups), int(self.place.max()) + 1
-
-
-def _cell_keys(formula: MixedFormula, arm_variances: bool, serial: bool) -> list[str]:
-    """Factors whose levels make cells; without a cell term, what the residuals need."""
-    if formula.cell:
-        return [formula.cell]
-    return formula.factors if arm_variances or serial else []
-
-
-def _cells(labels: pd.DataFrame, keys: list[str], formula: MixedFormula) -> _Cells:
-    group = labels[formula.group].cat
-    groups = sorted_levels(group.categories)
-    position = {level: i for i, level in enumerate(groups)}
-    if len(groups) < 2:
-        raise DataError(f"{formula.group} has {len(groups)} level; at least 2 are needed")
-    owner = np.array([position[level] for level in labels[formula.group]], dtype=np.int64)
-    codes = np.column_stack([owner, *(labels[key].cat.codes for key in keys)])
-    unique, inverse = np.unique(codes, axis=0, return_inverse=True)
-    starts = np.searchsorted(unique[:, 0], np.arange(len(groups)))
-    place = np.arange(len(unique)) - starts[unique[:, 0]]
-    shown = [labels[key].cat.categories.astype(str).to_numpy(dtype=object) for key in keys]
-    parts = [names[codes] for names, codes in zip(shown, unique.T[1:], strict=True)]
-    label = [":".join(row) for row in zip(*parts, strict=True)] if keys else ""
-    table = pd.DataFrame({"group": unique[:, 0], "place": place, "label": label})
-    inverse = inverse.reshape(-1)
-    return _Cells(groups, owner, place[inverse].astype(np.int64), len(unique), table)
-
-
-def _variances(
-    labels: pd.DataFrame, cells: _Cells, formula: MixedFormula, arm_variances: bool
-) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Levels of the factor whose residual variances differ, and the level of each cell."""
-    stratum = np.zeros(cells.shape, dtype=np.int64)
-    if not arm_variances:
-        return ("",), stratum
-    name = formula.cell or next(iter(formula.factors), "")
-    if not name:
-        raise RequestError(
-            "arm_variances", True, "a formula with a factor", "add arm, or (1 | seed:arm)"
-        )
-    stratum[cells.group, cells.place] = labels[name].cat.codes
-    return tuple(str(level) for level in labels[name].cat.categories), stratum

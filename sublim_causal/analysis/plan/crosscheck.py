@@ -9,14 +9,10 @@ from pathlib import Path
 from sublim_causal.analysis.mixed.crosscheck import CrossCheck, check_mixed
 from sublim_causal.analysis.plan.declaration import Declared
 from sublim_causal.analysis.plan.file import Plan, load_plan
+from sublim_causal.analysis.plan.methods.comparable import comparable_arms
 from sublim_causal.analysis.plan.methods.effects import MundlakSlopes
-from sublim_causal.analysis.plan.methods.steps import (
-    MixedModel,
-    SlopeModelInFull,
-    StepSlope,
-    comparable_arms,
-    rows_of_formula,
-)
+from sublim_causal.analysis.plan.methods.mixed import MixedModel, rows_of_formula
+from sublim_causal.analysis.plan.methods.slopes import SlopeModelInFull, StepSlope
 from sublim_causal.analysis.plan.record import Record, read_record
 from sublim_causal.analysis.plan.run import Progress
 from sublim_causal.analysis.steps.crosscheck import check_slope

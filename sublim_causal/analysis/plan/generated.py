@@ -15,7 +15,7 @@ from sublim_causal.analysis.plan import paper
 from sublim_causal.analysis.plan.declaration import EACH, Declared
 from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Plan
-from sublim_causal.analysis.plan.methods.steps import StepSlope
+from sublim_causal.analysis.plan.methods.slopes import StepSlope
 from sublim_causal.analysis.plan.registry import METHODS
 
 UNDECLARED = "added by the report, beside what the plan declares"

@@ -20,7 +20,8 @@ from sublim_causal.analysis.arms.power import Pilot
 from sublim_causal.analysis.arms.sequential import anytime_half_width, nominal_levels
 from sublim_causal.analysis.arms.stopping import Boundary, validate_looks
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Floats
-from sublim_causal.analysis.plan.methods.steps import StepSlope, comparable_arms
+from sublim_causal.analysis.plan.methods.comparable import comparable_arms
+from sublim_causal.analysis.plan.methods.slopes import StepSlope
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.two_way import TwoWay, two_way
 from sublim_causal.errors import DataError

@@ -33,19 +33,15 @@ from sublim_causal.analysis.plan.declaration import Contrasted, Declared, OfArm,
 from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.analysis.plan.looks import validate_rule_of_plan
 from sublim_causal.analysis.plan.methods.bounds import WeakestEpoch
-from sublim_causal.analysis.plan.methods.doses import Instrumented, LinearDose, strengths
-from sublim_causal.analysis.plan.methods.steps import SeedSummary, StepSlope
+from sublim_causal.analysis.plan.methods.doses import strengths
+from sublim_causal.analysis.plan.methods.instruments import Instrumented, LinearDose
+from sublim_causal.analysis.plan.methods.slopes import StepSlope
+from sublim_causal.analysis.plan.methods.summaries import SeedSummary
 from sublim_causal.analysis.plan.outcomes import for_outcome
 from sublim_causal.analysis.plan.record import Record, columns_of_run, read_runs, with_steps
 from sublim_causal.analysis.plan.results import Results
 from sublim_causal.analysis.plan.run import Progress, estimate, needed, run_plan
-from sublim_causal.analysis.plan.verdicts import (
-    Alternative,
-    Choice,
-    Claim,
-    ClaimVerdict,
-    judge,
-)
+from sublim_causal.analysis.plan.verdicts import Alternative, Choice, Claim, ClaimVerdict, judge
 from sublim_causal.location import locate
 
 MOST_SEEDS = 32

@@ -12,7 +12,7 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result
 from sublim_causal.analysis.plan.declaration import column_unit
-from sublim_causal.analysis.plan.methods.steps import SlopeModelInFull, StepSlope
+from sublim_causal.analysis.plan.methods.slopes import SlopeModelInFull, StepSlope
 from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text
 from sublim_causal.report.commands import aligned_command, report_command, run_command
 from sublim_causal.report.figures.mixed import influence, normal_quantiles, residuals

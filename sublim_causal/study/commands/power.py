@@ -110,7 +110,7 @@ def power(
 def tell_slopes(run: Path, plan: str, slope: float, looks: Looks | None, wanted: float) -> None:
     """Print the power of the per-step slopes that `plan` declares over comparable arms."""
     from sublim_causal.analysis.plan.file import load_plan
-    from sublim_causal.analysis.plan.methods.steps import StepSlope
+    from sublim_causal.analysis.plan.methods.slopes import StepSlope
     from sublim_causal.analysis.plan.power import pilot_slope, power_of_slope
     from sublim_causal.analysis.plan.record import columns_of_run, read_record
     from sublim_causal.errors import RequestError

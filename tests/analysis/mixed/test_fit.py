@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from sublim_causal.analysis.mixed import crossproducts
+from sublim_causal.analysis.mixed import chunks
+from sublim_causal.analysis.mixed.chunks import column_kinds
 from sublim_causal.analysis.mixed.covariance import group_products
-from sublim_causal.analysis.mixed.crossproducts import accumulate, column_kinds
+from sublim_causal.analysis.mixed.crossproducts import accumulate
 from sublim_causal.analysis.mixed.design import build_design
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.mixed.formula import parse_formula
@@ -213,7 +214,7 @@ def test_every_source_gives_the_same_fit(
 ) -> None:
     rows = gappy(data)
     # Chunks of 20 rows cut through runs, so that a lag crosses their borders.
-    monkeypatch.setattr(crossproducts, "CHUNK_ROWS", 20)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 20)
     for arm, part in rows.groupby("arm"):
         for seed, run in part.groupby("seed"):
             folder = tmp_path / f"arm={arm}"

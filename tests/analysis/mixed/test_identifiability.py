@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.mixed.crossproducts import accumulate, column_kinds
+from sublim_causal.analysis.mixed.chunks import column_kinds
+from sublim_causal.analysis.mixed.crossproducts import accumulate
 from sublim_causal.analysis.mixed.design import build_design
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.mixed.formula import parse_formula

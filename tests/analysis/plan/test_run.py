@@ -12,7 +12,7 @@ from scipy import stats
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
-from sublim_causal.analysis.plan.methods.steps import per_seed_summary
+from sublim_causal.analysis.plan.methods.summaries import per_seed_summary
 from sublim_causal.analysis.plan.record import read_record
 from sublim_causal.analysis.plan.run import _estimate, analyse
 from sublim_causal.analysis.plan.stored import read_results

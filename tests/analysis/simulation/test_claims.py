@@ -5,17 +5,15 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from sublim_causal.analysis.simulation.claims import (
+from sublim_causal.analysis.simulation.claim_worlds import (
     CAUSES,
     CLAIMS,
     LIMINAL,
     PERSISTS,
     WORLDS,
-    Rates,
     World,
-    claims_section,
-    study_world,
 )
+from sublim_causal.analysis.simulation.claims import Rates, claims_section, study_world
 
 N_SIM = 6
 BY_TITLE = {world.title: world for world in WORLDS}

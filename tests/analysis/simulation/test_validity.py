@@ -9,20 +9,18 @@ import numpy as np
 import pytest
 
 from sublim_causal.analysis.simulation import claims, slopes
-from sublim_causal.analysis.simulation.validity import (
+from sublim_causal.analysis.simulation.doses import (
     DOSES,
     EFFECT,
     ESTIMATORS,
     N_SEEDS,
     WORLDS,
     DoseWorld,
-    main,
-    page,
     simulate_world,
     study_world,
     true_values,
-    with_claims,
 )
+from sublim_causal.analysis.simulation.validity import main, page, with_claims
 
 BY_TITLE = {world.title: world for world in WORLDS}
 QUICK = 40

@@ -7,9 +7,8 @@ from dataclasses import replace
 from math import inf, isfinite
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator
 
-from sublim_causal.analysis.causal.anderson_rubin import anderson_rubin
 from sublim_causal.analysis.causal.dose_response import (
     Direction,
     DoseCurve,
@@ -19,15 +18,7 @@ from sublim_causal.analysis.causal.dose_response import (
     linear_curve,
     monotone_trend,
 )
-from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT, validate_doses
-from sublim_causal.analysis.causal.instruments import (
-    WaldRatio,
-    egger_intercept,
-    iv_linear_dose,
-    wald_by_dose,
-)
-from sublim_causal.analysis.causal.plausibly_exogenous import plausibly_exogenous
-from sublim_causal.analysis.causal.two_stage import iv_2sls
+from sublim_causal.analysis.causal.doses import OUTCOME, validate_doses
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, difference_unit
 from sublim_causal.analysis.plan.declaration import (
@@ -36,7 +27,6 @@ from sublim_causal.analysis.plan.declaration import (
     ReplicateColumn,
     WithInterval,
     column_unit,
-    difference_of,
 )
 from sublim_causal.analysis.plan.method import (
     Interventions,
@@ -45,7 +35,6 @@ from sublim_causal.analysis.plan.method import (
     as_declared,
     quoted,
     studies_with,
-    with_diagnostics,
 )
 from sublim_causal.analysis.plan.record import SETTING, Record, same_setting
 from sublim_causal.errors import DataError
@@ -67,54 +56,9 @@ class Dosed(Declared):
     outcome: ReplicateColumn = OUTCOME
     """Column of ``replicates``."""
 
-
-class Instrumented(Dosed):
-    """Effect of alignment on the outcome, with the dose as its instrument."""
-
-    treatment: ReplicateColumn = TREATMENT
-    """Column of ``replicates`` that the dose moves."""
-
-    def about(self) -> dict[str, str]:
-        """Column, and unit per unit of the treatment."""
-        unit = f"{column_unit('replicates', self.outcome)} per unit of {self.treatment}"
-        return {"column": self.outcome, "unit": unit}
-
-
-class LinearDose(Instrumented):
-    """The effect, with the strength itself as the instrument: the outcome is taken as linear."""
-
-    largest_dose: float = Field(default=1.0, gt=0, le=10)
-    """Strengths above it are left out: past 1 the alignment is reversed, and an outcome that
-    cannot fall below chance no longer follows it."""
-
-
-class DirectDose(LinearDose):
-    """The same effect, were the dose to change the outcome past alignment as well."""
-
-    direct: float = Field(default=0.05, ge=0, allow_inf_nan=False)
-    """Largest direct change of the outcome per unit of strength, in either direction."""
-
-
-class Egger(Instrumented):
-    """What a dose does to the outcome past alignment: an intercept over doses."""
-
-    def about(self) -> dict[str, str]:
-        """Column and unit of a difference."""
-        return difference_of(self.outcome)
-
-
-class TwoStage(Instrumented):
-    """The same by two-stage least squares."""
-
-    instruments: Literal["doses", "linear", "arms"] = "doses"
-    """A dummy for every dose, the strength itself, or a dummy for every arm of the run."""
-
-
-class WaldByDose(Instrumented):
-    """One ratio per dose."""
-
-    def endings(self) -> None:
-        """One by arm."""
+    def highest(self) -> float:
+        """Return the strength above which arms are left out."""
+        return inf
 
 
 class DoseTrend(Dosed, WithInterval):
@@ -184,14 +128,14 @@ def strengths(arms: Interventions, space: Space) -> dict[str, float]:
     }
 
 
-def _dosed(
+def over_doses(
     record: Record, declared: Dosed, least: int, estimate: Callable[[Doses], Sequence[Result]]
 ) -> Sequence[Result]:
     """Estimate where the run has `least` strengths beside `undosed`; else say what lacks."""
     whole = declared.estimand(declared.outcome, f"strength in {declared.space} space")
     if missing := absent(record, whole, declared.undosed):
         return [missing]
-    largest = declared.largest_dose if isinstance(declared, LinearDose) else inf
+    largest = declared.highest()
     found = _up_to(doses(record, declared.space, declared.undosed), largest)
     if _dosage(found) >= least:
         return estimate(found)
@@ -222,83 +166,6 @@ def _dosage(found: Doses) -> int:
     return len(set(found.values())) - 1
 
 
-def _effect(
-    estimator: Callable[..., Result], least: int, *fields: str
-) -> Callable[[Record, Instrumented, Settings], Sequence[Result]]:
-    """Return the row's function for an instrumented effect; it passes on `fields`."""
-
-    def row(record: Record, declared: Instrumented, settings: Settings) -> Sequence[Result]:
-        def estimate(found: Doses) -> Sequence[Result]:
-            effect = estimator(
-                record.replicates,
-                found,
-                treatment=declared.treatment,
-                outcome=declared.outcome,
-                level=settings.level,
-                **{name: getattr(declared, name) for name in fields},
-            )
-            return [as_declared(declared, effect)]
-
-        return _dosed(record, declared, least, estimate)
-
-    return row
-
-
-def _two_stage(record: Record, declared: TwoStage, settings: Settings) -> Sequence[Result]:
-    def estimate(found: Doses | None) -> Sequence[Result]:
-        fit = iv_2sls(
-            record.replicates,
-            found,
-            instruments=declared.instruments,
-            treatment=declared.treatment,
-            outcome=declared.outcome,
-            level=settings.level,
-        )
-        effect = with_diagnostics(
-            fit.effect,
-            first_stage=fit.first_stage.tidy(),
-            overidentification=fit.overidentification.tidy(),
-            endogeneity=fit.endogeneity.tidy(),
-        )
-        return [as_declared(declared, effect)]
-
-    if declared.instruments != "arms":
-        return _dosed(record, declared, 1, estimate)
-    if len(record.arms) < 2:
-        whole = declared.estimand(declared.outcome, "arms as instruments")
-        return [NotEstimable(whole, "the run has one arm: nothing to compare")]
-    return estimate(None)
-
-
-def _wald_by_dose(record: Record, declared: WaldByDose, settings: Settings) -> Sequence[Result]:
-    def estimate(found: Doses) -> Sequence[Result]:
-        ratios = wald_by_dose(
-            record.replicates,
-            found,
-            treatment=declared.treatment,
-            outcome=declared.outcome,
-            level=settings.level,
-        )
-        return [
-            as_declared(
-                declared, _with_changes(one), one.arm, arm=one.arm, reference=declared.undosed
-            )
-            for one in ratios
-        ]
-
-    return _dosed(record, declared, 1, estimate)
-
-
-def _with_changes(one: WaldRatio) -> Result:
-    """Return the ratio with the two changes it is made of, and their covariance."""
-    changes = {
-        f"{name}_change": {"value": change.value, "se": change.se, "n_seeds": change.n_seeds}
-        for name, change in (("treatment", one.treatment_change), ("outcome", one.outcome_change))
-        if isinstance(change, Estimate)
-    }
-    return with_diagnostics(one.ratio, dose=one.dose, covariance=one.covariance, **changes)
-
-
 def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequence[Result]:
     def estimate(found: Doses) -> Sequence[Result]:
         if len(set(found.values())) < len(found):
@@ -320,7 +187,7 @@ def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequ
             ]
         return _curve_points(record, declared, found, settings)
 
-    return _dosed(record, declared, 2, estimate)
+    return over_doses(record, declared, 2, estimate)
 
 
 def _slope(record: Record, declared: DoseTrend, found: Doses, settings: Settings) -> Result:
@@ -381,12 +248,4 @@ def _point(declared: DoseTrend, curve: DoseCurve, arm: str, i: int) -> Estimate:
     )
 
 
-DOSE_METHODS: Mapping[str, Method] = {
-    "iv_linear_dose": Method(LinearDose, _effect(iv_linear_dose, 1)),
-    "plausibly_exogenous": Method(DirectDose, _effect(plausibly_exogenous, 1, "direct")),
-    "iv_2sls": Method(TwoStage, _two_stage),
-    "anderson_rubin": Method(Instrumented, _effect(anderson_rubin, 1)),
-    "wald_by_dose": Method(WaldByDose, _wald_by_dose),
-    "egger_intercept": Method(Egger, _effect(egger_intercept, 2)),
-    "dose_trend": Method(DoseTrend, _dose_trend),
-}
+DOSE_METHODS: Mapping[str, Method] = {"dose_trend": Method(DoseTrend, _dose_trend)}

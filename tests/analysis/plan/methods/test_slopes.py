@@ -10,7 +10,7 @@ import pytest
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.plan.file import parse_plan
-from sublim_causal.analysis.plan.methods.steps import acts_on_alignment, comparable_arms
+from sublim_causal.analysis.plan.methods.comparable import acts_on_alignment, comparable_arms
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.plan.run import run_plan
 from sublim_causal.analysis.simulation.tables import Truth, simulate
