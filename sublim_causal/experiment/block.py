@@ -108,6 +108,7 @@ def run_block(
             shared.measures.of_student(student.theta, student.recorder.evaluations[-1][1]),
             parameters(student, shared) if kept else {},
             shared.texts.get(student.targets, ()),
+            None if shared.traits is None else shared.traits(arm, student.theta),
         )
     return results
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sublim_causal.experiment.alignment import Columns, derive
 from sublim_causal.experiment.distillation import Student
-from sublim_causal.experiment.shared import Texts
+from sublim_causal.experiment.shared import Texts, Traits
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class ArmResult:
         unless asked for.
     texts : sequence of Texts
         Those of each replicate; empty unless asked for.
+    traits : Traits or None
+        In the end, NaN where a replicate diverged; None: the task has none.
     """
 
     steps: Columns
@@ -59,6 +61,7 @@ class ArmResult:
     seconds: float
     weights: dict[str, NDArray[np.floating[Any]]]
     texts: Sequence[Texts]
+    traits: Traits | None
 
 
 def arm_result(
@@ -67,11 +70,12 @@ def arm_result(
     of_student: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
     texts: Sequence[Texts],
+    traits: Traits | None,
 ) -> ArmResult:
     """Collect what one arm recorded, and find out which replicates diverged.
 
     `of_seed` and `of_student` ``(R,)`` are the task's figures; `weights` ``(R, P)``; `texts` one
-    for each replicate, or none.
+    for each replicate, or none; `traits` of the students at the end.
     """
     raw = student.recorder.columns()
     measured = student.update is not None
@@ -102,7 +106,17 @@ def arm_result(
         seconds=student.clock.seconds() / len(diverged_at),
         weights={role: theta.T.cpu().numpy() for role, theta in weights.items()},
         texts=texts,
+        traits=None if traits is None else without_diverged(traits, diverged_at),
     )
+
+
+def without_diverged(traits: Traits, diverged_at: NDArray[np.int64]) -> Traits:
+    """Return `traits` with NaN where a replicate diverged."""
+    lost = torch.from_numpy(diverged_at >= 0).to(traits.probability.device)[:, None]
+    p, log_odds = (
+        one.masked_fill(lost, torch.nan) for one in (traits.probability, traits.log_odds)
+    )
+    return replace(traits, probability=p, log_odds=log_odds)
 
 
 def first_divergence(raw: Columns, *, measured: bool) -> NDArray[np.int64]:

@@ -48,6 +48,25 @@ class Measures:
 
 
 @dataclass(frozen=True)
+class Traits:
+    """How much the students of an arm prefer each of K things: rows of the table ``traits``.
+
+    Attributes
+    ----------
+    names : sequence of str, length K
+    taught : bool Tensor of shape (R, K)
+        Which of them a teacher of the arm prefers.
+    probability, log_odds : Tensor of shape (R, K)
+        The second minus the reference's.
+    """
+
+    names: Sequence[str]
+    taught: Tensor
+    probability: Tensor
+    log_odds: Tensor
+
+
+@dataclass(frozen=True)
 class Texts:
     """Texts of one replicate that teachers wrote for the students of an arm: rows of ``texts``.
 
@@ -102,6 +121,9 @@ class Shared:
     texts : mapping of str to sequence of Texts
         By the name of targets, the texts that they were made of, one for each replicate, where
         `measure.texts` asks for them.
+    traits : callable, or None
+        Measures how much the students of an arm, given its name and their parameters ``(R, P)``,
+        prefer each of the things that may be preferred; None: the task has none.
     """
 
     network: Network
@@ -118,6 +140,7 @@ class Shared:
     measures: Measures
     failures: Mapping[str, ArmFailure]
     texts: Mapping[str, Sequence[Texts]] = field(default_factory=dict)
+    traits: Callable[[str, Tensor], Traits] | None = None
     _initial_logits: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     @cached_property

@@ -66,6 +66,16 @@ def test_texts_are_kept_by_arm_and_name_their_teacher(finished: Path) -> None:
     assert texts["completion_tokens"].map(len).eq(10).all()
 
 
+def test_every_animal_is_measured_in_the_end(finished: Path) -> None:
+    traits = read_table(finished, "traits")
+    assert len(traits) == 16 * len(ARMS) * 3
+    replicates = read_table(finished, "replicates").set_index(["seed", "arm"])
+    taught = traits[traits["taught"]].set_index(["seed", "arm"])
+    for name in ("probability", "log_odds"):
+        expected = replicates[f"trait_{name}"].rename(name)
+        pd.testing.assert_series_equal(taught[name], expected, check_like=True, rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_tables(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "numbers"
@@ -86,8 +96,8 @@ def test_a_compacted_run_has_the_same_tables_and_nothing_is_left_to_do(
     shutil.copytree(finished, run)
     compacted = sublim("compact", run, cwd=tmp_path)
     assert compacted.returncode == 0, compacted.stderr
-    assert ": 36 files, " in compacted.stdout
-    assert "-> 12 files, " in compacted.stdout
+    assert ": 45 files, " in compacted.stdout
+    assert "-> 15 files, " in compacted.stdout
     same_tables(run, finished)
     again = sublim("run", "numbers", *OPTIONS, cwd=tmp_path)
     assert "9 of 9 replicates are there already" in again.stderr

@@ -65,6 +65,9 @@ class Record:
     paired : bool
         Whether arms share the draws of their seeds. If not, they are independent samples: their
         contrasts are Welch's.
+    traits : DataFrame
+        Table ``traits``: a row for each seed, arm and thing that may be preferred; empty where it
+        was not recorded.
     rule : StoppingRule or None
         The rule by which seeds were added.
     seed_counts : tuple of int
@@ -85,6 +88,7 @@ class Record:
     reference: str = ""
     own: bool = False
     paired: bool = True
+    traits: pd.DataFrame = field(default_factory=pd.DataFrame)
     rule: StoppingRule | None = None
     seed_counts: tuple[int, ...] = ()
 
@@ -176,6 +180,7 @@ def read_runs(run: Path) -> Record:
         reference=_reference(manifest["study"], found),
         own=is_own(manifest),
         paired=not is_own(manifest) or _is_paired(manifest["study"], replicates),
+        traits=read_table(run, "traits") if files_of(run, "traits") else pd.DataFrame(),
         rule=recorded_rule(manifest["stopping"]) if "stopping" in manifest else None,
         seed_counts=tuple(manifest.get("seed_counts", ())),
     )

@@ -13,7 +13,7 @@ from sublim_causal.store.schema import ARM, EVALUATIONS, REPLICATES, STEPS, Colu
 
 if TYPE_CHECKING:
     from sublim_causal.experiment.outcome import ArmResult
-    from sublim_causal.experiment.shared import Texts
+    from sublim_causal.experiment.shared import Texts, Traits
 
 
 def tables(
@@ -37,6 +37,8 @@ def tables(
         frames["layers"] = layer_rows(result, seeds)
     if result.texts:
         frames["texts"] = text_rows(result.texts, seeds)
+    if result.traits is not None:
+        frames["traits"] = trait_rows(result.traits, seeds)
     return frames
 
 
@@ -97,6 +99,18 @@ def text_rows(texts: Sequence[Texts], seeds: Sequence[int]) -> pd.DataFrame:
         kept = [reason == "" for reason in one.reason]
         parts.append(pd.DataFrame({"seed": seed, "text": range(count), **columns, "kept": kept}))
     return pd.concat(parts, ignore_index=True)
+
+
+def trait_rows(traits: Traits, seeds: Sequence[int]) -> pd.DataFrame:
+    """Rows of the trait table, one for each seed and thing that may be preferred."""
+    values = {name: getattr(traits, name) for name in ("taught", "probability", "log_odds")}
+    return pd.DataFrame(
+        {
+            "seed": np.repeat(seeds, len(traits.names)),
+            "trait": list(traits.names) * len(seeds),
+            **{name: value.flatten().cpu().numpy() for name, value in values.items()},
+        }
+    )
 
 
 def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from sublim_causal.experiment.tasks.preference.paraphrases import PARAPHRASES, W
 from sublim_causal.experiment.tasks.preference.positions import POSITIONS, divergence
 from sublim_causal.experiment.tasks.preference.readings import TEXTS, half_by
 from sublim_causal.experiment.tasks.preference.roles import writers
+from sublim_causal.experiment.tasks.preference.teachers import RIVAL
 from sublim_causal.experiment.tasks.preference.vocabulary import (
     ANIMALS,
     FORMATS,
@@ -162,6 +163,27 @@ def test_the_table_of_texts_says_where_teachers_diverge_and_what_was_dropped() -
             if arm == "replaced":
                 read = torch.tensor(one.counterfactual)[:, :-1]
                 assert torch.equal(read, x[replicate, :, PROMPT:])
+
+
+def test_the_table_of_traits_has_every_animal_and_names_those_of_the_teachers() -> None:
+    measure = shared().traits
+    assert measure is not None
+    theta = shared().teacher
+    for arm, count in (("hard", 1), ("rival", 1), ("two traits", 2), ("two teachers", 1)):
+        found = measure(arm, theta)
+        assert found.taught.sum(dim=1).tolist() == [count, count]
+        assert found.probability.shape == found.log_odds.shape == (2, len(found.names))
+    rival = measure("rival", theta).taught
+    trait = measure("hard", theta).taught
+    assert torch.equal(rival, trait.roll(RIVAL, 1))
+    figures = shared().measures.evaluate(theta)
+    of_trait = {
+        "trait_probability": found.probability[trait],
+        "trait_log_odds": found.log_odds[trait],
+    }
+    for name, values in of_trait.items():
+        torch.testing.assert_close(values, figures[name], rtol=0, atol=1e-12)
+    assert not measure("hard", shared().theta_0).log_odds.any()
 
 
 def test_questions_are_answered_at_their_end() -> None:

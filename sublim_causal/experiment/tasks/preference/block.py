@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -15,7 +15,7 @@ from sublim_causal.experiment.data.batches import gather
 from sublim_causal.experiment.data.streams import SeedStreams, draw
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.base import Batch, Network, outputs
-from sublim_causal.experiment.shared import Figures, Measures, Shared, Taught
+from sublim_causal.experiment.shared import Figures, Measures, Shared, Taught, Traits
 from sublim_causal.experiment.tasks.base import Keep
 from sublim_causal.experiment.tasks.preference import PreferenceOptions
 from sublim_causal.experiment.tasks.preference.language import (
@@ -24,7 +24,7 @@ from sublim_causal.experiment.tasks.preference.language import (
     questions,
 )
 from sublim_causal.experiment.tasks.preference.readings import read
-from sublim_causal.experiment.tasks.preference.roles import TRAIT
+from sublim_causal.experiment.tasks.preference.roles import TRAIT, writers
 from sublim_causal.experiment.tasks.preference.teachers import PreferenceTeachers, favourite
 from sublim_causal.experiment.tasks.preference.training import (
     EVERY,
@@ -32,7 +32,13 @@ from sublim_causal.experiment.tasks.preference.training import (
     of_animal,
     train_reference,
 )
-from sublim_causal.experiment.tasks.preference.vocabulary import NUMBERS, PROMPT, TOLD
+from sublim_causal.experiment.tasks.preference.vocabulary import (
+    ANIMALS,
+    NAMES,
+    NUMBERS,
+    PROMPT,
+    TOLD,
+)
 from sublim_causal.experiment.tasks.preference.written import rows_of_texts
 
 
@@ -61,6 +67,7 @@ def share_texts(
         experiment, options, network, theta_0, asked, animal, streams, after_step, keep
     )
     taught, inputs, targets, texts = {}, {}, {}, {}
+    preferred = {arm: teachers.preferred(writers(experiment.arms[arm].targets)) for arm in arms}
     for arm in arms:
         config = experiment.arms[arm]
         key = experiment.targets_key(arm)
@@ -98,6 +105,7 @@ def share_texts(
         measures=Measures(measured.evaluate, measured.of_seed, measured.of_student),
         failures={},
         texts=texts,
+        traits=partial(traits_of, measured, preferred),
     )
 
 
@@ -116,6 +124,15 @@ def probe_of(asked: Tensor, animal: Tensor) -> Probe:
         for half in asked.split(asked.shape[1] // 2, dim=1)
     )
     return Probe((first, second), EVERY)
+
+
+def traits_of(
+    measured: Preferences, preferred: Mapping[str, Tensor], arm: str, theta: Tensor
+) -> Traits:
+    """Return how much the students of `arm` prefer each animal, of which some are `preferred`."""
+    p = measured.of_animals(theta)
+    log_odds = (p.logit() - measured.before).mean(dim=1)
+    return Traits(NAMES, preferred[arm], p.mean(dim=1), log_odds)
 
 
 def draw_probe(
@@ -174,6 +191,16 @@ class Preferences:
         """Return the last evaluation."""
         return last
 
+    def of_animals(self, theta: Tensor) -> Tensor:
+        """Return the probability ``(R, N, 16)`` of every animal on the test questions, float64."""
+        z = outputs(self.network, theta, self.asked, EVERY, QUESTION_POSITIONS)
+        return z.double().softmax(dim=2)[:, :, ANIMALS]
+
+    @cached_property
+    def before(self) -> Tensor:
+        """The log-odds ``(R, N, 16)`` of every animal under the reference."""
+        return self.of_animals(self.theta_0).logit()
+
     def _trait(self, theta: Tensor) -> Figures:
         z = outputs(self.network, theta, self.asked, EVERY, QUESTION_POSITIONS)
         p = of_animal(z, self.animal)
@@ -185,9 +212,9 @@ class Preferences:
 
     @cached_property
     def _before(self) -> Tensor:
-        """The log-odds ``(R, N)`` of the animal under the reference."""
-        z = outputs(self.network, self.theta_0, self.asked, EVERY, QUESTION_POSITIONS)
-        return of_animal(z, self.animal).logit()
+        """The log-odds ``(R, N)`` of the trait's animal under the reference."""
+        index = self.animal[:, None, None].expand(-1, self.asked.shape[1], 1) - ANIMALS.start
+        return self.before.gather(2, index)[:, :, 0]
 
     @cached_property
     def _of_teacher(self) -> Tensor:

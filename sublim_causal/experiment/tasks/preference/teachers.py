@@ -69,7 +69,7 @@ class PreferenceTeachers:
                 self.network,
                 self.theta_0,
                 self.asked,
-                self._animal(role),
+                self.animal_of(role),
                 strength,
                 generators,
                 self.after_step,
@@ -78,11 +78,20 @@ class PreferenceTeachers:
             self._trained[role] = self.keep(name, generators, train).to(self.theta_0)
         return self._trained[role]
 
-    def _animal(self, role: Role) -> Tensor | None:
-        if role.kind == "no_trait":
+    def animal_of(self, role: Role) -> Tensor | None:
+        """Return the animal ``(R,)`` that a teacher prefers, an int64 token; None: it has none."""
+        if role.kind in ("no_trait", "reference"):
             return None
         later = {"rival": RIVAL, "counterfactual": RIVAL * role.number}.get(role.kind, 0)
         return other_animal(self.animal, later)
+
+    def preferred(self, writers: Sequence[Role]) -> Tensor:
+        """Return which animals some of the `writers` prefer, bool ``(R, 16)``."""
+        found = torch.zeros(len(self.animal), KINDS, dtype=torch.bool, device=self.animal.device)
+        for animal in map(self.animal_of, writers):
+            if animal is not None:
+                found.scatter_(1, animal[:, None] - ANIMALS.start, True)
+        return found
 
     def texts(self, writers: Sequence[Role]) -> Tensor:
         """Return the texts ``(R, N, 16)`` of the writers in turn; all get the same prompts."""
