@@ -18,6 +18,27 @@ RENAMED = {
 }
 """New names by old ones: for the refusal of an old name, and for records that hold it."""
 
+RENAMED_METHODS: Mapping[str, str] = {
+    "direct_dose_effect": "egger_intercept",
+    "dose_effect": "iv_linear_dose",
+    "two_stage": "iv_2sls",
+}
+"""Methods of plans."""
+
+_EFFECTS = {
+    "total": "te",
+    "direct_0": "pnde",
+    "indirect_1": "tnie",
+    "indirect_0": "pnie",
+    "direct_1": "tnde",
+    "proportion": "proportion_mediated",
+}
+RENAMED_PARTS: Mapping[str, Mapping[str, str]] = {
+    "cross_world": {**_EFFECTS, "leak": "residual_mediator_gap"},
+    "mediation": {**_EFFECTS, "controlled": "cde"},
+}
+"""Endings of results of plans, by method."""
+
 
 def renamed(name: str) -> str:
     """Return the remedy for a name of a version before 0.2, or an empty string."""

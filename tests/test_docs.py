@@ -15,11 +15,10 @@ import tomli_w
 import torch
 import typer
 
-from sublim_causal.analysis.plan.renames import RENAMED_METHODS, RENAMED_PARTS
 from sublim_causal.experiment.interventions import INTERVENTIONS
 from sublim_causal.experiment.tasks import build_task, validate_task
 from sublim_causal.experiment.teaching.channels import CHANNELS
-from sublim_causal.renames import RENAMED
+from sublim_causal.renames import RENAMED, RENAMED_METHODS, RENAMED_PARTS
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.cli import app
 from sublim_causal.study.spec.study import Study

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sublim_causal.analysis.plan.file import Plan, load_plan
+from sublim_causal.analysis.plan.results.stored import read_results
 from sublim_causal.analysis.plan.run import Progress
-from sublim_causal.analysis.plan.stored import read_results
 from sublim_causal.errors import RequestError, RunError
 from sublim_causal.location import locate
 from sublim_causal.report.blocks import Section, Text

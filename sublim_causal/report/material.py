@@ -8,21 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sublim_causal.analysis.estimates.types import (
-    MIN_SEEDS,
-    Estimand,
-    Estimate,
-    Result,
-    TestResult,
-)
-from sublim_causal.analysis.plan.curves import Curve
+from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimand, Estimate, Result, TestResult
 from sublim_causal.analysis.plan.declaration import Declared, column_unit
-from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.analysis.plan.generated.design import Design
 from sublim_causal.analysis.plan.methods.descriptives import STATES
-from sublim_causal.analysis.plan.results import Results
+from sublim_causal.analysis.plan.results.curves import Curve
+from sublim_causal.analysis.plan.results.results import Results
 from sublim_causal.analysis.plan.run import Analysis, Progress, analyse_for_report
-from sublim_causal.analysis.plan.stability import with_alternatives
+from sublim_causal.analysis.plan.stability.verdicts import with_alternatives
 from sublim_causal.report.wording import counted
 from sublim_causal.store.manifest import read_manifest
 from sublim_causal.store.outcome import Outcome

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sublim_causal.analysis.plan.curves import Curve
 from sublim_causal.analysis.plan.ranges import COSINE, FRACTION
+from sublim_causal.analysis.plan.results.curves import Curve
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.figures.curves import overlay, shares
 from sublim_causal.report.material import Material

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from sublim_causal.analysis.estimates.types import Estimand, Estimate
-from sublim_causal.analysis.plan.verdicts import Alternative, ClaimVerdict, Condition, Finding
+from sublim_causal.analysis.plan.claims.rules import Condition
+from sublim_causal.analysis.plan.claims.verdicts import Alternative, ClaimVerdict, Finding
 from sublim_causal.errors import RequestError
 from sublim_causal.report import plot_results
 from sublim_causal.report.blocks import Picture

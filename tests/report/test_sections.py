@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
-from sublim_causal.analysis.plan.curves import Curve
-from sublim_causal.analysis.plan.design import Doses
 from sublim_causal.analysis.plan.file import parse_plan
+from sublim_causal.analysis.plan.generated.design import Doses
 from sublim_causal.analysis.plan.registry import METHODS
+from sublim_causal.analysis.plan.results.curves import Curve
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.figures.curves import shares
 from sublim_causal.report.figures.style import settings

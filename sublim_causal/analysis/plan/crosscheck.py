@@ -115,7 +115,7 @@ def cross_check_table(checked: Sequence[Checked], width: int | None = None) -> s
     """Return a row for each fit and how many agree; `width` as in `Results.table`."""
     if not checked:
         return "cross-check: the plan declares no mixed model and no per-step slope"
-    from sublim_causal.analysis.plan.text_tables import Columns, plain_text
+    from sublim_causal.analysis.plan.results.text_tables import Columns, plain_text
 
     header = ("coefficients", "errors", "log-lik.", "refit", "verdict")
     columns = Columns("", header, "left", [_row(one) for one in checked])

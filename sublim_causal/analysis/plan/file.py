@@ -20,13 +20,13 @@ from sublim_causal.analysis.arms.stopping import (
     validate_stopping,
 )
 from sublim_causal.analysis.estimates.settings import N_BOOT
+from sublim_causal.analysis.plan.claims.rules import Claim, validate_claims
 from sublim_causal.analysis.plan.declaration import REFERENCE, Declared, Frozen, Name
 from sublim_causal.analysis.plan.methods.arms import PairedContrast
 from sublim_causal.analysis.plan.registry import METHODS
-from sublim_causal.analysis.plan.renames import RENAMED_METHODS
-from sublim_causal.analysis.plan.verdicts import Claim, validate_claims
 from sublim_causal.declared import find_declared, naming_file, read_toml, validate_declared
 from sublim_causal.errors import RequestError, nearest
+from sublim_causal.renames import RENAMED_METHODS
 from sublim_causal.store.outcome import ACCURACY, Outcome
 
 Adjustment = Literal["sign_flip", "holm", "gate"]

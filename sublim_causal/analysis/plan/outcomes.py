@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sublim_causal.analysis.estimates.types import FRACTION
+from sublim_causal.analysis.plan.claims.rules import Claim
 from sublim_causal.analysis.plan.declaration import Declared, column_unit
 from sublim_causal.analysis.plan.file import Plan
-from sublim_causal.analysis.plan.verdicts import Claim
 from sublim_causal.store.outcome import ACCURACY, Outcome
 
 OF_IMAGES = ("accuracy_gain", "robust_accuracy", "teacher_robust_accuracy")

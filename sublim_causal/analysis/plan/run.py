@@ -20,11 +20,11 @@ from sublim_causal.analysis.arms.contrasts import (
 from sublim_causal.analysis.arms.simultaneous import with_simultaneous
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable, Result
-from sublim_causal.analysis.plan.curves import COLUMNS, Curves, read_curves
+from sublim_causal.analysis.plan.claims.verdicts import judge
 from sublim_causal.analysis.plan.declaration import Declared, WithInterval
-from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Adjustment, Plan, load_plan
-from sublim_causal.analysis.plan.generated import glance_plan, new_results, report_plan
+from sublim_causal.analysis.plan.generated.design import Design
+from sublim_causal.analysis.plan.generated.report import glance_plan, new_results, report_plan
 from sublim_causal.analysis.plan.looks import account_for_looks, validate_rule_of_plan
 from sublim_causal.analysis.plan.outcomes import for_outcome
 from sublim_causal.analysis.plan.record import (
@@ -36,8 +36,8 @@ from sublim_causal.analysis.plan.record import (
     with_steps,
 )
 from sublim_causal.analysis.plan.registry import METHODS
-from sublim_causal.analysis.plan.results import Results
-from sublim_causal.analysis.plan.verdicts import judge
+from sublim_causal.analysis.plan.results.curves import COLUMNS, Curves, read_curves
+from sublim_causal.analysis.plan.results.results import Results
 from sublim_causal.errors import DataError, RequestError, RunError
 from sublim_causal.location import locate
 

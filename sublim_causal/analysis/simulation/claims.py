@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Floats
+from sublim_causal.analysis.plan.claims.verdicts import Standing
 from sublim_causal.analysis.plan.declaration import Contrasted, Declared
 from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.plan.run import run_plan
-from sublim_causal.analysis.plan.verdicts import Standing
 from sublim_causal.analysis.simulation.claim_worlds import (
     ACQUIRED,
     ACQUIRED_SD,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
-from sublim_causal.analysis.plan.curves import Curve
-from sublim_causal.analysis.plan.results import Results
+from sublim_causal.analysis.plan.results.curves import Curve
+from sublim_causal.analysis.plan.results.results import Results
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
 from sublim_causal.report.comparison.sentences import AGREEMENT
 from sublim_causal.report.comparison.sides import Sides, equal, margin_of

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
-from sublim_causal.analysis.plan.comparison import MARGINS, comparison_plan, join_runs
 from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.analysis.plan.generated.comparison import MARGINS, comparison_plan, join_runs
 from sublim_causal.analysis.plan.outcomes import for_outcome
-from sublim_causal.analysis.plan.results import Results
+from sublim_causal.analysis.plan.results.results import Results
 from sublim_causal.analysis.plan.run import run_plan
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import scale_of, unit_of

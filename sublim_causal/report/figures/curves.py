@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sublim_causal.analysis.plan.curves import Curve
+from sublim_causal.analysis.plan.results.curves import Curve
 from sublim_causal.report.figures.style import (
     HEIGHT,
     Look,

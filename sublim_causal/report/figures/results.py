@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimate, Result
-from sublim_causal.analysis.plan.results import Results
+from sublim_causal.analysis.plan.results.results import Results
 from sublim_causal.errors import RequestError
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import WIDTH, settings

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sublim_causal.analysis.plan.verdicts import Alternative, Choice, ClaimVerdict, Standing
+from sublim_causal.analysis.plan.claims.verdicts import Alternative, Choice, ClaimVerdict, Standing
 from sublim_causal.report.figures.style import WIDTH, legend_above, new_figure, zero_line
 
 _DECLARED = "as declared"

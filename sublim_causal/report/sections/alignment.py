@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
-from sublim_causal.analysis.plan.curves import DRAWN_SEEDS
 from sublim_causal.analysis.plan.methods.summaries import DROP, SeedSummary
+from sublim_causal.analysis.plan.results.curves import DRAWN_SEEDS
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
 from sublim_causal.report.commands import aligned_command, report_command
 from sublim_causal.report.figures import curves as draw

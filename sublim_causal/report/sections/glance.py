@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
-from sublim_causal.analysis.plan import paper
 from sublim_causal.analysis.plan.declaration import column_unit
+from sublim_causal.analysis.plan.generated import paper
 from sublim_causal.analysis.plan.methods.descriptives import STATES
 from sublim_causal.analysis.plan.record import CHANCE
 from sublim_causal.declared import flatten

@@ -8,7 +8,7 @@ from typing import Any
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
 from sublim_causal.analysis.plan.declaration import column_unit
-from sublim_causal.analysis.plan.design import Doses
+from sublim_causal.analysis.plan.generated.design import Doses
 from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import aligned_command, study_command
 from sublim_causal.report.figures.paths import (

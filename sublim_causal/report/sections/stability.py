@@ -8,7 +8,7 @@ from typing import get_args
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import DIFFERENCE
-from sublim_causal.analysis.plan.verdicts import Choice, ClaimVerdict
+from sublim_causal.analysis.plan.claims.verdicts import Choice, ClaimVerdict
 from sublim_causal.report.blocks import Block, Picture, Table, Text
 from sublim_causal.report.figures.stability import specification_curve
 from sublim_causal.report.material import Material

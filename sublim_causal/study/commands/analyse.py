@@ -37,7 +37,7 @@ def analyse(
 ) -> None:
     """Estimate what a plan declares from RUN; print the table, and write the results as JSON."""
     from sublim_causal.analysis.plan.run import analyse as analyse_run
-    from sublim_causal.analysis.plan.stability import analyse_stability
+    from sublim_causal.analysis.plan.stability.verdicts import analyse_stability
 
     validate_files(run)
     if out_file is not None and out_file.exists() and not out_file.is_file():

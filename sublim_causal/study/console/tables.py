@@ -16,7 +16,7 @@ from sublim_causal.analysis.arms.contrasts import paired_contrast
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.analysis.plan.ranges import within
-from sublim_causal.analysis.plan.text_tables import Columns, stacked
+from sublim_causal.analysis.plan.results.text_tables import Columns, stacked
 from sublim_causal.report.wording import MINUS, decimals, interval, number
 from sublim_causal.store.manifest import read_manifest, reference_of
 from sublim_causal.store.outcome import outcome_of

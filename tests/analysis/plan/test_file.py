@@ -9,9 +9,9 @@ import pytest
 
 from sublim_causal.analysis.plan.file import load_plan, parse_plan, stopping_rule
 from sublim_causal.analysis.plan.registry import METHODS
-from sublim_causal.analysis.plan.renames import RENAMED_METHODS
 from sublim_causal.declared import list_declared
 from sublim_causal.errors import RequestError
+from sublim_causal.renames import RENAMED_METHODS
 
 CONTRAST = {
     "name": "effect",

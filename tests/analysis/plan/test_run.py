@@ -11,12 +11,12 @@ from scipy import stats
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.mixed.fit import fit_mixed
+from sublim_causal.analysis.plan.claims.rules import Claim
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.methods.summaries import per_seed_summary
 from sublim_causal.analysis.plan.record import read_record
+from sublim_causal.analysis.plan.results.stored import read_results
 from sublim_causal.analysis.plan.run import _estimate, analyse
-from sublim_causal.analysis.plan.stored import read_results
-from sublim_causal.analysis.plan.verdicts import Claim
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.errors import RequestError, RunError
 from tests.analysis.small import make_record

@@ -10,9 +10,9 @@ import pytest
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.plan.file import parse_plan
 from sublim_causal.analysis.plan.record import Record
-from sublim_causal.analysis.plan.results import Results
+from sublim_causal.analysis.plan.results.results import Results
+from sublim_causal.analysis.plan.results.stored import read_results
 from sublim_causal.analysis.plan.run import run_plan
-from sublim_causal.analysis.plan.stored import read_results
 from tests.analysis.small import N_SEEDS, N_STEPS, make_record
 
 ENTRIES = (

@@ -11,9 +11,9 @@ import pytest
 from sublim_causal.analysis.arms.prediction import prediction_interval
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.plan.claims.verdicts import judge
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.registry import METHODS
-from sublim_causal.analysis.plan.verdicts import judge
 from tests.analysis.small import make_record
 
 

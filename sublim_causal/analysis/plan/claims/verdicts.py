@@ -15,76 +15,29 @@ arms are alike holds where an interval lies inside declared limits.
 
 from __future__ import annotations
 
-import operator
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
-
-from pydantic import AfterValidator, Field
+from typing import Any, Literal, get_args
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result, limits
-from sublim_causal.analysis.plan.declaration import Declared, Frozen, Name
+from sublim_causal.analysis.plan.claims.rules import (
+    FIELDS,
+    P_VALUES,
+    Claim,
+    Condition,
+    may_be_called,
+    meets,
+    quantity_of,
+)
+from sublim_causal.analysis.plan.declaration import Declared
 from sublim_causal.analysis.plan.method import studies_with
-from sublim_causal.analysis.plan.renames import RENAMED_PARTS
-from sublim_causal.errors import RequestError, nearest
 
 Outcome = Literal["holds", "fails", "open"]
 Standing = Literal["supported", "partly supported", "not supported", "undetermined"]
 Choice = Literal["outcome", "window", "cosine", "estimator", "interval", "seed", "arm"]
-
-P_VALUES = ("p_value", "p_adjusted")
-"""Of an estimate: its p and its adjusted p."""
-FIELDS = ("value", "low", "high", "width", *P_VALUES)
-"""What a rule can compare."""
 _COLUMNS = {"value": "estimate", "low": "conf_low", "high": "conf_high"}
 """Columns of `Finding.tidy` whose names are not those of `FIELDS`."""
-_SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-_TERM = re.compile(r"(\w+) *(>=|<=|>|<) *([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)")
-
-
-def _check_rule(rule: str) -> str:
-    for term in re.split(r" or | and ", rule):
-        found = _TERM.fullmatch(term.strip())
-        if found is None:
-            raise ValueError("comparisons such as 'low > 0', joined by 'and' and 'or'")
-        if found[1] not in FIELDS:
-            hint = nearest(found[1], FIELDS)
-            raise ValueError(f"comparisons of {', '.join(FIELDS)}{'; ' * bool(hint)}{hint}")
-        if found[1] in P_VALUES and found[2].startswith(">"):
-            raise ValueError(
-                "limits of the interval: a large p-value accepts nothing, so write "
-                "'low > -0.05 and high < 0.05'"
-            )
-    return rule
-
-
-Rule = Annotated[str, AfterValidator(_check_rule)]
-
-
-class Condition(Frozen):
-    """A condition of a claim."""
-
-    estimand: str
-    """Name of a result: of an estimand of the plan, with the ending of its part or arm."""
-    holds: Rule
-    """When it holds: ``"low > 0"``; ``and`` binds tighter than ``or``."""
-    fails: Rule
-    """When it fails; in between it is open."""
-    essential: bool = False
-    """Whether the claim falls with it, and is undetermined while it is open."""
-
-
-class Claim(Frozen):
-    """A claim and the conditions it stands on."""
-
-    name: Name
-    """Identifier, unique in the plan."""
-    sentence: str = Field(min_length=10)
-    """The claim in one sentence."""
-    condition: tuple[Condition, ...] = Field(min_length=1)
-    """What it stands on, each a table ``[[claim.condition]]``."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +66,7 @@ class Finding:
         return {
             **self.condition.model_dump(),
             "outcome": self.outcome,
-            **{_COLUMNS.get(name, name): _number(name, self.estimate) for name in FIELDS},
+            **{_COLUMNS.get(name, name): quantity_of(name, self.estimate) for name in FIELDS},
             "level": self.estimate.level if self.estimate else None,
             "reason": self.reason,
         }
@@ -153,13 +106,13 @@ class Finding:
         """The p-values that the rule names, which the interval does not show."""
         rules = f"{self.condition.holds} {self.condition.fails}"
         named = [name for name in P_VALUES if name in rules]
-        found = {name: _number(name, self.estimate) for name in named}
+        found = {name: quantity_of(name, self.estimate) for name in named}
         return "".join(f", {name} {p:.2g}" for name, p in found.items() if p is not None)
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """The verdict on a claim under another defensible choice; see `plan.stability`.
+    """The verdict on a claim under another defensible choice; see `stability.variations`.
 
     Attributes
     ----------
@@ -247,45 +200,6 @@ class ClaimVerdict:
         return [{"claim": self.name, "verdict": self.verdict, **f.tidy()} for f in self.findings]
 
 
-def validate_claims(claims: Sequence[Claim], declared: Sequence[Declared]) -> None:
-    """Check that claims have names of their own and conditions on what the plan declares.
-
-    Raises
-    ------
-    RequestError
-        If a name is used twice, a claim has no essential condition, or a condition names a result
-        that no estimand can have.
-    """
-    for name, count in Counter(one.name for one in claims).items():
-        if count > 1:
-            raise RequestError("claim.name", name, f"a name used once; it is used {count} times")
-    known = [name for one in declared for name in _names(one)]
-    by_arm = [one.name for one in declared if one.endings() is None]
-    for i, claim in enumerate(claims):
-        if not any(one.essential for one in claim.condition):
-            raise RequestError(
-                f"claim[{i}].condition.essential",
-                False,
-                "true in at least one condition",
-                f"say which result {claim.name!r} falls with: essential = true",
-            )
-        for j, condition in enumerate(claim.condition):
-            name = condition.estimand
-            if new := _renamed(name, declared):
-                where = f"claim[{i}].condition[{j}].estimand"
-                raise RequestError(
-                    where, name, new, f"{name!r} is called {new!r} since version 0.2"
-                )
-            if not any(_may_name(one, name) for one in declared):
-                endless = [f"{one}_<arm>" for one in by_arm]
-                raise RequestError(
-                    f"claim[{i}].condition[{j}].estimand",
-                    name,
-                    f"a result of this plan: {', '.join((*known, *endless))}",
-                    nearest(name, [*known, *by_arm]),
-                )
-
-
 def judge(
     claims: Iterable[Claim], results: Sequence[Result], declared: Sequence[Declared]
 ) -> tuple[ClaimVerdict, ...]:
@@ -309,26 +223,6 @@ def judge(
     return tuple(verdict(claim) for claim in claims)
 
 
-def _renamed(name: str, declared: Sequence[Declared]) -> str:
-    """Return today's name of a result whose part is named as before version 0.2; else empty."""
-    for one in declared:
-        for old, new in RENAMED_PARTS.get(one.method, {}).items():
-            ending = re.fullmatch(rf"{re.escape(one.name)}_{old}(?!_mediated)(_.+)?", name)
-            if ending:
-                return f"{one.name}_{new}{ending[1] or ''}"
-    return ""
-
-
-def _names(one: Declared) -> Iterator[str]:
-    for ending in one.endings() or ():
-        yield f"{one.name}_{ending}" if ending else one.name
-
-
-def _may_name(one: Declared, name: str) -> bool:
-    """Whether a result of `one` may be called `name`; arms are not known before the run."""
-    return name in _names(one) or (one.endings() is None and name.startswith(f"{one.name}_"))
-
-
 def _finding(
     condition: Condition, by_name: dict[str, Result], declared: Sequence[Declared]
 ) -> Finding:
@@ -336,14 +230,14 @@ def _finding(
     found = by_name.get(name)
     if found is None:
         # An estimand that a run cannot give at all has one result, without an ending.
-        wholes = [by_name.get(one.name) for one in declared if _may_name(one, name)]
+        wholes = [by_name.get(one.name) for one in declared if may_be_called(one, name)]
         found = next((one for one in wholes if isinstance(one, NotEstimable)), None)
     if not isinstance(found, Estimate):
         return Finding(condition, "open", None, found.reason if found else _no_arm(name))
     outcome: Outcome = "open"
-    if _meets(condition.holds, found):
+    if meets(condition.holds, found):
         outcome = "holds"
-    elif _meets(condition.fails, found):
+    elif meets(condition.fails, found):
         outcome = "fails"
     return Finding(condition, outcome, found, "")
 
@@ -351,27 +245,6 @@ def _finding(
 def _no_arm(name: str) -> str:
     where = studies_with(lambda arms: any(name.endswith(f"_{arm}") for arm in arms))
     return f"the run has no arm for it{where}"
-
-
-def _meets(rule: str, estimate: Estimate) -> bool:
-    return any(
-        all(_term(term, estimate) for term in part.split(" and ")) for part in rule.split(" or ")
-    )
-
-
-def _term(term: str, estimate: Estimate) -> bool:
-    field, sign, number = _TERM.fullmatch(term.strip()).groups()  # type: ignore[union-attr]
-    value = _number(field, estimate)
-    # What was not computed meets no comparison; neither does NaN.
-    return value is not None and bool(_SIGNS[sign](value, float(number)))
-
-
-def _number(field: str, estimate: Estimate | None) -> float | None:
-    """Return one of `FIELDS`; None where it was not computed."""
-    if estimate is None:
-        return None
-    found = getattr(estimate, field, estimate.diagnostics.get(field))
-    return None if found is None else float(found)
 
 
 def _standing(findings: Sequence[Finding]) -> Standing:

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.plan import stability
+from sublim_causal.analysis.plan.claims.verdicts import ClaimVerdict
 from sublim_causal.analysis.plan.file import Plan, parse_plan
 from sublim_causal.analysis.plan.record import Record
-from sublim_causal.analysis.plan.results import Results
+from sublim_causal.analysis.plan.results.results import Results
+from sublim_causal.analysis.plan.results.stored import read_results
 from sublim_causal.analysis.plan.run import run_plan
-from sublim_causal.analysis.plan.stability import analyse_stability, with_alternatives
-from sublim_causal.analysis.plan.stored import read_results
-from sublim_causal.analysis.plan.verdicts import ClaimVerdict
+from sublim_causal.analysis.plan.stability import variations
+from sublim_causal.analysis.plan.stability.verdicts import analyse_stability, with_alternatives
 from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from tests.analysis.small import make_record
 
@@ -96,7 +96,7 @@ def test_an_effect_of_the_last_epoch_alone_falls_with_the_outcome_before_it() ->
 
 
 def test_many_seeds_are_left_out_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stability, "MOST_SEEDS", 4)
+    monkeypatch.setattr(variations, "MOST_SEEDS", 4)
     d = [-0.1, -0.11, -0.09, -0.1, -0.12, -0.1, -0.08, -0.1, -0.1]
     found = judged(with_differences(d), plan_with(EFFECT, **CLAIM))
     labels = [one.label for one in found.alternatives if one.choice == "seed"]

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sublim_causal.analysis.estimates.types import Result
-from sublim_causal.analysis.plan import paper
 from sublim_causal.analysis.plan.declaration import EACH, Declared
-from sublim_causal.analysis.plan.design import Design
 from sublim_causal.analysis.plan.file import Plan
+from sublim_causal.analysis.plan.generated import paper
+from sublim_causal.analysis.plan.generated.design import Design
 from sublim_causal.analysis.plan.methods.slopes import StepSlope
 from sublim_causal.analysis.plan.registry import METHODS
 

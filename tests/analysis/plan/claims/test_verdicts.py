@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
+from sublim_causal.analysis.plan.claims.verdicts import ClaimVerdict, judge
 from sublim_causal.analysis.plan.file import Plan, load_plan, parse_plan
 from sublim_causal.analysis.plan.run import analyse
-from sublim_causal.analysis.plan.verdicts import ClaimVerdict, judge
 from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from sublim_causal.errors import RequestError
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
-from sublim_causal.analysis.plan.comparison import MARGINS, comparison_plan, join_runs
 from sublim_causal.analysis.plan.file import parse_plan
+from sublim_causal.analysis.plan.generated.comparison import MARGINS, comparison_plan, join_runs
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.plan.run import run_plan
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
-from sublim_causal.analysis.plan.results import SCHEMA, Results
-from sublim_causal.analysis.plan.verdicts import Alternative, ClaimVerdict, Condition, Finding
+from sublim_causal.analysis.plan.claims.rules import Condition
+from sublim_causal.analysis.plan.claims.verdicts import Alternative, ClaimVerdict, Finding
+from sublim_causal.analysis.plan.results.results import SCHEMA, Results
 from sublim_causal.errors import RunError
 
 _AGAIN = "make it again with `sublim-causal report RUN`, or compare the run directories"

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimate, Result, limits
+from sublim_causal.analysis.plan.claims.verdicts import ClaimVerdict
 from sublim_causal.analysis.plan.declaration import ROLES
-from sublim_causal.analysis.plan.verdicts import ClaimVerdict
 from sublim_causal.location import write_atomically
 
 SCHEMA = "sublim_causal.results/3"
@@ -172,7 +172,7 @@ class Results:
 
     def _rows(self, shown: Sequence[Result], width: int | None) -> list[str]:
         """Return the lines of the table, by role where there are several."""
-        from sublim_causal.analysis.plan.text_tables import Columns, plain_text
+        from sublim_causal.analysis.plan.results.text_tables import Columns, plain_text
 
         header = self._header()
         parts = [(role, [one for one in shown if one.estimand.role == role]) for role in ROLES]

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
-from sublim_causal.analysis.plan.curves import COLUMNS
-from sublim_causal.analysis.plan.design import Design, Doses
 from sublim_causal.analysis.plan.file import Plan, load_plan, parse_plan
-from sublim_causal.analysis.plan.generated import UNDECLARED, new_results, report_plan
+from sublim_causal.analysis.plan.generated.design import Design, Doses
+from sublim_causal.analysis.plan.generated.report import UNDECLARED, new_results, report_plan
+from sublim_causal.analysis.plan.results.curves import COLUMNS
 from sublim_causal.analysis.plan.run import analyse_for_report, run_plan
 from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from tests.analysis.small import START, make_record

@@ -1,0 +1,1 @@
+"""The verdict on each claim under other defensible choices of the analysis."""
