@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -77,25 +79,57 @@ SHOWN = 300
 """Characters of a wrong value that are shown."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exceeded quota, and a file beyond the size allowed."""
+NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""Error numbers of a read-only file system, and of a folder of somebody else."""
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """Return the error that says that `path` cannot be written, why, and how much space is free."""
+    """Return the error that says that `path` cannot be written, why, and what to do about it."""
     full = path.absolute()
     there = next(one for one in (full, *full.parents) if _exists(one))
-    if error.errno not in DISK_FULL and there.is_dir() == (there == full):
+    place = there if there.is_dir() else there.parent
+    why = f"{path}: cannot be written: {error.strerror or error}"
+    if error.errno in DISK_FULL:
+        return StorageError(
+            f"{why} ({_free(place)})\n"
+            "remedy: free some space, or choose another directory; finished blocks are kept, and "
+            "the same command resumes the run"
+        )
+    if error.errno in NOT_ALLOWED:
+        return StorageError(
+            f"{why}\nremedy: make {place} writable, or choose another directory, such as one with "
+            "a copy of the run"
+        )
+    if there.is_dir() == (there == full):
         return StorageError(
             f"{path}: cannot be written: {there} is a {'directory' if there == full else 'file'}\n"
             "remedy: move it out of the run directory; finished blocks are kept, and the same "
             "command resumes the run"
         )
-    place = there if there.is_dir() else there.parent
-    free = shutil.disk_usage(place).free / 2**20
-    return StorageError(
-        f"{path}: cannot be written: {error.strerror or error} ({free:,.1f} MB free in {place})\n"
-        "remedy: free some space, or choose another directory; finished blocks are kept, and the "
-        "same command resumes the run"
+    return StorageError(f"{why}\nremedy: choose another directory")
+
+
+def system_error(error: OSError) -> SublimError:
+    """Return what to say of an error of the operating system that nobody has expected."""
+    if error.filename is None:
+        if error.errno not in DISK_FULL:
+            return SublimError(f"{type(error).__name__}: {error}")
+        places = ", ".join(_free(Path(place)) for place in (Path.cwd(), tempfile.gettempdir()))
+        return StorageError(
+            f"a file cannot be written: {error.strerror} ({places})\n"
+            "remedy: free some space; finished blocks are kept, and the same command resumes the "
+            "run"
+        )
+    if error.errno in (*DISK_FULL, errno.EROFS):
+        return storage_error(Path(os.fsdecode(error.filename)), error)
+    return SublimError(
+        f"{os.fsdecode(error.filename)}: cannot be used: {error.strerror or error}\n"
+        "remedy: check that it is there, and that you may read and write it"
     )
+
+
+def _free(place: Path) -> str:
+    return f"{shutil.disk_usage(place).free / 2**20:,.1f} MB free in {place}"
 
 
 def _exists(path: Path) -> bool:

@@ -155,7 +155,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             f"{path}: cannot be written: it is a {kind}\nremedy: name another file, or move it"
         )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
+    with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
@@ -166,6 +166,13 @@ def write_atomically(path: Path, data: bytes) -> None:
             _sync_directory(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn errors of the file system into a `StorageError` that names `path`."""
+    try:
+        yield
     except OSError as error:
         raise storage_error(path, error) from error
 
@@ -193,10 +200,8 @@ def remove(path: Path) -> None:
         with _writing(path), contextlib.suppress(FileNotFoundError):
             remote.fs.rm_file(remote.path)
     else:
-        try:
+        with storing(path):
             path.unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_error(path, error) from error
 
 
 @contextlib.contextmanager

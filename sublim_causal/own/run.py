@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sublim_causal.errors import DataError, RequestError, RunError, SublimError
-from sublim_causal.location import is_remote, locate
+from sublim_causal.location import is_remote, locate, storing
 from sublim_causal.own.replicate import Replicate, tables_of
 from sublim_causal.store.blocks import block_name, commits_of, within
 from sublim_causal.store.lock import FILE as LOCK
@@ -303,7 +303,8 @@ def existing(run: Path) -> dict[str, Any]:
 def _alone(run: Path) -> Iterator[None]:
     """Let no other process make or change the manifest of `run`."""
     if not is_remote(run):
-        run.mkdir(parents=True, exist_ok=True)
+        with storing(run):
+            run.mkdir(parents=True, exist_ok=True)
         with manifest_locked(run):
             yield
         return

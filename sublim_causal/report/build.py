@@ -61,9 +61,8 @@ def write_report(
 
     run = locate(run)
     validate_files(run)
-    if out:
-        check_folder(out)
     out = out or run / FOLDER
+    check_folder(out)
     report_progress, total = progress or (lambda done, total, name: None), len(BODY) + 3
     report_progress(0, total, "estimates")
     sections: dict[str, Section] = {}

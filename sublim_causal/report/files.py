@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Set
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def check_folder(out: Path) -> None:
     Raises
     ------
     RequestError
-        If `out`, a folder above it, or one that it shall hold is a file or a link.
+        If `out`, a folder above it, or one that it shall hold is a file or a link, or it cannot be
+        written.
     """
     if is_remote(out):  # an object store has no folders
         return
@@ -29,6 +31,11 @@ def check_folder(out: Path) -> None:
             raise RequestError(
                 "--out", str(out), f"a folder, there or not; {place} is a file", "name another"
             )
+    there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    if not os.access(there, os.W_OK):
+        raise RequestError(
+            "--out", str(out), f"a folder that can be written; {there} cannot", "name another"
+        )
     for place in folders:
         if place.is_symlink():
             raise RequestError(

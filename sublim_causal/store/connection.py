@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -43,8 +46,51 @@ PLACES = (
 """Tables and columns of a store that say where files lie, beside those of experiments."""
 
 
+LOCK_SECONDS, GRACE_SECONDS = 20.0, 2.0
+"""How long other processes may keep a file locked in all; what a call takes without a lock."""
+
+
 class TrackingError(SublimError):
     """The MLflow store cannot be reached or used; the tables are not affected."""
+
+
+class LockedStoreError(TrackingError):
+    """Another process has locked the file of the store for longer than it may."""
+
+
+@dataclass
+class PatientClient:
+    """MLflow's client, which gives up when it has waited too long for other processes.
+
+    SQLite waits for 5 seconds before a call fails; calls that succeed just before would add up.
+
+    Attributes
+    ----------
+    client : MlflowClient
+    seconds : float
+        How long its calls may wait in all.
+    waited : float
+        How long they have waited, above `GRACE_SECONDS` each; to be set to 0 where waiting delays
+        nobody.
+    """
+
+    client: Any
+    seconds: float
+    waited: float = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a method of the client, whose calls are timed."""
+        method = getattr(self.client, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            start = time.monotonic()
+            result = method(*arguments, **options)
+            self.waited += max(0.0, time.monotonic() - start - GRACE_SECONDS)
+            if self.waited > self.seconds:
+                raise TimeoutError(f"other processes have locked it for {self.waited:.0f} s in all")
+            return result
+
+        return timed
 
 
 def default_tracking_uri(run: Path) -> str:
@@ -56,6 +102,8 @@ def default_tracking_uri(run: Path) -> str:
         If `run` lies in an object store, which cannot hold a database, or if the store keeps files
         elsewhere than in the folder ``mlartifacts`` beside it: such a store could make MLflow read
         or write files anywhere.
+    LockedStoreError
+        If another process keeps it locked.
     """
     if is_remote(run):
         raise RequestError(
@@ -76,8 +124,10 @@ def validate_store(database: Path) -> None:
     ------
     RequestError
         If one lies elsewhere, or there is a symbolic link among them.
+    LockedStoreError
+        If another process keeps it locked.
     TrackingError
-        If the database cannot be read.
+        If it cannot be read for another reason.
     """
     root = database.parent / "mlartifacts"
     remedy = (
@@ -114,7 +164,8 @@ def _places(database: Path) -> list[str]:
     SQLite roll back the transaction in which a process was killed.
     """
     query = "SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL AND {column} != ''"
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
+    address = f"{database.as_uri()}?mode=rw"
+    with closing(sqlite3.connect(address, CONNECT_SECONDS, uri=True)) as connection:
         try:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             found = [
@@ -127,6 +178,11 @@ def _places(database: Path) -> list[str]:
                 own = "SELECT artifact_location FROM experiments WHERE experiment_id != 0"
                 found += [place for (place,) in connection.execute(own) if place]
         except sqlite3.Error as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise LockedStoreError(
+                    f"{database}: locked by another process for over {CONNECT_SECONDS} s\n"
+                    "remedy: wait for it, or end it; then make the mirror with `sync`"
+                ) from None
             raise TrackingError(
                 f"{database}: no store of MLflow ({error})\n"
                 "remedy: move it away, and make it from the tables with `sync`"
@@ -237,8 +293,8 @@ def database_file(tracking_uri: str) -> Path:
     return Path(tracking_uri.partition(":///")[2].partition("?")[0])
 
 
-def connect(tracking_uri: str) -> Any:
-    """Return MLflow's client of a store, which is created if it is a missing sqlite file.
+def connect(tracking_uri: str) -> PatientClient:
+    """Return a client of a store, which is created if it is a missing sqlite file.
 
     To be called within `reaching`.
 
@@ -251,7 +307,9 @@ def connect(tracking_uri: str) -> Any:
 
     validate_address(tracking_uri)
     _check_reachable(tracking_uri)
-    return MlflowClient(tracking_uri=tracking_uri)
+    local = _dialect(urlsplit(tracking_uri)) == "sqlite"
+    client = MlflowClient(tracking_uri=tracking_uri)
+    return PatientClient(client, LOCK_SECONDS if local else math.inf)
 
 
 def _check_reachable(tracking_uri: str) -> None:

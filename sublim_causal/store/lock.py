@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from sublim_causal.errors import RequestError, RunError
-from sublim_causal.location import is_remote, validate_files
+from sublim_causal.errors import RequestError, RunError, StorageError
+from sublim_causal.location import is_remote, storing, validate_files
 from sublim_causal.store.lease import is_leased, leased
 
 FILE = ".lock"
@@ -36,6 +36,8 @@ REPLICATES = 2**41
 """The first of the bytes that stand for replicates of runs of one's own, `SEEDS` for each arm."""
 ARMS = 2**20
 """Arms that these bytes tell apart."""
+HELD = (BlockingIOError, PermissionError)
+"""What says that another open file has locked some of the bytes."""
 
 
 @contextlib.contextmanager
@@ -109,12 +111,12 @@ def replicate_locked(run: Path, arm: str, seed: int) -> Iterator[None]:
         yield
         return
     place = REPLICATES + zlib.crc32(arm.encode()) % ARMS * len(SEEDS) + seed
-    with (run / FILE).open("a+") as file:
+    with _opened(run / FILE) as file:
         try:
             _lock(file, range(seed, seed + 1), wait=False, shared=True)
             if sys.platform == "linux":
                 _lock(file, range(place, place + 1), wait=False)
-        except OSError:
+        except HELD:
             raise RunError(
                 f"{run}: {arm}, seed {seed}: in use by another process\n"
                 "remedy: wait for it, or give another seed or arm"
@@ -131,24 +133,40 @@ def manifest_locked(run: Path) -> Iterator[None]:
     if is_remote(run):
         yield
         return
-    with (run / FILE).open("a+") as file:
+    with _opened(run / FILE) as file:
         _lock(file, MANIFEST, wait=True)
         yield
 
 
 @contextlib.contextmanager
 def _locked_bytes(run: Path, name: str, seeds: range) -> Iterator[None]:
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / name).open("a+") as file:
+    with storing(run):
+        run.mkdir(parents=True, exist_ok=True)
+    with _opened(run / name) as file:
         try:
             _lock(file, seeds, wait=False)
-        except OSError:
+        except HELD:
             raise RunError(
                 f"{run}: in use by {_holder(run / name, seeds)}\n"
                 "remedy: wait for it, or choose another directory with --out"
             ) from None
         _tell_holder(run / name, seeds)
         yield
+
+
+@contextlib.contextmanager
+def _opened(lock: Path) -> Iterator[IO[str]]:
+    """Open a file to lock bytes of it.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be made, or the file system knows no locks.
+    """
+    with contextlib.ExitStack() as stack:
+        with storing(lock):
+            file = stack.enter_context(lock.open("a+"))
+        yield file
 
 
 def _lock(file: IO[str], places: range, *, wait: bool, shared: bool = False) -> None:
@@ -158,16 +176,26 @@ def _lock(file: IO[str], places: range, *, wait: bool, shared: bool = False) -> 
 
     Raises
     ------
-    OSError
+    BlockingIOError, PermissionError
         If another open file has locked some of them, and this one shall not `wait`.
+    StorageError
+        If the file system knows no locks.
     """
-    if sys.platform != "linux":
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
-        return
-    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
-    call = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
-    fcntl.fcntl(file, call, _request(places, kind))
+    try:
+        if sys.platform != "linux":
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+        else:
+            kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+            call = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+            fcntl.fcntl(file, call, _request(places, kind))
+    except HELD:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{file.name}: cannot be locked: {error.strerror}\n"
+            "remedy: keep the run on a file system with locks, such as a local disk"
+        ) from None
 
 
 def _request(places: range, kind: int = fcntl.F_WRLCK) -> bytes:
@@ -178,7 +206,7 @@ def _request(places: range, kind: int = fcntl.F_WRLCK) -> bytes:
 def _tell_holder(lock: Path, seeds: range) -> None:
     """Write down who holds the lock of `seeds`, one holder per line, in place of earlier ones."""
     holder = {"host": socket.gethostname(), "pid": os.getpid(), "seeds": [seeds.start, seeds.stop]}
-    with lock.open("r+", errors="replace") as file:
+    with storing(lock), lock.open("r+", errors="replace") as file:
         if sys.platform == "linux":
             _lock(file, MANIFEST, wait=True)
         others = [line for line in file.read().splitlines() if _disjoint(line, seeds)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from sublim_causal.errors import escaped
 from sublim_causal.location import is_remote
-from sublim_causal.store.connection import database_file
+from sublim_causal.store.connection import PatientClient, database_file
 from sublim_causal.store.curves import Point, metric_name, parameters
 
 STUDY = ("study", "", "")
@@ -103,7 +103,7 @@ class MirroredRuns:
     about: Description
     known: dict[Key, Mirrored] = field(repr=False)
     experiment_id: str
-    client: Any = field(repr=False)
+    client: PatientClient = field(repr=False)
     answered: Callable[[], None] = field(repr=False)
 
     def holds(self, key: Key, digest: str) -> bool:
@@ -217,7 +217,7 @@ class MirroredRuns:
                 self.client.delete_run(self.known.pop(key).run_id)
 
 
-def find_experiment(client: Any, tracking_uri: str, name: str) -> str:
+def find_experiment(client: PatientClient, tracking_uri: str, name: str) -> str:
     """Return the id of the experiment `name`, which is created or restored where it is missing."""
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -233,7 +233,7 @@ def find_experiment(client: Any, tracking_uri: str, name: str) -> str:
     return found.experiment_id
 
 
-def find_runs(client: Any, experiment_id: str, run_id: str) -> dict[Key, Mirrored]:
+def find_runs(client: PatientClient, experiment_id: str, run_id: str) -> dict[Key, Mirrored]:
     """Return the MLflow runs that mirror the run `run_id`.
 
     Of several with one key, which two mirrors at once can leave, all but one are deleted.

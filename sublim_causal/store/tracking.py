@@ -82,6 +82,10 @@ class Mirror:
     _shown: dict[str, dict[tuple[str, int], float]] = field(default_factory=dict, repr=False)
     """Points of the run of an arm that is still open."""
 
+    def forgive_waiting(self) -> None:
+        """Begin anew to count how long other processes let this one wait for the store."""
+        self._runs.client.waited = 0.0
+
     def mirror_new(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Write the replicates of committed blocks that are not mirrored yet.
 

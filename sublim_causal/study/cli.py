@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sublim_causal.errors import DISK_FULL, SublimError, escaped, storage_error
+from sublim_causal.errors import SublimError, escaped, system_error
 from sublim_causal.location import is_client_error
 from sublim_causal.study.commands import studies
 from sublim_causal.study.commands.analyse import analyse
@@ -73,8 +72,8 @@ def guarded(command: Callable[[], Any]) -> int:
             print("Stopped at once. Finished blocks are kept.", file=sys.stderr)
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            return _refuse(storage_error(Path(error.filename or "."), error))
+        if isinstance(error, OSError):
+            return _refuse(system_error(error))
         if is_client_error(error):
             return _refuse(f"{type(error).__name__}: {error}")
         if not type(error).__module__.startswith("pyarrow"):

@@ -60,17 +60,19 @@ def blocks(run: Path) -> int:
 def killed(run: Path, seeds: int, *, wait: float, early: bool) -> bool:
     """Start the study and kill it; return False if it had ended by itself."""
     before = blocks(run)
-    process = subprocess.Popen(
-        command("run", *OPTIONS, "--seeds", str(seeds)),
-        cwd=run.parent.parent,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    said = run.parent.parent / "said.txt"
+    with said.open("w") as file:
+        process = subprocess.Popen(
+            command("run", *OPTIONS, "--seeds", str(seeds)),
+            cwd=run.parent.parent,
+            env=environment(),
+            stdout=file,
+            stderr=file,
+        )
     while not early and process.poll() is None and blocks(run) == before:
         time.sleep(0.05)
     try:
-        assert process.wait(timeout=wait) == 0
+        assert process.wait(timeout=wait) == 0, said.read_text()
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sublim_causal.location import locate
+from sublim_causal.location import locate, storing
 from sublim_causal.study.commands.names import complete_study
 from sublim_causal.study.console.output import out
 
@@ -25,7 +25,7 @@ def init(
 ) -> None:
     """Write a study file to change: every field with what it means, allows, and its default."""
     from sublim_causal.declared import find_declared, read_toml
-    from sublim_causal.errors import RequestError, storage_error
+    from sublim_causal.errors import RequestError
     from sublim_causal.study.commands.template import study_lines
     from sublim_causal.study.spec.reading import read_study
 
@@ -36,9 +36,7 @@ def init(
     read_study(like, settings=[f"name={json.dumps(file.stem)}"])
     table = {**read_toml(find_declared("studies", like), "studies"), "name": file.stem}
     text = "\n".join(study_lines(table)) + "\n"
-    try:
+    with storing(file):
         file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise storage_error(file, error) from None
     out.print(f"Written: {file}", soft_wrap=True)
     out.print(f"Next:    sublim-causal run {shlex.quote(str(file))} --dry-run", soft_wrap=True)

@@ -59,7 +59,7 @@ def run(
 ) -> None:
     """Run STUDY, or complete what is missing of it."""
     from sublim_causal.analysis.plan.file import load_plan
-    from sublim_causal.store.connection import default_tracking_uri, validate_address
+    from sublim_causal.store.connection import validate_address
     from sublim_causal.study.commands.dry_run import show_plan
     from sublim_causal.study.planning.memory import parse_memory
     from sublim_causal.study.planning.options import RunOptions, seeds_of
@@ -68,7 +68,7 @@ def run(
 
     spec, path = load_announced(study, settings or [], seeds, arms)
     target = out_dir or Path("runs") / spec.name
-    uri = tracking_uri or ("none" if is_remote(target) else default_tracking_uri(target))
+    uri = tracking_uri or mirror_beside(target)
     looks = parse_looks(at) if at is not None else None
     asked = {"until": until, "at": looks, "max_seeds": max_seeds, "boundary": boundary}
     declared = None if plan is None else load_plan(plan)
@@ -98,9 +98,21 @@ def run(
     if dry_run:
         show_plan(spec, options)
         return
-    if is_remote(target) and tracking_uri is None:
-        err.print("No MLflow mirror: an object store cannot hold one; --tracking-uri names one.")
     run_and_report(spec, rule, options, plan=plan or "primary", report=not no_report)
+
+
+def mirror_beside(target: Path) -> str:
+    """Return the address of the MLflow store beside a run, or ``none``, which is said, and why."""
+    from sublim_causal.store.connection import LockedStoreError, default_tracking_uri
+
+    if is_remote(target):
+        err.print("No MLflow mirror: an object store cannot hold one; --tracking-uri names one.")
+        return "none"
+    try:
+        return default_tracking_uri(target)
+    except LockedStoreError as error:
+        warn("No MLflow mirror:", error)
+        return "none"
 
 
 def load_announced(

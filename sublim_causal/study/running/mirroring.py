@@ -96,6 +96,8 @@ class BackgroundMirror:
                     self._news.wait()
                     self._news.clear()
                     closing = self._closing
+                    if not closing:
+                        mirror.forgive_waiting()
                     mirror.mirror_new()
                     if not closing and (start := time.monotonic()) > again:
                         mirror.update_arms(list(self.training.values()))

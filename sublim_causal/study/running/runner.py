@@ -133,9 +133,10 @@ def removed_if_refused(run: Path, existed: bool) -> Iterator[None]:
         yield
     finally:
         if not existed and run.is_dir() and not (run / "manifest.json").exists():
-            for path in run.iterdir():
-                path.unlink()
-            run.rmdir()
+            with contextlib.suppress(OSError):  # the refusal says more than this would
+                for path in run.iterdir():
+                    path.unlink()
+                run.rmdir()
 
 
 def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: Console) -> Outcome:

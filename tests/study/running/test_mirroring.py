@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from sublim_causal.errors import RunError
+from sublim_causal.store import connection as store
 from sublim_causal.store.connection import TrackingError
 from sublim_causal.store.lock import mirroring
 from sublim_causal.store.manifest import read_manifest
@@ -138,6 +140,21 @@ def test_sync_takes_its_time_with_a_file(cwd: Path) -> None:
     assert result.written == 4
     assert calls[-1] == (4, 4)
     assert not is_mirroring()
+
+
+def test_a_run_goes_on_without_a_store_that_is_locked(
+    cwd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "CONNECT_SECONDS", 0.1)
+    with closing(sqlite3.connect(cwd / "runs" / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        done = sublim("run", *TINY, "--seeds", "2", "--arms", "baseline,liminal", cwd=cwd)
+        refused = sublim("sync", "runs/quickstart", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert "No MLflow mirror: " in done.stderr
+    assert "locked by another process" in done.stderr
+    assert refused.returncode == 2
+    assert "remedy: wait for it, or end it" in refused.stderr
 
 
 @pytest.mark.slow
