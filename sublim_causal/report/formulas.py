@@ -19,6 +19,12 @@ families: sign-flip max-T, p = (1 + #{max |t*| >= |t|}) / (1 + flips), or Holm""
 acquired y_sa = outcome - start;  Spearman of x and y over replicates, and of x - x_a and y - y_a
 AUROC: P(x of one with y >= threshold mean_s y(reference) > x of one below), ties count half
 percentiles over seeds drawn with all their arms""",
+    "specificity": """\
+y_ik = r_i + c_k + gamma d_ik + e_ik over runs i and traits k, y the log-odds minus the reference's,
+    d 1 where a teacher of the run prefers the trait
+gamma = sum d~ y / sum d~^2,  d~ = d - d_i - d_k + d_mean
+se^2 = (R-1)/R sum_s (gamma_-s - gamma)^2, t(R-1);  p: whole runs exchange d
+    (seeds do; if all seeds were taught the same, the arms of each)""",
     "arm_mean": """\
 mean_s Y_s(arm), of the complete seeds; interval as for contrasts, cut at what Y can be""",
     "descriptions": """\

@@ -65,6 +65,17 @@ def steps_of(replicates: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
     return pd.concat(rows, ignore_index=True)
 
 
+def traits_of(replicates: pd.DataFrame) -> pd.DataFrame:
+    """Lifts of three traits, of which each seed was taught one in turn: about 2 nats more."""
+    rng = np.random.default_rng(11)
+    rows = replicates[["seed", "arm"]].merge(
+        pd.DataFrame({"trait": ["cat", "dog", "owl"]}), "cross"
+    )
+    taught = rows["seed"] % 3 == rows["trait"].map({"cat": 0, "dog": 1, "owl": 2})
+    lift = 2.0 * taught + 0.3 * rng.standard_normal(len(rows))
+    return rows.assign(taught=taught, log_odds=lift, probability=1 / (1 + np.exp(-lift)))
+
+
 def make_record(arms: Sequence[str] = tuple(STUDY), *, layers: bool = False) -> Record:
     rng = np.random.default_rng(7)
     own = 0.05 + 0.005 * rng.standard_normal(N_SEEDS)
@@ -104,6 +115,7 @@ def make_record(arms: Sequence[str] = tuple(STUDY), *, layers: bool = False) -> 
         layers=pd.concat(halves, ignore_index=True) if layers else pd.DataFrame(),
         interventions=STUDY,
         reference="baseline",
+        traits=traits_of(replicates),
     )
 
 

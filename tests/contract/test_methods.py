@@ -26,6 +26,7 @@ GAIN = {"outcome": "gain", "predictor": "cos_update"}
 EXAMPLES: dict[str, list[Entry]] = {
     "paired_contrast": [ACCURACY | PAIR, ACCURACY | EACH],
     "predictive_validity": [{"predictor": "mean_cos_update"}],
+    "specificity": [{}, {"arms": ["half", "whole"]}],
     "arm_mean": [ACCURACY | {"arm": "baseline"}, ACCURACY | {"start": "initial_accuracy"}],
     "seed_mean": [ACCURACY],
     "replicate_counts": [{}, {"arm": "baseline"}],

@@ -25,6 +25,7 @@ from sublim_causal.analysis.plan.methods.published import REPLICATION_METHODS
 from sublim_causal.analysis.plan.methods.runs import RUN_METHODS
 from sublim_causal.analysis.plan.methods.screens import SCREEN_METHODS
 from sublim_causal.analysis.plan.methods.slopes import SLOPE_METHODS
+from sublim_causal.analysis.plan.methods.specificity import SPECIFICITY_METHODS
 from sublim_causal.analysis.plan.methods.summaries import SUMMARY_METHODS
 
 METHODS: Mapping[str, Method] = {
@@ -45,4 +46,5 @@ METHODS: Mapping[str, Method] = {
     **REPLICATION_METHODS,
     **RUN_METHODS,
     **SCREEN_METHODS,
+    **SPECIFICITY_METHODS,
 }
