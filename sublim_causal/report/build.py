@@ -119,20 +119,21 @@ def write_files(
     out: Path, sections: Sequence[Section], *, title: str, subtitle: str, footer: str
 ) -> Path:
     """Write page, tables and figures to the folder `out`; return the page's path."""
-    from sublim_causal.report.figures.style import pdf, svg
+    from sublim_causal.report.figures.style import pdf, shared_fonts, svg
 
     blocks = [block for section in sections for block in section.blocks]
     drawings: dict[str, str] = {}
     files: dict[str, str | bytes] = {}
-    for block in blocks:
-        if isinstance(block, Picture):
-            name = drawings[block.name] = svg(block.figure, block.name)
-            files[f"figures/{block.name}.svg"] = name
-            files[f"figures/{block.name}.pdf"] = pdf(block.figure)
-            block.figure.clear()  # its bitmaps are large, and it is not needed any more
-        elif isinstance(block, Table):
-            files[f"tables/{block.name}.csv"] = plain(block.frame.to_csv(index=False))
-            files[f"tables/{block.name}.tex"] = latex(block)
+    with shared_fonts():
+        for block in blocks:
+            if isinstance(block, Picture):
+                name = drawings[block.name] = svg(block.figure, block.name)
+                files[f"figures/{block.name}.svg"] = name
+                files[f"figures/{block.name}.pdf"] = pdf(block.figure)
+                block.figure.clear()  # its bitmaps are large, and it is not needed any more
+            elif isinstance(block, Table):
+                files[f"tables/{block.name}.csv"] = plain(block.frame.to_csv(index=False))
+                files[f"tables/{block.name}.tex"] = latex(block)
     files["index.html"] = render(sections, drawings, title=title, subtitle=subtitle, footer=footer)
     write(out, files)
     return out / "index.html"

@@ -1,8 +1,7 @@
-"""Two processes that train together; run with ``python processes.py ddp|fsdp RANK STORE OUT``."""
+"""What two processes do that train together."""
 
 from __future__ import annotations
 
-import sys
 import warnings
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from sublim_causal.monitor import AlignmentMonitor
 
+KINDS = ("ddp", "fsdp")
 STEPS = 3
 
 
@@ -37,9 +37,18 @@ def trait_loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(model(x)[:, :3], y)
 
 
-def main(kind: str, rank: int, store: str, out: Path) -> None:
+def main(rank: int, out: Path) -> None:
+    """Be one of two processes, under DDP and then under FSDP2; fill a folder of `out` for each."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{out / 'store'}", rank=rank, world_size=2)
+    for kind in KINDS:
+        train(kind, rank, out / kind)
+    dist.destroy_process_group()
+
+
+def train(kind: str, rank: int, out: Path) -> None:
     """Train on half of each batch, with half of the probe."""
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     model: nn.Module = network()
     if kind == "ddp":
         model = nn.parallel.DistributedDataParallel(model)
@@ -70,10 +79,3 @@ def main(kind: str, rank: int, store: str, out: Path) -> None:
     monitor.table().to_json(out / f"{rank}.json", orient="records")
     monitor.layer_table().to_json(out / f"layers-{rank}.json", orient="records")
     (out / f"sent-{rank}").write_text(str(len(sent)))
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))

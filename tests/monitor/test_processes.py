@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from sublim_causal.study.executors.local import LocalExecutor
 from tests.monitor import processes
 from tests.monitor.truth import Truth, assert_same
 
@@ -26,26 +26,32 @@ def one_process() -> Truth:
     return truth
 
 
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_two_processes_measure_what_one_would(kind: str, tmp_path: Path) -> None:
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.monitor.processes", kind, str(rank),
-             str(tmp_path / "store"), str(tmp_path)],
-            cwd=Path(__file__).parents[2],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-    said = [process.communicate(timeout=120)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
-    tables = [pd.read_json(tmp_path / f"{rank}.json") for rank in (0, 1)]
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with what two processes, forked from one that knows torch, measured."""
+    folder = tmp_path_factory.mktemp("processes")
+    for kind in processes.KINDS:
+        (folder / kind).mkdir()
+    LocalExecutor().warm_up()
+    context = multiprocessing.get_context("forkserver")
+    running = [context.Process(target=processes.main, args=(rank, folder)) for rank in (0, 1)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(timeout=120)
+    assert [process.exitcode for process in running] == [0, 0]
+    return folder
+
+
+@pytest.mark.parametrize("kind", processes.KINDS)
+def test_two_processes_measure_what_one_would(kind: str, measured: Path) -> None:
+    out = measured / kind
+    tables = [pd.read_json(out / f"{rank}.json") for rank in (0, 1)]
     for table in tables:
         assert_same(table, one_process(), 1e-9)
-    sent = [(tmp_path / f"sent-{rank}").read_text() for rank in (0, 1)]
+    sent = [(out / f"sent-{rank}").read_text() for rank in (0, 1)]
     assert sent == [str(processes.STEPS), "0"]
-    layers = pd.read_json(tmp_path / "layers-0.json", dtype={"layer": str})
+    layers = pd.read_json(out / "layers-0.json", dtype={"layer": str})
     assert set(layers["layer"].astype(str)) == {"0", "1", "4"}
     drive = layers.groupby("step")["drive"].sum()
     assert drive.to_numpy() == pytest.approx(tables[0]["drive"].to_numpy(), abs=1e-12)
