@@ -166,7 +166,7 @@ def test_the_task_of_the_guide_is_built(monkeypatch: pytest.MonkeyPatch) -> None
 def test_every_example_is_run_by_a_test(language: str) -> None:
     # The other two of `plans` and that of `weights`: tests/analysis/plan/test_file.py, tests/store.
     run = {
-        "python": {"channels": 1, "interventions": 1, "monitor": 3, "python": 6, "results": 1,
+        "python": {"channels": 1, "interventions": 1, "monitor": 3, "python": 7, "results": 1,
                    "studies": 1, "weights": 1},
         "toml": {"channels": 1, "interventions": 1, "plans": 3, "sequences": 1, "studies": 3,
                  "tasks": 1},

@@ -21,12 +21,15 @@ from sublim_causal.analysis.estimates.types import (
 from sublim_causal.analysis.plan.declaration import (
     Declared,
     ReplicateColumn,
+    StepColumn,
     with_unit,
 )
 from sublim_causal.analysis.plan.method import Method
 from sublim_causal.analysis.plan.record import Record
 
 SPEARMAN, WITHIN, AUROC = PARTS = ("spearman", "spearman_within_arms", "auroc")
+FIRST = "first"
+"""Column for what a replicate's first step has."""
 ENOUGH_DRAWS = 0.9
 """Share of the bootstrap replicates in which a statistic has to be defined."""
 
@@ -41,6 +44,9 @@ class PredictiveValidity(Declared):
 
     predictor: ReplicateColumn = "coverage"
     """Column of ``replicates`` that is known early."""
+    first_step: StepColumn | None = None
+    """Column of ``steps`` whose value at a replicate's first step predicts, instead of
+    `predictor`."""
     outcome: ReplicateColumn = "final_accuracy"
     """Column of ``replicates`` that is predicted."""
     start: ReplicateColumn = "initial_accuracy"
@@ -55,24 +61,33 @@ class PredictiveValidity(Declared):
 
     def about(self) -> dict[str, str]:
         """Column."""
-        return {"column": self.predictor, "unit": "1"}
+        return {"column": self.first_step or self.predictor, "unit": "1"}
+
+    def step_columns(self) -> tuple[str, ...]:
+        """The column of the first step."""
+        return (self.first_step,) if self.first_step else ()
 
 
 def _predictive_validity(
     record: Record, declared: PredictiveValidity, settings: Settings
 ) -> Sequence[Result]:
-    columns = [declared.predictor, declared.outcome, declared.start]
-    validate_columns(record.complete, columns)
-    rows = record.complete.dropna(subset=columns)
+    complete, predictor, name = record.complete, declared.predictor, declared.predictor
+    if declared.first_step:
+        predictor, name = FIRST, f"{declared.first_step} of the first step"
+        first = record.steps.groupby(["seed", "arm"])[declared.first_step].first()
+        complete = complete.join(first.rename(FIRST), on=["seed", "arm"])
+    columns = [predictor, declared.outcome, declared.start]
+    validate_columns(complete, columns)
+    rows = complete.dropna(subset=columns)
     outcome = with_unit("replicates", declared.outcome)
     estimands = {
-        part: declared.estimand(outcome, f"{declared.predictor} over replicates", part, part=part)
+        part: declared.estimand(outcome, f"{name} over replicates", part, part=part)
         for part in PARTS
     }
     n_seeds = rows["seed"].nunique()
     if refusal := too_few(estimands[SPEARMAN], n_seeds):
         return [NotEstimable(one, refusal.reason) for one in estimands.values()]
-    x = rows[declared.predictor].to_numpy(float)
+    x = rows[predictor].to_numpy(float)
     acquired = rows[declared.outcome].to_numpy(float) - rows[declared.start].to_numpy(float)
     of_reference = acquired[(rows["arm"] == record.reference).to_numpy()]
     limit = declared.threshold * of_reference.mean() if len(of_reference) else np.nan

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
-from sublim_causal.analysis.plan.file import parse_plan
+from sublim_causal.analysis.plan.declaration import Declared
+from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.plan.run import run_plan
 
@@ -75,3 +78,34 @@ def test_what_cannot_be_told_says_why() -> None:
     ).results:
         assert isinstance(one, NotEstimable)
         assert "2 complete seeds" in one.reason
+
+
+def test_the_first_step_as_a_screen() -> None:
+    """The value of the first step predicts, whatever comes after it."""
+    rng = np.random.default_rng(0)
+    levels = np.array([0.4, 0.2, 0.0]) + 0.01 * rng.normal(size=(8, 3))
+    record = record_of(levels, levels)
+    first = record.replicates[["seed", "arm"]].assign(step=1, cos_update=levels.ravel())
+    later = first.assign(step=2, cos_update=-levels.ravel())
+    steps = pd.concat([first, later]).sort_values(["seed", "arm", "step"], ignore_index=True)
+    declared = PLAN.estimands[0].model_copy(update={"first_step": "cos_update"})
+    assert declared.step_columns() == ("cos_update",)
+    plan = PLAN.model_copy(update={"estimands": (*PLAN.estimands, _named(declared, "first"))})
+    results = run_plan(dataclasses.replace(record, steps=steps), plan)
+    for part in ("spearman", "spearman_within_arms", "auroc"):
+        same, found = results[f"coverage_{part}"], results[f"first_{part}"]
+        assert isinstance(same, Estimate)
+        assert isinstance(found, Estimate)
+        assert (found.value, found.low, found.high) == (same.value, same.low, same.high)
+        assert found.estimand.column == "cos_update"
+        assert "cos_update of the first step" in found.estimand.contrast
+
+
+def _named(declared: Declared, name: str) -> Declared:
+    return declared.model_copy(update={"name": name})
+
+
+def test_the_plan_of_screens_is_built_in() -> None:
+    plan = load_plan("screens")
+    assert {one.method for one in plan.estimands} == {"predictive_validity"}
+    assert len(plan.estimands) == 5
