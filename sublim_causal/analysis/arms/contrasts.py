@@ -2,7 +2,8 @@ r"""Arm contrasts at run level: paired by seed, because every seed is run under 
 
 With :math:`D_s = Y_s(a) - Y_s(0)` the total effect is :math:`E[D_s]`, estimated by the mean with
 a paired t interval on N - 1 degrees of freedom. A pooled mixed-model contrast is not the default:
-where one arm is noisier it covers 84 to 86 % for that arm and 100 % for a less noisy one.
+where the noise differs between arms, it covers too little for the noisier one and too much for the
+others.
 """
 
 from __future__ import annotations
@@ -264,7 +265,7 @@ def fixed_sequence(results: Sequence[Result]) -> tuple[Result, ...]:
     """Adjust the p-values of a fixed sequence of tests: each becomes the largest up to it.
 
     At level alpha a hypothesis is rejected only if all before it are, and the family-wise error is
-    at most alpha without any further price (Maurer, Hothorn and Lehmacher, 1995).
+    at most alpha without further adjustment (Maurer, Hothorn and Lehmacher, 1995).
 
     Parameters
     ----------
@@ -274,7 +275,7 @@ def fixed_sequence(results: Sequence[Result]) -> tuple[Result, ...]:
     Returns
     -------
     tuple of Estimate or NotEstimable
-        From the first that has no p-value on, estimates have no adjusted one, and say so.
+        From the first without a p-value on, estimates get no adjusted one, and a warning says so.
     """
     found: list[Result] = []
     largest, closed_by = 0.0, ""
@@ -296,7 +297,7 @@ def fixed_sequence(results: Sequence[Result]) -> tuple[Result, ...]:
 def holm(p: Floats) -> Floats:
     """Holm (1979) step-down adjustment; NaN stays NaN and does not count.
 
-    The function of statsmodels gives the same numbers, but collects garbage at every call.
+    That of statsmodels gives the same numbers, but runs the garbage collector at every call.
     """
     adjusted = np.full(len(p), np.nan)
     order = np.argsort(p, kind="stable")[: np.isfinite(p).sum()]
@@ -350,7 +351,7 @@ def sign_flip_max_t(
 
 
 def flip_signs(n_seeds: int, n_flips: int, rng: np.random.Generator) -> tuple[Floats, int]:
-    """All sign vectors, or random ones to which the observed one is to be added, and how many."""
+    """Return all sign vectors, or random ones, and the number of observed vectors to add."""
     if n_seeds <= _EXACT_SEEDS:
         bits = np.arange(2**n_seeds)[:, None] >> np.arange(n_seeds) & 1
         return 1.0 - 2.0 * bits.astype(np.float64), 0

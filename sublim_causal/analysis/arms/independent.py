@@ -27,8 +27,8 @@ from sublim_causal.analysis.estimates.types import (
     Result,
 )
 
-UNPAIRED = "independent samples: a seed of one arm is no pair of one of the other"
-"""What estimates of unpaired arms say."""
+UNPAIRED = "independent samples: seeds are not paired between the arms"
+"""Warning of estimates of unpaired arms."""
 
 
 def samples(

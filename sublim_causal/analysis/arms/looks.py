@@ -31,7 +31,7 @@ from sublim_causal.analysis.estimates.types import MIN_SEEDS
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen at a number of seeds, and what was decided.
+    """A look: the estimate at a number of seeds, and the decision.
 
     Attributes
     ----------

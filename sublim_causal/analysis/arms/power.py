@@ -3,9 +3,8 @@ r"""How many seeds a target half-width, power or equivalence test needs, from a 
 A pilot's standard deviation is itself uncertain, so every answer is also given for its upper
 80 % confidence limit, :math:`s \sqrt{(n - 1) / \chi^2_{0.2, n-1}}` (Browne, 1995).
 
-The difference to be found is the smallest one that matters, never the pilot's own mean: with a
-true mean of 0.8 standard deviations and a pilot of 8 seeds, planning on the pilot's mean gives a
-true power below 0.8 in 56 % of pilots, and in all of those whose own test is significant.
+The difference to detect is the smallest one that matters, never the pilot's own mean: a pilot whose
+own test is significant overestimates it, so that the planned study has too little power.
 """
 
 from __future__ import annotations
@@ -74,8 +73,9 @@ def pilot(
         As in `paired_contrast`.
     paired : bool
         Whether arms share their seeds. If not, `n_seeds` are those of the smaller arm, and the
-        spread is the root of the sum of both variances: what is computed from it is for so many
-        seeds in each arm, on the safe side by counting the degrees of freedom of one.
+        spread is the root of the sum of both variances: what is computed from it holds for this
+        number of seeds in each arm, and is conservative, because the degrees of freedom of one arm
+        are counted.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def pilots(
     arm_column: str = "arm",
     paired: bool = True,
 ) -> list[Pilot]:
-    """Return a `pilot` of every arm against `reference`, without those that cannot be one.
+    """Return a `pilot` of every arm against `reference`; arms with too few data are left out.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def power_table(
     power: float = 0.8,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Seeds needed per contrast, for a wanted half-width and to find a difference that matters.
+    """Seeds needed per contrast, for a wanted half-width and to detect a difference that matters.
 
     Parameters
     ----------

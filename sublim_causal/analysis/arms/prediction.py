@@ -1,4 +1,4 @@
-r"""Where the value of one more run will lie.
+r"""Prediction interval of the value of one more run.
 
 With mean m and standard deviation d of N seeds, a single new run falls into
 
@@ -78,7 +78,7 @@ def prediction_interval(
             ),
         },
     )
-    # That a single run differs from 0 is no question anybody asks.
+    # Whether a single run differs from 0 is not of interest.
     return replace(found, p_value=None)
 
 

@@ -26,7 +26,7 @@ def power_by_look(
     n_studies: int = N_STUDIES,
     rng: np.random.Generator | int = 0,
 ) -> pd.DataFrame:
-    """Return how often a study has found `difference` by each look.
+    """Estimate the power to detect `difference` by each look.
 
     Studies are drawn with replacement from the residuals of the pilot, once with its standard
     deviation and once with its upper 80 % limit.

@@ -1,4 +1,4 @@
-"""Stopping rules: until when seeds are added, and at which numbers of seeds that is judged.
+"""Stopping rules: when to stop adding seeds, and at which numbers of seeds to decide.
 
 A rule is fixed before the first look: looks chosen by what was seen make every interval too narrow.
 """
@@ -43,7 +43,7 @@ ALLOWED = (
 
 
 class Stopping(BaseModel):
-    """When to stop adding seeds, and at which numbers of seeds that is judged."""
+    """When to stop adding seeds, and at which numbers of seeds to decide."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
@@ -73,7 +73,7 @@ class Stopping(BaseModel):
 
 @dataclass(frozen=True)
 class Goal:
-    """What has to be seen before no more seeds are added.
+    """The goal at which no more seeds are added.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Goal:
     bound : float
         In the unit of the outcome.
     contrast : str
-        ``"projection - baseline"``; empty: not said.
+        ``"projection - baseline"``; empty: not given.
     """
 
     kind: GoalKind
@@ -129,7 +129,7 @@ class StoppingRule:
 
     @property
     def until(self) -> str:
-        """What has to be seen, as it is written in a study file."""
+        """The goal, as it is written in a study file."""
         return _WRITTEN[self.kind].format(contrast=self.contrast, bound=self.bound)
 
     @property
@@ -210,7 +210,7 @@ def resolve_rule(
     Raises
     ------
     RequestError
-        If the rule cannot be read, names no two arms of the study, or its looks do not rise.
+        If the rule cannot be read, does not name two arms of the study, or its looks do not rise.
     """
     goal = validate_stopping(stopping, prefix)
     arm, reference = _arms(goal, arms, reference, stopping.until, f"{prefix}until")
@@ -229,7 +229,7 @@ def resolve_rule(
 def _arms(
     goal: Goal, arms: Sequence[str], reference: str | None, text: str, field: str
 ) -> tuple[str, str]:
-    """Return arm and reference of `goal`, or those it stands for if it names none."""
+    """Return arm and reference of `goal`; where it names none, the default contrast."""
     if not goal.contrast:
         others = [arm for arm in arms if arm != reference]
         arm = "projection" if "projection" in others else others[0] if len(others) == 1 else None

@@ -1,6 +1,7 @@
 r"""Limits over seeds that hold whatever the distribution, where a few seeds may collapse.
 
-A t interval of eight alike seeds is narrow, and says nothing of a tenth of seeds that lose all.
+A t interval of eight similar seeds is narrow, and does not allow for a tenth of seeds that lose
+everything.
 """
 
 from __future__ import annotations

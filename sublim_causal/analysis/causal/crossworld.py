@@ -1,4 +1,4 @@
-r"""Natural direct and indirect effects from cross-world outcomes that were run, not assumed.
+r"""Natural direct and indirect effects from cross-world outcomes that yoked runs observe.
 
 Training is a simulator, so ``Y_s(a, M(0))``, the outcome of arm a's procedure at the alignment
 that the same seed had under the baseline, can be run: the yoked arm. Then

@@ -119,7 +119,8 @@ def adjacent_changes(
 ) -> tuple[Result, ...]:
     """Paired change of the outcome from each dose to the next higher one.
 
-    Parameters as in `dose_slope`. Intervals hold one at a time; `monotone_trend` is the one test.
+    Parameters as in `dose_slope`. The intervals are not simultaneous; `monotone_trend` is the joint
+    test.
     """
     panel = _one_arm_each(frame, doses, outcome).panel
 
@@ -203,7 +204,7 @@ def linear_curve(
     Returns
     -------
     DoseCurve or NotEstimable
-        `misfit` tests the line against any curve; with three doses or more.
+        `misfit` tests the line against any curve, with three doses or more.
     """
     validate_level(level)
     dosed = _one_arm_each(frame, doses, outcome)
@@ -258,7 +259,7 @@ def isotonic_curve(
     Returns
     -------
     DoseCurve or NotEstimable
-        Where the sharpened limits cross, no monotone curve fits: `warnings` say so.
+        Where the sharpened limits cross, no monotone curve fits, and a warning says so.
 
     References
     ----------

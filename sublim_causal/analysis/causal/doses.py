@@ -40,7 +40,7 @@ class DosePanel:
         return np.asarray(self.panel.columns[column] @ (contrast / (contrast @ contrast)))
 
     def refusal(self, estimand: Estimand, treatment: str) -> NotEstimable | None:
-        """Return why there is no effect of `treatment` to estimate; None where there may be."""
+        """Return why no effect of `treatment` can be estimated; None where one can."""
         return too_few(estimand, len(self.panel.seeds)) or unmoved(
             estimand, treatment, self.panel.changes(treatment)
         )
@@ -80,7 +80,7 @@ def validate_doses(doses: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def unmoved(estimand: Estimand, treatment: str, within_seed: Floats) -> NotEstimable | None:
-    """Return why alignment that no arm moves has no effect to estimate; None when it moves."""
+    """Return a refusal where no arm moves the alignment of any seed; else None."""
     if np.abs(within_seed).max(initial=0.0) > 0:
         return None
     return NotEstimable(estimand, f"{treatment} is the same under every arm of a seed")

@@ -118,8 +118,8 @@ def fit_within(y: Floats, x: Floats, seeds: NDArray[np.intp]) -> WithinFit:
         )
     if len(y) - n_seeds - x.shape[1] < 1:
         raise DataError(
-            f"{len(y)} runs of {n_seeds} seeds for {x.shape[1]} effects: nothing is left to "
-            "judge their errors by"
+            f"{len(y)} runs of {n_seeds} seeds for {x.shape[1]} effects: no degrees of "
+            "freedom are left for their standard errors"
         )
     params = np.linalg.solve(r, q.T @ y_within)
     residuals = y_within - x_within @ params

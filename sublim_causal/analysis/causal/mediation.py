@@ -10,10 +10,11 @@ Seed effects, arms a against a baseline, M the run's alignment, Y its outcome:
 ``TNDE = tau_a + kappa_a E M(a)``, ``CDE(m) = tau_a + kappa_a m``, and ``TE = PNDE + TNIE = TNDE +
 PNIE``; without interaction kappa = 0. The parts are those of `crossworld`.
 
-**A sensitivity analysis, not an identified effect.** It needs that nothing moves alignment and
-outcome of a run together but arm and seed, and that the outcome does not feed back on alignment.
-The second is violated here: alignment falls as the trait is learned, so a run that gains more has a
-lower mean alignment. Where the cross-world runs exist, use `crossworld.cross_world` instead.
+**A sensitivity analysis, not an identified effect.** It assumes that arm and seed are the only
+common causes of a run's alignment and outcome, and that the outcome does not feed back on
+alignment. The second is violated here: alignment falls as the trait is learned, so a run that gains
+more has a lower mean alignment. Where the cross-world runs exist, use `crossworld.cross_world`
+instead.
 
 References
 ----------

@@ -1,4 +1,4 @@
-r"""The instrumented effect of alignment, were the dose to act past alignment as well.
+r"""The instrumented effect of alignment where the dose may also act directly.
 
 In ``Y_sa = c_s + beta M_sa + gamma Z_a + e_sa`` the exclusion restriction says gamma = 0. Here
 gamma may be anything in ``[-direct, direct]``: given gamma the ratio of per-seed dose slopes
@@ -53,8 +53,9 @@ def plausibly_exogenous(
     -------
     Estimate or NotEstimable
         `value` is the effect without a direct path. ``diagnostics["sign_lost"]`` is the smallest
-        direct change per unit of strength, towards what the dose did, with which the set holds 0;
-        0 where it does without one. ``["sign_lost_share"]`` is that over the dose's whole effect.
+        direct change per unit of strength, in the direction of the dose's effect, with which the
+        set contains 0; 0 where it contains 0 without a direct change. ``["sign_lost_share"]`` is
+        that relative to the whole effect of the dose.
     """
     dosed = dose_panel(frame, doses, [treatment, outcome])
     estimand = effect_estimand(

@@ -1,4 +1,4 @@
-"""The run-level regressions that mediation rests on, all of them within seeds."""
+"""The run-level regressions of mediation, all of them within seeds."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RunModels:
     total: WithinFit
     outcome: WithinFit
     interacting: tuple[int, ...]
-    """Arms (1-based codes) that have a kappa; an arm of constant alignment has none."""
+    """Codes of the arms with a kappa (from 1); an arm of constant alignment has none."""
 
     def arm_effect(self, fit: WithinFit, arm: int) -> Contrast:
         """Coefficient of the dummy of `arm` in `fit`."""

@@ -49,7 +49,7 @@ _NULL_WU = "least squares and instruments agree on the effect of alignment"
 
 @dataclass(frozen=True)
 class TwoStageFit:
-    """Two-stage least squares within seeds, with the tests that belong beside it.
+    """Two-stage least squares within seeds, with its specification tests.
 
     Attributes
     ----------
@@ -106,7 +106,8 @@ def iv_2sls(
     -----
     ``diagnostics`` hold the classical error (``se_iid``), CR0 (``se_cr0``) and CR1S
     (``se_cr1s``, Stata's: CR1 times ``sqrt((n - 1) / (n - R - 1))``). With a first-stage F below
-    50 prefer `iv_linear_dose` or `anderson_rubin`: at F about 2 these t intervals cover 70 %.
+    50 prefer `iv_linear_dose` or `anderson_rubin`: with a weak dose these t intervals cover too
+    little (``docs/validity.md``).
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Which interval is quoted, t, bootstrap-t or the hull of both, and the warnings beside it."""
+"""Which interval is quoted (t, bootstrap-t or the hull of both), and its warnings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The interval of a mean, or a ratio of sums, over seeds: t, bootstrap-t, or the hull of both.
 
-Seeds are the clusters, so whatever can be written as one number per seed (a paired difference, a
-slope, a share) gets its interval here.
+Seeds are the clusters, so the interval of any quantity with one number per seed (a paired
+difference, a slope, a share) is computed here.
 """
 
 from __future__ import annotations

@@ -215,7 +215,7 @@ def paired_panel(frame: pd.DataFrame, columns: Sequence[str], arms: Sequence[str
 
 
 def _reasons(frame: pd.DataFrame, seeds: np.ndarray, arms: pd.Index) -> dict[str, int]:
-    """Count why each of `seeds` is left out: what became of its run under the arm in `arms`."""
+    """Count why each of `seeds` is left out: the status of its run under the arm in `arms`."""
     runs = frame.drop_duplicates(["seed", "arm"], keep="last").set_index(["seed", "arm"])
     status = runs["status"] if "status" in runs else pd.Series("complete", runs.index)
     found = status.astype(str).reindex(pd.MultiIndex.from_arrays([seeds, arms])).fillna("missing")

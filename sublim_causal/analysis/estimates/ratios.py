@@ -1,4 +1,4 @@
-"""Ratios of means with Fieller's confidence set, which may be unbounded and then says so."""
+"""Ratios of means with Fieller's confidence set, which may be unbounded; a warning then says so."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def ratio_of_sums(
     if isinstance(fieller, NotEstimable):
         return fieller
     residuals = numerators - fieller.value * denominators
-    # Residuals that are rounding errors have a skewness too, which means nothing.
+    # The skewness of residuals that are rounding errors has no meaning.
     exact = np.abs(residuals).max() <= 1e-9 * np.abs(numerators).max()
     kept = {"skewness": 0.0 if exact else skewness(residuals), **fieller.diagnostics}
     fieller = replace(fieller, diagnostics=kept)

@@ -1,4 +1,4 @@
-"""What is estimated and the result: the types that all estimators share."""
+"""Estimands and estimates: the types that all estimators share."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ Data: TypeAlias = Opened | str | Path
 CHUNK_ROWS = 2**18
 """Rows held at once when a dataset is streamed."""
 _LOOK_ROWS = 1024
-"""Rows of a dataset that tell text from numbers written as text."""
+"""Rows of a dataset by which numbers written as text are recognised."""
 
 
 def open_data(data: Data) -> Opened:
@@ -45,7 +45,7 @@ def open_data(data: Data) -> Opened:
 
 
 def column_kinds(data: Opened) -> dict[str, ColumnKind]:
-    """What each column holds; numbers may be objects, Decimals, nullable or Arrow's.
+    """Return the kind of each column; numbers may be objects, Decimals, nullable or Arrow's.
 
     Raises
     ------

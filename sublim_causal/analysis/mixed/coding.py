@@ -15,7 +15,7 @@ from sublim_causal.analysis.mixed.formula import Factor, Term, numeric_part
 from sublim_causal.errors import DataError
 
 MAX_COLUMNS = 1000
-"""Columns that the terms of a formula may be coded by."""
+"""Most columns of a coded formula."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from sublim_causal.analysis.mixed.formula import MixedFormula
 from sublim_causal.analysis.mixed.result import MixedFit
 
 AGREES = 1e-3
-"""Differences up to this share of a standard error, or of its size, are those of two searches."""
+"""Differences up to this share of a standard error, or of its size, are due to the optimisation."""
 _LOWER = 1e-3
 """A log-likelihood this much lower than ours was not maximised."""
 _FROM_OURS = "agrees from our start, not from its own"
@@ -30,12 +30,12 @@ _FROM_OURS = "agrees from our start, not from its own"
 
 @dataclass(frozen=True)
 class CrossCheck:
-    """How a second library's fit compares with ours.
+    """Comparison of a second library's fit with ours.
 
     Attributes
     ----------
     software : str
-        What fitted it.
+        The library.
     coefficients : float or None
         Largest difference of a coefficient, in standard errors.
     errors : float or None
@@ -45,7 +45,7 @@ class CrossCheck:
     verdict : str
         ``"agrees"``, ``"differs"``, or why there is no comparison.
     note : str
-        How it was seen that the other library did not converge.
+        Why the other library is taken not to have converged.
     """
 
     software: str
@@ -57,7 +57,7 @@ class CrossCheck:
 
     @property
     def agrees(self) -> bool:
-        """Whether the two fits are one up to the precision of their searches."""
+        """Whether the two fits agree up to the precision of the optimisation."""
         return self.verdict in ("agrees", _FROM_OURS)
 
 
@@ -66,9 +66,9 @@ def check_mixed(
 ) -> CrossCheck:
     """Refit `formula` by REML with statsmodels' ``MixedLM`` and compare.
 
-    Coefficients are compared, and their model-based standard errors at MixedLM's variances. That
-    MixedLM failed is seen by its own flag, or by a log-likelihood that is lower than ours by more
-    than 0.001; then it starts again from our estimates, to see whether it stays there.
+    Coefficients are compared, and their model-based standard errors at MixedLM's variances. MixedLM
+    has failed by its own flag, or where its log-likelihood is lower than ours by more than 0.001;
+    then it is started again from our estimates, to see whether it stays there.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _compare(software: str, rows: _Rows, random: _Random, ours: MixedFit, start:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Design of each row in units of the columns' size, and what the units do to a likelihood."""
+    """Return the design in units of the columns' size, and the units' effect on a likelihood."""
 
     y: Floats
     x: Floats

@@ -33,7 +33,7 @@ MAX_GAPS = 64
 
 @dataclass(frozen=True)
 class CrossProducts:
-    """What one pass keeps.
+    """Result of one pass.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class CrossProducts:
 
 
 def read_formula(data: Opened, text: str) -> MixedFormula:
-    """Parse `text` for the columns of `data`, and lay its splines over their range.
+    """Parse `text` for the columns of `data`, and set the range of its splines.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def _scaling(columns: list[Floats]) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class _State:
-    """What grows during the pass: levels, strata, and their sums."""
+    """State of the pass: levels, strata, and their sums."""
 
     labels: list[str]
     levels: dict[str, dict[object, int]] = field(default_factory=dict)
@@ -182,7 +182,7 @@ class _State:
     last: dict[int, tuple[float, Floats]] = field(default_factory=dict)
 
     def collect(self) -> CrossProducts:
-        """Add up what the chunks left."""
+        """Add up the sums of the chunks."""
         n, (shift, scale) = len(self.keys), self.scaling[0]
         total = _sum_strata(self.sums, n, len(shift))
         gaps = sorted(self.lags)
@@ -288,7 +288,7 @@ def _ordered(key: Integers, time: Floats) -> bool:
 def _add_lags(
     state: _State, strata: Integers, starts: Integers, rows: Floats, time: Floats
 ) -> None:
-    """Enter each row with the one before it, also across the border between two chunks."""
+    """Add each row with the one before it, also across the boundary of two chunks."""
     lengths = np.diff([*starts, len(rows)])
     owner = np.repeat(strata, lengths)
     before, previous = np.roll(rows, 1, axis=0), np.roll(time, 1)

@@ -25,7 +25,7 @@ from sublim_causal.errors import DataError
 _ALIASED = 1e-7
 """Share of a column's length that must be left after the columns before it (lme4's tolerance)."""
 _NOTHING = 1e-14
-"""Share of the length that a column's units lead to, below which what is left is rounding."""
+"""Share of the length expected of a column's units below which the rest is rounding."""
 _EXACT = 1e-6
 """Share of the outcome's standard deviation that sums of squares resolve: the root of 1e-12."""
 _ROUNDING = 1e-14
@@ -230,8 +230,8 @@ def _outcome_resolution(total: Floats, raw: Floats) -> float:
 def fitted_exactly(outcome: str, left: float) -> DataError:
     """Return the error that says that what is `left` of the outcome is rounding."""
     return DataError(
-        f"{outcome} is fitted exactly: what is left of it, {left:.1g}, is rounding; "
-        "there is no residual variance to judge an effect by"
+        f"{outcome} is fitted exactly: the residual, {left:.1g}, is rounding, so that "
+        "no effect has a standard error"
     )
 
 

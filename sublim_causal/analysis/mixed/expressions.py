@@ -21,9 +21,9 @@ FUNCTIONS: Mapping[str, Callable[..., np.ndarray]] = {
     **_ELEMENTWISE,
     **{f"np.{name}": function for name, function in _ELEMENTWISE.items()},
 }
-"""What may be called. All act row by row: a mean would depend on how the data are read."""
+"""Functions of expressions. All act row by row: a mean would depend on how the data are read."""
 SPLINE = "spline"
-"""What a formula calls a basis of splines; no function, as it stands for several columns."""
+"""Name of a basis of splines in a formula; no function, because it stands for several columns."""
 _ARITHMETIC: Mapping[str, Callable[..., np.ndarray]] = {
     "+": np.add,
     "-": np.subtract,
@@ -35,7 +35,7 @@ _REMEDY = "make a column of it first"
 
 
 def validate_expression(source: Source, expression: Node) -> None:
-    """Refuse what is no arithmetic of columns, numbers and `FUNCTIONS`.
+    """Refuse anything but arithmetic of columns, numbers and `FUNCTIONS`.
 
     Raises
     ------

@@ -50,11 +50,11 @@ def fit_mixed(
     data : DataFrame, pyarrow Table or Dataset, or path of a Parquet dataset
         One row a step. Datasets are streamed: memory does not grow with the rows.
     formula : str
-        lme4's language for one grouping factor and cells nested in it, for example
-        ``"gain ~ arm + alignment + (1 + alignment | seed) + (1 | seed:arm)"``. Factors are
-        treatment-coded; the reference is the level in ``C(arm, "liminal")`` (also
-        ``C(arm, Treatment("liminal"))``), else ``baseline`` if there is such a level, else the
-        first category of a categorical column or the first label in sorted order.
+        lme4's notation for one grouping factor and cells nested in it, for example ``"gain ~ arm +
+        alignment + (1 + alignment | seed) + (1 | seed:arm)"``. Factors are treatment-coded; the
+        reference is the level in ``C(arm, "liminal")`` (also ``C(arm, Treatment("liminal"))``),
+        else ``baseline`` if there is such a level, else the first category of a categorical column
+        or the first label in sorted order.
     reml : bool
         REML, or ML.
     residual : {"iid", "ar1", "car1"}
@@ -79,8 +79,8 @@ def fit_mixed(
     Raises
     ------
     RequestError
-        If an option is unknown, two do not go together, or the formula is outside the language
-        (crossed groups: statsmodels' MixedLM or lme4).
+        If an option is unknown, two are incompatible, or the formula is not covered (crossed
+        groups: statsmodels' MixedLM or lme4).
     DataError
         If values are missing or infinite (counted), or the model is not identified by the data.
 

@@ -108,10 +108,10 @@ def parse_formula(text: str, kinds: Mapping[str, ColumnKind]) -> MixedFormula:
     Parameters
     ----------
     text : str
-        lme4's language for one grouping factor and cells nested in it: ``(1 | g)``,
-        ``(1 + x | g)``, ``(1 + x || g)``, ``(1 | g:a)``, ``(1 | g/a)``; in the terms ``+ - * / :``,
-        powers, ``C(factor, reference)``, ``spline(column, count)``, ``I(arithmetic)`` and the
-        functions of `expressions.FUNCTIONS`. A name that is no identifier stands in backticks.
+        lme4's notation for one grouping factor and cells nested in it: ``(1 | g)``, ``(1 + x |
+        g)``, ``(1 + x || g)``, ``(1 | g:a)``, ``(1 | g/a)``; in the terms ``+ - * / :``, powers,
+        ``C(factor, reference)``, ``spline(column, count)``, ``I(arithmetic)`` and the functions of
+        `expressions.FUNCTIONS`. A name that is no identifier stands in backticks.
     kinds : mapping of str to str
         What each column of the data holds.
 
@@ -158,7 +158,7 @@ def parse_formula(text: str, kinds: Mapping[str, ColumnKind]) -> MixedFormula:
 
 
 def _summands(node: Node) -> Iterator[Node]:
-    """Parts of a sum; one that is taken away keeps its sign."""
+    """Parts of a sum; one that is subtracted keeps its sign."""
     if node.kind == "binary" and node.value in "+-":
         yield from _summands(node.parts[0])
         right = node.parts[1]
@@ -176,12 +176,12 @@ def _is_random(source: Source, node: Node) -> bool:
 
 
 _Expansion: TypeAlias = dict[frozenset[Factor], Term]
-"""Terms by what they are made of, in order of appearance."""
+"""Terms by their factors, in order of appearance."""
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns nodes into terms, knowing what the columns hold."""
+    """Turns nodes into terms, given the kinds of the columns."""
 
     source: Source
     kinds: Mapping[str, ColumnKind]
@@ -197,7 +197,7 @@ class _Reader:
         return tuple(sorted(found.values(), key=len))
 
     def add(self, found: _Expansion, node: Node) -> None:
-        """Add a summand to `found`, or take it away."""
+        """Add a summand to `found`, or remove it."""
         taken = node.kind == "unary" and node.value == "-"
         inner = node.parts[0] if node.kind == "unary" else node
         number = inner.value if inner.kind == "number" else ""
@@ -355,7 +355,7 @@ def _grouping(reader: _Reader, node: Node) -> tuple[list[str], list[tuple[str, s
 def _hierarchy(
     source: Source, bars: list[Node], groups: list[str], cells: list[tuple[str, str]]
 ) -> tuple[str, str]:
-    """The one group and the one cell factor, or an error that names the way."""
+    """The one group and the one cell factor; an error that says what to write instead."""
     pairs = {frozenset(pair) for pair in cells}
     group = next(iter(groups), cells[0][0] if cells else "")
     crossed = len(set(groups)) > 1 or len(pairs) > 1 or any(group not in pair for pair in pairs)

@@ -1,4 +1,4 @@
-r"""Whether the data can tell the variance components of a model apart.
+r"""Whether the data identify the variance components of a model.
 
 The covariance of the rows is linear in them, :math:`V = \sum_r \theta_r G_r`, with
 :math:`G = Z E Z'` for an entry of a block's covariance, the indicator of rows of one cell, and
@@ -23,7 +23,7 @@ _DEPENDENT = 1e-9
 
 
 def validate_identifiable(design: ModelDesign, group: str, cell: str) -> None:
-    """Refuse a model whose variance components the rows cannot tell apart.
+    """Refuse a model whose variance components the rows do not identify.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def validate_identifiable(design: ModelDesign, group: str, cell: str) -> None:
 
 
 def validate_residual(design: ModelDesign, outcome: str) -> None:
-    """Refuse an outcome of which fixed effects, groups and cells together leave rounding.
+    """Refuse an outcome that fixed effects, groups and cells fit exactly, up to rounding.
 
     Raises
     ------

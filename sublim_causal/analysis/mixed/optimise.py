@@ -11,15 +11,16 @@ from sublim_causal.analysis.mixed.parameters import Problem
 from sublim_causal.analysis.mixed.reml import evaluate
 
 DECREASE = 1e-8
-"""The search stops where a Newton step would lower the criterion by less than half of this."""
+"""The optimisation stops where a Newton step would lower the criterion by less than half of
+this."""
 ROUNDING = 1e-6
-"""A search that rounding stops at a predicted decrease below this has converged all the same."""
+"""An optimisation that rounding stops at a predicted decrease below this has converged too."""
 _LONGEST_STEP = 1.0
 
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where a search ended.
+    """Result of an optimisation.
 
     Attributes
     ----------
@@ -35,7 +36,7 @@ class Minimum:
 
 @dataclass(frozen=True)
 class _Point:
-    """A place of the search: theta, criterion, and its gradient."""
+    """A point of the optimisation: theta, criterion, and its gradient."""
 
     theta: Floats
     value: float
@@ -52,8 +53,8 @@ def minimise(
 ) -> Floats:
     """Minimise the criterion by BFGS with an Armijo search.
 
-    A gradient stop would never be met where the criterion is of size 1e6; the predicted decrease
-    g'Hg does not depend on that size.
+    A tolerance on the gradient is never met where the criterion is of size 1e6; the predicted
+    decrease g'Hg does not depend on that size.
 
     Parameters
     ----------

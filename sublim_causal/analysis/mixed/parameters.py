@@ -1,4 +1,4 @@
-"""A mixed model as a problem in few numbers: its parameters, and where to start their search."""
+"""The variance parameters of a mixed model, and where to start their optimisation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Residual = Literal["iid", "ar1", "car1"]
 
 @dataclass(frozen=True)
 class Problem:
-    """A design with a residual structure: what the criterion is a function of theta for.
+    """A design with a residual structure, for which the criterion is a function of theta.
 
     theta = (free entries of L by block, tau, serial correlation, log sd ratios).
 
@@ -84,7 +84,7 @@ class Problem:
     def start(self) -> Floats:
         """Moment estimates: spread of per-group coefficients, then of the cells' mean residuals.
 
-        Only their order of magnitude matters, but that ranges over decades.
+        Only their order of magnitude matters, which differs by powers of ten between data sets.
         """
         design = self.design
         cells = design.parts[0] + design.parts[1::3].sum(axis=0)
@@ -103,7 +103,7 @@ class Problem:
             theta[self.n_cholesky] = np.sqrt(between / noise + resolution)
         lower = np.zeros((design.q, design.q))
         for block in design.blocks:
-            # Each block by itself: together, blocks that resemble each other explode.
+            # Each block by itself: jointly, collinear blocks get estimates without bound.
             own = (slice(None), block.columns, block.columns)
             b = np.linalg.solve((zz + ridge)[own], zy[:, block.columns, None])[..., 0]
             psi = b.T @ b / len(b) / noise + resolution * np.eye(b.shape[1])
@@ -114,9 +114,9 @@ class Problem:
         return theta
 
     def starts(self) -> Floats:
-        """The moment start; with several blocks also one where each alone carries the spread.
+        """The moment start; with several blocks also one for each that gives it the whole spread.
 
-        Uncorrelated blocks that resemble each other leave an optimum near either.
+        Nearly collinear uncorrelated blocks have a local optimum near each.
         """
         first = self.start()
         starts = [first]

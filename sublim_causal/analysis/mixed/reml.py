@@ -98,7 +98,7 @@ def _inverse_logdet(m: Floats) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class Criterion:
-    """Criterion and what falls out beside it, for R parameter vectors.
+    """Criterion, gradient and estimates for R parameter vectors.
 
     Attributes
     ----------

@@ -68,7 +68,7 @@ class MixedFit:
     aliased : tuple of str
         Coefficients dropped because the ones before them determine them.
     warnings : tuple of str
-        What a reader must know.
+        Caveats of the fit.
     reml, residual, vcov_kind, df_kind
         The request.
     """
@@ -195,7 +195,7 @@ class MixedFit:
 
         F = (Cb)'(C V C')^-1 (Cb) / q; the denominator pools the df of the q uncorrelated
         directions (Fai and Cornelius, 1996, doi:10.1080/00949659608811740), and is 2 where one of
-        them has no more, as lmerTest has it.
+        them has no more, as in lmerTest.
         """
         names, rows = contrast_matrix(contrasts, self.params.index)
         null = " = ".join([*names, "0"])
@@ -273,10 +273,10 @@ def pooled_df(df: Floats) -> float:
 
 
 def standard_errors(vcov: Floats, rows: Floats) -> Floats:
-    """Standard errors of contrasts `rows`; exactly 0 for what no group varies in.
+    """Standard errors of contrasts `rows`; exactly 0 where no group varies.
 
-    Two arms that do the same differ by 0 in every seed, and rounding must not make a variance, or
-    a negative one, of that.
+    Two arms that do the same differ by 0 in every seed, which rounding must not turn into a
+    variance, or a negative one.
     """
     variance = np.einsum("cp,pq,cq->c", rows, vcov, rows)
     size = np.diag(vcov).max(initial=0.0) * (rows**2).sum(axis=1)

@@ -14,12 +14,12 @@ from sublim_causal.errors import nearest
 from sublim_causal.store.own_columns import known_columns
 
 EACH = "each"
-"""Stands for every arm of the run (in a contrast: except the reference)."""
+"""Every arm of the run (in a contrast: except the reference)."""
 
 Role = Literal["primary", "secondary", "exploratory"]
 ROLES: tuple[Role, ...] = get_args(Role)
 REFERENCE = "reference"
-"""Stands for the arm that the study compares the others with."""
+"""The arm that the study compares the others with."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=80)]
 
@@ -110,7 +110,7 @@ class Declared(Frozen):
         return int(replicates["seed"].nunique())
 
     def endings(self) -> tuple[str, ...] | None:
-        """Endings of its results' names; None where they follow the run's arms."""
+        """Endings of its results' names; None where there is one for each arm of the run."""
         return ("",)
 
     def about(self) -> dict[str, str]:

@@ -44,14 +44,14 @@ class Plan(Frozen):
     n_boot: int = Field(default=N_BOOT, ge=99, le=1_000_000)
     """Bootstrap replicates."""
     families: Mapping[str, Adjustment] = Field(default_factory=dict)
-    """How each family's p-values are adjusted: `sign_flip` or `holm` for members on a par, `gate`
-    for a fixed sequence, in which each is tested only if those before it are shown."""
+    """How each family's p-values are adjusted: `sign_flip` or `holm` for members of equal rank,
+    `gate` for a fixed sequence, in which each is tested only if those before it are rejected."""
     estimands: tuple[SerializeAsAny[Declared], ...] = Field(min_length=1)
     """The estimands, in the order of the report."""
     claims: tuple[Claim, ...] = ()
-    """The claims on which a verdict is given."""
+    """The claims to judge."""
     stopping: Stopping | None = None
-    """Until when ``run STUDY --plan PLAN`` adds seeds; default: no rule."""
+    """When ``run STUDY --plan PLAN`` stops adding seeds; default: no rule."""
 
     @property
     def digest(self) -> str:
@@ -211,7 +211,7 @@ def _check_families(plan: Plan) -> None:
             raise RequestError(
                 f"estimand[{i}].family",
                 one.family,
-                "a family that is no gate",
+                "a family that is not a gate",
                 f"a gate is a sequence of single results, and {one.name!r} has several",
             )
 

@@ -23,11 +23,11 @@ from sublim_causal.analysis.plan.record import Record
 from sublim_causal.errors import RunError
 
 LOOKED = "looked at with"
-"""How the warning of a run begins that was extended without a rule."""
+"""Start of the warning of a run that was extended without a rule."""
 
 
 def validate_rule_of_plan(record: Record, plan: Plan) -> None:
-    """Check that the run of `record` followed the stopping rule that `plan` declares, if any.
+    """Check that `record` followed the stopping rule that `plan` declares, if any.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def validate_rule_of_plan(record: Record, plan: Plan) -> None:
 def account_for_looks(
     record: Record, estimands: Sequence[Declared], results: Sequence[Result], level: float
 ) -> tuple[Result, ...]:
-    """Return `results` with what the looks at the run do to its paired contrasts.
+    """Return `results` with paired contrasts corrected for the looks at the run.
 
     The contrast that the run's stopping rule is about gets the interval and the p-value that hold
     over all looks. Other contrasts of that outcome, and all where a run was extended without a
@@ -83,7 +83,7 @@ def account_for_looks(
 
 
 def _extended(seed_counts: Sequence[int], level: float) -> str:
-    """Say what looking with these numbers of seeds does to the error; empty for one look."""
+    """Warn of the error that looks with these numbers of seeds cause; empty for one look."""
     counts = [n for n in seed_counts if n >= MIN_SEEDS]
     if len(counts) < 2:
         return ""

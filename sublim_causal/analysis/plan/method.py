@@ -46,7 +46,7 @@ class Pair:
 def contrast_pairs(
     record: Record, declared: Contrasted, outcome: str
 ) -> tuple[list[Result], list[Pair]]:
-    """Return what the run lacks an arm for, and the contrasts it can give."""
+    """Return refusals of contrasts whose arms are absent, and the other contrasts."""
     missing: list[Result] = []
     there: list[Pair] = []
     for arm, reference in declared.pairs(record.arms):
@@ -71,7 +71,7 @@ def by_pair(
     outcome: str,
     estimate: Callable[[Pair], Sequence[Result]],
 ) -> list[Result]:
-    """Estimate each contrast; one that the data cannot give leaves the others."""
+    """Estimate each contrast; one that cannot be estimated does not affect the others."""
     results, pairs = contrast_pairs(record, declared, outcome)
     for pair in pairs:
         try:
@@ -122,7 +122,7 @@ def as_declared(declared: Declared, found: Result, ending: str = "", **own_field
     """Return `found` under the name that the plan gave it.
 
     The part of a quantity (with an ending) keeps the estimator's sentence, the whole gets the
-    plan's; the assumptions of both stand. `own_fields` are as in `Declared.estimand`.
+    plan's; the assumptions are those of both. `own_fields` are as in `Declared.estimand`.
     """
     own = found.estimand
     estimand = replace(

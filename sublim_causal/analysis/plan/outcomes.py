@@ -1,4 +1,4 @@
-"""Plans name the outcome of images, ``final_accuracy``; in runs of another task its own stands."""
+"""Replace the outcome of images, ``final_accuracy``, in plans for runs of another task."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.store.outcome import ACCURACY, Outcome
 
 OF_IMAGES = ("accuracy_gain", "robust_accuracy", "teacher_robust_accuracy")
-"""Columns that only images have a use for: the largest of a network's answers is no outcome where
-nearly every student that learns anything gives the same."""
+"""Columns that are used for images alone: the most probable answer is no outcome where nearly every
+student that learns anything gives the same one."""
 
 
 def for_outcome(plan: Plan, outcome: Outcome) -> Plan:

@@ -1,11 +1,11 @@
 r"""Power of a per-step slope, by simulation from a pilot's seeds.
 
-Within runs and steps a seed s gives :math:`X_s = \sum \tilde x^2` and, freed of what the effects
-take of it, the score :math:`w_s = (\sum \tilde x \tilde y - \hat b X_s) / \sqrt{\lambda_s}`. A
-simulated study of n seeds draws pairs :math:`(X_s, w_s)` with replacement, so that
-:math:`\hat b^* = \beta + \sum w^* / \sum X^*` for the slope :math:`\beta` that matters. Its own
-scores are :math:`\sqrt{1 - 1/n}\, w^*_s - (\hat b^* - \beta) X^*_s`, and CR2 and Satterthwaite's
-degrees of freedom those of `steps.two_way`, where no row is missing.
+Within runs and steps, seed s contributes :math:`X_s = \sum \tilde x^2` and the score, adjusted for
+the estimated effects as in CR2, :math:`w_s = (\sum \tilde x \tilde y - \hat b X_s) /
+\sqrt{\lambda_s}`. A simulated study of n seeds draws pairs :math:`(X_s, w_s)` with replacement, so
+that :math:`\hat b^* = \beta + \sum w^* / \sum X^*` for the slope :math:`\beta` that matters. Its
+own scores are :math:`\sqrt{1 - 1/n}\, w^*_s - (\hat b^* - \beta) X^*_s`, and CR2 and
+Satterthwaite's degrees of freedom those of `steps.two_way`, where no row is missing.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def power_of_slope(
     n_studies: int = N_STUDIES,
     rng: np.random.Generator | int = 0,
 ) -> pd.DataFrame:
-    """Return how often studies of these numbers of seeds find a slope.
+    """Estimate the power of studies of these numbers of seeds to detect a slope.
 
     Parameters
     ----------

@@ -104,7 +104,7 @@ class Record:
         return tuple(arm for arm in self.arms if arm in present)
 
     def options(self, arm: str) -> dict[str, Any]:
-        """Return intervention and options of `arm`; one that declares none is called as it."""
+        """Return intervention and options of `arm`; if undeclared, it is the arm's name."""
         declared = self.interventions.get(arm, {})
         return {"intervention": arm, **declared, **self.resolved.get(arm, {})}
 
@@ -127,8 +127,8 @@ class Record:
     def measuring(self, columns: Collection[str]) -> Record:
         """Return the record with the steps that have a value in all of `columns`.
 
-        A column that no step has is not asked for, so that its lack is told; and of a study, all
-        steps are kept, as it measures every one.
+        A column that no step has is not required, so that its absence is reported; of a study all
+        steps are kept, because it measures every one.
         """
         if not self.own or not columns:
             return self
@@ -187,11 +187,11 @@ def read_runs(run: Path) -> Record:
 
 
 CHANCE = "chance"
-"""Column that stands for what students began with, where a run of one's own did not record it."""
+"""Column of the outcome before training, where a run of the user's own did not record it."""
 
 
 def _with_start(outcome: Outcome, replicates: pd.DataFrame) -> tuple[Outcome, pd.DataFrame]:
-    """Let the chance level stand for what students began with, where no replicate has that."""
+    """Use the chance level as the outcome before training where no replicate recorded one."""
     if outcome.chance is None or outcome.start in replicates:
         return outcome, replicates
     return replace(outcome, start=CHANCE), replicates.assign(**{CHANCE: outcome.chance})
@@ -208,8 +208,8 @@ def _is_paired(study: Mapping[str, Any], replicates: pd.DataFrame) -> bool:
 def columns_of_run(run: Path) -> Iterator[None]:
     """Let plans and reports name the own columns of `run` within the block.
 
-    Of a run of one's own these are also what its outcome could have: that it was not recorded is
-    then said where it is asked for.
+    Of a run of the user's own these include all columns that its outcome can have, so that a plan
+    which asks for one is told that it was not recorded.
     """
     columns: Columns = {}
     if (run / FILE).exists() and is_own(manifest := read_manifest(run)):
@@ -279,7 +279,7 @@ def with_steps(
 
 
 def _complete(record: Record, run: Path, table: str, columns: list[str]) -> pd.DataFrame:
-    """Read a table; it is empty where no replicate has it, as a run of one's own may log none."""
+    """Read a table; it is empty where no replicate has it, as in a run without logged steps."""
     if not files_of(run, table):
         return pd.DataFrame(columns=columns)
     return complete_steps(record.replicates, read_table(run, table, columns=columns))

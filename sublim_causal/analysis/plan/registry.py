@@ -1,7 +1,7 @@
 """The methods a plan can name: one row each, a declaration and a function.
 
-A method of your own: subclass `Declared` with its fields, write a function of
-``(record, declared, settings)`` that returns results, and add a row to `METHODS`.
+To add a method, subclass `Declared` with its fields, write a function of ``(record, declared,
+settings)`` that returns results, and add a row to `METHODS`.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ def analyse(
     Results
         Bootstrap draws depend on the number of seeds and on `n_boot` alone, as those of an
         estimator called with `Settings`: a quantity has the same interval in every plan, whatever
-        it is called there and beside what. What data cannot say (an arm that was not run, values
-        that are not finite) is a `NotEstimable` with its reason.
+        its name there. What data cannot say (an arm that was not run, values that are not finite)
+        is a `NotEstimable` with its reason.
 
     Raises
     ------
@@ -233,7 +233,7 @@ def _estimate(record: Record, declared: Declared, plan: Plan) -> Sequence[Result
 
 
 def _with_role(declared: Declared, found: Result) -> Result:
-    """Take the p-value from an exploratory estimate: it was not set up to be tested."""
+    """Remove the p-value of an exploratory estimate: no test of it was planned."""
     if declared.role != "exploratory" or isinstance(found, NotEstimable):
         return found
     return replace(found, p_value=None)
@@ -242,7 +242,7 @@ def _with_role(declared: Declared, found: Result) -> Result:
 def _with_dropped(n_seeds: int, found: Result) -> Result:
     """Count as left out each of the `n_seeds` seeds that did not enter.
 
-    What an estimator is given need not hold them all: `Record.steps` is without diverged runs.
+    An estimator need not be given them all: `Record.steps` lacks diverged runs.
     """
     if isinstance(found, NotEstimable):
         return found
@@ -264,7 +264,7 @@ def _adjusted(
 def _of_family(
     record: Record, plan: Plan, how: Adjustment, members: Sequence[Result]
 ) -> tuple[Result, ...]:
-    """Adjust the p-values of a family, and give members on a par simultaneous intervals."""
+    """Adjust the p-values of a family; members of equal rank get simultaneous intervals."""
     if how == "gate":
         return fixed_sequence(members)
     if how == "holm" or not record.paired:  # sign flips need differences by seed

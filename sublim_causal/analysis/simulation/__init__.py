@@ -1,1 +1,1 @@
-"""Tables with a known truth, and what the estimators make of them."""
+"""Tables with a known truth, and how the estimators do on them."""

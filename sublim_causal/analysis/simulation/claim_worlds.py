@@ -56,7 +56,7 @@ ALIGNMENT = {
 NOISE = {**dict.fromkeys(ARMS, 0.045), "baseline": 0.0, "liminal": 0.035} | dict.fromkeys(
     ("shuffled", "shuffled update"), 0.012
 )
-"""Standard deviation of a run's accuracy around what its seed and arm say."""
+"""Standard deviation of a run's accuracy given its seed and arm."""
 
 Transfer = dict[str, float]
 """Share of what a seed can acquire that an arm acquires; below 0 it stays at chance."""
@@ -76,7 +76,7 @@ _UNMOVED: Transfer = dict.fromkeys(ARMS, 1.0)
 _PROCEDURE = {"projection": 0.02, "yoked": 0.02, "projection null": 0.02, "liminal": 0.904} | {
     f"update {dose:g}": max(0.02, 1 - 0.85 * dose) for dose in (0.25, 0.5, 1, 2)
 }
-"""Projecting harms by itself, whatever the alignment; nothing else does anything."""
+"""Transfer where projecting harms by itself, whatever the alignment, and nothing else matters."""
 
 
 @dataclass(frozen=True)

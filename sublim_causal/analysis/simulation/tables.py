@@ -1,4 +1,4 @@
-r"""Tables of the study's shape with known truth, to show that the intervals cover.
+r"""Tables of the study's shape with known truth, to measure coverage.
 
 For seed s, arm a, step t, with alignment x and gain y:
 
@@ -164,7 +164,7 @@ def simulate(truth: Truth | None = None, *, rng: np.random.Generator | int = 0) 
 
     Notes
     -----
-    Columns without a role in the model are filled so that the identities of the record hold:
+    Columns that the model does not contain are filled so that the identities of the record hold:
     ``gain = drive + remainder``, ``trait_loss`` falls by ``gain``.
     """
     truth = truth or Truth()
@@ -327,7 +327,7 @@ def _evaluations(truth: Truth, replicates: pd.DataFrame, rng: np.random.Generato
 
 def _in_order(name: str, table: pd.DataFrame) -> pd.DataFrame:
     keys = [key for key in ("seed", "arm", "step") if key in table]
-    # What the simulation does not know, such as robust accuracy, stays empty.
+    # Columns that are not simulated, such as robust accuracy, stay empty.
     ordered = table.reindex(columns=[c.name for c in TABLES[name]]).sort_values(keys)
     return ordered.reset_index(drop=True)
 

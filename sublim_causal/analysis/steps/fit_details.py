@@ -1,4 +1,4 @@
-"""What a reader checks of a fitted slope model: residuals, random slopes, single seeds."""
+"""Diagnostics of a fitted slope model: residuals, random slopes, single seeds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ QUANTILES = (0.05, 0.5, 0.95)
 
 @dataclass(frozen=True)
 class FitDetails:
-    """A pooled slope model in full, in what JSON knows.
+    """A pooled slope model in full, as JSON types.
 
     Attributes
     ----------
     formula : str
-        In lme4's language.
+        In lme4's notation.
     n_obs : int
         Steps.
     criterion : float

@@ -5,7 +5,7 @@ At every step ``gain = drive + remainder`` exactly, where ``gain = L(theta_t) - 
 orders; ``drive_mid``, the mean of ``drive`` and ``drive_end``, is exact for a quadratic loss.
 Summed over a run, ``sum gain = L(theta_0) - L(theta_T)``. This is loss change allocation (Lan et
 al., 2019) for the trait loss, by step and layer instead of by parameter: an identity, which needs
-no causal assumption and is no causal effect of alignment.
+no causal assumption and is not a causal effect of alignment.
 
 References
 ----------

@@ -78,8 +78,7 @@ def mundlak(
 
     Notes
     -----
-    Rejections of a true null at 5 %, in 250 simulated studies each: 8 % with 8 seeds, 6 % with
-    16, 5 % with 30.
+    With few seeds the test of equality rejects a true null slightly too often.
 
     References
     ----------
@@ -97,7 +96,7 @@ def mundlak(
 
 
 def equal_levels(fit: MixedFit | None) -> TestResult:
-    """Test that the slopes of a fit of `slope_model` by levels are one; None: too few seeds."""
+    """Test that the slopes of a fit of `slope_model` by levels are equal; None: too few seeds."""
     if fit is None:
         return TestResult(NULL, None, None, reason=f"fewer than {MIN_SEEDS} seeds")
     usable = [name for name in LEVELS if name in fit.params.index]

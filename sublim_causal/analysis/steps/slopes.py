@@ -134,7 +134,7 @@ def _levels(data: pd.DataFrame, arms: Sequence[str]) -> SlopeModel:
     run = data.groupby(["seed", "arm"], observed=True)["x"].transform("mean")
     seed = data.groupby("seed")["x"].transform("mean")
     parts = dict(zip(LEVELS, (data["x"] - run, run - seed, seed - data["x"].mean()), strict=True))
-    # What does not vary is left out: rounding would give it a slope.
+    # A level without variation is left out: rounding would give it a slope.
     floor = _CONSTANT * float(data["x"].abs().max())
     varying = [name for name, part in parts.items() if part.abs().max() > floor]
     return SlopeModel(
@@ -180,7 +180,7 @@ def slope_estimates(
     -------
     dict of str to Estimate or NotEstimable
         By the keys of `estimands`. Not estimable below 3 seeds, of the arm for an arm's own slope,
-        and where the predictor is constant where the slope would have to come from.
+        and where the predictor does not vary at the level of the slope.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def slope_estimates(
                 settings=settings,
             )
         else:
-            reason = "alignment does not vary where this slope would come from"
+            reason = "alignment does not vary at the level of this slope"
             found[name] = NotEstimable(estimand, reason)
     return found
 

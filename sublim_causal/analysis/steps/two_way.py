@@ -1,4 +1,4 @@
-r"""Slope within runs and steps: what training time moves in every run alike is taken out.
+r"""Slope within runs and steps: trends that all runs share are removed.
 
 Alignment and gain both decline along a run, so a slope that only centres runs measures training
 time. Here a row :math:`x_{sat}` (seed s, arm a, step t) loses the mean of its run, of its arm's
@@ -13,8 +13,9 @@ step and, where several arms are compared, of its seed's step, whose minibatch a
 
 and :math:`\hat b = \sum \tilde x \tilde y / \sum \tilde x^2`. Where rows are missing the means are
 those of least squares with all these effects, found by alternating projections (von Neumann;
-Gaure, 2013). Runs and seed steps lie within seeds and cost a seed nothing; an arm's step is shared
-by seeds, so seed s with :math:`X_s` keeps of its score only the share
+Gaure, 2013). Effects of runs and of a seed's steps lie within seeds and do not reduce a seed's
+score; an arm's step is shared by seeds, so of the score of seed s with :math:`X_s` only this share
+remains:
 
 .. math:: \lambda_s = 1 - \frac{\tilde x_s' D \tilde x_s}{\tilde x_s'\tilde x_s}
           - \frac{\tilde x_s'\tilde x_s}{\sum_r \tilde x_r'\tilde x_r}
@@ -48,7 +49,7 @@ _CONSTANT = 1e-12
 
 @dataclass(frozen=True)
 class TwoWay:
-    """Cross products of the residuals within runs and steps, by seed, and what CR2 needs of them.
+    """Cross products of the residuals within runs and steps, by seed, and the terms of CR2.
 
     Attributes
     ----------
@@ -143,8 +144,8 @@ def two_way_slope(
     se, df = found.robust()
     if se <= _CONSTANT * abs(found.slope):
         raise DataError(
-            f"{predictor} determines {outcome} within runs and steps; there is no residual to "
-            "judge a slope by"
+            f"{predictor} determines {outcome} within runs and steps: without residuals the "
+            "slope has no standard error"
         )
     low, high = t_bounds(found.slope, se, df, settings.level)
     plain = Estimate(
@@ -172,13 +173,13 @@ def two_way_slope(
 def two_way(
     steps: pd.DataFrame, outcome: str, predictor: str, weighted: Sequence[str] = ()
 ) -> TwoWay:
-    """Take run, step and, with several arms, seed-step means out of both columns.
+    """Remove run, step and, with several arms, seed-step effects from both columns.
 
     Parameters
     ----------
     steps : DataFrame
         One row per step: seed, arm, step, `outcome`, `predictor`. Rows may be missing, and runs may
-        differ in length; a step that one seed alone has says nothing.
+        differ in length; a step of one seed alone carries no information.
     outcome, predictor : str
         Numeric columns.
     weighted : sequence of str
@@ -236,7 +237,7 @@ class WithinRunAndStep:
 
 
 def within_run_and_step(steps: pd.DataFrame, outcome: str, predictor: str) -> WithinRunAndStep:
-    """Take the effects out of both columns; parameters and errors as in `two_way`."""
+    """Remove the effects from both columns; parameters and errors as in `two_way`."""
     values = finite_columns(steps, [outcome, predictor])
     coded = [pd.factorize(steps[name], sort=True) for name in ("seed", "arm", "step")]
     places = tuple(codes for codes, _ in coded)
@@ -252,7 +253,7 @@ def within_run_and_step(steps: pd.DataFrame, outcome: str, predictor: str) -> Wi
 
 
 def without_effects(steps: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Return seed, arm and `columns` of `steps`, the effects of `two_way` taken out of each column.
+    """Return seed, arm and `columns` of `steps` without the effects of `two_way`.
 
     A column that does not vary beyond them is 0. Errors are as in `two_way`.
     """
@@ -277,7 +278,7 @@ def _varies(rest: Floats, column: Floats) -> bool:
 
 
 def residuals(values: Floats, there: NDArray[np.bool_]) -> Floats:
-    """Take out the effects of runs, arm steps and, with several arms, seed steps.
+    """Remove the effects of runs, arm steps and, with several arms, seed steps.
 
     Parameters
     ----------

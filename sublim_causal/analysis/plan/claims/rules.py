@@ -16,7 +16,7 @@ from sublim_causal.errors import RequestError, nearest
 from sublim_causal.renames import RENAMED_PARTS
 
 P_VALUES = ("p_value", "p_adjusted")
-"""Of an estimate: its p and its adjusted p."""
+"""The p-value of an estimate, and its adjusted p-value."""
 FIELDS = ("value", "low", "high", "width", *P_VALUES)
 """What a rule can compare."""
 _SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -52,18 +52,18 @@ class Condition(Frozen):
     fails: Rule
     """When it fails; in between it is open."""
     essential: bool = False
-    """Whether the claim falls with it, and is undetermined while it is open."""
+    """Whether the claim is not supported where it fails, and undetermined where it is open."""
 
 
 class Claim(Frozen):
-    """A claim and the conditions it stands on."""
+    """A claim and its conditions."""
 
     name: Name
     """Identifier, unique in the plan."""
     sentence: str = Field(min_length=10)
     """The claim in one sentence."""
     condition: tuple[Condition, ...] = Field(min_length=1)
-    """What it stands on, each a table ``[[claim.condition]]``."""
+    """Its conditions, each a table ``[[claim.condition]]``."""
 
 
 def validate_claims(claims: Sequence[Claim], declared: Sequence[Declared]) -> None:

@@ -1,7 +1,7 @@
 """Verdicts on claims, by rules that the plan declares before the data are read.
 
-A claim stands on conditions; each says which limits of which estimate make it hold or fail. One
-that neither holds nor fails, or that the run cannot estimate, is open. At least one condition is
+A claim has conditions; each says which limits of which estimate make it hold or fail. One that
+neither holds nor fails, or that the run cannot estimate, is open. At least one condition is
 essential. Then the claim is
 
 - **not supported** if an essential condition fails;
@@ -9,8 +9,8 @@ essential. Then the claim is
 - **supported** if all conditions hold;
 - **partly supported** otherwise: what is essential holds, and something else does not.
 
-What is not estimated supports nothing, and a null is never accepted by a large p-value: that two
-arms are alike holds where an interval lies inside declared limits.
+What is not estimated supports nothing, and a null hypothesis is never accepted because of a large
+p-value: two arms are alike where an interval lies inside declared limits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _COLUMNS = {"value": "estimate", "low": "conf_low", "high": "conf_high"}
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a condition.
+    """Whether a condition holds, and the estimate that decided.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Finding:
 
     @property
     def caveat(self) -> str:
-        """What speaks against the estimate that decided: doses that disagree, and by how much."""
+        """Caveat of the estimate that decided: doses that disagree, and by how much."""
         found = self.estimate.diagnostics if self.estimate else {}
         if not found.get("j_rejects"):
             return ""
@@ -117,7 +117,7 @@ class Alternative:
     Attributes
     ----------
     choice : str
-        What was chosen otherwise: ``outcome``, ``window``, ``cosine``, ``estimator``,
+        What was chosen differently: ``outcome``, ``window``, ``cosine``, ``estimator``,
         ``interval``, ``seed`` or ``arm``.
     label : str
         How: ``"without seed 3"``.
@@ -151,7 +151,7 @@ class ClaimVerdict:
     verdict : str
         ``supported``, ``partly supported``, ``not supported`` or ``undetermined``.
     findings : tuple of Finding
-        What it rests on, in the plan's order.
+        Those of its conditions, in the plan's order.
     alternatives : tuple of Alternative
         The verdicts under other choices; empty where they were not asked for.
     """

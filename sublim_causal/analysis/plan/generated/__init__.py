@@ -1,1 +1,1 @@
-"""Plans that are made rather than declared: of a report, and of a comparison of two runs."""
+"""Plans that the package writes: of a report, and of a comparison of two runs."""

@@ -32,7 +32,7 @@ def join_runs(first: Record, second: Record, names: tuple[str, str], *, paired: 
     names : tuple of str
         What they are called: the values of the column ``run``.
     paired : bool
-        Whether a seed means the same draws in both; otherwise the second's get other numbers.
+        Whether a seed means the same draws in both; otherwise the second's are renumbered.
     """
     one, other = first.complete, second.complete
     if not paired:
@@ -57,7 +57,7 @@ def comparison_plan(plan: Plan, alike: Sequence[str], reference: str, *, paired:
     plan : Plan
         The plan that both were analysed by; gives level and bootstrap replicates.
     alike : sequence of str
-        Arms that both runs define alike; in paired runs these are held against `MARGINS`.
+        Arms that both runs define alike; in paired runs these are compared with `MARGINS`.
     reference : str
         Arm that an effect is measured from.
     paired : bool

@@ -67,7 +67,7 @@ class Design:
         return next(arm for arm in (*subtracted, self.record.reference, *arms) if arm in arms)
 
     def interventions(self, kind: str) -> tuple[str, ...]:
-        """Return the arms whose intervention is `kind`, or that are called so where none says."""
+        """Return the arms whose intervention is `kind`."""
         return tuple(a for a in self.arms if self.record.options(a)["intervention"] == kind)
 
     def main_projections(self) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ class Design:
         return self.record.is_comparable(arm, self.reference)
 
     def _off(self, arm: str) -> tuple[bool, bool, float]:
-        """How far from the paper's projection `arm` is, as something to sort by."""
+        """Sort key: how far `arm` is from the paper's projection."""
         options = projection_options(self.record.options(arm))
         off = abs(float(options["strength"]) - 1)
         return bool(options["layers"]), options["when"] != "positive", off

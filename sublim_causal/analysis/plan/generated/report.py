@@ -1,4 +1,4 @@
-"""The plan that a report makes for itself: what it shows beside what a user's plan declares.
+"""The plan of a report: what it shows beside what a user's plan declares.
 
 It is run through the same registry on the same record. A quantity that the user's plan declares is
 not declared again, so that each has one number.
@@ -174,7 +174,7 @@ def _acquisition(design: Design) -> Iterator[Declared]:
 
 
 def _slopes(plan: Plan) -> Iterator[Declared]:
-    """Declare, for the slopes of `plan`, whether the levels are one; and one model in full."""
+    """Declare, for the slopes of `plan`, whether the levels are equal; and one model in full."""
     slopes = [one for one in plan.estimands if isinstance(one, StepSlope)]
     by_level = {(one.outcome, one.predictor) for one in slopes if one.split == "levels"}
     pairs = list(dict.fromkeys((one.outcome, one.predictor) for one in slopes))

@@ -81,13 +81,13 @@ class SimilarSeeds(Contrasted):
 
 
 class CollapseLoss(Declared):
-    """Mean outcome that collapsed runs take from the arms named, with an exact upper limit.
+    """Mean loss of outcome through collapsed runs in the arms named, with an exact upper limit.
 
     A run has collapsed if it acquires less than half of what the reference acquires on its seed.
     """
 
     arms: tuple[str, ...] = Field(min_length=1)
-    """Arms whose runs are counted together, as draws of one probability; those the run has."""
+    """Arms whose runs are pooled as draws of one probability; those that the run has."""
     reference: str = REFERENCE
     """The arm they are compared with."""
     arm_fields: ClassVar[tuple[str, ...]] = ("reference",)
@@ -102,7 +102,7 @@ def _weakest_epoch(record: Record, declared: WeakestEpoch, settings: Settings) -
 
     That every epoch is above a value holds where each one's interval is (intersection-union test,
     Berger 1982), so the lower limit is the lowest of them at the level itself. The upper limit is
-    the lowest of theirs at the level shared out over the epochs (Bonferroni).
+    the lowest of theirs at the level divided among the epochs (Bonferroni).
     """
     outcome = with_unit("steps", declared.outcome)
     if missing := absent(record, declared.estimand(outcome, f"arm {declared.arm}"), declared.arm):

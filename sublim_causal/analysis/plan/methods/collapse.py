@@ -21,7 +21,7 @@ class CollapsedSeeds(OfArm):
     """Share of an arm's seeds that lie below a wide gap in a run-level column."""
 
     outcome: ReplicateColumn
-    """Column of ``replicates`` of which a collapsed seed has little."""
+    """Column of ``replicates`` that is low in a collapsed seed."""
 
     def about(self) -> dict[str, str]:
         """Arm, column and unit."""

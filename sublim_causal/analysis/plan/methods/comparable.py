@@ -16,8 +16,8 @@ _ACTING = ("projection", "yoked", "clamp", "set_cosine")
 def acts_on_alignment(options: Mapping[str, Any]) -> bool:
     """Whether an arm of these options sets, removes or shifts alignment itself.
 
-    Such an arm's steps are driven to an alignment, over-corrected or clamped, so that what a step
-    gains there is another relation than in a run that is left to itself.
+    Its steps are moved to an alignment, over-corrected or clamped, so that gain and alignment are
+    related in another way than without intervention.
     """
     if options.get("intervention") in _ACTING:
         return True
@@ -47,7 +47,7 @@ def comparable_arms(record: Record) -> tuple[str, ...]:
 
 
 def entering_arms(record: Record) -> tuple[list[str], list[str]]:
-    """Return the arms of one slope that have steps, and what the row says of them."""
+    """Return the arms of one slope that have steps, and the notes on them."""
     present = set(record.steps["arm"].unique())
     arms = [arm for arm in comparable_arms(record) if arm in present]
     others = [arm for arm in record.arms if arm not in arms]

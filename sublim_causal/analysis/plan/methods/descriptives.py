@@ -172,7 +172,7 @@ def _run_totals(record: Record, declared: RunTotals, settings: Settings) -> Sequ
 
 
 def none_complete(estimand: Estimand, n_seeds: int) -> NotEstimable | None:
-    """Return why nothing describes no seeds; None where there are some."""
+    """Return a refusal where there are no complete seeds; else None."""
     return None if n_seeds else NotEstimable(estimand, "no complete seeds")
 
 

@@ -42,7 +42,7 @@ from sublim_causal.errors import DataError
 Space = Literal["update", "gradient"]
 Doses = Mapping[str, float]
 _PROJECTION = {"strength": 1.0, "space": "gradient", "when": "positive", "layers": ()}
-"""What a study leaves out where it means the paper's projection."""
+"""Defaults of the paper's projection, which a study may leave out."""
 
 
 class Dosed(Declared):
@@ -91,8 +91,8 @@ def doses(record: Record, space: Space, undosed: str = "baseline") -> dict[str, 
     """Return the strength of every arm that projects in `space`, and 0 for `undosed`.
 
     See `strengths` for which arms count. Of these only the ones in the setting of `undosed`
-    (student, channel, targets, inputs) do: another setting moves the outcome past the dose. Empty
-    without the arm `undosed`.
+    (student, channel, targets, inputs) do, because another setting changes the outcome as well.
+    Empty without the arm `undosed`.
     """
     return _doses(_options(record), space, undosed)
 
@@ -131,7 +131,7 @@ def strengths(arms: Interventions, space: Space) -> dict[str, float]:
 def over_doses(
     record: Record, declared: Dosed, least: int, estimate: Callable[[Doses], Sequence[Result]]
 ) -> Sequence[Result]:
-    """Estimate where the run has `least` strengths beside `undosed`; else say what lacks."""
+    """Estimate where the run has `least` strengths beside `undosed`; else say what is missing."""
     whole = declared.estimand(declared.outcome, f"strength in {declared.space} space")
     if missing := absent(record, whole, declared.undosed):
         return [missing]
@@ -162,7 +162,7 @@ def _up_to(found: Doses, largest: float) -> Doses:
 
 
 def _dosage(found: Doses) -> int:
-    """How many strengths there are beside the undosed arm's."""
+    """Number of strengths other than the undosed arm's."""
     return len(set(found.values())) - 1
 
 

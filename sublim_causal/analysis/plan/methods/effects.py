@@ -75,7 +75,7 @@ class CrossWorldEffects(WithInterval):
 
 
 class ControlledDirect(Contrasted, WithInterval):
-    """Effect of a procedure at an alignment that is held: both arms run at one trajectory."""
+    """Effect of a procedure at a fixed alignment: both arms follow one trajectory."""
 
     def about(self) -> dict[str, str]:
         """Arms, column and unit."""
@@ -109,7 +109,7 @@ class ClampGap(WithInterval):
 
 
 class MundlakSlopes(WithInterval):
-    """Slopes within runs, between arms and between seeds, and whether they are one."""
+    """Slopes within runs, between arms and between seeds, and whether they are equal."""
 
     outcome: StepColumn = "gain"
     """Column of ``steps``."""

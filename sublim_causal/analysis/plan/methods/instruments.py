@@ -50,14 +50,14 @@ class LinearDose(Instrumented):
 
 
 class DirectDose(LinearDose):
-    """The same effect, were the dose to change the outcome past alignment as well."""
+    """The same effect, allowing for a direct effect of the dose on the outcome."""
 
     direct: float = Field(default=0.05, ge=0, allow_inf_nan=False)
     """Largest direct change of the outcome per unit of strength, in either direction."""
 
 
 class Egger(Instrumented):
-    """What a dose does to the outcome past alignment: an intercept over doses."""
+    """Direct effect of a dose on the outcome: an intercept over doses."""
 
     def about(self) -> dict[str, str]:
         """Column and unit of a difference."""

@@ -23,7 +23,7 @@ _ENTRIES = ("drive", "drive_end", "gain")
 
 
 class ExplainedShare(OfArm):
-    """Share of the decrease in trait loss that a ledger entry adds up to, a ratio of sums."""
+    """Share of the decrease in trait loss that a ledger entry sums to, a ratio of sums."""
 
     term: Term = "drive"
     """Entry of the ledger; ``drive_mid`` is the trapezoid rule. Layers have ``drive`` alone."""

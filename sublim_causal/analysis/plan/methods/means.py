@@ -25,12 +25,12 @@ from sublim_causal.analysis.plan.record import Record
 
 
 class ArmMean(OfArm, WithInterval):
-    """Mean over an arm's complete seeds of a run-level column, or of what is left above another."""
+    """Mean over an arm's complete seeds of a run-level column, or of a difference of two."""
 
     outcome: ReplicateColumn
     """Column of ``replicates``."""
     start: ReplicateColumn | None = None
-    """Column that is subtracted run by run: what a run had before training."""
+    """Column that is subtracted run by run: its value before training."""
 
     def about(self) -> dict[str, str]:
         """Arm, column and unit."""

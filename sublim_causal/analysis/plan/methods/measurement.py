@@ -30,7 +30,7 @@ class Reliability(OfArm, WithInterval):
     """Reliability within runs of the alignment, from the two halves of the probe."""
 
     adjust: Adjust = "step"
-    """`step`: within run and step, so that a course which all runs of the arm share does not count
+    """`step`: within run and step, so that a trend which all runs of the arm share does not count
     as signal; `none`: within runs."""
 
     def about(self) -> dict[str, str]:

@@ -106,7 +106,7 @@ def _mediation(record: Record, declared: Mediated, settings: Settings) -> Sequen
 
 
 def _entering(record: Record, declared: Mediated | MediationSensitivity) -> list[str]:
-    """Return the arms that may bear on the slope of a mediation, whichever it is asked for.
+    """Return the arms that inform the slope of a mediation, whichever arm is asked for.
 
     They differ from the reference in their intervention alone, their mediator was measured, and
     it is their own: a yoked arm has that of another.
@@ -166,7 +166,7 @@ def _mediation_sensitivity(
 def _rho_zero(estimand: Estimand, found: Sensitivity) -> Estimate:
     """The correlation at which the indirect effect vanishes, with Fisher's z interval."""
     n, r = found.n_seeds, found.rho_zero
-    # With three pairs Fisher's z has no variance left: nothing is known.
+    # With three pairs Fisher's z has an infinite variance: nothing is known.
     se_z = 1 / np.sqrt(n - 3) if n > 3 else np.inf
     z = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
     return Estimate(

@@ -30,7 +30,7 @@ from sublim_causal.analysis.plan.record import Record
 
 
 class Published(WithInterval):
-    """A published figure, held against the mean over seeds and against one more run."""
+    """A published figure, compared with the mean over seeds and with one more run."""
 
     outcome: ReplicateColumn
     """Column of ``replicates``."""
@@ -41,7 +41,7 @@ class Published(WithInterval):
     published: float = Field(allow_inf_nan=False)
     """The figure, in the outcome's unit."""
     data: str = ""
-    """The data set that the figure is of; a run of another one is not held against it."""
+    """The data set that the figure is of; a run of another one is not compared with it."""
     arm_fields: ClassVar[tuple[str, ...]] = ("arm", "reference")
 
     def about(self) -> dict[str, str]:

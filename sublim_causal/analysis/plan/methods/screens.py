@@ -37,9 +37,9 @@ ENOUGH_DRAWS = 0.9
 class PredictiveValidity(Declared):
     """How well a column predicts what replicates acquire, over all arms of a run.
 
-    Three results: Spearman's correlation over all replicates, the same within arms (ranks of what
-    is left of both after the arm's mean), and the area under the ROC curve of telling replicates
-    that acquire the trait from those that do not.
+    Three results: Spearman's correlation over all replicates, the same within arms (ranks after the
+    arm's mean is subtracted from both), and the area under the ROC curve of telling replicates that
+    acquire the trait from those that do not.
     """
 
     predictor: ReplicateColumn = "coverage"
@@ -50,7 +50,7 @@ class PredictiveValidity(Declared):
     outcome: ReplicateColumn = "final_accuracy"
     """Column of ``replicates`` that is predicted."""
     start: ReplicateColumn = "initial_accuracy"
-    """Column that is subtracted from it: what a replicate began with."""
+    """Column that is subtracted from it: its value before training."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Share of what the reference arm acquires on average from which on the trait counts as
     acquired."""
@@ -97,8 +97,8 @@ def _predictive_validity(
         AUROC: (x, acquired >= limit),
     }
     reasons = {
-        SPEARMAN: "the predictor or the outcome is one number in all replicates",
-        WITHIN: "the predictor or the outcome is one number in every arm",
+        SPEARMAN: "the predictor or the outcome is constant over all replicates",
+        WITHIN: "the predictor or the outcome is constant within every arm",
         AUROC: f"all replicates, or none, acquire {100 * declared.threshold:g} % of what the "
         f"reference arm does",
     }

@@ -161,8 +161,8 @@ def _within_step(
     if declared.is_identity:
         size = found.diagnostics["mean_product"]
         identity = (
-            "to first order this slope is |g_trait| |update| by definition, so that it says little "
-            f"of the world; the mean of that product, weighted as the slope, is {size:.4g}"
+            "to first order this slope is |g_trait| |update| by definition and says little "
+            f"about the data; the mean of that product, weighted as the slope, is {size:.4g}"
         )
         found = replace(found, warnings=(*found.warnings, identity))
     return with_diagnostics(found, arms=list(arms))

@@ -70,7 +70,7 @@ def of_each_arm(
 
 
 def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> Sequence[Result]:
-    # A gradient without any bond to the trait is aligned in half of the steps.
+    # A gradient that is unrelated to the trait is aligned in half of the steps.
     share = declared.summary == "share_positive" and declared.window != DROP
     null = 0.5 if share else 0.0
 

@@ -1,8 +1,8 @@
 """Defensible choices of an analysis: what each makes of an estimand and of the record.
 
 Which choices are defensible is fixed here, before data are read. One is changed at a time, and an
-estimate that it does not touch stays as it is; a change that touches nothing that a claim stands on
-is no alternative of that claim.
+estimate that it does not touch stays as it is; a change that affects no estimate of a claim is no
+alternative of that claim.
 
 - **outcome**: a run-level outcome at the last evaluation but one; in a per-step slope
   `accuracy_gain` instead of `gain` and the reverse, where the rules ask for its sign only.

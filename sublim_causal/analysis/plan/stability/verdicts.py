@@ -115,7 +115,7 @@ def _changed(
     }
     changed = {name: one for name, one in found.items() if _differs(one, base.get(name))}
     if variation.choice == "arm":
-        # An arm without which nothing can be estimated is part of the question.
+        # An arm without which nothing can be estimated cannot be left out.
         return {name: one for name, one in changed.items() if isinstance(one, Estimate)}
     return changed
 
@@ -129,7 +129,7 @@ def _differs(one: Result, other: Result | None) -> bool:
 
 
 def _needed_estimands(plan: Plan, record: Record) -> list[Declared]:
-    """Return what the claims stand on; of a quantity of each arm, only the arms that are named.
+    """Return the estimands of the claims; of a quantity of each arm, only the arms that are named.
 
     Where a rule asks for an adjusted p-value, the whole family of its estimand is among them.
     """
