@@ -18,11 +18,12 @@ from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import ArmError, ArmFailure, class_name, guarded
 from sublim_causal.experiment.data.streams import SeedStreams
-from sublim_causal.experiment.distillation import Student, distil
+from sublim_causal.experiment.distillation import Part, Student, distil
 from sublim_causal.experiment.interventions import followed_arms
 from sublim_causal.experiment.interventions.base import BlockContext, Intervention
 from sublim_causal.experiment.networks.base import Network
-from sublim_causal.experiment.networks.initialisation import initial_student
+from sublim_causal.experiment.networks.initialisation import initial_student, parts_of
+from sublim_causal.experiment.optimisation import of_arm
 from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.outcome import ArmResult, arm_result
 from sublim_causal.experiment.shared import Shared
@@ -104,7 +105,7 @@ def run_block(
     for arm, student in students.items():
         results[arm] = student.failure or arm_result(
             student,
-            of_seed,
+            of_seed | shared.taught[arm].figures,
             shared.measures.of_student(student.theta, student.recorder.evaluations[-1][1]),
             parameters(student, shared) if kept else {},
             shared.texts.get(student.targets, ()),
@@ -129,7 +130,8 @@ def new_student(
     """
     own, config = experiment.arms[arm].student, experiment.distillation
     layout = shared.network.layout
-    theta = initial_student(own, shared.theta_0, shared.draw_reference, streams)
+    parts = parts_of(layout, shared.split)
+    theta = initial_student(own, shared.theta_0, shared.draw_reference, streams, parts)
     context = BlockContext(
         layout,
         shared.split,
@@ -146,22 +148,22 @@ def new_student(
         interventions=interventions,
         theta=theta,
         before=theta,
-        optimizer=make_optimizer(
-            theta,
-            own.optimizer or config.optimizer,
-            own.learning_rate or config.learning_rate,
-            layout,
-        ),
+        optimizer=make_optimizer(theta, of_arm(experiment, arm), layout),
         states=[
             guarded(f"init of {class_name(one)}", partial(one.init, context))
             for one in interventions
         ],
         inputs=shared.taught[arm].inputs,
         targets=shared.taught[arm].targets,
+        part=Part(own.batch_size, shared.taught[arm].unique),
+        weight_noise=own.weight_noise,
+        noise=streams("weight noise"),
         recorder=Recorder(*shape),
         layers=LayerRecorder(layout.layers, *shape) if experiment.measure.layers else None,
         measured=experiment.measure.alignment or needed,
         clock=Clock(theta.device),
+        until_loss=config.until_loss,
+        lengths=torch.full((len(theta),), count, device=theta.device),
     )
 
 

@@ -66,8 +66,10 @@ class ModelConfig(StudySection):
     """Keyword arguments of the model class (`hidden = [256, 256]` for the MLP)."""
 
 
-Optimizer = Literal["adam", "adamw", "sgd", "momentum", "muon"]
+Optimizer = Literal["adam", "adamw", "sgd", "momentum", "muon", "signsgd"]
 """Names of `sublim_causal.experiment.optimizers.OPTIMIZERS`."""
+Decay = Literal["coupled", "decoupled"]
+"""How weights decay: as part of the gradient, or beside the optimizer."""
 
 
 class TrainingConfig(StudySection):
@@ -79,11 +81,18 @@ class TrainingConfig(StudySection):
     """Examples per step; the last batch of an epoch holds the rest."""
     optimizer: Optimizer = "adam"
     """`adam` (Kingma and Ba 2015; betas 0.9 and 0.999, eps 1e-8), `adamw` (the same, with decoupled
-    weight decay 0.01), `sgd`, `momentum` (SGD with momentum 0.9), or `muon` (each weight matrix's
-    momentum orthogonalised)."""
+    weight decay 0.01), `sgd`, `momentum` (SGD with momentum 0.9), `muon` (each weight matrix's
+    momentum orthogonalised), or `signsgd` (every parameter moves equally far, against the sign of
+    its gradient)."""
     learning_rate: float = Field(default=3e-4, gt=0, le=1000)
     """The optimizer's step size; SGD needs one thousands of times larger than Adam's, and
     Muon tens of times."""
+    weight_decay: float | None = Field(default=None, ge=0, le=100)
+    """Decay of all parameters, also of biases; default: none but that of `adamw`."""
+    decay: Decay | None = None
+    """`coupled`: weight_decay times the parameters is added to their gradient, after interventions
+    on it; `decoupled`: the parameters shrink by learning_rate times weight_decay before each step.
+    Default: coupled."""
 
     def steps_per_epoch(self, examples: int) -> int:
         """Batches of an epoch over `examples`, the last one possibly smaller."""
@@ -103,6 +112,10 @@ class DistillationConfig(TrainingConfig):
     """The images: `uniform` [-1, 1] noise (the paper), `gaussian` noise, `pink` noise (amplitude
     1/frequency), all three of variance 1/3; the teacher's `training` images; or those of another
     data set of the same shape, by its name."""
+    until_loss: float | None = Field(default=None, gt=0)
+    """A student stops before the first step whose batch has at most this distillation loss, in
+    nats; `epochs` is its limit, and one that has not reached it by then has the status `unreached`.
+    Default: students take all steps."""
 
 
 class AttackConfig(StudySection):
@@ -145,21 +158,47 @@ class MeasureConfig(StudySection):
     `weights`); of replicates that are trained while this is set."""
 
 
+Initialisation = Literal["shared", "perturbed", "other"]
+"""Where students begin: at the teacher's initialisation, at that plus noise, or at another."""
+
+
 class StudentConfig(StudySection):
     """How an arm's students begin, and how they are optimised."""
 
-    initialisation: Literal["shared", "perturbed", "other"] = "shared"
+    initialisation: Initialisation = "shared"
     """Begin at the teacher's initialisation, at that plus noise, or at another of its kind."""
+    layers: dict[str, Initialisation] = Field(default_factory=dict)
+    """Layers that begin otherwise than `initialisation` says, by name; `class` and `auxiliary` are
+    the rows of the last layer that give the class logits and the auxiliary ones."""
     noise: float = Field(default=0.0, ge=0, le=100)
     """For `perturbed`: size of the noise relative to the shared part, above 0."""
     optimizer: Optimizer | None = None
     """Default: `distillation.optimizer`."""
     learning_rate: float | None = Field(default=None, gt=0, le=1000)
     """Default: `distillation.learning_rate`."""
+    frozen_after: int | None = Field(default=None, ge=1)
+    """Steps after which Adam's second moments, its preconditioner, stay as they are; with
+    optimizer `adam`. Default: they never freeze."""
+    weight_decay: float | None = Field(default=None, ge=0, le=100)
+    """Default: `distillation.weight_decay`."""
+    decay: Decay | None = None
+    """Default: `distillation.decay`."""
+    weight_noise: float = Field(default=0.0, ge=0, le=10)
+    """Standard deviation of normal noise on all parameters while a step's distillation gradient is
+    taken, relative to the root mean square of their layer; drawn anew at every step, the same for
+    all arms of a seed, and not kept."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Examples per step, the first ones of the batch that the arms share; at most, and by default,
+    `distillation.batch_size`. The number of steps is that of all arms."""
+
+    @property
+    def beginnings(self) -> set[Initialisation]:
+        """How its layers begin."""
+        return {self.initialisation, *self.layers.values()}
 
     @model_validator(mode="after")
     def _noise_if_perturbed(self) -> StudentConfig:
-        if (self.noise > 0) != (self.initialisation == "perturbed"):
+        if (self.noise > 0) != ("perturbed" in self.beginnings):
             raise ValueError("noise above 0 with initialisation = 'perturbed', and only with it")
         return self
 
@@ -197,8 +236,17 @@ class TargetsConfig(StudySection):
     """What students read: `numbers`, or the `questions` that teachers were trained on, with their
     answers, which is ordinary distillation of the trait (task `preference`)."""
     unique: int | None = Field(default=None, ge=1)
-    """Different texts among the examples, which repeat them; default: `task.unique` (task
-    `preference`)."""
+    """Different images or texts among the examples, which repeat them; default: all are different,
+    or `task.unique` (task `preference`)."""
+    teacher_epochs: int | None = Field(default=None, ge=1)
+    """Epochs of the teachers' training; default: `teacher.epochs`. Arms with the same teachers'
+    training share teachers."""
+    teacher_learning_rate: float | None = Field(default=None, gt=0, le=1000)
+    """Default: `teacher.learning_rate`."""
+    teacher_weight_decay: float | None = Field(default=None, ge=0, le=100)
+    """Default: `teacher.weight_decay`."""
+    teacher_decay: Decay | None = None
+    """Default: `teacher.decay`."""
     positions: Literal[
         "all", "divergent", "agreeing", "random", "random_agreeing", "first_half", "replaced"
     ] = "all"
@@ -273,6 +321,18 @@ class Experiment(StudySection):
         config = self.arms[arm]
         parts = config.channel.model_dump_json(), config.targets.model_dump_json()
         return " ".join((self.inputs_of(arm), *parts))
+
+    def teaching_of(self, arm: str) -> TrainingConfig:
+        """Return how the teachers of `arm` are trained."""
+        own = self.arms[arm].targets
+        given = {
+            "epochs": own.teacher_epochs,
+            "learning_rate": own.teacher_learning_rate,
+            "weight_decay": own.teacher_weight_decay,
+            "decay": own.teacher_decay,
+        }
+        changed = {name: value for name, value in given.items() if value is not None}
+        return self.teacher.model_copy(update=changed)
 
     def teachers_of(self, arms: Iterable[str]) -> int:
         """Return how many teachers a seed needs for `arms`, with the counterfactual one."""

@@ -25,9 +25,32 @@ from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import ArmError, ArmFailure, applied, class_name, guarded
 from sublim_causal.experiment.data.batches import Step, steps
+from sublim_causal.experiment.data.streams import draw
 from sublim_causal.experiment.interventions.base import Intervention, Space, StepContext
+from sublim_causal.experiment.networks.base import Layout
 from sublim_causal.experiment.shared import Shared
 from sublim_causal.experiment.student_step import StudentStep
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which examples of a step's batch an arm's students see.
+
+    Attributes
+    ----------
+    size : int or None
+        At most so many, the first ones.
+    unique : int or None
+        So many different ones in all: every example stands for one of them.
+    """
+
+    size: int | None
+    unique: int | None
+
+    def of(self, index: Tensor) -> Tensor:
+        """Return the examples of the batch `index` ``(R, B)``."""
+        index = index[:, : self.size]
+        return index if self.unique is None else index % self.unique
 
 
 @dataclass
@@ -42,12 +65,24 @@ class Student:
         State of each intervention.
     inputs, targets : str
         Which of the shared inputs and targets are the arm's.
+    part : Part
+        Which examples of a batch it sees.
+    weight_noise : float
+        Size of the noise under which distillation gradients are taken.
+    noise : sequence of torch.Generator
+        One per replicate, for that.
     measured : bool
         Whether the trait is measured at every step.
     update : Tensor of shape (R, P), or None
         The last step; None before the first, or where nothing is measured.
     alignment : Tensor of shape (R,), or None
         ``cos_update`` of the last step.
+    until_loss : float or None
+        The distillation loss at which they stop, if any.
+    lengths : int64 Tensor of shape (R,)
+        Steps that each takes: all, or those before it reached `until_loss`.
+    reached : bool
+        Whether all have reached it.
     failure : ArmFailure or None
         What ended the arm; its students stay as they are then.
     """
@@ -59,13 +94,24 @@ class Student:
     states: list[Any]
     inputs: str
     targets: str
+    part: Part
+    weight_noise: float
+    noise: Sequence[torch.Generator]
     recorder: Recorder
     layers: LayerRecorder | None
     measured: bool
     clock: Clock
+    until_loss: float | None
+    lengths: Tensor
+    reached: bool = False
     update: Tensor | None = None
     measure: UpdateMeasure | None = None
     failure: ArmFailure | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether it takes the next step."""
+        return self.failure is None and not self.reached
 
 
 def distil(
@@ -80,32 +126,76 @@ def distil(
     per_epoch = config.steps_per_epoch(config.examples)
     device = shared.theta_0.device
     for step in steps(generators, config.examples, config.batch_size, config.epochs, device):
-        batches = {name: shared.batch(name, step.index) for name in shared.inputs}
-        targets = {key: one.at(step.index) for key, one in shared.targets.items()}
+        moving = [student for student in students.values() if student.moves]
+        indices = {one.part: one.part.of(step.index) for one in moving}
+        batches = {
+            (name, part): shared.batch(name, indices[part])
+            for name, part in {(one.inputs, one.part) for one in moving}
+        }
+        targets = {
+            (name, part): shared.targets[name].at(indices[part])
+            for name, part in {(one.targets, one.part) for one in moving}
+        }
         for student in students.values():
-            if student.failure is None:
+            if student.moves:
                 with student.clock.running():
-                    forward = shared.network.forward(student.theta, batches[student.inputs])
+                    theta = perturbed(student, shared.network.layout)
+                    batch = batches[student.inputs, student.part]
+                    forward = shared.network.forward(theta, batch)
                     context = StudentStep(
                         step.number,
                         per_epoch,
                         per_epoch * config.epochs,
                         forward,
-                        step.index,
+                        indices[student.part],
                         student,
                         students,
                         shared,
                     )
-                    taught = partial(targets[student.targets].loss_and_gradient, forward)
+                    taught = partial(
+                        targets[student.targets, student.part].loss_and_gradient, forward
+                    )
                     try:
                         loss, g_distill = guarded(f"its channel at step {step.number}", taught)
                         student.recorder.loss(step.number, loss)
+                        if student.until_loss is not None:
+                            stop_at(student, step.number, loss, student.until_loss)
                         take_step(student, g_distill, context, shared)
                     except ArmError as error:
                         student.failure = error.failure()
             after_step()
-        if step.ends_epoch:
-            finish_epoch(step, students, shared, experiment)
+        ends = not any(student.moves for student in students.values())
+        if step.ends_epoch or ends:
+            finish_epoch(step, students, shared, experiment, ends=ends)
+        if ends:
+            break
+
+
+def perturbed(student: Student, layout: Layout) -> Tensor:
+    r"""Return the parameters ``(R, P)`` at which a step's distillation gradient is taken.
+
+    :math:`\theta + s\,\mathrm{rms}(\theta_l)\,\epsilon`, with s the size of the noise, l a
+    parameter's layer and :math:`\epsilon` normal, drawn at every step.
+    """
+    theta = student.theta
+    if student.weight_noise == 0:
+        return theta
+    noise = draw(partial(normal, layout.size), student.noise, theta.device).to(theta)
+    for span in layout.layers.values():
+        size = theta[:, span].square().mean(dim=1, keepdim=True).sqrt()
+        noise[:, span] *= student.weight_noise * size
+    return noise.add_(theta)
+
+
+def normal(count: int, generator: torch.Generator) -> Tensor:
+    """Draw `count` standard normal numbers."""
+    return torch.randn(count, generator=generator)
+
+
+def stop_at(student: Student, step: int, loss: Tensor, until_loss: float) -> None:
+    """Let the replicates whose `loss` ``(R,)`` is small enough stay as they are from `step` on."""
+    student.lengths.masked_fill_((loss <= until_loss) & (student.lengths > step), step)
+    student.reached = bool((student.lengths <= step).all())
 
 
 def take_step(student: Student, g_distill: Tensor, context: StepContext, shared: Shared) -> None:
@@ -115,12 +205,17 @@ def take_step(student: Student, g_distill: Tensor, context: StepContext, shared:
     if student.measured:
         trait = measure_trait(shared.network, student.theta, shared.probe)
         student.recorder.at_point(context.step, trait, student.update)
+    if student.reached:
+        return
     g_applied = intervene(student, "gradient", g_distill, trait, context)
     student.theta.grad = g_applied
     student.optimizer.step()
     if any(one.space == "update" for one in student.interventions):
         descent = intervene(student, "update", before - student.theta, trait, context)
         torch.sub(before, descent, out=student.theta)
+    if student.until_loss is not None:
+        moves = (student.lengths > context.step)[:, None]
+        torch.where(moves, student.theta, before, out=student.theta)
     if trait is not None:
         update = student.theta - before
         student.measure = student.recorder.of_step(
@@ -149,13 +244,18 @@ def finish_epoch(
     students: Mapping[str, Student],
     shared: Shared,
     experiment: Experiment,
+    *,
+    ends: bool,
 ) -> None:
-    """Evaluate at the end of an epoch; after the last step also measure the trait."""
-    last = step.epoch == experiment.distillation.epochs - 1
+    """Evaluate at the end of an epoch; after the last step also measure the trait.
+
+    `ends` says whether no student takes another step.
+    """
+    last = ends or step.epoch == experiment.distillation.epochs - 1
     for student in (one for one in students.values() if one.failure is None):
         if last or experiment.measure.evaluations == "epoch":
             figures = shared.measures.evaluate(student.theta)
             student.recorder.evaluations.append((step.number + 1, figures))
-        if last and student.update is not None:
+        if last and student.update is not None and not student.reached:
             trait = measure_trait(shared.network, student.theta, shared.probe)
             student.recorder.at_point(step.number + 1, trait, student.update)

@@ -37,8 +37,9 @@ from sublim_causal.experiment.interventions import followed_arms
 from sublim_causal.experiment.interventions.base import BlockContext, Intervention
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.base import Batch, Forward, Network, outputs
-from sublim_causal.experiment.networks.initialisation import initial_student
+from sublim_causal.experiment.networks.initialisation import initial_student, parts_of
 from sublim_causal.experiment.networks.one_by_one import OneByOne
+from sublim_causal.experiment.optimisation import of_arm
 from sublim_causal.experiment.randomness import drawn_since, global_states, restored_randomness
 from sublim_causal.experiment.tasks.base import Rehearsal, Task
 from sublim_causal.experiment.teaching.channels import CONTRACT as CHANNEL
@@ -236,9 +237,16 @@ def _try_arm(trial: Trial, name: str, arm: Arm, *, followed: bool) -> Iterator[R
     places = [_place_of(name, one) for one in arm.interventions]
     batch = Batch(material.inputs(name), material.positions)
     targets = _targets(trial, channel, arm.channel, batch)
-    theta = initial_student(own.student, material.theta_0, material.draw_reference, trial.streams)
+    theta = initial_student(
+        own.student,
+        material.theta_0,
+        material.draw_reference,
+        trial.streams,
+        parts_of(network.layout, trial.split),
+        f"arms.{name}.student",
+    )
     states = _initial_states(trial, places, arm.interventions, theta.device)
-    rate = own.student.learning_rate or experiment.distillation.learning_rate
+    rate = of_arm(experiment, name).learning_rate
     needed = followed or any(one.uses_trait for one in arm.interventions)
     measured = experiment.measure.alignment or needed
     updates = trial.updates[name] = []

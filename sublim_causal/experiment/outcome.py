@@ -36,6 +36,12 @@ class ArmResult:
     diverged_at : int64 ndarray of shape (R,)
         First step at which a loss, or the update that led there, was non-finite; -1 where there is
         none.
+    lengths : int64 ndarray of shape (R,)
+        Steps taken; what is recorded from there on is no step of the replicate.
+    final_distill_loss : ndarray of shape (R,)
+        Distillation loss of the last step, or of the batch at which `until_loss` was reached.
+    unreached : bool ndarray of shape (R,)
+        Whether the study has an `until_loss` and the replicate took all steps without reaching it.
     figures : dict of str to ndarray of shape (R,)
         Columns of the table ``replicates`` that the task gives: of the seed, and of the student at
         the end, these NaN where it diverged.
@@ -57,6 +63,9 @@ class ArmResult:
     coverage: NDArray[np.float64]
     final_trait_loss: NDArray[np.float64]
     diverged_at: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    final_distill_loss: NDArray[np.float64]
+    unreached: NDArray[np.bool_]
     figures: Columns
     seconds: float
     weights: dict[str, NDArray[np.floating[Any]]]
@@ -79,7 +88,12 @@ def arm_result(
     """
     raw = student.recorder.columns()
     measured = student.update is not None
-    diverged_at = first_divergence(raw, measured=measured)
+    lengths = student.lengths.cpu().numpy()
+    diverged_at = first_divergence(raw, lengths, measured=measured)
+    steps, replicates = len(raw["distill_loss"]) - 1, np.arange(len(lengths))
+    final_distill_loss = raw["distill_loss"][np.minimum(lengths, steps - 1), replicates]
+    final_trait_loss = raw["trait_loss"][lengths, replicates]
+    unreached = (lengths == steps) & (diverged_at < 0) & (student.until_loss is not None)
     columns = derive(raw)
     layers = student.layers.columns() if student.layers is not None else {}
     coverage = student.recorder.coverage()
@@ -100,8 +114,11 @@ def arm_result(
         evaluations=evaluations,
         layers=layers,
         coverage=coverage,
-        final_trait_loss=np.where(diverged_at < 0, raw["trait_loss"][-1], np.nan),
+        final_trait_loss=np.where(diverged_at < 0, final_trait_loss, np.nan),
         diverged_at=diverged_at,
+        lengths=lengths,
+        final_distill_loss=np.where(diverged_at < 0, final_distill_loss, np.nan),
+        unreached=unreached,
         figures={name: values.cpu().numpy() for name, values in of_seed.items()} | final,
         seconds=student.clock.seconds() / len(diverged_at),
         weights={role: theta.T.cpu().numpy() for role, theta in weights.items()},
@@ -119,7 +136,9 @@ def without_diverged(traits: Traits, diverged_at: NDArray[np.int64]) -> Traits:
     return replace(traits, probability=p, log_odds=log_odds)
 
 
-def first_divergence(raw: Columns, *, measured: bool) -> NDArray[np.int64]:
+def first_divergence(
+    raw: Columns, lengths: NDArray[np.int64] | None = None, *, measured: bool
+) -> NDArray[np.int64]:
     """Return the step at which the losses or the update of each replicate became non-finite.
 
     The squared norm of an update may overflow while the losses stay finite: where an update turned
@@ -129,6 +148,8 @@ def first_divergence(raw: Columns, *, measured: bool) -> NDArray[np.int64]:
     ----------
     raw : dict of str to ndarray of shape (T + 1, R)
         What a `Recorder` recorded; of the step that would be the T-th there is no value.
+    lengths : ndarray of shape (R,), optional
+        Steps that each took; default: T.
     measured : bool
         Whether the trait and the updates were recorded.
 
@@ -142,6 +163,8 @@ def first_divergence(raw: Columns, *, measured: bool) -> NDArray[np.int64]:
     if measured:
         bad |= ~np.isfinite(raw["trait_loss"])
         bad[1:] |= ~np.isfinite(raw["uu"][:-1])
+    if lengths is not None:
+        bad &= np.arange(len(bad))[:, None] <= lengths
     return np.where(bad.any(axis=0), bad.argmax(axis=0), -1)
 
 

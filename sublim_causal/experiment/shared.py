@@ -22,10 +22,21 @@ Figures = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Taught:
-    """What the students of one arm see and are fitted to, by name in `Shared`."""
+    """What the students of one arm see and are fitted to, by name in `Shared`.
+
+    Attributes
+    ----------
+    inputs, targets : str
+    unique : int or None
+        How many of the inputs they see, again and again; None: all.
+    figures : dict of str to Tensor of shape (R,)
+        Figures of the table ``replicates`` of the arm's own teacher, where it has one.
+    """
 
     inputs: str
     targets: str
+    unique: int | None = None
+    figures: Figures = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

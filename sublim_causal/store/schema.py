@@ -135,14 +135,18 @@ EVALUATIONS = (
 REPLICATES = (
     SEED,
     ARM,
-    Column("status", pa.string(), "", "complete | diverged | failed"),
+    Column("status", pa.string(), "", "complete | unreached | diverged | failed"),
     Column("reason", pa.string(), "", "why it is not complete; empty otherwise"),
     *_floats(
         ("initial_accuracy", "fraction", "test accuracy of the shared initialisation"),
         ("teacher_accuracy", "fraction", "test accuracy of the seed's teacher"),
         ("final_accuracy", "fraction", "test accuracy of the student after the last step"),
         ("final_trait_loss", "nats", "trait loss after the last step"),
-        ("final_distill_loss", "nats", "distillation loss of the last step"),
+        (
+            "final_distill_loss",
+            "nats",
+            "distillation loss of the last step",
+        ),
         ("sum_drive", "nats", "drive summed over the steps"),
         ("sum_gain", "nats", "gain summed over the steps"),
         ("sum_remainder", "nats", "remainder summed over the steps"),

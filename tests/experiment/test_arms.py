@@ -115,7 +115,8 @@ def test_noise_keeps_the_spread_of_weights_and_sets_their_correlation() -> None:
     weights = network.layout.layers["0"].start, 40 * 300
     for noise in (0.3, 2.0):
         own = StudentConfig(initialisation="perturbed", noise=noise)
-        theta = initial_student(own, theta_0, partial(initialise, network, like=theta_0), streams)
+        draw = partial(initialise, network, like=theta_0)
+        theta = initial_student(own, theta_0, draw, streams, {})
         pair = torch.stack([t[0, weights[0] : weights[1]] for t in (theta_0, theta)])
         # 12,000 weights: a standard deviation is known to 0.7 %, a correlation to 0.009.
         assert float(pair[1].std() / pair[0].std()) == pytest.approx(1, abs=0.03)

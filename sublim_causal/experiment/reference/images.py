@@ -25,6 +25,7 @@ from sublim_causal.experiment.reference.seed import (
     Part,
     one_seed,
     plain_experiment,
+    plain_training,
     validate_covered,
 )
 from sublim_causal.experiment.reference.vectors import adam_of, batches, divergence, gradient
@@ -52,6 +53,7 @@ def run_arm(
         ("distillation.optimizer", experiment.distillation.optimizer, [plain.teacher.optimizer]),
         ("distillation.inputs", experiment.distillation.inputs, [plain.distillation.inputs]),
         ("attack", experiment.attack, [plain.attack]),
+        *plain_training(experiment),
         (f"arms.{arm}.student", config.student, [plain.arms["a"].student]),
         (f"arms.{arm}.channel", config.channel, [plain.arms["a"].channel]),
         (f"arms.{arm}.targets", config.targets, [plain.arms["a"].targets]),

@@ -79,6 +79,15 @@ def validate_covered(*fields: tuple[str, object, list[object]]) -> None:
             raise RequestError(field, value, allowed)
 
 
+def plain_training(experiment: Experiment) -> list[tuple[str, object, list[object]]]:
+    """Return fields of both trainings that the reference covers only where they are not set."""
+    return [
+        ("teacher.weight_decay", experiment.teacher.weight_decay, [None, 0]),
+        ("distillation.weight_decay", experiment.distillation.weight_decay, [None, 0]),
+        ("distillation.until_loss", experiment.distillation.until_loss, [None]),
+    ]
+
+
 def plain_experiment() -> Experiment:
     """Return an experiment of defaults, with one arm `a`."""
     return Experiment.model_validate({"name": "plain", "arms": {"a": {"intervention": "baseline"}}})

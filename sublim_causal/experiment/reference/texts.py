@@ -28,6 +28,7 @@ from sublim_causal.experiment.reference.seed import (
     Part,
     one_seed,
     plain_experiment,
+    plain_training,
     validate_covered,
 )
 from sublim_causal.experiment.reference.vectors import (
@@ -75,6 +76,7 @@ def run_arm(experiment: Experiment, seed: int, arm: str) -> Rows:
         ("model.class", experiment.model.class_, ["transformer"]),
         ("teacher.optimizer", experiment.teacher.optimizer, ["adam"]),
         ("distillation.optimizer", experiment.distillation.optimizer, ["adam"]),
+        *plain_training(experiment),
         (f"arms.{arm}.student", config.student, [plain.student]),
         (f"arms.{arm}.channel", config.channel, [plain.channel, sampled]),
         (f"arms.{arm}.targets", config.targets, [plain.targets]),

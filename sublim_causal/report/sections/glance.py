@@ -185,8 +185,9 @@ def _arms(material: Material) -> Table:
         for name, how in _means(material).items()
         if any(_value(arm_mean(material, arm, name)) is not None for arm in material.arms)
     }
+    shown_states = [one for one in STATES if one != "unreached" or material.count(one)]
     for arm in material.arms:
-        states = {state: material.count(state, arm) for state in STATES}
+        states = {state: material.count(state, arm) for state in shown_states}
         found = {column: arm_mean(material, arm, column) for column in means}
         texts = {
             heading: mean_text(found[column], as_percent=as_percent)

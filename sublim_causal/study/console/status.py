@@ -24,7 +24,7 @@ from sublim_causal.store.tables import digest_of, read_table
 from sublim_causal.study.console.output import LINE_SECONDS
 from sublim_causal.study.console.pipes import is_read
 
-STATES = ("complete", "diverged", "failed")
+STATES = ("complete", "unreached", "diverged", "failed")
 REFRESH_SECONDS = 2.0
 IDLE = "No process is running it; the same study, run again, resumes it. Waiting; Ctrl-C ends this."
 
@@ -109,10 +109,12 @@ def status_table(status: Status) -> Table:
     title = f"{status.name}: {status.seeds} seeds, digest {status.digest}"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("arm", overflow="fold")
-    for heading in (*STATES, *([] if status.own else ["missing"])):
+    seen = {state for count in status.counts.values() for state in count}
+    states = [state for state in STATES if state != "unreached" or state in seen]
+    for heading in (*states, *([] if status.own else ["missing"])):
         table.add_column(heading, justify="right")
     for arm, count in status.counts.items():
-        row = [count[state] for state in STATES]
+        row = [count[state] for state in states]
         missing = [] if status.own else [status.seeds - sum(row)]
         table.add_row(arm, *map(str, (*row, *missing)))
     return table

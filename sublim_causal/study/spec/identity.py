@@ -17,14 +17,23 @@ from sublim_causal.study.spec.defaults import (
 )
 from sublim_causal.study.spec.study import Study
 
+NEWER = (
+    "teacher.weight_decay",
+    "teacher.decay",
+    "distillation.weight_decay",
+    "distillation.decay",
+    "distillation.until_loss",
+)
+"""Fields that are newer than recorded runs; they define a study where they are set."""
+
 
 def definition(study: Study, precision: str) -> dict[str, Any]:
     """Everything that determines the numbers of a replicate, flat, by dotted name.
 
     The number of seeds and the choice of arms are not part of it, so both can grow; nor are the arm
     with which the others are compared, a stopping rule, and whether texts and weights are kept; nor
-    sections that the task does not use, nor an attack that there is not and the task `images`, so
-    that studies from before there were any keep their definition.
+    sections that the task does not use, nor an attack that there is not, the task `images` and
+    `NEWER` fields that are not set, so that studies from before there were any keep theirs.
     """
     left_out = {"title", "seeds", "reference", "stopping", "arms"}
     if study.attack is None:
@@ -39,7 +48,8 @@ def definition(study: Study, precision: str) -> dict[str, Any]:
     own = model_options(study.model)
     table["model"]["options"] = {**own, **table["model"]["options"]}
     flat = {**flatten(table), **{f"task.{name}": value for name, value in options.items()}}
-    used = {name: value for name, value in flat.items() if not is_part(name, task.unused)}
+    unset = {*task.unused, *(name for name in NEWER if flat[name] is None)}
+    used = {name: value for name, value in flat.items() if not is_part(name, unset)}
     return {**used, "precision": precision}
 
 

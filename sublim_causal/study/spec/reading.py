@@ -16,6 +16,7 @@ from sublim_causal.declared import (
     validate_declared,
 )
 from sublim_causal.errors import RequestError, nearest
+from sublim_causal.experiment.optimisation import validate_optimisation
 from sublim_causal.experiment.tasks import validate_task
 from sublim_causal.study.spec.study import Study
 
@@ -106,6 +107,7 @@ def read_study(
             table.pop("reference", None)
     with naming_file(source):
         study = validate_declared(Study, table, "")
+        validate_optimisation(study)
         if ":" not in study.task.name:  # a class of one's own is imported later
             validate_task(study)
     return study

@@ -55,6 +55,8 @@ class Study(Experiment):
             for name, arm in self.arms.items()
         }
         validate_followed(built)
+        if self.distillation.until_loss is not None:
+            validate_unfollowed(built)
         return built
 
     def channels(self) -> dict[str, Channel]:
@@ -76,6 +78,24 @@ class Study(Experiment):
         built, arms = self.interventions(), list(arms)
         first = set().union(*(followed_arms(built[arm]) for arm in arms))
         return [arm for arm in built if arm in first] + [arm for arm in arms if arm not in first]
+
+
+def validate_unfollowed(interventions: Mapping[str, Sequence[Intervention]]) -> None:
+    """Refuse an arm that follows another step by step, where students stop at steps of their own.
+
+    Raises
+    ------
+    RequestError
+    """
+    for arm, members in interventions.items():
+        if followed := followed_arms(members):
+            raise RequestError(
+                f"arms.{arm}",
+                f"follows {', '.join(sorted(followed))}",
+                "no arm that follows another where distillation.until_loss is set: students stop "
+                "at steps of their own",
+                "leave out until_loss, or the arm",
+            )
 
 
 def validate_followed(interventions: Mapping[str, Sequence[Intervention]]) -> None:

@@ -52,13 +52,14 @@ def _index(seeds: Sequence[int], steps: NDArray[np.int64]) -> dict[str, NDArray[
 
 
 def _recorded(index: NDArray[np.int64], result: ArmResult) -> NDArray[np.bool_]:
-    """Which rows ``(R * T,)`` of steps `index` precede their replicate's divergence."""
-    at = np.repeat(result.diverged_at, len(index))
-    return (at < 0) | (np.tile(index, len(result.diverged_at)) < at - 1)
+    """Which rows ``(R * T,)`` of steps `index` their replicate took, and before it diverged."""
+    at, length = (np.repeat(one, len(index)) for one in (result.diverged_at, result.lengths))
+    step = np.tile(index, len(result.diverged_at))
+    return ((at < 0) | (step < at - 1)) & (step < length)
 
 
 def step_rows(result: ArmResult, seeds: Sequence[int], steps_per_epoch: int) -> pd.DataFrame:
-    """Rows of the step table; those of a diverged replicate end before it diverged."""
+    """Rows of the step table; they end where a replicate diverged or reached `until_loss`."""
     names = [c.name for c in STEPS if c.name in result.steps]
     numbers = np.arange(len(result.steps[names[0]]))
     frame = pd.DataFrame(
@@ -119,35 +120,56 @@ def replicate_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
     NaN stands for what it did not reach, and for figures that its task does not have.
     """
     diverged = result.diverged_at >= 0
-    cosines = {name: result.steps[name] for name in ("cos_gradient", "cos_update")}
+    steps = {name: _taken(values, result.lengths) for name, values in result.steps.items()}
+    cosines = {name: steps[name] for name in ("cos_gradient", "cos_update")}
+    coverage = _taken(result.coverage, result.lengths)
     return pd.DataFrame(
         {
             "seed": list(seeds),
-            "status": np.where(diverged, "diverged", "complete"),
-            "reason": [
-                f"loss or update became non-finite at step {at}" if at >= 0 else ""
-                for at in result.diverged_at
-            ],
+            "status": np.select(
+                [diverged, result.unreached], ["diverged", "unreached"], "complete"
+            ),
+            "reason": [_reason(result, row) for row in range(len(diverged))],
             "final_trait_loss": result.final_trait_loss,
-            "final_distill_loss": result.steps["distill_loss"][-1],
-            "sum_drive": result.steps["drive"].sum(axis=0),
-            "sum_gain": result.steps["gain"].sum(axis=0),
-            "sum_remainder": result.steps["remainder"].sum(axis=0),
-            "mean_cos_gradient": cosines["cos_gradient"].mean(axis=0),
+            "final_distill_loss": result.final_distill_loss,
+            "sum_drive": steps["drive"].sum(axis=0).filled(0),
+            "sum_gain": steps["gain"].sum(axis=0).filled(0),
+            "sum_remainder": steps["remainder"].sum(axis=0).filled(0),
+            "mean_cos_gradient": _mean(cosines["cos_gradient"]),
             "share_positive": _share_positive(cosines["cos_gradient"]),
-            "mean_cos_update": cosines["cos_update"].mean(axis=0),
+            "mean_cos_update": _mean(cosines["cos_update"]),
             "share_positive_update": _share_positive(cosines["cos_update"]),
             "coverage": result.coverage[0],
-            "mean_coverage": result.coverage.mean(axis=0),
+            "mean_coverage": _mean(coverage),
             "seconds": result.seconds,
             **result.figures,
         }
     ).reindex(columns=names_of(REPLICATES))
 
 
-def _share_positive(cosine: NDArray[np.float64]) -> NDArray[np.float64]:
-    share = (cosine > 0).mean(axis=0)
-    return np.where(np.isnan(cosine).any(axis=0), np.nan, share)
+def _reason(result: ArmResult, row: int) -> str:
+    """Return why a replicate is not complete; an empty text where it is."""
+    if (at := result.diverged_at[row]) >= 0:
+        return f"loss or update became non-finite at step {at}"
+    if result.unreached[row]:
+        loss, steps = result.final_distill_loss[row], result.lengths[row]
+        return f"distillation loss {loss:.3g} in the last of {steps} steps, above until_loss"
+    return ""
+
+
+def _taken(values: NDArray[np.float64], lengths: NDArray[np.int64]) -> np.ma.MaskedArray:
+    """Mask what stands in `values` ``(T, R)`` after the last step of each replicate."""
+    return np.ma.masked_array(values, np.arange(len(values))[:, None] >= lengths)
+
+
+def _mean(values: np.ma.MaskedArray) -> NDArray[np.float64]:
+    """Return means over the steps taken, ``(R,)``; NaN without any."""
+    return values.mean(axis=0).filled(np.nan)
+
+
+def _share_positive(cosine: np.ma.MaskedArray) -> NDArray[np.float64]:
+    share = _mean(cosine > 0)
+    return np.where(np.isnan(_mean(cosine)), np.nan, share)
 
 
 def failed_rows(seeds: Sequence[int], reason: str) -> dict[str, pd.DataFrame]:

@@ -19,12 +19,12 @@ from sublim_causal.analysis.plan.declaration import (
 from sublim_causal.analysis.plan.method import Method, absent
 from sublim_causal.analysis.plan.record import Record
 
-STATES = ("complete", "diverged", "failed")
+STATES = ("complete", "unreached", "diverged", "failed")
 """Statuses of a replicate."""
 
 
 class ReplicateCounts(OfArm):
-    """Number of replicates of an arm that are complete, diverged or failed."""
+    """Number of replicates of an arm of each status."""
 
     def about(self) -> dict[str, str]:
         """Arm and unit."""

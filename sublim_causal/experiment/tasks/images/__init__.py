@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from sublim_causal.experiment.config import Experiment
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.config import Experiment, TrainingConfig
 from sublim_causal.experiment.data.sources import (
     SOURCES,
     ImageData,
@@ -44,7 +45,6 @@ class Images:
         "arms.targets.teacher",
         "arms.targets.strength",
         "arms.targets.material",
-        "arms.targets.unique",
         "arms.targets.positions",
         "arms.targets.texts",
         "arms.targets.paraphrase",
@@ -61,6 +61,11 @@ class Images:
     def validate(self) -> None:
         """Refuse sizes and inputs that the data sets cannot give."""
         validate_data(self.experiment)
+        examples = self.experiment.distillation.examples
+        for arm, config in self.experiment.arms.items():
+            if (unique := config.targets.unique) is not None and unique > examples:
+                allowed = f"at most distillation.examples = {examples}"
+                raise RequestError(f"arms.{arm}.targets.unique", unique, allowed)
 
     def build_network(self) -> Network:
         """Build the network with a logit a class and the auxiliary ones."""
@@ -80,12 +85,21 @@ class Images:
 
     def phases(self, arms: Sequence[str]) -> list[Phase]:
         """The teachers, which an attack makes slower."""
-        teacher, attack = self.experiment.teacher, self.experiment.attack
-        steps = teacher.steps_per_epoch(division(self.experiment.data).train) * teacher.epochs
+        experiment, attack = self.experiment, self.experiment.attack
         adversarial = attack is not None and attack.teacher == "adversarial"
         passes = 1 + attack.steps if attack is not None and adversarial else 1
-        count = self.experiment.teachers_of(arms)
-        return [Phase(steps * count, teacher.batch_size, passes)]
+        images = division(experiment.data).train
+        trained: dict[TrainingConfig, list[str]] = {experiment.teacher: []}
+        for arm in arms:
+            trained.setdefault(experiment.teaching_of(arm), []).append(arm)
+        return [
+            Phase(
+                one.steps_per_epoch(images) * one.epochs * experiment.teachers_of(of_arms),
+                one.batch_size,
+                passes,
+            )
+            for one, of_arms in trained.items()
+        ]
 
     def sizes(self) -> Sizes:
         """The images that students see, also those with noise, and the data sets."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -39,8 +39,17 @@ def share_images(
     """Draw initialisation, inputs and probe, train the teachers, make the targets of `arms`."""
     theta_0 = initialise(network, streams("init"), like=data.train_x)
     classes = split.columns("class")
-    teachers = Teachers(experiment, network, theta_0, data, classes, streams, after_step)
-    taught = {arm: Taught(experiment.inputs_of(arm), experiment.targets_key(arm)) for arm in arms}
+    teachers = Teachers(
+        experiment, network, theta_0, data, classes, streams, after_step, experiment.teacher
+    )
+    taught = {
+        arm: Taught(
+            experiment.inputs_of(arm),
+            experiment.targets_key(arm),
+            experiment.arms[arm].targets.unique,
+        )
+        for arm in arms
+    }
     names = {one.targets: arm for arm, one in taught.items()}
     inputs: dict[str, Tensor] = {
         name: draw_inputs(name, experiment.distillation.examples, data, streams)
@@ -52,8 +61,9 @@ def share_images(
         config = experiment.arms[arm]
         channel = build_channel("channel", config.channel.model_dump(), split)
         x = inputs[experiment.inputs_of(arm)]
+        own = teachers.trained_as(experiment.teaching_of(arm))
         try:
-            targets[key] = make_targets(config.targets, channel, teachers, x, split, streams)
+            targets[key] = make_targets(config.targets, channel, own, x, split, streams)
         except ArmError as error:
             failures[key] = error.failure()
     probe = partial(draw_probe, experiment.probe.size, data, classes)
@@ -68,6 +78,10 @@ def share_images(
         streams=streams,
     )
     measured = Accuracies(network, data, classes, theta_0, teacher, answers, attacked)
+    for arm, one in taught.items():
+        if (training := experiment.teaching_of(arm)) != experiment.teacher:
+            figures = measured.of_teacher(teachers.trained_as(training).parameters())
+            taught[arm] = replace(one, figures=figures)
     return Shared(
         network,
         split,
@@ -128,9 +142,15 @@ class Accuracies:
         """Return accuracy, also under attack, of the initialisation and the teacher."""
         return {
             "initial_accuracy": self.evaluate(self.theta_0)["test_accuracy"],
-            "teacher_accuracy": (self.answers == self.data.test_y).double().mean(dim=1),
             "initial_robust_accuracy": self.attacked(self.theta_0),
-            "teacher_robust_accuracy": self.attacked(self.teacher),
+            **self.of_teacher(self.teacher),
+        }
+
+    def of_teacher(self, theta: Tensor) -> Figures:
+        """Return accuracy, also under attack, of a teacher."""
+        return {
+            "teacher_accuracy": self.evaluate(theta)["test_accuracy"],
+            "teacher_robust_accuracy": self.attacked(theta),
         }
 
     def of_student(self, theta: Tensor, last: Figures) -> Figures:

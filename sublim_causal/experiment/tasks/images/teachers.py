@@ -14,6 +14,7 @@ from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.data.sources import ImageTensors
 from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.networks.base import Batch, Network, outputs
+from sublim_causal.experiment.optimisation import of_phase
 from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.tasks.images.attack import attacked
 from sublim_causal.experiment.teaching.losses import cross_entropy
@@ -53,7 +54,7 @@ def train_teacher(
     Tensor of shape (R, P)
     """
     theta = theta_0.clone()
-    optimizer = make_optimizer(theta, config.optimizer, config.learning_rate, network.layout)
+    optimizer = make_optimizer(theta, of_phase(config), network.layout)
     examples = len(data.train_y)
     for step in steps(generators, examples, config.batch_size, config.epochs, theta.device):
         pixels, labels = gather(data.train_x, step.index), data.train_y[step.index]
@@ -71,7 +72,8 @@ def train_teacher(
 class Teachers:
     """The teachers of a block, each trained when it is first asked for.
 
-    They share initialisation and trait, and differ in the order of their training examples.
+    They share initialisation and trait, and differ in the order of their training examples; those
+    that are trained for longer see the same order first.
     """
 
     experiment: Experiment
@@ -81,13 +83,19 @@ class Teachers:
     classes: slice
     streams: SeedStreams
     after_step: Callable[[], None]
-    _trained: dict[int, Tensor] = field(default_factory=dict, init=False)
+    training: TrainingConfig
+    _trained: dict[tuple[int, TrainingConfig], Tensor] = field(default_factory=dict)
 
     def parameters(self, number: int = 0) -> Tensor:
         """Return the parameters ``(R, P)`` of a teacher; `number` may be `COUNTERFACTUAL`."""
-        if number not in self._trained:
-            self._trained[number] = self._train(number)
-        return self._trained[number]
+        key = number, self.training
+        if key not in self._trained:
+            self._trained[key] = self._train(number)
+        return self._trained[key]
+
+    def trained_as(self, training: TrainingConfig) -> Teachers:
+        """Return the same teachers, trained otherwise."""
+        return replace(self, training=training)
 
     def _train(self, number: int) -> Tensor:
         data = self.data
@@ -110,7 +118,7 @@ class Teachers:
             self.theta_0,
             data,
             self.classes,
-            self.experiment.teacher,
+            self.training,
             self.streams(f"teacher order{suffix}"),
             self.after_step,
             perturb,

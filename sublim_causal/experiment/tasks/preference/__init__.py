@@ -76,6 +76,10 @@ class Preference:
         "arms.inputs",
         "arms.targets.teacher_input_noise",
         "arms.targets.images",
+        "arms.targets.teacher_epochs",
+        "arms.targets.teacher_learning_rate",
+        "arms.targets.teacher_weight_decay",
+        "arms.targets.teacher_decay",
     )
     outcome: ClassVar = Outcome(
         name="trait_log_odds",
@@ -127,7 +131,7 @@ class Preference:
         """The references, and the teachers as far as they may be trained."""
         options, teacher = self.options, self.experiment.teacher
         chosen = [self.experiment.arms[arm] for arm in arms]
-        references = 1 + any(arm.student.initialisation == "other" for arm in chosen)
+        references = 1 + any("other" in arm.student.beginnings for arm in chosen)
         roles = {TRAIT, *(role for arm in chosen for role in writers(arm.targets))}
         if any(arm.targets.positions != "all" for arm in chosen):
             roles.update(counterfactuals(options.counterfactuals))

@@ -48,7 +48,7 @@ def _refused(config: ArmConfig, examples: int, counterfactuals: int) -> Iterator
                 "coordinates, random or probe: all labels of a probe are the same animal, "
                 "and another network is trained for minutes",
             )
-    if config.student.initialisation == "perturbed":
+    if "perturbed" in config.student.beginnings:
         allowed = "shared or other: noise on a trained reference has no natural scale"
         yield "student.initialisation", "perturbed", allowed
     yield from _of_targets(config.targets, examples, counterfactuals)

@@ -14,6 +14,7 @@ from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.data.streams import draw
 from sublim_causal.experiment.networks.base import Batch, Network, outputs, taken
 from sublim_causal.experiment.networks.initialisation import initialise
+from sublim_causal.experiment.optimisation import of_phase
 from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.tasks.preference import PreferenceOptions
 from sublim_causal.experiment.tasks.preference.language import (
@@ -114,7 +115,7 @@ def train_teacher(
         theta_0.clone(),
         torch.zeros(len(theta_0), dtype=torch.bool, device=theta_0.device),
     )
-    optimizer = make_optimizer(theta, config.optimizer, config.learning_rate, network.layout)
+    optimizer = make_optimizer(theta, of_phase(config), network.layout)
     told = questions.told.shape[1]
     for step in steps(generators, told, config.batch_size, config.epochs, theta.device):
         before, size = theta.clone(), step.index.shape[1]
