@@ -14,7 +14,7 @@ import pandas as pd
 
 from sublim_causal.analysis.arms.contrasts import hedges_factor, labelled_rows
 from sublim_causal.analysis.estimates.headline import SKEW_LIMIT, is_skewed
-from sublim_causal.analysis.estimates.intervals import t_bounds, t_p_value
+from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.panel import complete_runs
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import (
@@ -146,19 +146,7 @@ def welch_interval(estimand: Estimand, one: Floats, other: Floats, level: float)
         return None
     df = float(parts.sum() ** 2 / (parts**2 / (n - 1)).sum())
     value = float(one.mean() - other.mean())
-    low, high = t_bounds(value, se, df, level)
-    return Estimate(
-        estimand=estimand,
-        value=value,
-        se=se,
-        low=low,
-        high=high,
-        level=level,
-        df=df,
-        p_value=t_p_value(value, se, df),
-        method="Welch t",
-        n_seeds=int(n.sum()),
-    )
+    return t_estimate(estimand, value, se, df, level=level, method="Welch t", n_seeds=int(n.sum()))
 
 
 def _warnings(one: Floats, other: Floats) -> list[str]:

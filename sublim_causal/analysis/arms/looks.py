@@ -3,7 +3,7 @@ r"""Intervals and p-values at the looks of a stopping rule, valid over all looks
 At look k an O'Brien-Fleming rule gives the t interval at the nominal level of that look, a repeated
 confidence interval (Jennison and Turnbull, 1989), and the p-value is the smallest error at which
 its boundary would have been crossed there. An anytime-valid rule gives the confidence sequence of
-`sequential.anytime_bounds`, and the p-value that inverts it.
+`sequential.anytime_half_width`, and the p-value that inverts it.
 """
 
 from __future__ import annotations

@@ -18,14 +18,10 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from sublim_causal.analysis.arms.stopping import validate_looks
-from sublim_causal.analysis.estimates.bootstrap import Bounds
 from sublim_causal.analysis.estimates.settings import validate_level
-from sublim_causal.analysis.estimates.types import MIN_SEEDS
-from sublim_causal.errors import RequestError
 
 _POINTS = 160
 """Nodes of the quadrature; more change the chance of crossing by less than 1e-7."""
@@ -121,19 +117,18 @@ def _nominal_levels(looks: tuple[int, ...], level: float) -> tuple[float, ...]:
     return tuple(1 - 2 * stats.norm.sf(critical * growth))
 
 
-def anytime_bounds(
-    values: ArrayLike, level: float = 0.95, *, prior_scale: float = PRIOR_SCALE
-) -> Bounds:
-    r"""Return the limits of the anytime-valid interval of a mean after n seeds.
+def anytime_half_width(
+    sd: float, n: int, level: float = 0.95, *, prior_scale: float = PRIOR_SCALE
+) -> float:
+    r"""Return half the width of the anytime-valid interval of a mean after n seeds.
 
-    .. math:: \bar x \pm \frac{s}{\sqrt n}
-              \sqrt{\frac{(1 - q)(n - 1)}{n / (n + c^2) - 1 + q}},\qquad
+    .. math:: \frac{s}{\sqrt n} \sqrt{\frac{(1 - q)(n - 1)}{n / (n + c^2) - 1 + q}},\qquad
               q = \left(\alpha \sqrt{c^2 / (n + c^2)}\right)^{2/n}
 
     Parameters
     ----------
-    values : array_like of shape (n,)
-        One number per seed, n at least 3.
+    sd : float
+        Standard deviation of the n values.
     level : float
         Confidence level over all n together.
     prior_scale : float
@@ -142,25 +137,8 @@ def anytime_bounds(
 
     Returns
     -------
-    Bounds
+    float
         Infinite while n is too small for the level.
-
-    Raises
-    ------
-    RequestError
-        If `level` is not in (0, 1), or there are fewer than 3 values.
-    """
-    x = np.asarray(values, dtype=float)
-    if len(x) < MIN_SEEDS:
-        raise RequestError("values", len(x), f"at least {MIN_SEEDS} seeds")
-    half = anytime_half_width(float(x.std(ddof=1)), len(x), level, prior_scale=prior_scale)
-    return Bounds(float(x.mean()) - half, float(x.mean()) + half)
-
-
-def anytime_half_width(
-    sd: float, n: int, level: float = 0.95, *, prior_scale: float = PRIOR_SCALE
-) -> float:
-    """Return half the width of `anytime_bounds` of n values with standard deviation `sd`.
 
     Raises
     ------

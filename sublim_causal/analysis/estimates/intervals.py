@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -195,37 +197,24 @@ def mean_interval(
     if refusal := too_few(estimand, len(x)):
         return refusal
     kept = {"sd": float(x.std(ddof=1)), **(diagnostics or {})}
-    # Rounding gives identical values a spread of order eps.
-    if np.ptp(x) <= 4 * np.finfo(float).eps * np.abs(x).max():
-        return _without_spread(
-            float(x[0]),
-            len(x),
-            null,
-            level=settings.level,
-            estimand=estimand,
-            n_dropped=n_dropped,
-            diagnostics=kept,
-        )
-    drawn = cluster_bootstrap(ClusterMean(x), n_boot=settings.n_boot, rng=settings.rng)
-    return _judged(
-        drawn,
-        x,
+    plain = partial(
+        _t_of_seeds,
+        estimand,
+        len(x),
         null,
-        settings=settings,
-        estimand=estimand,
+        level=settings.level,
         n_dropped=n_dropped,
         diagnostics=kept,
     )
+    # Rounding gives identical values a spread of order eps.
+    if np.ptp(x) <= 4 * np.finfo(float).eps * np.abs(x).max():
+        return plain(float(x[0]), 0.0)
+    drawn = cluster_bootstrap(ClusterMean(x), n_boot=settings.n_boot, rng=settings.rng)
+    return beside_bootstrap(plain(drawn.value, drawn.se), drawn, x, settings.interval, null)
 
 
 def ratio_interval(
-    ratio: ClusterRatio,
-    *,
-    estimand: Estimand,
-    settings: Settings = Settings(),
-    null: float = 0.0,
-    n_dropped: int = 0,
-    diagnostics: Mapping[str, Any] | None = None,
+    ratio: ClusterRatio, *, estimand: Estimand, settings: Settings = Settings()
 ) -> Result:
     r"""Ratio of sums over seeds :math:`b = \sum u_s / \sum v_s` with its interval.
 
@@ -237,7 +226,7 @@ def ratio_interval(
     ----------
     ratio : ClusterRatio
         u and v, one pair per seed.
-    estimand, settings, null, n_dropped, diagnostics
+    estimand, settings
         As in `mean_interval`.
 
     Returns
@@ -258,24 +247,9 @@ def ratio_interval(
         return NotEstimable(estimand, "the denominator is not positive")
     drawn = cluster_bootstrap(ratio, n_boot=settings.n_boot, rng=settings.rng)
     if drawn.se <= 4 * np.finfo(float).eps * abs(drawn.value):
-        return _without_spread(
-            drawn.value,
-            len(u),
-            null,
-            level=settings.level,
-            estimand=estimand,
-            n_dropped=n_dropped,
-            diagnostics=dict(diagnostics or {}),
-        )
-    return _judged(
-        drawn,
-        (u - drawn.value * v) / v.mean(),
-        null,
-        settings=settings,
-        estimand=estimand,
-        n_dropped=n_dropped,
-        diagnostics=dict(diagnostics or {}),
-    )
+        return _t_of_seeds(estimand, len(u), 0.0, drawn.value, 0.0, level=settings.level)
+    plain = _t_of_seeds(estimand, len(u), 0.0, drawn.value, drawn.se, level=settings.level)
+    return beside_bootstrap(plain, drawn, (u - drawn.value * v) / v.mean(), settings.interval)
 
 
 def _validated(values: ArrayLike, estimand: Estimand) -> Floats:
@@ -285,58 +259,40 @@ def _validated(values: ArrayLike, estimand: Estimand) -> Floats:
     return x
 
 
-def _judged(
-    drawn: Distribution,
-    per_seed: Floats,
-    null: float,
-    *,
-    settings: Settings,
+def _t_of_seeds(
     estimand: Estimand,
-    n_dropped: int,
-    diagnostics: Mapping[str, Any],
+    n_seeds: int,
+    null: float,
+    value: float,
+    se: float,
+    *,
+    level: float,
+    n_dropped: int = 0,
+    diagnostics: Mapping[str, Any] = MappingProxyType({}),
 ) -> Estimate:
-    """Return t, bootstrap-t or the hull of both, as rule and skewness ask."""
-    df = len(per_seed) - 1
-    low, high = t_bounds(drawn.value, drawn.se, df, settings.level)
-    plain = Estimate(
+    """Return the t interval on n - 1 degrees of freedom; a standard error of 0 gives no width."""
+    df = n_seeds - 1
+    low, high = t_bounds(value, se, df, level)
+    found = Estimate(
         estimand=estimand,
-        value=drawn.value,
-        se=drawn.se,
+        value=value,
+        se=se,
         low=low,
         high=high,
-        level=settings.level,
+        level=level,
         df=float(df),
-        p_value=t_p_value(drawn.value, drawn.se, df, null),
+        p_value=t_p_value(value, se, df, null) if se > 0 else None,
         method="t",
-        n_seeds=len(per_seed),
+        n_seeds=n_seeds,
         n_dropped=n_dropped,
         diagnostics=diagnostics,
     )
-    return beside_bootstrap(plain, drawn, per_seed, settings.interval, null)
-
-
-def _without_spread(
-    value: float,
-    n_seeds: int,
-    null: float,
-    *,
-    level: float,
-    estimand: Estimand,
-    n_dropped: int,
-    diagnostics: Mapping[str, Any],
-) -> Estimate:
-    return Estimate(
-        estimand=estimand,
-        value=value,
-        se=0.0,
-        low=value,
-        high=value,
-        level=level,
+    if se > 0:
+        return found
+    return replace(
+        found,
         df=None,
         p_value=1.0 if value == null else None,
         method="identical",
-        n_seeds=n_seeds,
-        n_dropped=n_dropped,
         warnings=("every seed has exactly this value: the interval has no width",),
-        diagnostics=diagnostics,
     )

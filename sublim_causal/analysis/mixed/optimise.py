@@ -17,6 +17,11 @@ ROUNDING = 1e-6
 """An optimisation that rounding stops at a predicted decrease below this has converged too."""
 _LONGEST_STEP = 1.0
 
+MAX_STEPS = 100
+"""Line searches of one BFGS round at most."""
+MAX_ROUNDS = 8
+"""BFGS rounds at most."""
+
 
 @dataclass(frozen=True)
 class Minimum:
@@ -48,9 +53,7 @@ def _point(problem: Problem, theta: Floats) -> _Point:
     return _Point(theta, float(found.criterion[0]), found.gradient[0])
 
 
-def minimise(
-    problem: Problem, theta: Floats, inverse_hessian: Floats, max_steps: int = 100
-) -> Floats:
+def minimise(problem: Problem, theta: Floats, inverse_hessian: Floats) -> Floats:
     """Minimise the criterion by BFGS with an Armijo search.
 
     A tolerance on the gradient is never met where the criterion is of size 1e6; the predicted
@@ -64,11 +67,9 @@ def minimise(
         Start.
     inverse_hessian : ndarray of shape (n, n)
         First guess.
-    max_steps : int
-        Line searches at most.
     """
     here, inverse = _point(problem, theta), inverse_hessian
-    for _ in range(max_steps):
+    for _ in range(MAX_STEPS):
         step = -inverse @ here.gradient
         if -step @ here.gradient <= DECREASE:
             break
@@ -127,7 +128,7 @@ def positive_inverse(h: Floats) -> Floats:
     return vectors / size @ vectors.T
 
 
-def fit_theta(problem: Problem, max_rounds: int = 8) -> Minimum:
+def fit_theta(problem: Problem) -> Minimum:
     """Minimise the criterion from a cold start: BFGS rounds, each from a fresh Hessian."""
     weights = np.ones((1, len(problem.design.groups)))
     starts = problem.starts()
@@ -142,7 +143,7 @@ def fit_theta(problem: Problem, max_rounds: int = 8) -> Minimum:
         )
     theta = starts[evaluate(problem, starts, weights).criterion.argmin()]
     decrease = np.inf
-    for _ in range(max_rounds):
+    for _ in range(MAX_ROUNDS):
         inverse = positive_inverse(hessian(problem, theta, weights))
         gradient = evaluate(problem, theta[None], weights).gradient[0]
         before, decrease = decrease, gradient @ inverse @ gradient

@@ -91,6 +91,8 @@ class Declared(Frozen):
 
     arm_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that name an arm, which may be `REFERENCE`."""
+    unit: ClassVar[str] = ""
+    """Unit of its results; empty where `about` tells it by the columns."""
 
     def resolved(self, reference: str) -> Self:
         """Return the declaration with the arm `reference`, if there is one, for `REFERENCE`."""
@@ -115,7 +117,7 @@ class Declared(Frozen):
 
     def about(self) -> dict[str, str]:
         """Fields of `Estimand` that its results share: column, unit, part."""
-        return {}
+        return {"unit": self.unit}
 
     def estimand(self, outcome: str, contrast: str = "", ending: str = "", **own: str) -> Estimand:
         """Return the estimand of one result.
@@ -176,7 +178,7 @@ class Contrasted(Declared):
     def about(self) -> dict[str, str]:
         """Both arms, or the reference where each arm is asked for."""
         arm, reference = _sides(self.contrast)
-        return {"arm": "" if self.each else arm, "reference": reference}
+        return {**super().about(), "arm": "" if self.each else arm, "reference": reference}
 
     def endings(self) -> tuple[str, ...] | None:
         """The parts; followed by the arm where each is asked for."""
@@ -208,7 +210,7 @@ class OfArm(Declared):
 
     def about(self) -> dict[str, str]:
         """The arm, unless each is asked for."""
-        return {"arm": "" if self.each else self.arm}
+        return {**super().about(), "arm": "" if self.each else self.arm}
 
     def endings(self) -> tuple[str, ...] | None:
         """An ending by arm, where each is asked for."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sublim_causal.analysis.estimates.panel import Panel, paired_panel
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, NotEstimable, Result
 from sublim_causal.analysis.plan.declaration import REFERENCE, Contrasted, Declared
@@ -95,6 +96,18 @@ def absent(record: Record, estimand: Estimand, *arms: str) -> NotEstimable | Non
     where = "" if record.own else studies_with(lambda declared: missing in declared)
     reason = f"the run has no arm {missing!r}; it has {quoted(record.arms)}{where}"
     return NotEstimable(estimand, reason)
+
+
+ACQUIRED = "acquired"
+"""Column of the outcome after training minus that before."""
+
+
+def acquired(record: Record, *arms: str) -> Panel:
+    """Return the outcome by seed and arm: after training, before it, and `ACQUIRED`."""
+    name, start = record.outcome.name, record.outcome.start
+    panel = paired_panel(record.replicates, [name, start], arms)
+    gained = panel.columns[name] - panel.columns[start]
+    return replace(panel, columns={**panel.columns, ACQUIRED: gained})
 
 
 def quoted(arms: Iterable[str]) -> str:

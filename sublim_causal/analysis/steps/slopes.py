@@ -161,7 +161,6 @@ def slope_estimates(
     *,
     fit: MixedFit | None = None,
     settings: Settings = Settings(),
-    n_dropped: int = 0,
 ) -> dict[str, Result]:
     """Fit `model` by REML and return an estimate of each of its slopes.
 
@@ -173,8 +172,8 @@ def slope_estimates(
         What each slope estimates, by the keys of ``model.coefficients``.
     fit : MixedFit, optional
         What `fit_slopes` returned, where it is needed for more; default: fitted here.
-    n_dropped, settings
-        As in `mean_interval`.
+    settings : Settings
+        How the intervals are computed.
 
     Returns
     -------
@@ -187,10 +186,8 @@ def slope_estimates(
     DataError
         If the model is not identified by the data.
     """
-    n_seeds, of_arm = (
-        model.data["seed"].nunique(),
-        model.data.groupby("arm", observed=True)["seed"].nunique(),
-    )
+    n_seeds = model.data["seed"].nunique()
+    of_arm = model.data.groupby("arm", observed=True)["seed"].nunique()
     found: dict[str, Result] = {
         name: refusal
         for name, estimand in estimands.items()
@@ -199,30 +196,18 @@ def slope_estimates(
     if len(found) == len(estimands):
         return found
     fit = fit_slopes(model) if fit is None else fit
-    for name, estimand in estimands.items():
-        if name in found:
-            continue
-        if model.coefficients[name] in fit.params.index:
-            found[name] = contrast_estimate(
-                fit,
-                model.coefficients[name],
-                estimand,
-                n_dropped=n_dropped,
-                settings=settings,
-            )
+    for name in estimands.keys() - found.keys():
+        estimand, coefficient = estimands[name], model.coefficients[name]
+        if coefficient in fit.params.index:
+            found[name] = contrast_estimate(fit, coefficient, estimand, settings=settings)
         else:
             reason = "alignment does not vary at the level of this slope"
             found[name] = NotEstimable(estimand, reason)
-    return found
+    return {name: found[name] for name in estimands}
 
 
 def contrast_estimate(
-    fit: MixedFit,
-    contrast: str,
-    estimand: Estimand,
-    *,
-    settings: Settings = Settings(),
-    n_dropped: int = 0,
+    fit: MixedFit, contrast: str, estimand: Estimand, *, settings: Settings = Settings()
 ) -> Estimate:
     """Estimate a contrast of a fitted model, with the hull with bootstrap-t where seeds are skewed.
 
@@ -232,7 +217,7 @@ def contrast_estimate(
         The fit, whose covariance and degrees of freedom give the plain interval.
     contrast : str
         Expression in its coefficients.
-    estimand, n_dropped, settings
+    estimand, settings
         As in `mean_interval`; ``"t"`` is the interval of `fit`. The per-seed values of the
         skewness rule are the jackknife's pseudo-values, which for a slope are about the seeds'
         own slopes.
@@ -246,7 +231,6 @@ def contrast_estimate(
     plain = fitted_contrast(fit, contrast, estimand, settings.level)
     plain = replace(
         plain,
-        n_dropped=n_dropped,
         warnings=() if fit.converged else ("the optimisation did not converge",),
         diagnostics={
             "singular": fit.singular,

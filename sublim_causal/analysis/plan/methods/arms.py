@@ -19,7 +19,7 @@ from sublim_causal.analysis.plan.declaration import (
     difference_of,
     with_unit,
 )
-from sublim_causal.analysis.plan.method import Method, contrast_pairs
+from sublim_causal.analysis.plan.method import Method, Pair, by_pair
 from sublim_causal.analysis.plan.record import Record
 
 NO_MARGIN = "the run declares no margin for its outcome: open_run(..., margin=...)"
@@ -49,9 +49,9 @@ class Equivalence(PairedContrast):
 def _paired_contrast(
     record: Record, declared: PairedContrast, settings: Settings
 ) -> Sequence[Result]:
-    results, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
     contrast = paired_contrast if record.paired else welch_contrast
-    for pair in pairs:
+
+    def estimate(pair: Pair) -> list[Result]:
         found = contrast(
             record.replicates,
             declared.outcome,
@@ -60,16 +60,15 @@ def _paired_contrast(
             estimand=pair.estimand,
             settings=settings,
         )
-        results.append(found)
-    return results
+        return [found]
+
+    return by_pair(record, declared, with_unit("replicates", declared.outcome), estimate)
 
 
 def _equivalence(record: Record, declared: Equivalence, settings: Settings) -> Sequence[Result]:
-    results, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
-    for pair in pairs:
+    def estimate(pair: Pair) -> list[Result]:
         if declared.margin is None:
-            results.append(NotEstimable(pair.estimand, NO_MARGIN))
-            continue
+            return [NotEstimable(pair.estimand, NO_MARGIN)]
         found = tost(
             record.replicates,
             declared.outcome,
@@ -81,8 +80,9 @@ def _equivalence(record: Record, declared: Equivalence, settings: Settings) -> S
             settings=settings,
             paired=record.paired,
         )
-        results.append(found)
-    return results
+        return [found]
+
+    return by_pair(record, declared, with_unit("replicates", declared.outcome), estimate)
 
 
 CONTRAST_METHODS: Mapping[str, Method] = {

@@ -30,7 +30,7 @@ from sublim_causal.analysis.plan.declaration import (
     column_unit,
     with_unit,
 )
-from sublim_causal.analysis.plan.method import Method, Pair, absent, by_pair
+from sublim_causal.analysis.plan.method import ACQUIRED, Method, Pair, absent, acquired, by_pair
 from sublim_causal.analysis.plan.record import Record
 
 
@@ -62,9 +62,7 @@ class WeakestEpoch(Declared):
 class RetainedBound(Contrasted):
     """Mean over seeds of the retained share, with a lower limit for any distribution of seeds."""
 
-    def about(self) -> dict[str, str]:
-        """Arms and unit."""
-        return {**super().about(), "unit": "1"}
+    unit = "1"
 
 
 class SimilarSeeds(Contrasted):
@@ -154,12 +152,8 @@ def _retained_bound(
     record: Record, declared: RetainedBound, settings: Settings
 ) -> Sequence[Result]:
     def estimate(pair: Pair) -> list[Result]:
-        columns = [record.outcome.name, record.outcome.start]
-        panel = paired_panel(record.replicates, columns, (pair.arm, pair.reference))
-        arm, reference = (
-            panel.column(record.outcome.name, name) - panel.column(record.outcome.start, name)
-            for name in (pair.arm, pair.reference)
-        )
+        panel = acquired(record, pair.arm, pair.reference)
+        arm, reference = panel.columns[ACQUIRED].T
         if reason := too_few(pair.estimand, len(panel.seeds)):
             return [reason]
         if (reference <= 0).any():
@@ -216,19 +210,18 @@ def _collapse_loss(record: Record, declared: CollapseLoss, settings: Settings) -
     )
     if missing := absent(record, estimand, declared.reference, *(arms or declared.arms)):
         return [missing]
-    columns = [record.outcome.name, record.outcome.start]
-    panel = paired_panel(record.replicates, columns, (*arms, declared.reference))
+    panel = acquired(record, *arms, declared.reference)
     if reason := too_few(estimand, len(panel.seeds)):
         return [reason]
     start = panel.column(record.outcome.start, declared.reference)
-    acquired = panel.column(record.outcome.name, declared.reference) - start
+    gained = panel.column(ACQUIRED, declared.reference)
     collapsed = sum(
-        int((panel.column(record.outcome.name, arm) - start < acquired / 2).sum()) for arm in arms
+        int((panel.column(record.outcome.name, arm) - start < gained / 2).sum()) for arm in arms
     )
     n = len(arms) * len(panel.seeds)
     # One-sided while none has been seen: there is no lower limit to allow for.
     level = settings.level if collapsed else 2 * settings.level - 1
-    limits, size = share_limits(collapsed, n, level), float(acquired.mean())
+    limits, size = share_limits(collapsed, n, level), float(gained.mean())
     share = collapsed / n
     return [
         Estimate(

@@ -9,14 +9,9 @@ from typing import ClassVar
 from sublim_causal.analysis.causal.crossworld import clamp_error, controlled_direct, cross_world
 from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT
 from sublim_causal.analysis.estimates.intervals import mean_interval
-from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import (
-    FRACTION,
-    Estimate,
-    Result,
-)
+from sublim_causal.analysis.estimates.types import FRACTION, Estimate, Result
 from sublim_causal.analysis.plan.declaration import (
     REFERENCE,
     Contrasted,
@@ -29,12 +24,13 @@ from sublim_causal.analysis.plan.declaration import (
     with_unit,
 )
 from sublim_causal.analysis.plan.method import (
+    ACQUIRED,
     Method,
     Pair,
     absent,
+    acquired,
     as_declared,
     by_pair,
-    contrast_pairs,
     with_diagnostics,
     with_note,
 )
@@ -132,17 +128,13 @@ class MundlakSlopes(WithInterval):
 class RetainedShare(Contrasted):
     """Share of the accuracy that the reference acquires which an arm acquires too."""
 
-    def about(self) -> dict[str, str]:
-        """Arms and unit."""
-        return {**super().about(), "unit": "1"}
+    unit = "1"
 
 
 class RemovedShare(Contrasted):
     """Share of the accuracy that the reference acquires which an arm does not."""
 
-    def about(self) -> dict[str, str]:
-        """Arms and unit."""
-        return {**super().about(), "unit": FRACTION}
+    unit = FRACTION
 
 
 def _cross_world(
@@ -176,8 +168,7 @@ def _cross_world(
 def _controlled_direct(
     record: Record, declared: ControlledDirect, settings: Settings
 ) -> Sequence[Result]:
-    results, pairs = contrast_pairs(record, declared, with_unit("replicates", declared.outcome))
-    for pair in pairs:
+    def estimate(pair: Pair) -> list[Result]:
         found = controlled_direct(
             record.replicates,
             arm_clamped=pair.arm,
@@ -186,8 +177,9 @@ def _controlled_direct(
             mediator=declared.mediator,
             settings=settings,
         )
-        results.append(as_declared(declared, found, declared.ending(pair.arm), arm=pair.arm))
-    return results
+        return [as_declared(declared, found, declared.ending(pair.arm), arm=pair.arm)]
+
+    return by_pair(record, declared, with_unit("replicates", declared.outcome), estimate)
 
 
 def _clamp_error(record: Record, declared: ClampGap, settings: Settings) -> Sequence[Result]:
@@ -239,38 +231,30 @@ def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Seq
 def _retained_share(
     record: Record, declared: RetainedShare, settings: Settings
 ) -> Sequence[Result]:
-    results, pairs = contrast_pairs(record, declared, "share of acquired accuracy (1)")
-    for pair in pairs:
-        both = (pair.arm, pair.reference)
-        panel = paired_panel(record.replicates, [record.outcome.name, record.outcome.start], both)
-        arm, reference = (
-            panel.column(record.outcome.name, name) - panel.column(record.outcome.start, name)
-            for name in both
-        )
+    def estimate(pair: Pair) -> list[Result]:
+        panel = acquired(record, pair.arm, pair.reference)
         contrast = f"({pair.arm} - untrained) / ({pair.reference} - untrained)"
-        results.append(
-            ratio_of_sums(
-                replace(pair.estimand, contrast=contrast),
-                arm,
-                reference,
-                n_dropped=panel.n_dropped,
-                null=0.0,
-                settings=settings,
-            )
+        share = ratio_of_sums(
+            replace(pair.estimand, contrast=contrast),
+            *panel.columns[ACQUIRED].T,
+            n_dropped=panel.n_dropped,
+            null=0.0,
+            settings=settings,
         )
-    return results
+        return [share]
+
+    return by_pair(record, declared, "share of acquired accuracy (1)", estimate)
 
 
 def _removed_share(record: Record, declared: RemovedShare, settings: Settings) -> Sequence[Result]:
     def estimate(pair: Pair) -> list[Result]:
-        columns = [record.outcome.name, record.outcome.start]
-        panel = paired_panel(record.replicates, columns, [pair.reference, pair.arm])
-        acquired = panel.column(record.outcome.name, pair.reference)
+        panel = acquired(record, pair.arm, pair.reference)
         contrast = f"({pair.reference} - {pair.arm}) / ({pair.reference} - untrained)"
         share = ratio_of_sums(
             replace(pair.estimand, contrast=contrast),
-            acquired - panel.column(record.outcome.name, pair.arm),
-            acquired - panel.column(record.outcome.start, pair.reference),
+            panel.column(record.outcome.name, pair.reference)
+            - panel.column(record.outcome.name, pair.arm),
+            panel.column(ACQUIRED, pair.reference),
             n_dropped=panel.n_dropped,
             settings=settings,
         )

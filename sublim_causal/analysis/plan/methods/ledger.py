@@ -25,14 +25,11 @@ _ENTRIES = ("drive", "drive_end", "gain")
 class ExplainedShare(OfArm):
     """Share of the decrease in trait loss that a ledger entry sums to, a ratio of sums."""
 
+    unit = "1"
     term: Term = "drive"
     """Entry of the ledger; ``drive_mid`` is the trapezoid rule. Layers have ``drive`` alone."""
     by: Literal["run", "epoch", "layer"] = "run"
     """One share per arm, or one for each of its epochs or layers."""
-
-    def about(self) -> dict[str, str]:
-        """Unit."""
-        return {**super().about(), "unit": "1"}
 
     def step_columns(self) -> tuple[str, ...]:
         """The entries, and the epoch."""
@@ -50,13 +47,10 @@ class ExplainedShare(OfArm):
 class LedgerDifference(Contrasted, WithInterval):
     """Arm difference in total gain, split exactly into drive and remainder."""
 
+    unit = "nats"
     parts = ("gain", "drive", "remainder")
     mid: bool = False
     """Whether the drive is taken by the trapezoid rule."""
-
-    def about(self) -> dict[str, str]:
-        """Unit."""
-        return {**super().about(), "unit": "nats"}
 
     def step_columns(self) -> tuple[str, ...]:
         """The entries."""
@@ -66,11 +60,8 @@ class LedgerDifference(Contrasted, WithInterval):
 class FactoredDrive(Contrasted, WithInterval):
     """Arm difference in total drive, split exactly over cosine and both lengths."""
 
+    unit = "nats"
     parts = ("drive", "cosine", "norm_trait", "norm_update")
-
-    def about(self) -> dict[str, str]:
-        """Unit."""
-        return {**super().about(), "unit": "nats"}
 
     def step_columns(self) -> tuple[str, ...]:
         """The factors."""

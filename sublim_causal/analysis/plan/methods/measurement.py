@@ -29,13 +29,10 @@ from sublim_causal.analysis.steps.two_way import without_effects
 class Reliability(OfArm, WithInterval):
     """Reliability within runs of the alignment, from the two halves of the probe."""
 
+    unit = FRACTION
     adjust: Adjust = "step"
     """`step`: within run and step, so that a trend which all runs of the arm share does not count
     as signal; `none`: within runs."""
-
-    def about(self) -> dict[str, str]:
-        """Unit."""
-        return {**super().about(), "unit": FRACTION}
 
     def step_columns(self) -> tuple[str, ...]:
         """Both halves."""

@@ -12,12 +12,7 @@ from sublim_causal.analysis.causal.mediation import LABEL, REASON, mediate
 from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
 from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import (
-    Estimand,
-    Estimate,
-    NotEstimable,
-    Result,
-)
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
 from sublim_causal.analysis.plan.declaration import (
     Contrasted,
     ReplicateColumn,
@@ -25,13 +20,7 @@ from sublim_causal.analysis.plan.declaration import (
     difference_of,
     with_unit,
 )
-from sublim_causal.analysis.plan.method import (
-    Method,
-    Pair,
-    as_declared,
-    by_pair,
-    contrast_pairs,
-)
+from sublim_causal.analysis.plan.method import Method, Pair, as_declared, by_pair, contrast_pairs
 from sublim_causal.analysis.plan.record import Record
 
 _RATIOS = ("proportion_mediated", "pnie_proportion", "residual_mediator_gap")
@@ -60,10 +49,7 @@ class Mediated(Contrasted):
 class MediationSensitivity(Contrasted):
     """Correlation of the error terms at which the indirect effect vanishes."""
 
-    def about(self) -> dict[str, str]:
-        """Arms and unit."""
-        return {**super().about(), "unit": "1"}
-
+    unit = "1"
     outcome: ReplicateColumn = OUTCOME
     """Column of ``replicates``."""
     mediator: ReplicateColumn = TREATMENT
