@@ -6,11 +6,14 @@ import logging
 import math
 import os
 import re
+import secrets
+import shutil
 import socket
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -278,10 +281,14 @@ def reaching(tracking_uri: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
         reason = str(error).strip() or type(error).__name__
+        remedy = (
+            "start it or correct its address, then mirror the run with `sync`"
+            if is_server(tracking_uri)
+            else "correct its address, or move the file away: `sync` makes it from the tables"
+        )
         raise TrackingError(
             f"the MLflow store {redact(tracking_uri)} cannot be used: {redact(reason)}\n"
-            "remedy: start it or correct its address, then mirror the run with `sync`; "
-            "the tables of the run are complete without it"
+            f"remedy: {remedy}; the tables of the run are complete without it"
         ) from None  # the cause may spell out the password
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -312,13 +319,34 @@ def connect(tracking_uri: str) -> PatientClient:
     return PatientClient(client, LOCK_SECONDS if local else math.inf)
 
 
+def _make_store(database: Path) -> None:
+    """Make the file of a new store as a whole, so that a process that is killed leaves none.
+
+    MLflow makes its tables in many transactions, and cannot go on where it was stopped.
+    """
+    from mlflow import MlflowClient
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mlflow-") as folder:
+        made = Path(folder) / "mlflow.db"
+        MlflowClient(tracking_uri=f"sqlite:///{made}")
+        whole = database.with_name(f".{database.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        try:
+            shutil.copyfile(made, whole)
+            with suppress(FileExistsError):  # another process has made it meanwhile
+                os.link(whole, database)
+        finally:
+            whole.unlink(missing_ok=True)
+
+
 def _check_reachable(tracking_uri: str) -> None:
     """Raise an `OSError` at once where MLflow would retry for minutes: it does for databases."""
     parts = urlsplit(tracking_uri)
     dialect = _dialect(parts)
     if dialect == "sqlite":
         database = database_file(tracking_uri)
-        database.parent.mkdir(parents=True, exist_ok=True)
+        if not database.exists():
+            _make_store(database)
         with closing(sqlite3.connect(database, timeout=CONNECT_SECONDS)) as connection:
             connection.execute("BEGIN IMMEDIATE")
     elif dialect in DATABASE_PORTS and parts.hostname:

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +58,26 @@ def test_waiting_for_other_processes_adds_up(monkeypatch: pytest.MonkeyPatch) ->
         client.log(0.15)
     client.waited = 0.0
     assert client.log(0.0) == 0
+
+
+def test_a_new_store_is_there_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow cannot go on with tables that it has begun to make."""
+    from mlflow.store.db import utils
+
+    uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
+
+    def stop(engine: Any) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE _alembic_tmp_datasets (name)")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(utils, "_initialize_tables", stop)
+        with pytest.raises(KeyboardInterrupt), store.reaching(uri):
+            store.connect(uri)
+    assert [*(tmp_path / "new").iterdir()] == []
+    with store.reaching(uri):
+        assert store.connect(uri).search_experiments()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["mlflow.db"]
