@@ -15,9 +15,14 @@ from sublim_causal.analysis import Settings, analyse, pilot, pilots, tost, welch
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.errors import RunError
 from sublim_causal.report import compare_reports, write_report
+from sublim_causal.report.answer.brief import brief
+from sublim_causal.report.answer.control import control
+from sublim_causal.report.answer.transfer import transfer
+from sublim_causal.report.material import read_material
+from sublim_causal.report.wording import plain
 from sublim_causal.store.tables import read_table
 from sublim_causal.store.tracking import sync
-from tests.own.conftest import write
+from tests.own.conftest import opened, write
 from tests.study.commands import sublim
 
 
@@ -206,3 +211,17 @@ def test_the_mirror_shows_own_columns(tmp_path: Path) -> None:
     experiment = client.get_experiment_by_name("run")
     (found,) = client.search_runs([experiment.experiment_id], "tags.seed = '0'")
     assert {"owl_rate", "loss", "temperature", "cos_update"} <= set(found.data.metrics)
+
+
+def test_an_arm_is_described_by_its_name_unless_the_run_says_what_it_does(tmp_path: Path) -> None:
+    arms = {arm: range(4) for arm in ("baseline", "projection", "shuffled")}
+    unsaid = read_material(write(tmp_path / "unsaid", arms, steps=0), "primary")
+    assert unsaid.design.record.options("projection") == {"intervention": ""}
+    said = [brief(unsaid), *(one.text for one in (*transfer(unsaid), *control(unsaid)))]
+    assert "which removes" not in " ".join(said)
+    assert "the control" not in " ".join(said)
+    assert "no arm is said to remove alignment" in " ".join(said)
+    declared = {"projection": {"intervention": "projection", "space": "update"}}
+    opened(tmp_path / "known", arms=declared)
+    known = read_material(write(tmp_path / "known", arms, steps=0), "primary")
+    assert "projection\N{RIGHT SINGLE QUOTATION MARK}, which removes" in plain(brief(known))

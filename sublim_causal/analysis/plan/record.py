@@ -104,9 +104,16 @@ class Record:
         return tuple(arm for arm in self.arms if arm in present)
 
     def options(self, arm: str) -> dict[str, Any]:
-        """Return intervention and options of `arm`; if undeclared, it is the arm's name."""
+        """Return intervention and options of `arm`; if undeclared, it is the arm's name.
+
+        In a run of the user's own it is empty then: a name says nothing.
+        """
         declared = self.interventions.get(arm, {})
-        return {"intervention": arm, **declared, **self.resolved.get(arm, {})}
+        return {
+            "intervention": "" if self.own else arm,
+            **declared,
+            **self.resolved.get(arm, {}),
+        }
 
     def stages(self, arm: str) -> list[dict[str, Any]]:
         """Return the options of each intervention that `arm` ran in turn, defaults filled in.

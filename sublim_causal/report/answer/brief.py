@@ -95,4 +95,4 @@ def _control(material: Material) -> Iterator[str]:
         if isinstance(one, Estimate):
             same = "is" if one.diagnostics["equivalent"] else "is not shown to be"
             arms = f"{named(one.estimand.arm)} {same} equivalent to {named(one.estimand.reference)}"
-            yield f"the control {arms}"
+            yield arms if material.is_own else f"the control {arms}"

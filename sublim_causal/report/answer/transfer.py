@@ -25,12 +25,13 @@ def transfer(material: Material) -> Iterator[Sentence]:
         text = f"Not settled: {named(material.shown_arms[0])} is the only arm with a complete seed."
         yield Sentence(text, "unsettled", "acquisition")
     elif not arms:
-        yield Sentence(
-            f"Not settled: no arm removes alignment (intervention projection) and is otherwise "
-            f"run as {named(reference)}.",
-            "unsettled",
-            "acquisition",
+        text = (
+            "no arm is said to remove alignment (arms of open_run says what arms do)."
+            if material.is_own
+            else "no arm removes alignment (intervention projection) and is otherwise run as "
+            f"{named(reference)}."
         )
+        yield Sentence(f"Not settled: {text}", "unsettled", "acquisition")
     for arm in arms:
         stopped = _stopped(material, arm)
         yield stopped

@@ -38,10 +38,13 @@ def _blocks(material: Material) -> Iterator[Block]:
             report_command(material.run),
         )
         return
+    shuffled = {one.estimand.arm for one in found} <= {*material.design.interventions("shuffled")}
     yield Text(
         "The control removes a vector of the same length as projection does, but in a shuffled "
-        "direction. That it does not differ significantly would prove nothing; it is held against "
-        "a margin that the plan fixed before the data were read, by two one-sided tests."
+        "direction. "
+        * shuffled
+        + "That two arms do not differ significantly would prove nothing; their difference is held "
+        "against a margin that the plan fixed before the data were read, by two one-sided tests."
     )
     estimated = [one for one in found if isinstance(one, Estimate)]
     for index, one in enumerate(estimated):
