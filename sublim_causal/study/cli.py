@@ -13,6 +13,7 @@ from sublim_causal.errors import SublimError, escaped, system_error
 from sublim_causal.location import is_client_error
 from sublim_causal.study.commands import studies
 from sublim_causal.study.commands.analyse import analyse
+from sublim_causal.study.commands.claims import claims
 from sublim_causal.study.commands.compact import compact
 from sublim_causal.study.commands.import_ import import_
 from sublim_causal.study.commands.init import init
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (init, run, analyse, report, power, status, compact, sync, ui):
+for command in (init, run, analyse, report, claims, power, status, compact, sync, ui):
     app.command()(command)
 app.command("import")(import_)
 app.add_typer(studies.app, name="studies")

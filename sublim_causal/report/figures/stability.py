@@ -12,12 +12,13 @@ from sublim_causal.analysis.plan.claims.verdicts import Alternative, Choice, Cla
 from sublim_causal.report.figures.style import WIDTH, legend_above, new_figure, zero_line
 
 _DECLARED = "as declared"
-_STYLES: dict[Standing, tuple[str, str]] = {
+VERDICT_STYLES: dict[Standing, tuple[str, str]] = {
     "supported": ("#009E73", "o"),
     "partly supported": ("#E69F00", "s"),
     "undetermined": ("#7F7F7F", "D"),
     "not supported": ("#D55E00", "X"),
 }
+"""Colour and marker of each verdict."""
 
 
 def specification_curve(claim: ClaimVerdict, label: str, scale: float = 1.0) -> Figure:
@@ -47,7 +48,7 @@ def specification_curve(claim: ClaimVerdict, label: str, scale: float = 1.0) -> 
         2, 1, sharex=True, gridspec_kw={"height_ratios": [2.0, 0.19 * len(names) + 0.1]}
     )
     for place, (name, row) in enumerate(rows):
-        color, marker = _STYLES[row.verdict]
+        color, marker = VERDICT_STYLES[row.verdict]
         declared = name == _DECLARED
         curve.plot(
             [place, place],
@@ -72,7 +73,7 @@ def specification_curve(claim: ClaimVerdict, label: str, scale: float = 1.0) -> 
         figure,
         [
             Line2D([], [], color=color, marker=marker, linestyle="", label=name)
-            for name, (color, marker) in _STYLES.items()
+            for name, (color, marker) in VERDICT_STYLES.items()
             if name in seen
         ],
     )
