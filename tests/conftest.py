@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 # Before numpy and torch are imported: on small arrays a second thread spins more than it computes.
 for _library in ("OMP", "OPENBLAS", "MKL"):
@@ -54,15 +57,35 @@ def gcs_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def six_seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Return what gives the folder of a name, filled by the first test process that asks for it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, filled = root / name, root / f"{name} is filled"
+        with FileLock(root / f"{name}.lock"):
+            if not filled.exists():
+                folder.mkdir()
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def six_seeds(made_once: MadeOnce) -> Path:
     """The quickstart study, shrunk, of six seeds by one worker: not to be changed."""
     from tests.study.commands import TINY, sublim
 
-    cwd = tmp_path_factory.mktemp("six")
-    options = (*TINY, "--seeds", "6", "--workers", "1", "--tracking-uri", "none")
-    done = sublim("run", *options, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return cwd / "runs" / "quickstart"
+    def run(cwd: Path) -> None:
+        options = (*TINY, "--seeds", "6", "--workers", "1", "--tracking-uri", "none")
+        done = sublim("run", *options, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("six", run) / "runs" / "quickstart"
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,11 @@ from sublim_causal.report.wording import unmarked
 from sublim_causal.store.manifest import CHECKSUM, checksum, read_manifest
 from sublim_causal.study.spec.identity import arm_definition
 from sublim_causal.study.spec.study import Study
+from tests.conftest import MadeOnce
 
 Tables = Mapping[str, pd.DataFrame]
 EVIL = "<script>document.title = 'run'</script>"
+HIDING = "wiped\u202egpj"
 ARMS = {
     "baseline": ArmTruth(),
     "projection": ArmTruth(alignment=-0.12, gain=-0.01, accuracy=-0.35),
@@ -77,6 +79,14 @@ def material_of(run: Path) -> Material:
     return read_material(run, QUICK)
 
 
+def text_of(page: Path, anchor: str) -> str:
+    """Return the text of a section, without pictures and tags."""
+    found = re.search(rf'<section id="{anchor}".*?</section>', page.read_text(), re.DOTALL)
+    assert found
+    text = re.sub('<code class="name">(.*?)</code>', r"\1", found.group())
+    return re.sub(r"<svg.*?</svg>|<[^>]*>", " ", text, flags=re.DOTALL)
+
+
 def section_of(material: Material, anchor: str) -> str:
     """Return the page with one section, without files, drawings, and what sets arms apart."""
     with settings():
@@ -105,15 +115,27 @@ def demo_material(demo: Path) -> Material:
 
 
 @pytest.fixture(scope="session")
-def page(demo: Path) -> Path:
+def page(demo: Path, made_once: MadeOnce) -> Path:
     """Return the page of `demo`'s report."""
-    return write_report(demo, QUICK)
+    return made_once("page", lambda folder: write_report(demo, QUICK, out=folder)) / "index.html"
 
 
 @pytest.fixture(scope="session")
-def evil_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the page of a study whose names are markup."""
-    arms = {"baseline": ArmTruth(), "projection": ArmTruth(), f"../a & {EVIL} $x^2$": ArmTruth()}
-    run = make_run(tmp_path_factory.mktemp("evil") / "run", n_seeds=4, arms=arms)
-    change_manifest(run, name=EVIL, title=f"{EVIL} & more")
-    return write_report(run, QUICK)
+def evil_page(made_once: MadeOnce) -> Path:
+    """Return the page of a study whose names are markup and hide characters."""
+    odd = (f"../a & {EVIL} $x^2$", HIDING)
+    arms = {"baseline": ArmTruth(), "projection": ArmTruth()} | dict.fromkeys(odd, ArmTruth())
+
+    def write(folder: Path) -> None:
+        run = make_run(folder / "run", n_seeds=3, arms=arms)
+        change_manifest(run, name=EVIL, title=f"{EVIL} & more")
+        write_report(run, QUICK)
+
+    return made_once("evil", write) / "run" / "report" / "index.html"
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Path:
+    """Return a run of one seed and two arms, of which a report is soon written."""
+    arms = {"baseline": ArmTruth(), "projection": ArmTruth()}
+    return make_run(tmp_path / "runs" / "small", n_seeds=1, n_steps=10, arms=arms)

@@ -81,26 +81,27 @@ def test_analyse_prints_exploratory_results_where_asked(copy: Path, tmp_path: Pa
         assert any(line.startswith("aside ") for line in shown.output.splitlines()) is printed
 
 
-def test_report_of_two_runs_compares_them(copy: Path, plan: str, tmp_path: Path) -> None:
-    other = make_run(tmp_path / "other", n_seeds=4)
-    shown = CliRunner().invoke(app, ["report", str(copy), str(other), "--plan", plan])
+def test_report_of_two_runs_compares_them(small_run: Path, plan: str, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", n_seeds=2, n_steps=10)
+    shown = CliRunner().invoke(app, ["report", str(small_run), str(other), "--plan", plan])
     assert shown.exit_code == 0, shown.output
-    assert (copy / "report-against-other" / "index.html").exists()
+    assert (small_run / "report-against-other" / "index.html").exists()
 
 
 def test_report_writes_a_page_by_the_plan_and_the_mirror_gets_it(
-    copy: Path, plan: str, monkeypatch: pytest.MonkeyPatch
+    small_run: Path, plan: str, quick_stores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    uri = default_tracking_uri(copy)
-    mirrored = sync(copy, uri, replicates=False)
-    shown = CliRunner().invoke(app, ["report", str(copy), "--plan", plan])
+    uri = default_tracking_uri(small_run)
+    mirrored = sync(small_run, uri, replicates=False)
+    shown = CliRunner().invoke(app, ["report", str(small_run), "--plan", plan])
     assert shown.exit_code == 0, shown.output
-    assert f"Report: {copy / 'report' / 'index.html'}" in shown.output
-    text = (copy / "report" / "index.html").read_text()
+    page = small_run / "report" / "index.html"
+    assert f"Report: {page}" in shown.output
+    text = page.read_text()
     assert "The plan declares no per-step slope" in text
     assert "The plan declares no summary of alignment by seed" in text
     client = MlflowClient(uri)
@@ -108,9 +109,8 @@ def test_report_writes_a_page_by_the_plan_and_the_mirror_gets_it(
     assert {"report/index.html", "report/results.json", "report/figures"} <= found
 
 
-def test_the_command_that_a_report_prints_makes_it_again(demo: Path, tmp_path: Path) -> None:
-    run, plan = tmp_path / "my run", tmp_path / "my plan.toml"
-    shutil.copytree(demo, run, ignore=shutil.ignore_patterns("report"))
+def test_the_command_that_a_report_prints_makes_it_again(small_run: Path, tmp_path: Path) -> None:
+    run, plan = small_run.rename(tmp_path / "my run"), tmp_path / "my plan.toml"
     plan.write_text(SMALL)
     CliRunner().invoke(app, ["report", str(run), "--plan", str(plan)])
     page = run / "report" / "index.html"

@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import math
 
-import pandas as pd
 import pytest
 
 from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimand, Estimate
 from sublim_causal.report import wording
-from sublim_causal.report.blocks import Table
-from sublim_causal.report.tables import latex
 
 
 def made(value: float, low: float, high: float, unit: str) -> Estimate:
@@ -54,10 +51,3 @@ def test_an_interval_without_width_says_why() -> None:
 def test_p_is_never_zero() -> None:
     assert wording.p_value(0.0) == "< 0.0001"
     assert wording.p_value(None) == ""
-
-
-def test_latex_is_escaped() -> None:
-    frame = pd.DataFrame({"a_b": [r"50 % \x & $y$ −1"]})
-    text = latex(Table("t", "caption", frame, frame))
-    assert r"a\_\allowbreak{}b" in text
-    assert r"50 \% \textbackslash{}x \& \$y\$ $-$1" in text

@@ -8,6 +8,7 @@ import pytest
 
 from sublim_causal.analysis.estimates.types import Estimate, TestResult
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
+from sublim_causal.analysis.plan.generated.design import Doses
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.answer.brief import brief
 from sublim_causal.report.answer.rules import RULES
@@ -239,3 +240,42 @@ def test_few_seeds_have_no_intervals_rather_than_bad_ones(
     text = answer_of(material_of(make_run(tmp_path / "run", n_seeds=n_seeds, arms=ARMS)))
     assert f"{said} complete: with fewer than 3 there are no intervals" in text
     assert "holds its level" not in text
+
+
+def test_answer_follows_the_truth(demo_material: Material) -> None:
+    text = answer_of(demo_material)
+    assert "the optimizer's update stays aligned" in text
+    assert "shuffled is equivalent to baseline" in text
+    assert "does more than remove" in text
+    assert re.search(r"projection (stops|lowers)", text)
+
+
+def test_answer_leaves_open_what_data_leave_open(tmp_path: Path) -> None:
+    arms = {"baseline": ArmTruth(), "projection": ArmTruth(), "shuffled": ArmTruth()}
+    text = answer_of(material_of(make_run(tmp_path / "run", n_seeds=4, arms=arms, accuracy_sd=0.2)))
+    assert "projection is not shown to change the transfer" in text
+    assert "shuffled is not shown to be equivalent to baseline" in text
+    assert "Only 4 seeds are complete" in text
+
+
+def test_the_projection_of_the_answer_is_the_one_nearest_the_papers(tmp_path: Path) -> None:
+    arms = {
+        "baseline": {},
+        "one layer": {"layers": ["0"]},
+        "whole": {"strength": 1.0},
+        "half": {"strength": 0.5},
+        "other student": {"student": {"optimizer": "sgd"}},
+    }
+    run = make_run(tmp_path / "run", n_seeds=3, arms=dict.fromkeys(arms, ArmTruth()))
+    study = {
+        name: {"intervention": "baseline" if name == "baseline" else "projection", **options}
+        for name, options in arms.items()
+    }
+    change_manifest(run, study={"arms": study})
+    material = material_of(run)
+    assert material.design.main_projections() == ("whole",)
+    (doses,) = material.design.doses().items()
+    assert doses == ("gradient", Doses("baseline", {"baseline": 0.0, "whole": 1.0, "half": 0.5}))
+    text = section_of(material, "study")
+    assert "projection, layers" in text
+    assert "projection, student.optimizer sgd" in text
