@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,7 @@ ABSENT: dict[str, Entry] = {
     **{field: {field: "liminal"} for field in ("arm", "undosed", "yoked")},
 }
 """By field of a declaration: the value that names an arm which the run does not have."""
+ASSUMPTION = "An assumption of the plan."
 DESCRIPTIVE = ("replicate_counts", "seed_range", "run_totals", "common_seeds")
 """Methods that count, so that they have no interval and need no three seeds."""
 ALL_ARMS = {
@@ -128,9 +129,12 @@ def plan_of(entry: Entry, **fields: object) -> Plan:
 def results_of(record: Record, entry: Entry, **fields: object) -> Sequence[Result]:
     """Return the results of `entry` in a plan with `fields`."""
     plan = plan_of(entry, **fields)
-    if entry["method"] in OF_TWO_RUNS:
-        record = twice(record)
-    return _estimate(record, plan.estimands[0], plan)
+    return _estimate(record_for(record, entry), plan.estimands[0], plan)
+
+
+def record_for(record: Record, entry: Entry) -> Record:
+    """Return `record`, beside another run where `entry` compares two."""
+    return twice(record) if entry["method"] in OF_TWO_RUNS else record
 
 
 def twice(record: Record) -> Record:
@@ -144,7 +148,11 @@ def twice(record: Record) -> Record:
 
 def estimates_of(record: Record, entry: Entry, **fields: object) -> list[Estimate]:
     """Return the same, all of which are numbers."""
-    found = results_of(record, entry, **fields)
+    return estimates(results_of(record, entry, **fields))
+
+
+def estimates(found: Sequence[Result]) -> list[Estimate]:
+    """Return `found`, all of which are numbers."""
     for one in found:
         assert isinstance(one, Estimate), one
     return [one for one in found if isinstance(one, Estimate)]
@@ -175,14 +183,38 @@ def record() -> Record:
     return replace(record, steps=steps, replicates=replicates)
 
 
+@dataclass(frozen=True)
+class Tried:
+    """An example of a method, estimated once; what else that has changed."""
+
+    entry: Entry
+    results: Sequence[Result]
+    same_tables: bool
+    same_random_state: bool
+
+
+@pytest.fixture(scope="module", params=cases())
+def tried(request: pytest.FixtureRequest, record: Record) -> Tried:
+    entry = {**request.param, "assumptions": [ASSUMPTION]}
+    tables = (record.replicates, record.steps, record.layers)
+    copies, state = [table.copy(deep=True) for table in tables], random_state()
+    results = results_of(record, entry)
+    same = all(table.equals(copy) for table, copy in zip(tables, copies, strict=True))
+    return Tried(entry, results, same, random_state() == state)
+
+
+def random_state() -> bytes:
+    """Return where numpy's global random numbers are."""
+    return np.random.get_state()[1].tobytes()  # type: ignore[index]
+
+
 def test_every_method_has_an_example() -> None:
     assert set(EXAMPLES) == set(METHODS)
 
 
-@pytest.mark.parametrize("entry", cases())
-def test_the_results_have_the_declared_endings(entry: Entry, record: Record) -> None:
-    endings = plan_of(entry).estimands[0].endings()
-    names = [one.estimand.name for one in estimates_of(record, entry)]
+def test_the_results_have_the_declared_endings(tried: Tried) -> None:
+    endings = plan_of(tried.entry).estimands[0].endings()
+    names = [one.estimand.name for one in estimates(tried.results)]
     assert len(set(names)) == len(names) > 0
     if endings is None:
         assert all(name.startswith("x_") for name in names)
@@ -190,14 +222,26 @@ def test_the_results_have_the_declared_endings(entry: Entry, record: Record) -> 
         assert sorted(names) == sorted(f"x_{ending}" if ending else "x" for ending in endings)
 
 
-@pytest.mark.parametrize("entry", cases())
-def test_results_carry_the_plans_words(entry: Entry, record: Record) -> None:
-    stated = {**entry, "assumptions": ["An assumption of the plan."]}
-    for one in estimates_of(record, stated):
-        assert "An assumption of the plan." in one.estimand.assumptions
+def test_results_carry_the_plans_words(tried: Tried) -> None:
+    for one in estimates(tried.results):
+        assert ASSUMPTION in one.estimand.assumptions
         assert one.estimand.sentence
         assert one.estimand.outcome
         assert one.method
+
+
+def test_a_result_does_not_depend_on_what_was_estimated_before(
+    tried: Tried, record: Record
+) -> None:
+    plan, record = plan_of(tried.entry), record_for(record, tried.entry)
+    one, other = plan.estimands
+    _estimate(record, other, plan)
+    assert shown(_estimate(record, one, plan)) == shown(tried.results)
+
+
+def test_the_record_and_numpys_random_numbers_are_left_as_they_are(tried: Tried) -> None:
+    assert tried.same_tables
+    assert tried.same_random_state
 
 
 def lacking() -> list[Any]:
@@ -226,9 +270,10 @@ def test_an_absent_arm_is_a_result_with_a_reason(entry: Entry, record: Record) -
     assert found.reason
 
 
-@pytest.mark.parametrize("entry", cases(without=DESCRIPTIVE))
-@pytest.mark.parametrize("left", ["one arm", "no complete run", "two seeds"])
-def test_too_little_data_raises_nothing(entry: Entry, left: str, record: Record) -> None:
+@pytest.fixture(scope="module", params=["one arm", "no complete run", "two seeds"])
+def little(request: pytest.FixtureRequest, record: Record) -> tuple[str, Record]:
+    """Return what is left of a record, in words and as a record."""
+    left: str = request.param
     replicates, steps, layers = record.replicates, record.steps, record.layers
     if left == "no complete run":
         replicates = replicates.assign(status="diverged")
@@ -240,7 +285,12 @@ def test_too_little_data_raises_nothing(entry: Entry, left: str, record: Record)
             for table in (replicates, steps, layers)
         )
     arms = tuple(arm for arm in record.arms if arm in set(replicates["arm"]))
-    few = replace(record, arms=arms, replicates=replicates, steps=steps, layers=layers)
+    return left, replace(record, arms=arms, replicates=replicates, steps=steps, layers=layers)
+
+
+@pytest.mark.parametrize("entry", cases(without=DESCRIPTIVE))
+def test_too_little_data_raises_nothing(entry: Entry, little: tuple[str, Record]) -> None:
+    left, few = little
     found = results_of(few, entry)
     if left != "one arm":
         assert found
@@ -267,38 +317,21 @@ def test_the_interval_of_an_equivalence_has_the_level_of_its_tests(record: Recor
     assert wide.width > narrow.width
 
 
-@pytest.mark.parametrize("entry", cases())
-def test_a_result_does_not_depend_on_what_was_estimated_before(
-    entry: Entry, record: Record
-) -> None:
-    plan = plan_of(entry)
-    one, other = plan.estimands
-    before = np.random.get_state()[1].tobytes()  # type: ignore[index]
-    first = shown(_estimate(record, one, plan))
-    assert np.random.get_state()[1].tobytes() == before  # type: ignore[index]
-    _estimate(record, other, plan)
-    assert shown(_estimate(record, one, plan)) == first
-
-
-@pytest.mark.parametrize("entry", cases())
-def test_the_record_is_left_as_it_is(entry: Entry, record: Record) -> None:
-    tables = (record.replicates, record.steps, record.layers)
-    before = [table.copy(deep=True) for table in tables]
-    results_of(record, entry)
-    assert all(table.equals(copy) for table, copy in zip(tables, before, strict=True))
-
-
-@pytest.mark.parametrize("entry", cases(without=DESCRIPTIVE))
-def test_a_diverged_seed_is_counted_as_dropped(entry: Entry, record: Record) -> None:
+@pytest.fixture(scope="module")
+def diverged(record: Record) -> Record:
+    """Return a record of which one seed diverged in every arm."""
     lost = record.replicates["seed"] == 3
-    diverged = replace(
+    status = record.replicates["status"].mask(lost, "diverged")
+    return replace(
         record,
-        replicates=record.replicates.assign(
-            status=record.replicates["status"].mask(lost, "diverged")
-        ),
+        replicates=record.replicates.assign(status=status),
         steps=record.steps[record.steps["seed"] != 3].reset_index(drop=True),
         layers=record.layers[record.layers["seed"] != 3].reset_index(drop=True),
     )
+
+
+@pytest.mark.parametrize("entry", cases(without=DESCRIPTIVE))
+def test_a_diverged_seed_is_counted_as_dropped(entry: Entry, diverged: Record) -> None:
     runs = 1 if entry.get("paired", True) else 2
     for one in estimates_of(diverged, entry):
         assert (one.n_seeds, one.n_dropped) == (runs * (N_SEEDS - 1), runs)

@@ -20,6 +20,7 @@ from sublim_causal.report.sections import BODY
 from sublim_causal.report.wording import unmarked
 from sublim_causal.store.manifest import CHECKSUM, checksum, read_manifest
 from sublim_causal.study.spec.identity import arm_definition
+from sublim_causal.study.spec.reading import load_study
 from sublim_causal.study.spec.study import Study
 from tests.conftest import MadeOnce
 
@@ -112,6 +113,20 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo_material(demo: Path) -> Material:
     """Return what the sections of `demo` read."""
     return material_of(demo)
+
+
+@pytest.fixture(scope="session")
+def causal_material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """Return what the sections read of a run of the study ``causal`` and an arm ``slow``."""
+    slow = "arms.slow={intervention='projection', student={learning_rate=1e-5}}"
+    study = load_study("causal", settings=[slow])
+    arms = {
+        arm: ArmTruth(accuracy=-0.3 if arm in ("null", "projection", "reverse") else 0.0)
+        for arm in study.arms
+    }
+    run = make_run(tmp_path_factory.mktemp("causal") / "run", n_seeds=6, arms=arms)
+    declare(run, study)
+    return material_of(run)
 
 
 @pytest.fixture(scope="session")

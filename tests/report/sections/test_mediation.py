@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from sublim_causal.analysis.simulation.tables import ArmTruth
+from sublim_causal.report.material import Material
 from sublim_causal.report.sections import BODY
-from sublim_causal.study.spec.reading import load_study
 from tests.report.conftest import (
     ARMS,
     answer_of,
     change_manifest,
-    declare,
     make_run,
     material_of,
 )
@@ -49,23 +48,18 @@ def test_yoked_runs_are_split(tmp_path: Path) -> None:
     strength = {"0.strength": 1.0}
     resolved = {"projection": strength, "clamped": {**strength, "1.target": "baseline"}}
     change_manifest(run, study={"name": "yoked", "arms": study}, arms=resolved)
-    assert "By experiment: of the effect of projection" in answer_of(material_of(run))
-    (world,) = material_of(run).cross_worlds
+    material = material_of(run)
+    assert "By experiment: of the effect of projection" in answer_of(material)
+    (world,) = material.cross_worlds
     # The truth: the procedure at the baseline's alignment lowers accuracy by 0.05.
     assert abs(world["pnde"].value + 0.05) < 4 * world["pnde"].se  # type: ignore[operator, union-attr]
 
 
-def test_the_exact_null_is_said_before_the_split_and_the_split_both_ways(tmp_path: Path) -> None:
-    study = load_study("causal")
-    arms = {
-        arm: ArmTruth(accuracy=-0.3 if arm in ("null", "projection", "reverse") else 0.0)
-        for arm in study.arms
-    }
-    run = make_run(tmp_path / "run", n_seeds=6, arms=arms)
-    declare(run, study)
-    material = material_of(run)
-    assert material.design.exact_nulls() == ("null",)
-    answer = answer_of(material)
+def test_the_exact_null_is_said_before_the_split_and_the_split_both_ways(
+    causal_material: Material,
+) -> None:
+    assert causal_material.design.exact_nulls() == ("null",)
+    answer = answer_of(causal_material)
     null = answer.index(
         "Exact null: with every update held orthogonal to the trait gradient (null)"
     )
@@ -75,12 +69,10 @@ def test_the_exact_null_is_said_before_the_split_and_the_split_both_ways(tmp_pat
     assert "It assumes consistency" in answer[split:]
 
 
-def test_a_yoked_run_splits_the_effect_of_its_own_procedure_alone(tmp_path: Path) -> None:
-    other = "arms.slow={intervention='projection', student={learning_rate=1e-5}}"
-    study = load_study("causal", settings=[other])
-    run = make_run(tmp_path / "run", n_seeds=3, arms=dict.fromkeys(study.arms, ArmTruth()))
-    declare(run, study)
-    (world,) = material_of(run).cross_worlds
+def test_a_yoked_run_splits_the_effect_of_its_own_procedure_alone(
+    causal_material: Material,
+) -> None:
+    (world,) = causal_material.cross_worlds
     assert world["pnde"].estimand.contrast == "yoked - baseline"
     assert world["tnie"].estimand.contrast == "projection - yoked"
     assert world["pnie"].estimand.contrast == "reverse - baseline"
