@@ -116,39 +116,49 @@ def _members(
     intervention: str | Intervention, strength: float, space: Space | None, options: dict[str, Any]
 ) -> tuple[Intervention, ...]:
     """Build the interventions, and refuse those that need more than there is."""
-    if not isinstance(intervention, str):
-        if not isinstance(intervention, Intervention):
-            raise RequestError("intervention", intervention, CONTRACT.words)
-        if options or strength != 1 or space not in (None, intervention.space):
-            raise RequestError(
-                "intervention",
-                intervention,
-                "an object, without options beside it",
-                "give the options to the object",
-            )
-        members: tuple[Intervention, ...] = (intervention,)
+    if isinstance(intervention, str):
+        members = _built(intervention, strength, space, options)
+    elif not isinstance(intervention, Intervention):
+        raise RequestError("intervention", intervention, CONTRACT.words)
+    elif options or strength != 1 or space not in (None, intervention.space):
+        raise RequestError(
+            "intervention",
+            intervention,
+            "an object, without options beside it",
+            "give the options to the object",
+        )
     else:
-        table = {"intervention": intervention, **options}
-        fields = getattr(INTERVENTIONS.get(intervention), "model_fields", {})
-        if "strength" in fields or strength != 1:
-            table["strength"] = strength
-        if "space" in fields or space is not None:
-            table["space"] = space or "update"
-        members = build_interventions("guard", table)
+        members = (intervention,)
     for one in members:
-        name = next((n for n, kind in INTERVENTIONS.items() if type(one) is kind), "")
-        if name in NEED_MORE or followed_arms([one]):
-            others = [n for n in INTERVENTIONS if n not in (*NEED_MORE, "clamp", "yoked")]
-            remedy = (
-                "add its term to your loss" if name in NEED_MORE else "other arms are in studies"
-            )
-            raise RequestError("guard.intervention", name, ", ".join(others), remedy)
-        for option, known in OF_THE_VECTOR.items():
-            value = getattr(one, option, known[0])
-            if name and value not in known:
-                allowed = f"{' or '.join(map(repr, known))}; others need the probe of a study"
-                raise RequestError(f"guard.{option}", value, allowed)
+        _validate_member(one)
     return members
+
+
+def _built(
+    name: str, strength: float, space: Space | None, options: dict[str, Any]
+) -> tuple[Intervention, ...]:
+    """Build the intervention of that name; it gets strength and space where it has them."""
+    table = {"intervention": name, **options}
+    fields = getattr(INTERVENTIONS.get(name), "model_fields", {})
+    if "strength" in fields or strength != 1:
+        table["strength"] = strength
+    if "space" in fields or space is not None:
+        table["space"] = space or "update"
+    return build_interventions("guard", table)
+
+
+def _validate_member(one: Intervention) -> None:
+    """Refuse an intervention that needs the loss, other arms, or the probe of a study."""
+    name = next((n for n, kind in INTERVENTIONS.items() if type(one) is kind), "")
+    if name in NEED_MORE or followed_arms([one]):
+        others = [n for n in INTERVENTIONS if n not in (*NEED_MORE, "clamp", "yoked")]
+        remedy = "add its term to your loss" if name in NEED_MORE else "other arms are in studies"
+        raise RequestError("guard.intervention", name, ", ".join(others), remedy)
+    for option, known in OF_THE_VECTOR.items():
+        value = getattr(one, option, known[0])
+        if name and value not in known:
+            allowed = f"{' or '.join(map(repr, known))}; others need the probe of a study"
+            raise RequestError(f"guard.{option}", value, allowed)
 
 
 @dataclass(frozen=True)

@@ -73,30 +73,13 @@ def check_table(frame: pd.DataFrame, asked: Asked) -> Checked:
     DataError
         If a seed or a step is missing or no whole number, an arm is missing, or rows are twice.
     """
-    given = {**asked.renamed, "seed": asked.seed, "arm": asked.arm}
-    if asked.step:
-        given["step"] = asked.step
     known = list(map(str, frame.columns))
-    for option, column in (
-        ("--seed", asked.seed),
-        ("--arm", asked.arm),
-        ("--outcome", asked.renamed.get(asked.outcome, asked.outcome)),
-        *([("--step", asked.step)] if asked.step else []),
-        *((f"--map {ours}", theirs) for ours, theirs in asked.renamed.items()),
-    ):
-        if column not in known:
-            raise RequestError(
-                option, column, f"a column: {', '.join(known)}", nearest(column, known)
-            )
-    ours = {theirs: name for name, theirs in given.items()}
-    named = {column: ours.get(column) or _own_name(column) for column in known}
-    if len({*named.values()}) < len(named):
-        twice = sorted(c for c in known if [*named.values()].count(named[c]) > 1)
-        raise RequestError("--map", ", ".join(twice), "columns with names of their own")
+    _validate_asked(asked, known)
+    named, given = _names_of(asked, known), _asked_columns(asked).values()
     remarks = [
         f"{column!r} is called {name!r}"
         for column, name in named.items()
-        if column not in ours and column != name
+        if column not in given and column != name
     ]
     table = frame.rename(columns=named).assign(arm=lambda one: _arms(one["arm"]))
     table["seed"] = _whole(table["seed"], "seed", MAX_SEED)
@@ -111,6 +94,37 @@ def check_table(frame: pd.DataFrame, asked: Asked) -> Checked:
         raise RequestError("--outcome", asked.outcome, "a column of numbers")
     table = table.sort_values(keys, ignore_index=True)
     return Checked(table, outcome, (*remarks, *_pairs(table), *_not_finite(table, outcome, asked)))
+
+
+def _asked_columns(asked: Asked) -> dict[str, str]:
+    """Return the columns that were named, by the names that they get."""
+    step = {"step": asked.step} if asked.step else {}
+    return {**asked.renamed, "seed": asked.seed, "arm": asked.arm, **step}
+
+
+def _validate_asked(asked: Asked, known: list[str]) -> None:
+    """Refuse a column that the table lacks."""
+    for option, column in (
+        ("--seed", asked.seed),
+        ("--arm", asked.arm),
+        ("--outcome", asked.renamed.get(asked.outcome, asked.outcome)),
+        *([("--step", asked.step)] if asked.step else []),
+        *((f"--map {ours}", theirs) for ours, theirs in asked.renamed.items()),
+    ):
+        if column not in known:
+            raise RequestError(
+                option, column, f"a column: {', '.join(known)}", nearest(column, known)
+            )
+
+
+def _names_of(asked: Asked, known: list[str]) -> dict[str, str]:
+    """Return the name that each column gets; refuse two of one name."""
+    ours = {theirs: name for name, theirs in _asked_columns(asked).items()}
+    named = {column: ours.get(column) or _own_name(column) for column in known}
+    if len({*named.values()}) < len(named):
+        twice = sorted(c for c in known if [*named.values()].count(named[c]) > 1)
+        raise RequestError("--map", ", ".join(twice), "columns with names of their own")
+    return named
 
 
 def _values(column: pd.Series) -> pd.Series:

@@ -65,26 +65,14 @@ def code_terms(
     places: list[int] = []
     spanned: set[_Part] = set()
     for term in terms:
-        choices = [(_Scoped(f, True), None) if f.categorical else (_Scoped(f),) for f in term]
-        span = [frozenset(filter(None, chosen)) for chosen in product(*choices)]
-        new = [part for part in span if part not in spanned]
+        new = [part for part in _span(term) if part not in spanned]
         spanned.update(new)
-        before = len(names)
-        for part in _simplified(new):
-            for name, column in _columns(term, part, combinations):
-                names.append(name)
-                columns.append(column)
-                places.append(positions[numeric_part(term)])
-        if new and len(names) == before:
-            constant = min(
-                f.name
-                for f in term
-                if f.categorical and len(combinations[f.name].cat.categories) < 2
-            )
-            raise DataError(
-                f"{constant} has one level in these data and no effect; leave "
-                f"{':'.join(f.name for f in term)} out of the formula"
-            )
+        coded = [one for part in _simplified(new) for one in _columns(term, part, combinations)]
+        if new and not coded:
+            raise _without_effect(term, combinations)
+        names += [name for name, _ in coded]
+        columns += [column for _, column in coded]
+        places += [positions[numeric_part(term)]] * len(coded)
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise DataError(f"two coefficients are called {min(repeated)}; rename a column or level")
@@ -92,6 +80,23 @@ def code_terms(
     for j, (column, place) in enumerate(zip(columns, places, strict=True)):
         maps[:, j, place] = column
     return Coding(tuple(names), maps)
+
+
+def _span(term: Term) -> list[_Part]:
+    """Parts that span a term: each of its factors without the first level, or left out."""
+    choices = [(_Scoped(f, True), None) if f.categorical else (_Scoped(f),) for f in term]
+    return [frozenset(filter(None, chosen)) for chosen in product(*choices)]
+
+
+def _without_effect(term: Term, combinations: pd.DataFrame) -> DataError:
+    """Return the error that names a factor of one level."""
+    constant = min(
+        f.name for f in term if f.categorical and len(combinations[f.name].cat.categories) < 2
+    )
+    return DataError(
+        f"{constant} has one level in these data and no effect; leave "
+        f"{':'.join(f.name for f in term)} out of the formula"
+    )
 
 
 def _simplified(parts: Iterable[_Part]) -> list[_Part]:

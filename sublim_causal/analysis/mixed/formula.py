@@ -134,6 +134,18 @@ def parse_formula(text: str, kinds: Mapping[str, ColumnKind]) -> MixedFormula:
         inner = (n for n in right.walk() if n.kind == "binary" and n.value in ("|", "||"))
         allowed = "at least one random term, like (1 | seed), as a summand"
         raise source.refuse_node(next(inner, right), allowed)
+    blocks, group, cell = _random_effects(reader, bars)
+    fixed = reader.terms([node for node in summands if node not in bars])
+    return MixedFormula(
+        text, outcome, fixed, blocks, group, cell, reader.references, reader.expressions
+    )
+
+
+def _random_effects(
+    reader: _Reader, bars: list[Node]
+) -> tuple[tuple[tuple[Term, ...], ...], str, str]:
+    """Return the blocks of random effects, their group, and the cells within it."""
+    source = reader.source
     groups: list[str] = []
     cells: list[tuple[str, str]] = []
     blocks: list[tuple[Term, ...]] = []
@@ -151,10 +163,7 @@ def parse_formula(text: str, kinds: Mapping[str, ColumnKind]) -> MixedFormula:
     random = [frozenset(term) for block in blocks for term in block]
     if len(set(random)) < len(random):
         raise source.refuse(bars[0].start, bars[-1].stop, "each random term once")
-    fixed = reader.terms([node for node in summands if node not in bars])
-    return MixedFormula(
-        text, outcome, fixed, tuple(blocks), group, cell, reader.references, reader.expressions
-    )
+    return tuple(blocks), group, cell
 
 
 def _summands(node: Node) -> Iterator[Node]:

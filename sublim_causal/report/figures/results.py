@@ -55,10 +55,26 @@ def plot_results(
     RequestError
         If nothing is an estimate, units differ, or a label or the width is not usable.
     """
-    several = results.results if isinstance(results, Results) else results
-    chosen = [several] if not isinstance(several, Sequence) else [*several]
-    found = [one for one in chosen if isinstance(one, Estimate)]
+    labels = labels or {}
+    found = _estimates(results)
+    if not width > 0:
+        raise RequestError("width", width, "inches, above 0")
     names = {one.estimand.name for one in found}
+    if unknown := [name for name in labels if name not in names]:
+        raise RequestError("labels", unknown[0], f"names of results: {', '.join(sorted(names))}")
+    unit = found[0].estimand.unit
+    with settings():
+        bars = [_bar(one, labels.get(one.estimand.name)) for one in found]
+        figure = forest(bars, xlabel or _UNITS.get(unit, unit), width=width, ax=ax)
+        (ax or figure.axes[0]).set_title(title)
+        return figure
+
+
+def _estimates(results: Results | Result | Sequence[Result]) -> list[Estimate]:
+    """Return what was estimated; refuse nothing, and estimates of several units."""
+    several = results.results if isinstance(results, Results) else results
+    chosen = several if isinstance(several, Sequence) else [several]
+    found = [one for one in chosen if isinstance(one, Estimate)]
     if not found:
         raise RequestError("results", "no estimate", "at least one result that was estimated")
     units = dict.fromkeys(one.estimand.unit for one in found)
@@ -66,17 +82,7 @@ def plot_results(
         listed = ", ".join(unit or "none" for unit in units)
         remedy = "choose some: [results[name] for name in (...)]"
         raise RequestError("results", f"units {listed}", "results of one unit", remedy)
-    if not width > 0:
-        raise RequestError("width", width, "inches, above 0")
-    for name in labels or {}:
-        if name not in names:
-            raise RequestError("labels", name, f"names of results: {', '.join(sorted(names))}")
-    unit = next(iter(units))
-    with settings():
-        bars = [_bar(one, (labels or {}).get(one.estimand.name)) for one in found]
-        figure = forest(bars, xlabel or _UNITS.get(unit, unit), width=width, ax=ax)
-        (ax or figure.axes[0]).set_title(title)
-        return figure
+    return found
 
 
 def _bar(one: Estimate, label: str | None) -> Bar:

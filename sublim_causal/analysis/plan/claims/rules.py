@@ -78,8 +78,6 @@ def validate_claims(claims: Sequence[Claim], declared: Sequence[Declared]) -> No
     for name, count in Counter(one.name for one in claims).items():
         if count > 1:
             raise RequestError("claim.name", name, f"a name used once; it is used {count} times")
-    known = [name for one in declared for name in _names(one)]
-    by_arm = [one.name for one in declared if one.endings() is None]
     for i, claim in enumerate(claims):
         if not any(one.essential for one in claim.condition):
             raise RequestError(
@@ -89,20 +87,22 @@ def validate_claims(claims: Sequence[Claim], declared: Sequence[Declared]) -> No
                 f"say which result {claim.name!r} falls with: essential = true",
             )
         for j, condition in enumerate(claim.condition):
-            name = condition.estimand
-            if new := _renamed(name, declared):
-                where = f"claim[{i}].condition[{j}].estimand"
-                raise RequestError(
-                    where, name, new, f"{name!r} is called {new!r} since version 0.2"
-                )
-            if not any(may_be_called(one, name) for one in declared):
-                endless = [f"{one}_<arm>" for one in by_arm]
-                raise RequestError(
-                    f"claim[{i}].condition[{j}].estimand",
-                    name,
-                    f"a result of this plan: {', '.join((*known, *endless))}",
-                    nearest(name, [*known, *by_arm]),
-                )
+            where = f"claim[{i}].condition[{j}].estimand"
+            _validate_name(condition.estimand, declared, where)
+
+
+def _validate_name(name: str, declared: Sequence[Declared], where: str) -> None:
+    """Refuse a result that no estimand can have; one renamed since is told its name today."""
+    if new := _renamed(name, declared):
+        raise RequestError(where, name, new, f"{name!r} is called {new!r} since version 0.2")
+    if any(may_be_called(one, name) for one in declared):
+        return
+    known = [name for one in declared for name in _names(one)]
+    by_arm = [one.name for one in declared if one.endings() is None]
+    listed = ", ".join([*known, *(f"{one}_<arm>" for one in by_arm)])
+    raise RequestError(
+        where, name, f"a result of this plan: {listed}", nearest(name, [*known, *by_arm])
+    )
 
 
 def _renamed(name: str, declared: Sequence[Declared]) -> str:
