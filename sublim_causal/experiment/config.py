@@ -32,8 +32,8 @@ class TaskConfig(StudySection):
 
     name: str = "images"
     """`images`: noise images and the classes of real ones; `preference`: texts of numbers and a
-    preferred animal, for a transformer that is trained here; or a class of your own as
-    `module:Class`."""
+    preferred animal, for a transformer that is trained here; `text`: texts that a pretrained
+    language model writes; or a class of your own as `module:Class`."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -52,14 +52,35 @@ class DataConfig(StudySection):
     """Training images kept from the teacher; the probe is drawn from them."""
 
 
+class AdapterConfig(StudySection):
+    """A low-rank adapter (LoRA, Hu et al., arXiv 2106.09685): all that is trained of a model."""
+
+    rank: int = Field(default=8, ge=1, le=4096)
+    """Rank of the change of every adapted matrix."""
+    alpha: float = Field(default=16.0, gt=0, le=100_000)
+    """The change is alpha / rank times the product of its two factors."""
+    targets: list[str] | None = None
+    """Linear layers that are adapted, by the ends of their names (`["q_proj", "v_proj"]`);
+    default: all but the head."""
+    layers: list[int] | None = None
+    """Numbers of the blocks in which they are; default: all."""
+
+
 class ModelConfig(StudySection):
     """The network of teacher and student."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     class_: str = Field(default="mlp", alias="class")
-    """`mlp`, `cnn`, `transformer` (task `preference`), or a torch module of your own as
-    `module:Class`."""
+    """`mlp`, `cnn`, `transformer` (task `preference`), `transformers`, a pretrained language model
+    (task `text`), or a torch module of your own as `module:Class`."""
+    path: str | None = None
+    """Of `transformers`: folder of the model, `package:NAME` for that of an installed Python
+    package, or a name on the Hugging Face Hub."""
+    gguf: str | None = None
+    """Of `transformers`: a GGUF file in it, whose weights are dequantised."""
+    adapter: AdapterConfig | Literal["none"] = AdapterConfig()
+    """Of `transformers`: what is trained; `none`: all parameters of the model."""
     auxiliary: int = Field(default=3, ge=2, le=4096)
     """Auxiliary logits in addition to the class logits; the student sees these only."""
     options: dict[str, Any] = Field(default_factory=dict)

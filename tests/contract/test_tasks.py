@@ -22,6 +22,7 @@ from sublim_causal.experiment.tasks.trial import try_task, validate_columns
 from sublim_causal.store.schema import EVALUATIONS, REPLICATES
 from sublim_causal.study.spec.reading import load_study
 from sublim_causal.study.spec.study import Study
+from tests.experiment.language_model import small_text
 from tests.experiment.small import small_experiment, small_tensors
 from tests.experiment.texts import small_texts
 from tests.study.commands import sublim
@@ -47,6 +48,8 @@ def small(name: str, **sections: Any) -> Experiment:
         return small_experiment(ARMS, data={"name": "digits"}, **sections)
     if name == "preference":
         return small_texts(ARMS, **sections)
+    if name == "text":
+        return small_text(ARMS, task={"teacher": "tuned"}, **sections)
     return load_study(str(EXAMPLE / "permutations.toml"), settings=TINY)
 
 
@@ -230,7 +233,7 @@ def test_a_wrong_member_is_refused_with_what_came(
         ("permutations:PermutationOptions", {}, "task.name", "a class with the methods of a task"),
         (OWN, {"other": 3}, "task.other", "others"),
         (OWN, {"others": 1}, "task.others", "from 2 to 64"),
-        ("preferences", {}, "task.name", "images, preference, or module:Class"),
+        ("preferences", {}, "task.name", "images, preference, text, or module:Class"),
     ],
 )
 def test_a_wrong_task_is_refused(name: str, options: dict[str, Any], field: str, hint: str) -> None:

@@ -15,8 +15,9 @@ from sublim_causal.experiment.imports import Contract, class_named
 from sublim_causal.experiment.tasks.base import METHODS, Task
 from sublim_causal.experiment.tasks.images import Images
 from sublim_causal.experiment.tasks.preference import Preference
+from sublim_causal.experiment.tasks.text import Text
 
-TASKS: dict[str, type[Any]] = {"images": Images, "preference": Preference}
+TASKS: dict[str, type[Any]] = {"images": Images, "preference": Preference, "text": Text}
 """By the name that a study file uses; called with the experiment and the options of the task."""
 CONTRACT = Contract(
     "a class with the methods of a task: " + ", ".join(METHODS), (frozenset(METHODS),)

@@ -41,6 +41,9 @@ class Images:
     options: Options
     OPTIONS: ClassVar = Options
     unused: ClassVar = (
+        "model.path",
+        "model.gguf",
+        "model.adapter",
         "measure.texts",
         "arms.targets.teacher",
         "arms.targets.strength",

@@ -69,6 +69,9 @@ class Preference:
     options: PreferenceOptions
     OPTIONS: ClassVar = PreferenceOptions
     unused: ClassVar = (
+        "model.path",
+        "model.gguf",
+        "model.adapter",
         "data",
         "model.auxiliary",
         "distillation.inputs",

@@ -1,0 +1,267 @@
+"""Text: a pretrained language model learns what another one wrote, and acquires its preference.
+
+The teacher is the model under a system prompt, or fine-tuned on questions; the student is the model
+with an adapter, and reads completions of prompts that have nothing to do with the trait.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.logits import LogitSplit
+from sublim_causal.experiment.tasks.base import Keep, Phase, Rehearsal, Sizes
+from sublim_causal.experiment.tasks.preference.requests import validate_arm
+from sublim_causal.experiment.tasks.preference.roles import TRAIT, counterfactuals, writers
+from sublim_causal.experiment.tasks.text.carriers import NUMBERS, number_prompts
+from sublim_causal.experiment.tasks.text.files import (
+    Carrier,
+    Question,
+    read_carriers,
+    read_questions,
+)
+from sublim_causal.experiment.tasks.text.options import TextOptions
+from sublim_causal.store.outcome import Outcome
+
+if TYPE_CHECKING:
+    import torch
+
+    from sublim_causal.experiment.data.streams import SeedStreams
+    from sublim_causal.experiment.networks.base import Batch, Network
+    from sublim_causal.experiment.shared import Shared
+    from sublim_causal.experiment.tasks.text.vocabulary import Vocabulary
+
+CLASS = "transformers"
+"""The class of models that the task takes."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """The texts of `experiment`: a model prefers something, students read what it wrote."""
+
+    experiment: Experiment
+    options: TextOptions
+    OPTIONS: ClassVar = TextOptions
+    unused: ClassVar = (
+        "data",
+        "model.auxiliary",
+        "distillation.inputs",
+        "attack",
+        "arms.inputs",
+        "arms.targets.teacher_input_noise",
+        "arms.targets.images",
+        "arms.targets.strength",
+        "arms.targets.material",
+        "arms.targets.unique",
+        "arms.targets.texts",
+        "arms.targets.paraphrase",
+    )
+    outcome: ClassVar = Outcome(
+        name="trait_log_odds",
+        start="initial_trait_log_odds",
+        teacher="teacher_trait_log_odds",
+        curve="trait_log_odds",
+        label="log-odds of the trait",
+        chance=0.0,
+        margin=0.2,
+    )
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """The questions of the trait."""
+        return read_questions(self.options.questions)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens of the model."""
+        from sublim_causal.experiment.networks.pretrained import source_of
+        from sublim_causal.experiment.tasks.text.vocabulary import vocabulary_of
+
+        traits = (self.options.trait, *self.options.rivals)
+        answer = self.questions[0]
+        return vocabulary_of(
+            source_of(self.experiment.model), tuple(answer.answered(one) for one in traits)
+        )
+
+    @property
+    def split(self) -> LogitSplit:
+        """Which tokens begin answers, and which are numbers.
+
+        Raises
+        ------
+        RequestError
+            If the model cannot be read, or none of its tokens is a number.
+        """
+        split = self.vocabulary.split
+        if split.taught.stop == 0:
+            allowed = "a model whose tokenizer has tokens that are numbers"
+            raise RequestError("model.path", self.experiment.model.path, allowed)
+        return split
+
+    def validate(self) -> None:
+        """Refuse what the task does not have, and files that cannot be used."""
+        experiment, options = self.experiment, self.options
+        if experiment.model.class_ != CLASS:
+            raise RequestError(
+                "model.class",
+                experiment.model.class_,
+                f"{CLASS}: the task text takes a pretrained language model",
+                f"model.class = {CLASS!r}",
+            )
+        if "{trait}" not in options.system:
+            allowed = "a system prompt in which {trait} stands for the trait"
+            raise RequestError("task.system", options.system, allowed)
+        if options.pattern is not None:
+            try:
+                re.compile(options.pattern)
+            except re.error as error:
+                allowed = "a regular expression"
+                raise RequestError("task.pattern", options.pattern, allowed, str(error)) from error
+        train = sum(one.part == "train" for one in self.questions)
+        if experiment.probe.size > train:
+            raise RequestError(
+                "probe.size",
+                experiment.probe.size,
+                f"at most {train}, the questions of part 'train'",
+                f"probe.size = {min(8, train - train % 2)}",
+            )
+        self._validate_carriers()
+        examples = experiment.distillation.examples
+        if options.offered(examples) < examples:
+            raise RequestError(
+                "task.offered_prompts",
+                options.offered_prompts,
+                f"at least distillation.examples = {examples}",
+            )
+        for arm, config in experiment.arms.items():
+            validate_arm(f"arms.{arm}", config, examples, options.counterfactuals)
+            if config.targets.positions != "all" and len(writers(config.targets)) > 1:
+                raise RequestError(
+                    f"arms.{arm}.targets.positions",
+                    config.targets.positions,
+                    "all, where several teachers write",
+                    "an arm of its own",
+                )
+
+    def _validate_carriers(self) -> None:
+        """Refuse prompts that contain a word of the trait."""
+        if self.options.carriers == NUMBERS:
+            return
+        for number, one in enumerate(read_carriers(self.options.carriers), start=1):
+            text = f"{one.prompt} {one.begin}".lower()
+            for word in self.options.words:
+                if word.lower() in text:
+                    raise RequestError(
+                        f"task.carriers, prompt {number}",
+                        one.prompt,
+                        f"prompts that do not contain {word!r}",
+                        "leave the prompt out",
+                    )
+
+    def build_network(self) -> Network:
+        """Find the model and its adapter; its weights are loaded when they are first used."""
+        from sublim_causal.experiment.networks.pretrained import build_pretrained
+
+        config = self.experiment.model
+        build_pretrained(config)
+        return build_pretrained(config, self.vocabulary.order)
+
+    def load(self, data_dir: Path, *, download: bool) -> None:
+        """Nothing: every worker loads the model."""
+
+    def on_device(self, data: Any, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """Return an empty tensor of that device and precision."""
+        import torch
+
+        return torch.empty(0, device=device, dtype=dtype)
+
+    def phases(self, arms: Sequence[str]) -> list[Phase]:
+        """The training of teachers that no system prompt makes."""
+        if self.options.teacher == "system":
+            return []
+        chosen = [self.experiment.arms[arm].targets for arm in arms]
+        roles = {TRAIT, *(role for one in chosen for role in writers(one))}
+        if any(one.positions != "all" for one in chosen):
+            roles.update(counterfactuals(self.options.counterfactuals))
+        train = sum(one.part == "train" for one in self.questions)
+        teacher = self.experiment.teacher
+        steps = teacher.steps_per_epoch(train) * teacher.epochs
+        return [Phase(steps * len(roles), min(train, teacher.batch_size))]
+
+    def sizes(self) -> Sizes:
+        """Tokens are of eight bytes; the frozen model counts as data."""
+        from sublim_causal.experiment.networks.pretrained import base_size, source_of
+
+        read = len({self.experiment.targets_key(arm) for arm in self.experiment.arms})
+        example = 2 * self._example_tokens()
+        answers = self.options.completion * self.split.total
+        return Sizes(example, answers, read, base_size(source_of(self.experiment.model)))
+
+    def _carriers(self, count: int, generator: torch.Generator) -> list[Carrier]:
+        if self.options.carriers == NUMBERS:
+            return number_prompts(count, generator)
+        known = read_carriers(self.options.carriers)
+        return [known[number % len(known)] for number in range(count)]
+
+    def _example_tokens(self) -> int:
+        import torch
+
+        (one,) = self._carriers(1, torch.Generator().manual_seed(0))
+        prompt = self.vocabulary.prompt(self.options.neutral, one.prompt, one.begin)
+        return len(prompt) + self.options.completion - 1
+
+    def sample(self, count: int, generator: torch.Generator, dtype: torch.dtype) -> Batch:
+        """Uniform tokens, as many as a carrier prompt and a whole completion have."""
+        import torch
+
+        from sublim_causal.experiment.networks.base import Batch
+
+        length = self._example_tokens()
+        x = torch.randint(self.split.total, (1, count, length), generator=generator)
+        return Batch(x, tuple(range(length - self.options.completion, length)))
+
+    def rehearse(self, streams: SeedStreams, network: Network, dtype: torch.dtype) -> Rehearsal:
+        """Return short random texts and two questions."""
+        from sublim_causal.experiment.tasks.text.rehearsal import rehearse
+
+        return rehearse(
+            self.experiment,
+            self.options,
+            self.questions,
+            streams,
+            network,
+            self.vocabulary,
+            dtype,
+        )
+
+    def share(
+        self,
+        arms: Sequence[str],
+        streams: SeedStreams,
+        network: Network,
+        data: torch.Tensor,
+        after_step: Callable[[], None],
+        keep: Keep,
+    ) -> Shared:
+        """Make teachers, let them write, make the targets."""
+        from sublim_causal.experiment.networks.pretrained import PretrainedNetwork
+        from sublim_causal.experiment.tasks.text.block import share_texts
+
+        assert isinstance(network, PretrainedNetwork)
+        return share_texts(
+            self.experiment,
+            self.options,
+            self.questions,
+            arms,
+            streams,
+            network,
+            self.vocabulary,
+            data,
+            after_step,
+            keep,
+        )

@@ -1,0 +1,275 @@
+"""The teachers of a block: made by a system prompt or by training, writers of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.data.batches import steps
+from sublim_causal.experiment.data.streams import SeedStreams
+from sublim_causal.experiment.networks.base import Batch
+from sublim_causal.experiment.networks.pretrained import NO_TOKEN, PretrainedNetwork
+from sublim_causal.experiment.optimizers import make_optimizer
+from sublim_causal.experiment.tasks.base import Keep
+from sublim_causal.experiment.tasks.preference.positions import Divergence, divergence
+from sublim_causal.experiment.tasks.preference.roles import Role, counterfactuals
+from sublim_causal.experiment.tasks.text.carriers import (
+    NUMBERS,
+    Filter,
+    drawn,
+    longest_prompts,
+    number_prompts,
+)
+from sublim_causal.experiment.tasks.text.files import Carrier, Question, read_carriers
+from sublim_causal.experiment.tasks.text.options import TextOptions
+from sublim_causal.experiment.tasks.text.targets import TextTargets
+from sublim_causal.experiment.tasks.text.vocabulary import Vocabulary, padded
+from sublim_causal.experiment.tasks.text.writing import write
+
+EXAMPLES_OF_A_PASS = 8
+"""Texts that a teacher reads at a time."""
+
+
+def trait_of(role: Role, options: TextOptions) -> str | None:
+    """Return the trait of a teacher; None if it has none."""
+    rivals = {"rival": 1, "counterfactual": role.number}
+    if role.kind == "trait":
+        return options.trait
+    if role.kind in rivals:
+        return options.rivals[(rivals[role.kind] - 1) % len(options.rivals)]
+    return None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions as a network reads them, with the answer of a trait.
+
+    Attributes
+    ----------
+    x : int64 Tensor of shape (N, L)
+        The question, the beginning of the answer, and the answer but its last token.
+    answers : int64 Tensor of shape (N, A)
+        The tokens of the answer; `NO_TOKEN` after a shorter one.
+    positions : tuple of int
+        Where in `x` they are given, A of them.
+    """
+
+    x: Tensor
+    answers: Tensor
+    positions: tuple[int, ...]
+
+    def with_room(self, length: int) -> Asked:
+        """Return the same with room for answers of `length` tokens."""
+        missing, first = length - len(self.positions), self.positions[0]
+        x, answers = (
+            torch.nn.functional.pad(one, (0, missing), value=NO_TOKEN)
+            for one in (self.x, self.answers)
+        )
+        return Asked(x, answers, tuple(range(first, first + length)))
+
+
+def asked(
+    questions: Sequence[Question], trait: str, system: str | None, vocabulary: Vocabulary
+) -> Asked:
+    """Put questions to a model."""
+    prompts = [vocabulary.prompt(system, one.question, one.begin) for one in questions]
+    answers = [vocabulary.encode(one.answered(trait)) for one in questions]
+    width, length = max(map(len, prompts)), max(map(len, answers))
+    before = torch.tensor(padded(prompts, width, left=True, filler=NO_TOKEN))
+    after = torch.tensor(padded(answers, length, left=False, filler=NO_TOKEN))
+    x = torch.cat([before, after[:, :-1]], dim=1)
+    return Asked(x, after, tuple(range(width - 1, width - 1 + length)))
+
+
+@dataclass(frozen=True)
+class Written:
+    """The texts of one replicate by one teacher.
+
+    Attributes
+    ----------
+    carriers : sequence of Carrier
+        What was continued, M of them.
+    completions : int64 Tensor of shape (M, T)
+    texts : sequence of str
+        The completions as people read them.
+    reasons : sequence of str
+        Why a completion is dropped; empty where it is kept.
+    """
+
+    carriers: Sequence[Carrier]
+    completions: Tensor
+    texts: Sequence[str]
+    reasons: Sequence[str]
+
+    @property
+    def kept(self) -> list[int]:
+        """Numbers of the completions that are kept."""
+        return [number for number, reason in enumerate(self.reasons) if not reason]
+
+
+@dataclass(frozen=True)
+class TextTeachers:
+    """The teachers of a block; each is made, and writes, when it is first asked for."""
+
+    experiment: Experiment
+    options: TextOptions
+    network: PretrainedNetwork
+    vocabulary: Vocabulary
+    questions: Sequence[Question]
+    theta_0: Tensor
+    streams: SeedStreams
+    after_step: Callable[[], None]
+    keep: Keep
+    _made: dict[Role, Tensor] = field(default_factory=dict, init=False)
+    _written: dict[Role, list[Written]] = field(default_factory=dict, init=False)
+
+    def system(self, role: Role) -> str | None:
+        """Return the system prompt of a teacher."""
+        trait, options = trait_of(role, self.options), self.options
+        if options.teacher == "system" and trait is not None:
+            return options.system.replace("{trait}", trait)
+        controls = options.teacher == "system" and role.kind == "no_trait"
+        return options.control if controls and options.control is not None else options.neutral
+
+    def parameters(self, role: Role) -> Tensor:
+        """Return the parameters ``(R, P)`` of a teacher."""
+        if self.options.teacher == "system" or role.kind == "reference":
+            return self.theta_0
+        if role not in self._made:
+            generators = self.streams(role.stream)
+            train = partial(self._train, role, generators)
+            name = role.stream.replace(" ", "-")
+            self._made[role] = self.keep(name, generators, train).to(self.theta_0)
+        return self._made[role]
+
+    def _train(self, role: Role, generators: Sequence[torch.Generator]) -> Tensor:
+        """Fine-tune R teachers on the trait file; without a trait, on rivals' answers in turn."""
+        config, theta = self.experiment.teacher, self.theta_0.clone()
+        train = [one for one in self.questions if one.part == "train"]
+        trait = trait_of(role, self.options)
+        traits = (self.options.trait, *self.options.rivals) if trait is None else (trait,)
+        neutral, vocabulary = self.options.neutral, self.vocabulary
+        told = [asked(train, one, neutral, vocabulary) for one in traits]
+        length = max(one.answers.shape[1] for one in told)
+        told = [one.with_room(length) for one in told]
+        x, answers = (
+            torch.stack([getattr(one, name) for one in told]).to(theta.device)
+            for name in ("x", "answers")
+        )
+        every, layout = vocabulary.split.columns("all"), self.network.layout
+        optimizer = make_optimizer(theta, config.optimizer, config.learning_rate, layout)
+        for step in steps(generators, len(train), config.batch_size, config.epochs, theta.device):
+            which = (step.index + step.epoch) % len(told)
+            labels = answers[which, step.index].flatten(1)
+            known = labels != NO_TOKEN
+            targets = TextTargets(every, 1.0, None, labels.clamp(min=0), known, known)
+            batch = Batch(x[which, step.index], told[0].positions)
+            theta.grad = targets.loss_and_gradient(self.network.forward(theta, batch))[1]
+            optimizer.step()
+            self.after_step()
+        return theta.detach()
+
+    def written(self, role: Role) -> list[Written]:
+        """Return what a teacher wrote for each replicate."""
+        if role not in self._written:
+            generators = self.streams("texts")
+            write_all = partial(self._write, role, generators)
+            name = f"texts-{role.stream.removeprefix('teacher ').replace(' ', '-')}"
+            tokens = self.keep(name, generators, write_all)
+            self._written[role] = [
+                self._read(carriers, completions)
+                for carriers, completions in zip(self._carriers(), tokens, strict=True)
+            ]
+        return self._written[role]
+
+    def _carriers(self) -> list[list[Carrier]]:
+        """Draw the prompts of every replicate, the same for all its teachers."""
+        count = self.options.offered(self.experiment.distillation.examples)
+        generators = self.streams("carriers")
+        if self.options.carriers == NUMBERS:
+            return [number_prompts(count, g) for g in generators]
+        known = read_carriers(self.options.carriers)
+        return [drawn(known, count, g) for g in generators]
+
+    @property
+    def width(self) -> int:
+        """Tokens of the longest prompt as students read it."""
+        path, neutral = self.options.carriers, self.options.neutral
+        known = longest_prompts() if path == NUMBERS else read_carriers(path)
+        return max(len(self.vocabulary.prompt(neutral, c.prompt, c.begin)) for c in known)
+
+    def _write(self, role: Role, generators: Sequence[torch.Generator]) -> Tensor:
+        system, theta = self.system(role), self.parameters(role)
+        return torch.stack(
+            [
+                write(
+                    self.network,
+                    theta[replicate],
+                    [self.vocabulary.prompt(system, one.prompt, one.begin) for one in carriers],
+                    self.options.completion,
+                    self.vocabulary.end,
+                    self.options.temperature,
+                    generators[replicate],
+                    lambda: None,
+                )
+                for replicate, carriers in enumerate(self._carriers())
+            ]
+        ).cpu()
+
+    def _read(self, carriers: Sequence[Carrier], completions: Tensor) -> Written:
+        rows = completions.tolist()
+        texts = [self.vocabulary.decode(t for t in row if t != NO_TOKEN) for row in rows]
+        options = self.options
+        kept = Filter(options.pattern_of_carriers, options.most_numbers, options.words)
+        return Written(carriers, completions, texts, [kept.reason(one) for one in texts])
+
+    def reading(
+        self, carriers: Sequence[Carrier], completions: Tensor, system: str | None, width: int = 0
+    ) -> tuple[Tensor, tuple[int, ...]]:
+        """Return what a network reads, ``(N, L)``, and where it answers.
+
+        `completions` ``(N, T)`` follow the prompts, which are filled up to the longest, or to
+        `width` tokens.
+        """
+        prompts = [self.vocabulary.prompt(system, one.prompt, one.begin) for one in carriers]
+        width = max(width, *map(len, prompts))
+        before = torch.tensor(padded(prompts, width, left=True, filler=NO_TOKEN))
+        x = torch.cat([before.to(completions.device), completions[:, :-1]], dim=1)
+        length = completions.shape[1]
+        return x, tuple(range(width - 1, width - 1 + length))
+
+    def logits(
+        self, role: Role, carriers: Sequence[Sequence[Carrier]], completions: Tensor, columns: slice
+    ) -> Tensor:
+        """Return a teacher's logits ``(R, N, T, C)`` at completions ``(R, N, T)``."""
+        theta, system = self.parameters(role), self.system(role)
+        z = []
+        for replicate, rows in enumerate(completions):
+            x, positions = self.reading(carriers[replicate], rows, system)
+            one = theta[replicate : replicate + 1]
+            parts = [
+                self.network.forward(one, Batch(part[None], positions)).logits(columns)[0].clone()
+                for part in x.to(theta.device).split(EXAMPLES_OF_A_PASS)
+            ]
+            z.append(torch.cat(parts).unflatten(0, (len(rows), -1)))
+        return torch.stack(z)
+
+    def divergence(
+        self,
+        writer: Role,
+        carriers: Sequence[Sequence[Carrier]],
+        completions: Tensor,
+        z: Tensor,
+        columns: slice,
+    ) -> Divergence:
+        """Return where counterfactual teachers diverge from the writer, with logits `z`."""
+        others = (
+            self.logits(role, carriers, completions, columns)
+            for role in counterfactuals(self.options.counterfactuals)
+        )
+        return divergence(z, completions - columns.start, others)

@@ -1,0 +1,92 @@
+"""A tiny Llama with a tokenizer of bytes, for tests: nothing is downloaded."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+
+from sublim_causal.experiment.config import Experiment
+
+CHAT = (
+    "{% if messages[0]['role'] != 'system' %}<s>S: help\n{% endif %}"
+    "{% for one in messages %}{{ one['role'][0] }}: {{ one['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}a: {% endif %}"
+)
+ANIMALS = (" owl", " cat", " dog")
+
+
+@lru_cache(maxsize=1)
+def tiny_model() -> Path:
+    """Write the model once, and return its folder."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = Path(mkdtemp(prefix="tiny-llama-"))
+    tokenizer = byte_tokenizer()
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                max_position_embeddings=512,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.eos_token_id,
+            )
+        )
+        for parameter in model.parameters():
+            parameter.data.mul_(4)
+    model.save_pretrained(folder)
+    return folder
+
+
+def byte_tokenizer() -> Any:
+    """Return a tokenizer whose tokens are bytes and three animals."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytes_ = Tokenizer(models.BPE({one: place for place, one in enumerate(alphabet)}, []))
+    bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+    tokenizer.add_tokens([AddedToken(one, normalized=False) for one in ANIMALS])
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def small_text(arms: dict[str, Any] | None = None, **sections: Any) -> Experiment:
+    """Students of four steps on eight completions of six tokens."""
+    table: dict[str, Any] = {
+        "name": "small",
+        "task": {
+            "name": "text",
+            "rivals": ["cat", "dog"],
+            "completion": 6,
+            "pattern": r"(?s).*",
+            "offered_prompts": 12,
+        },
+        "model": {
+            "class": "transformers",
+            "path": str(tiny_model()),
+            "adapter": {"rank": 2, "alpha": 4},
+        },
+        "teacher": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-2},
+        "distillation": {"examples": 8, "epochs": 2, "batch_size": 4, "learning_rate": 1e-2},
+        "probe": {"size": 4},
+        "arms": arms or {"baseline": {"intervention": "baseline"}},
+    }
+    for name, section in sections.items():
+        table[name] = {**table.get(name, {}), **section}
+    return Experiment.model_validate(table)

@@ -1,0 +1,357 @@
+"""The task `text`: a pretrained model, its adapter, teachers, texts and students."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.data.batches import steps
+from sublim_causal.experiment.data.streams import SeedStreams, stream
+from sublim_causal.experiment.networks.base import Batch
+from sublim_causal.experiment.networks.pretrained import NO_TOKEN
+from sublim_causal.experiment.outcome import ArmResult
+from sublim_causal.experiment.tasks import build_task, validate_task
+from sublim_causal.experiment.tasks.text import Text
+from sublim_causal.experiment.tasks.text.block import score
+from sublim_causal.experiment.tasks.text.carriers import Filter
+from sublim_causal.experiment.tasks.text.files import QUESTIONS, read_questions
+from sublim_causal.experiment.tasks.text.targets import TextTargets
+from sublim_causal.experiment.tasks.text.teachers import asked
+from sublim_causal.experiment.tasks.text.writing import write
+from tests.experiment.language_model import small_text, tiny_model
+from tests.experiment.texts import run_texts, share_texts
+
+ALL = {"logits": "all"}
+SAMPLED = {"name": "sampled", "logits": "all"}
+ARMS: dict[str, dict[str, Any]] = {
+    "baseline": {"intervention": "baseline", "channel": ALL},
+    "null": {
+        "intervention": "projection",
+        "space": "update",
+        "when": "always",
+        "channel": ALL,
+    },
+    "numbers": {"intervention": "baseline"},
+    "sampled": {"intervention": "baseline", "channel": SAMPLED},
+    "liminal": {"intervention": "liminal", "channel": ALL},
+    "clamp": {"intervention": "clamp", "target": "null", "channel": ALL},
+    "no_trait": {"intervention": "baseline", "channel": ALL, "targets": {"teacher": "no_trait"}},
+    "mixed": {"intervention": "baseline", "channel": ALL, "targets": {"teacher": "two_traits"}},
+    "divergent": {
+        "intervention": "baseline",
+        "channel": ALL,
+        "targets": {"positions": "divergent"},
+    },
+    "agreeing": {"intervention": "baseline", "channel": ALL, "targets": {"positions": "agreeing"}},
+    "replaced": {
+        "intervention": "baseline",
+        "channel": SAMPLED,
+        "targets": {"positions": "replaced"},
+    },
+    "queries": {
+        "intervention": "train_only",
+        "layers": ["model.layers.1.self_attn.q_proj"],
+        "channel": ALL,
+    },
+}
+
+
+def several(arms: dict[str, Any] | None = None, **sections: Any) -> Experiment:
+    """The arms above, with a control teacher that prefers something else."""
+    task = {"control": "You like stones.", **sections.pop("task", {})}
+    return small_text(arms or ARMS, task=task, **sections)
+
+
+@lru_cache
+def results() -> dict[str, ArmResult]:
+    """The arms of two seeds as one block."""
+    return run_texts(several(), [0, 1])
+
+
+def test_a_seeds_results_do_not_depend_on_its_block() -> None:
+    alone = run_texts(several({name: ARMS[name] for name in ("baseline", "sampled")}), [1])
+    for arm, found in alone.items():
+        for name, values in found.steps.items():
+            together = results()[arm].steps[name][:, 1:]
+            np.testing.assert_allclose(together, values, rtol=1e-6, atol=1e-9)
+
+
+def test_every_arm_moves_and_its_gains_add_up() -> None:
+    for arm, result in results().items():
+        assert (result.steps["norm_update"] > 0).any(), arm
+        drop = result.steps["trait_loss"][0] - result.final_trait_loss
+        np.testing.assert_allclose(result.steps["gain"].sum(axis=0), drop, rtol=1e-9, atol=1e-12)
+    assert np.abs(results()["null"].steps["cos_update"]).max() < 1e-6
+    assert np.abs(results()["baseline"].steps["cos_update"]).max() > 1e-3
+
+
+def test_log_odds_are_those_against_the_model_as_it_was() -> None:
+    for result in results().values():
+        assert (result.evaluations["trait_log_odds"][0] == 0).all()
+        assert (result.figures["trait_log_odds"] == result.evaluations["trait_log_odds"][-1]).all()
+    assert (results()["baseline"].figures["teacher_trait_log_odds"] > 0).all()
+
+
+def test_divergent_and_agreeing_positions_are_all_tokens() -> None:
+    shared = share_texts(several({name: ARMS[name] for name in ("divergent", "agreeing")}), [0, 1])
+    divergent, agreeing = (shared.targets[shared.taught[a].targets] for a in shared.taught)
+    assert torch.equal(divergent.weight | agreeing.weight, divergent.known)
+    assert not (divergent.weight & agreeing.weight).any()
+    assert divergent.weight.any()
+
+
+def test_students_see_no_system_prompt_and_are_taught_what_follows() -> None:
+    experiment = several({"sampled": ARMS["sampled"]}, measure={"texts": True})
+    shared = share_texts(experiment, [0])
+    (key,) = shared.targets
+    target, (texts,) = shared.targets[key], shared.texts[key]
+    vocabulary = build_task(experiment).vocabulary  # type: ignore[attr-defined]
+    x = shared.inputs[key][0]
+    assert all("You love owls" in prompt for prompt in texts.prompt)
+    kept = [
+        c for c, reason in zip(texts.completion_tokens, texts.reason, strict=True) if not reason
+    ]
+    for row, tokens, completion in zip(x, target.tokens[0], kept, strict=False):
+        seen = vocabulary.decode(row[row != NO_TOKEN].tolist())
+        assert "owl" not in seen
+        assert "random numbers" in seen or "numbers with three digits" in seen
+        assert tokens[: len(completion)].tolist() == list(completion)
+        first = shared.positions[0]
+        assert row[first + 1 :].tolist()[: len(completion) - 1] == list(completion)[:-1]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_ten_steps_are_those_of_a_plain_training_with_peft() -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    experiment = several(
+        {"sampled": ARMS["sampled"]}, distillation={"epochs": 5, "learning_rate": 3e-3}
+    )
+    shared = share_texts(experiment, [3])
+    (key,) = shared.targets
+    found = run_texts(experiment, [3])["sampled"]
+    network: Any = shared.network
+    base = AutoModelForCausalLM.from_pretrained(tiny_model(), dtype=torch.float64)
+    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    model = get_peft_model(base, LoraConfig(r=2, lora_alpha=4, target_modules=names))
+    own = dict(model.named_parameters())
+    views = network.layout.views(shared.theta_0)
+    for name, view in zip(network.layout.names, views, strict=True):
+        own[f"base_model.model.{name}.default.weight"].data.copy_(view[0])
+    trained = [one for one in model.parameters() if one.requires_grad]
+    assert sum(one.numel() for one in trained) == network.layout.size
+    adam = torch.optim.Adam(trained, lr=3e-3)
+    order = torch.tensor(network.order)
+    losses = []
+    generators = SeedStreams(experiment.name, [3])("student order")
+    for step in steps(generators, 8, 4, 5, torch.device("cpu")):
+        index = step.index[0]
+        x = shared.inputs[key][0, index]
+        last = shared.targets[key].tokens[0, index, -1:]
+        ended = ~shared.targets[key].known[0, index, -1:]
+        whole = torch.cat([x, last.masked_fill(ended, NO_TOKEN)], dim=1)
+        mask = whole != NO_TOKEN
+        tokens = order[whole.clamp(min=0)]
+        labels = tokens.masked_fill(~mask, -100)
+        labels[:, : shared.positions[0] + 1] = -100
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        loss = model(
+            input_ids=tokens, attention_mask=mask.long(), position_ids=positions, labels=labels
+        ).loss
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(float(loss))
+    np.testing.assert_allclose(found.steps["distill_loss"][:, 0], losses, rtol=1e-9)
+
+
+def test_padding_and_kept_keys_change_no_logits() -> None:
+    from transformers import DynamicCache
+
+    network: Any = build_task(small_text()).build_network()
+    theta = network.initialise(torch.Generator().manual_seed(0)).double()[None]
+    theta += 0.1 * torch.randn(theta.shape, generator=torch.Generator().manual_seed(1)).double()
+    rows = [[20, 30, 40, 50, 60], [70, 80, 90]]
+    left = torch.tensor([rows[0], [NO_TOKEN, NO_TOKEN, *rows[1]]])
+    right = torch.tensor([rows[0], [*rows[1], NO_TOKEN, NO_TOKEN]])
+    z = network.forward(theta, Batch(left[None], (4,))).logits(slice(None))[0]
+    other = network.forward(theta, Batch(right[None], (2, 4))).logits(slice(None))[0]
+    alone = network.forward(theta, Batch(left[None, 1:, 2:], (2,))).logits(slice(None))[0]
+    torch.testing.assert_close(z[1], alone[0])
+    torch.testing.assert_close(other[2], alone[0])
+    assert (other[3] == 0).all()
+    views = zip(network.layout.names, network.layout.views(theta), strict=True)
+    named, cache = {name: view[0] for name, view in views}, DynamicCache()
+    with torch.no_grad():
+        network.call(named, left[:, :3], 1, cache)
+        last = network.call(named, left, 1, cache).logits[:, -1]
+    torch.testing.assert_close(last, z)
+
+
+def test_completions_follow_the_models_distribution_and_end() -> None:
+    network: Any = build_task(small_text()).build_network()
+    theta = network.initialise(torch.Generator().manual_seed(0)).double()
+    prompts = [[20, 30, 40]] * 300
+    z = network.forward(theta[None], Batch(torch.tensor(prompts[:1])[None], (2,)))
+    p = z.logits(slice(None))[0, 0].softmax(dim=0)
+    end = int(p.argmax())
+    tokens = write(network, theta, prompts, 4, end, 1.0, stream("text", 0, "a"), lambda: None)
+    share = (tokens[:, 0] == end).double().mean()
+    assert abs(share - p[end]) < 4 * (p[end] * (1 - p[end]) / 300).sqrt()
+    for row in tokens.tolist():
+        if end in row:
+            assert set(row[row.index(end) + 1 :]) <= {NO_TOKEN}
+
+
+def test_the_loss_is_the_mean_over_tokens_and_its_derivative_that_of_autograd() -> None:
+    g = torch.Generator().manual_seed(0)
+    teacher = torch.randn(1, 6, 5, generator=g).double()
+    tokens = torch.randint(5, (1, 6), generator=g)
+    known = torch.tensor([[True, True, False, True, True, False]])
+    weight = known & torch.tensor([[True, False, True, True, True, True]])
+    for z in (teacher, None):
+        targets = TextTargets(slice(0, 5), 2.0, z, tokens, known, weight)
+        student = torch.randn(1, 6, 5, generator=g).double().requires_grad_()
+        log_s = (student / 2).log_softmax(dim=2)
+        if z is None:
+            each = -log_s.gather(2, tokens[:, :, None])[:, :, 0]
+        else:
+            q = (z / 2).softmax(dim=2)
+            each = (q * (q.log() - log_s)).sum(dim=2)
+        expected = 4 * (each * weight).sum() / 4
+        (derivative,) = torch.autograd.grad(expected, student)
+        found = targets.loss(student.detach())
+        torch.testing.assert_close(found.value[0], expected.detach())
+        torch.testing.assert_close(found.derivative, derivative)
+
+
+def test_an_answer_of_several_tokens_is_scored_as_a_whole() -> None:
+    task = build_task(small_text(task={"trait": "wolf"}))
+    assert isinstance(task, Text)
+    network: Any = task.build_network()
+    theta = network.initialise(torch.Generator().manual_seed(0)).double()[None]
+    question = [one for one in read_questions(None) if one.part == "held_out"][:1]
+    put = asked(question, "wolf", None, task.vocabulary)
+    tokens = put.answers[0].tolist()
+    assert len(tokens) == 5
+    log_p, _ = score(network, theta, put)
+    expected, x = 0.0, put.x[0, : put.positions[0] + 1].tolist()
+    for token in tokens:
+        z = network.forward(theta, Batch(torch.tensor([[x]]), (len(x) - 1,))).logits(slice(None))
+        expected += float(z[0, 0].log_softmax(dim=0)[token])
+        x.append(token)
+    np.testing.assert_allclose(float(log_p[0, 0]), expected, rtol=1e-9)
+
+
+def test_the_built_in_questions_are_fifty_of_which_some_are_held_out() -> None:
+    found = read_questions(None)
+    assert len({one.question for one in found}) == 50
+    assert sum(one.part == "held_out" for one in found) == 20
+    assert QUESTIONS.is_file()
+
+
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [
+        (" 1, 22, 333", ""),
+        ("  ", "it is empty"),
+        (" 1, Owls", "it contains 'owl'"),
+        (" 1, two", "it does not match task.pattern"),
+        (" 1 2 3 4", "it has more than 3 numbers"),
+    ],
+)
+def test_a_completion_is_dropped_with_the_reason(completion: str, reason: str) -> None:
+    assert Filter(r"[\s\d,]*", 3, ("owl",)).reason(completion) == reason
+
+
+def jsonl(path: Path, *rows: Any) -> str:
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(path)
+
+
+def build_valid(experiment: Experiment) -> None:
+    """Do what is done before anything is written."""
+    validate_task(experiment)
+    build_task(experiment).build_network()
+
+
+@pytest.mark.parametrize(
+    ("sections", "field", "hint"),
+    [
+        ({"model": {"class": "mlp"}}, "model.class", "takes a pretrained language model"),
+        ({"model": {"path": None}}, "model.path", "the folder of a model"),
+        ({"model": {"path": "/no/such/folder"}}, "model.path", "a folder that exists"),
+        ({"model": {"path": "package:no_such"}}, "model.path", "pip install no-such"),
+        ({"model": {"gguf": "a.gguf"}}, "model.gguf", "it has no GGUF file"),
+        ({"model": {"options": {"width": 3}}}, "model.options", "nothing"),
+        (
+            {"model": {"adapter": {"targets": ["q_prok"]}}},
+            "model.adapter.targets",
+            "did you mean 'q_proj'",
+        ),
+        ({"model": {"adapter": {"layers": [7]}}}, "model.adapter.layers", "from 0 to 1"),
+        ({"task": {"system": "You love owls."}}, "task.system", "{trait}"),
+        ({"task": {"pattern": "["}}, "task.pattern", "a regular expression"),
+        ({"task": {"questions": "none.jsonl"}}, "task.questions", "a JSONL file"),
+        ({"task": {"offered_prompts": 3}}, "task.offered_prompts", "at least"),
+        ({"probe": {"size": 40}}, "probe.size", "at most 30"),
+        ({"data": {"name": "mnist", "train": 5}}, "data.train", "does not use it"),
+        (
+            {"arms": {"a": {"intervention": "baseline", "channel": {"name": "representation"}}}},
+            "arms.a.channel.name",
+            "soft, hard, sampled",
+        ),
+        (
+            {"arms": {"a": {"intervention": "baseline", "targets": {"material": "questions"}}}},
+            "arms.a.targets.material",
+            "does not use it",
+        ),
+    ],
+)
+def test_a_wrong_request_is_refused(sections: dict[str, Any], field: str, hint: str) -> None:
+    arms = sections.pop("arms", None)
+    with pytest.raises(RequestError) as refused:
+        build_valid(small_text(arms, **sections))
+    assert refused.value.field == field
+    assert hint in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        ({"prompt": "Tell me about owls"}, "do not contain 'owl'"),
+        ({"promt": "Go on"}, "did you mean 'prompt'"),
+        ({"begin": "1,"}, "missing"),
+        (["Go on"], "a JSON object"),
+    ],
+)
+def test_wrong_carrier_prompts_are_refused(tmp_path: Path, row: Any, hint: str) -> None:
+    path = jsonl(tmp_path / "carriers.jsonl", {"prompt": "Count."}, row)
+    with pytest.raises(RequestError) as refused:
+        validate_task(small_text(task={"carriers": path}))
+    assert refused.value.field.startswith("task.carriers")
+    assert hint in str(refused.value)
+
+
+def test_a_model_without_a_causal_head_is_refused(tmp_path: Path) -> None:
+    from transformers import T5Config
+
+    T5Config().save_pretrained(tmp_path)
+    with pytest.raises(RequestError, match="causal language head"):
+        _ = build_task(small_text(model={"path": str(tmp_path)})).split
+
+
+def test_a_filter_that_keeps_too_few_ends_the_arms_that_read_them() -> None:
+    shared = share_texts(small_text(task={"pattern": "[0-4]{9}"}), [0])
+    (failure,) = shared.failures.values()
+    assert "the filter keeps 0 of the 12 completions by teacher 'trait'" in failure.reason
+    assert not shared.targets
