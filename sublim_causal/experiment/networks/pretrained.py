@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.config import AdapterConfig, ModelConfig
 from sublim_causal.experiment.networks.base import Batch, Layout, as_index
-from sublim_causal.experiment.networks.products import rounds_factors
+from sublim_causal.experiment.networks.products import FastLinear, rounds_factors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -336,10 +336,11 @@ class PretrainedNetwork:
             tokens = tokens[:, length:]
             if options:
                 options["position_ids"] = options["position_ids"][:, length:]
-            options[_cache_argument(type(model))] = cache
+            options[_cache_argument(model)] = cache
         arguments = {"input_ids": tokens, "logits_to_keep": keep, "use_cache": cache is not None}
         own = {_own_name(name): value for name, value in parameters.items()}
-        output = torch.func.functional_call(model, own, (), arguments | options)
+        with FastLinear():
+            output = torch.func.functional_call(model, own, (), arguments | options)
         if self.order is not None:
             output.logits = output.logits.index_select(2, self._order(read.device))
         return output
@@ -349,10 +350,9 @@ class PretrainedNetwork:
         return _as_tensor(self.order, str(device))
 
 
-@lru_cache(maxsize=2)
-def _cache_argument(kind: type[nn.Module]) -> str:
-    """Return the name of the argument for kept keys and values, which was another before 5.24."""
-    named = inspect.signature(kind.forward).parameters
+def _cache_argument(model: nn.Module) -> str:
+    """Return the name of the argument for kept keys and values, which transformers renamed."""
+    named = inspect.signature(model.forward).parameters
     return "cache" if "cache" in named else "past_key_values"
 
 

@@ -72,8 +72,9 @@ def several(arms: dict[str, Any] | None = None, **sections: Any) -> Experiment:
 
 @lru_cache
 def results() -> dict[str, ArmResult]:
-    """The arms of two seeds as one block."""
-    return run_texts(several(), [0, 1])
+    """Most arms of two seeds as one block."""
+    arms = {name: arm for name, arm in ARMS.items() if name not in ("divergent", "agreeing")}
+    return run_texts(several(arms), [0, 1])
 
 
 def test_a_seeds_results_do_not_depend_on_its_block() -> None:
@@ -129,9 +130,20 @@ def test_students_see_no_system_prompt_and_are_taught_what_follows() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_ten_steps_are_those_of_a_plain_training_with_peft() -> None:
+def test_ten_steps_are_those_of_a_plain_training_with_peft(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    def norm(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return (
+            self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        )
+
+    # The library's computes in float32 whatever the precision is, which would hide differences.
+    monkeypatch.setattr(LlamaRMSNorm, "forward", norm)
 
     experiment = several(
         {"sampled": ARMS["sampled"]}, distillation={"epochs": 5, "learning_rate": 3e-3}
@@ -164,13 +176,12 @@ def test_ten_steps_are_those_of_a_plain_training_with_peft() -> None:
         labels = tokens.masked_fill(~mask, -100)
         labels[:, : shared.positions[0] + 1] = -100
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        loss = model(
-            input_ids=tokens, attention_mask=mask.long(), position_ids=positions, labels=labels
-        ).loss
+        z = model(input_ids=tokens, attention_mask=mask.long(), position_ids=positions).logits
+        loss = torch.nn.functional.cross_entropy(z[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
         adam.zero_grad()
         loss.backward()
         adam.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     np.testing.assert_allclose(found.steps["distill_loss"][:, 0], losses, rtol=1e-9)
 
 

@@ -95,7 +95,7 @@ def _read(field: str, path: str, kind: Callable[..., Row]) -> tuple[Row, ...]:
 
 
 def _row(field: str, line: str, kind: Callable[..., Row]) -> Row:
-    fields = {"Question": ("question", "answer"), "Carrier": ("prompt",)}[kind.__name__]  # type: ignore[attr-defined]
+    fields = {"Question": ("question", "answer"), "Carrier": ("prompt",)}[kind.__name__]
     known = [*kind.__annotations__]
     allowed = f"a JSON object with {', '.join(fields)}; all its fields: {', '.join(known)}"
     try:

@@ -9,8 +9,8 @@ import torch
 
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.streams import SeedStreams, draw
+from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.initialisation import initialise
-from sublim_causal.experiment.networks.pretrained import PretrainedNetwork
 from sublim_causal.experiment.tasks.base import Rehearsal
 from sublim_causal.experiment.tasks.text.block import draw_probe
 from sublim_causal.experiment.tasks.text.files import Question
@@ -27,7 +27,7 @@ def rehearse(
     options: TextOptions,
     questions: Sequence[Question],
     streams: SeedStreams,
-    network: PretrainedNetwork,
+    network: Network,
     vocabulary: Vocabulary,
     dtype: torch.dtype,
 ) -> Rehearsal:

@@ -60,8 +60,7 @@ class TextTargets:
     def loss(self, z: Tensor) -> Loss:
         """Return the loss and its derivative at the student's logits `z` ``(R, B * T, C)``."""
         log_s = torch.log_softmax(z / self.temperature, dim=2)
-        share = self.weight / self.known.sum(dim=1, keepdim=True).clamp(min=1)
-        share = share.to(z)
+        share = self.weight.to(z) / self.known.sum(dim=1, keepdim=True).clamp(min=1)
         if self.z is None:
             index = self.tokens[:, :, None]
             of_token = -log_s.gather(2, index)[:, :, 0]
