@@ -49,7 +49,8 @@ def small(name: str, **sections: Any) -> Experiment:
     if name == "preference":
         return small_texts(ARMS, **sections)
     if name == "text":
-        return small_text(ARMS, task={"teacher": "tuned"}, **sections)
+        every = {arm: {**table, "channel": {"logits": "all"}} for arm, table in ARMS.items()}
+        return small_text(every, task={"teacher": "tuned"}, **sections)
     return load_study(str(EXAMPLE / "permutations.toml"), settings=TINY)
 
 
