@@ -14,6 +14,7 @@ from sublim_causal.experiment.data.batches import steps
 from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.networks.pretrained import NO_TOKEN, PretrainedNetwork
+from sublim_causal.experiment.optimisation import of_phase
 from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.tasks.base import Keep
 from sublim_causal.experiment.tasks.preference.positions import Divergence, divergence
@@ -162,7 +163,7 @@ class TextTeachers:
             for name in ("x", "answers")
         )
         every, layout = vocabulary.split.columns("all"), self.network.layout
-        optimizer = make_optimizer(theta, config.optimizer, config.learning_rate, layout)
+        optimizer = make_optimizer(theta, of_phase(config), layout)
         for step in steps(generators, len(train), config.batch_size, config.epochs, theta.device):
             which = (step.index + step.epoch) % len(told)
             labels = answers[which, step.index].flatten(1)
