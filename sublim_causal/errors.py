@@ -80,7 +80,7 @@ SHOWN = 300
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exceeded quota, and a file beyond the size allowed."""
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
-"""Error numbers of a read-only file system, and of a folder of somebody else."""
+"""Error numbers of a read-only file system, and of a folder of another user."""
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
@@ -110,7 +110,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 
 
 def system_error(error: OSError) -> SublimError:
-    """Return what to say of an error of the operating system that nobody has expected."""
+    """Return what to say of an unexpected error of the operating system."""
     if error.filename is None:
         if error.errno not in DISK_FULL:
             return SublimError(f"{type(error).__name__}: {error}")

@@ -104,7 +104,7 @@ def applied(
 
 
 def validate_answers(answers: Tensor, logits: Tensor) -> None:
-    """Refuse answers that are no distributions over the last axis; replicates that diverged pass.
+    """Refuse answers that are not distributions over the last axis; replicates that diverged pass.
 
     Parameters
     ----------

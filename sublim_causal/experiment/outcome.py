@@ -37,7 +37,7 @@ class ArmResult:
         First step at which a loss, or the update that led there, was non-finite; -1 where there is
         none.
     lengths : int64 ndarray of shape (R,)
-        Steps taken; what is recorded from there on is no step of the replicate.
+        Steps taken; what is recorded from there on is not a step of the replicate.
     final_distill_loss : ndarray of shape (R,)
         Distillation loss of the last step, or of the batch at which `until_loss` was reached.
     unreached : bool ndarray of shape (R,)

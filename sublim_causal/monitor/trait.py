@@ -85,7 +85,7 @@ def measure(
     Raises
     ------
     SublimError
-        If the trait loss does not depend on any of `parameters`, or is no scalar.
+        If the trait loss does not depend on any of `parameters`, or is not a scalar.
     """
     with evaluating([p.device for p in parameters]) as called:
         if gradient:

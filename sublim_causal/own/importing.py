@@ -71,7 +71,7 @@ def check_table(frame: pd.DataFrame, asked: Asked) -> Checked:
     RequestError
         If a column is not there.
     DataError
-        If a seed or a step is missing or no whole number, an arm is missing, or rows are twice.
+        If a seed or a step is missing or not a whole number, an arm is missing, or rows are twice.
     """
     known = list(map(str, frame.columns))
     _validate_asked(asked, known)

@@ -66,7 +66,7 @@ class Replicate:
         Raises
         ------
         RequestError
-            If the step is no step, or a name or a value is not allowed.
+            If the step is not valid, or a name or a value is not allowed.
         """
         if isinstance(step, bool) or not isinstance(step, numbers.Integral):
             raise RequestError("step", step, "a whole number from 0 on")

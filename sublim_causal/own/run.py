@@ -255,7 +255,7 @@ def validate_column(field: str, name: str) -> None:
 
 
 def validate_seed(seed: int) -> None:
-    """Refuse what is no seed.
+    """Refuse what is not a seed.
 
     Raises
     ------

@@ -37,7 +37,7 @@ class Text:
 
     text: str
     lead: bool = False
-    """Whether it is the sentence that a reader in a hurry reads."""
+    """Whether it is the main finding."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def write_report(
     RequestError
         If the plan is wrong, or `out` is a file.
     RunError
-        If `run` is no run directory, is damaged, holds symbolic links, or has nothing complete yet.
+        If `run` is not a run directory, is damaged, holds symbolic links, or has nothing complete.
     """
     from sublim_causal.report.figures.style import settings
     from sublim_causal.report.sections import BODY

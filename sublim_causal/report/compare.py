@@ -52,7 +52,7 @@ def compare_reports(
         If the plan is wrong, both runs are one, one is a file and the other is not, or `out` is
         a file.
     RunError
-        If one is no run directory, is damaged, or has nothing complete yet; or if a results file
+        If one is not a run directory, is damaged, or has nothing complete yet; or if a results file
         is of another schema.
     """
     first, second = locate(first), locate(second)

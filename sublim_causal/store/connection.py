@@ -205,7 +205,7 @@ def redact(text: str) -> str:
 
 
 def validate_address(tracking_uri: str) -> None:
-    """Refuse what is no address of a store.
+    """Refuse what is not an address of a store.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def validate_address(tracking_uri: str) -> None:
     try:
         parts = urlsplit(tracking_uri)
         if _dialect(parts) in DATABASE_PORTS:
-            parts.port  # noqa: B018 - raises where it is no port
+            parts.port  # noqa: B018 - raises where it is not a port
     except ValueError:
         raise refused(
             "in a password, write %2F for a slash, %3A for a colon, %40 for an at"
@@ -244,9 +244,9 @@ def validate_reachable(tracking_uri: str) -> None:
     Raises
     ------
     RequestError
-        If it is no address of a store.
+        If it is not an address of a store.
     TrackingError
-        If there is no server, or the file is no database.
+        If there is no server, or the file is not a database.
     """
     validate_address(tracking_uri)
     parts = urlsplit(tracking_uri)

@@ -85,7 +85,7 @@ def read_manifest(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     Raises
     ------
     RunError
-        If `run` is no run directory, its manifest is damaged, or a newer version of this package
+        If `run` is not a run directory, its manifest is damaged, or a newer version of this package
         wrote it.
     """
     path = run / FILE

@@ -307,9 +307,9 @@ def open_mirror(
     Raises
     ------
     RequestError
-        If `tracking_uri` is no address.
+        If `tracking_uri` is not an address.
     RunError
-        If `run` is no run directory, or there is a symbolic link in it.
+        If `run` is not a run directory, or there is a symbolic link in it.
     TrackingError
         If the store cannot be reached, within about 15 seconds.
     """
@@ -331,7 +331,7 @@ def is_mirrored(run: Path, tracking_uri: str) -> bool:
     Raises
     ------
     RunError
-        If `run` is no run directory.
+        If `run` is not a run directory.
     TrackingError
         If the store cannot be reached.
     """
@@ -365,9 +365,9 @@ def sync(
     Raises
     ------
     RequestError
-        If `tracking_uri` is no address.
+        If `tracking_uri` is not an address.
     RunError
-        If `run` is no run directory or has no finished block, or another process mirrors it.
+        If `run` is not a run directory or has no finished block, or another process mirrors it.
     TrackingError
         If the store cannot be reached.
     """

@@ -74,7 +74,7 @@ def serve_ui(
         If the runs have different stores, the store is missing or no address of one, or the port
         is not free.
     RunError
-        If one of `runs` is no run directory.
+        If one of `runs` is not a run directory.
     TrackingError
         If the server does not start.
     """

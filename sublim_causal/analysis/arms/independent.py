@@ -44,10 +44,8 @@ def samples(
 
     Raises
     ------
-    RequestError
-        If a column or an arm is not there.
-    DataError
-        If a seed has two complete rows under one arm.
+    RequestError, DataError
+        As in `paired_arms`.
     """
     frame = labelled_rows(
         replicates, outcome, (arm, reference), cluster=cluster, arm_column=arm_column

@@ -263,14 +263,10 @@ def controlled_direct(
 
     Parameters
     ----------
-    frame : DataFrame
-        Table ``replicates``.
+    frame, outcome, mediator, settings
+        As in `cross_world`.
     arm_clamped, baseline_clamped : str
         The two clamped arms.
-    outcome, mediator : str
-        Columns of outcome and alignment.
-    settings : Settings
-        How the intervals are computed.
 
     Returns
     -------

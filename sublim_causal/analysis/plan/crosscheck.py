@@ -49,7 +49,7 @@ def cross_check(
     RequestError
         If the plan is wrong.
     RunError
-        If `run` is no run directory or has nothing finished yet.
+        If `run` is not a run directory or has nothing finished yet.
     """
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
     chosen = [one for one in plan.estimands if isinstance(one, _FITTED)]

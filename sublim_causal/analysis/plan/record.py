@@ -164,7 +164,7 @@ def read_runs(run: Path) -> Record:
     Raises
     ------
     RunError
-        If `run` is no run directory, has nothing finished yet, or a file of it is damaged.
+        If `run` is not a run directory, has nothing finished yet, or a file of it is damaged.
     """
     manifest = read_manifest(run)
     validate_undamaged(run)
@@ -250,7 +250,7 @@ def read_record(run: Path, step_columns: Collection[str] = (), layers: bool = Fa
     Raises
     ------
     RunError
-        If `run` is no run directory, has nothing finished yet, or a file of it is damaged.
+        If `run` is not a run directory, has nothing finished yet, or a file of it is damaged.
     """
     return with_steps(read_runs(run), run, step_columns, layers=layers)
 

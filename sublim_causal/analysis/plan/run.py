@@ -72,7 +72,7 @@ def analyse(
     RequestError
         If the plan is wrong.
     RunError
-        If `run` is no run directory or has nothing finished yet.
+        If `run` is not a run directory or has nothing finished yet.
     """
     run = locate(run)
     with columns_of_run(run):
@@ -140,7 +140,7 @@ def analyse_for_report(
     RequestError
         If the plan is wrong.
     RunError
-        If `run` is no run directory, is damaged, or has nothing complete yet.
+        If `run` is not a run directory, is damaged, or has nothing complete yet.
     """
     run = locate(run)
     with columns_of_run(run):

@@ -67,10 +67,8 @@ def reliability(
 
     Raises
     ------
-    RequestError
-        If a column is not there.
-    DataError
-        If a value is missing or infinite.
+    RequestError, DataError
+        As in `within_products`.
     """
     s = within_products(seeds_and_arms(steps, cluster, arm_column), halves)
     a, b = halves
@@ -128,10 +126,8 @@ def corrected_slopes(
 
     Raises
     ------
-    RequestError
-        If a column is not there.
-    DataError
-        If a value is missing or infinite.
+    RequestError, DataError
+        As in `within_products`.
     """
     a, b = halves
     s = within_products(seeds_and_arms(steps, cluster, arm_column), [a, b, outcome])

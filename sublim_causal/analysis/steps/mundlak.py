@@ -14,12 +14,7 @@ from itertools import pairwise
 import pandas as pd
 
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import (
-    MIN_SEEDS,
-    Estimand,
-    Result,
-    TestResult,
-)
+from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimand, Result, TestResult
 from sublim_causal.analysis.mixed.result import MixedFit
 from sublim_causal.analysis.steps.slopes import LEVELS, fit_slopes, slope_estimates, slope_model
 
@@ -71,10 +66,8 @@ def mundlak(
 
     Raises
     ------
-    RequestError
-        If a column is not there.
-    DataError
-        If a value is missing or infinite.
+    RequestError, DataError
+        As in `within_products`.
 
     Notes
     -----

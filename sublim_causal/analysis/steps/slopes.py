@@ -90,10 +90,8 @@ def slope_model(
 
     Raises
     ------
-    RequestError
-        If a column is not there.
-    DataError
-        If a value is missing or infinite.
+    RequestError, DataError
+        As in `within_products`.
     """
     y, x = finite_columns(steps, [outcome, predictor]).T
     runs = seeds_and_arms(steps)

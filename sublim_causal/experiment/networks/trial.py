@@ -63,7 +63,7 @@ def try_module(
             raise _refusal(name, ALONE, came)
         reseed(2)
         if _differ(first, _logits(replace(network), theta, examples), REPEATED):
-            came = "built again it gave other logits: it holds numbers that are no parameters"
+            came = "built again it gave other logits: it holds numbers that are not parameters"
             raise _refusal(name, ALONE, came)
         if replicates > 1:
             _try_block(network, name, theta, examples, first)

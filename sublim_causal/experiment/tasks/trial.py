@@ -99,7 +99,7 @@ def validate_outcome(outcome: object) -> None:
 def validate_columns(
     names: Sequence[str], columns: Sequence[Column], what: str, table: str
 ) -> None:
-    """Refuse names that are no columns of numbers of a table.
+    """Refuse names that are not columns of numbers of a table.
 
     Raises
     ------

@@ -66,7 +66,7 @@ def read_status(run: Path) -> Status:
     Raises
     ------
     RunError
-        If `run` is no run directory.
+        If `run` is not a run directory.
     """
     manifest, lost = read_manifest(run), damaged(run)
     of_run = damaged_study(run, manifest), lost_blocks(run, manifest)

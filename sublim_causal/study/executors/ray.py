@@ -266,7 +266,7 @@ def validate_reachable(address: str) -> None:
     Raises
     ------
     OSError or ValueError
-        If no process listens there, or it is no address.
+        If no process listens there, or it is not an address.
     """
     host, _, port = address.rpartition(":")
     socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()

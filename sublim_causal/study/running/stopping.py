@@ -45,7 +45,7 @@ def parse_looks(text: str) -> tuple[int, ...]:
     Raises
     ------
     RequestError
-        If it is no list of whole numbers.
+        If it is not a list of whole numbers.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) < 8 for part in parts):

@@ -57,7 +57,7 @@ def default_options(arm: Mapping[str, Any]) -> dict[str, Any]:
 def part_options(arm: ArmConfig) -> dict[str, Any]:
     """Return all options of the parts of an arm's intervention: ``i.<option>``, flat.
 
-    Of a class that is no pydantic model, those that JSON can hold.
+    Of a class that is not a pydantic model, those that JSON can hold.
     """
     parts: dict[str, dict[str, Any]] = {}
     for i, (table, built) in enumerate(build_parts("arms", arm.procedure)):
@@ -120,7 +120,7 @@ def _defaults(registry: Mapping[str, type[Any]], name: object) -> dict[str, Any]
 def class_defaults(found: type[Any]) -> dict[str, Any]:
     """Return the options of a class that have defaults, as JSON has them.
 
-    Of a class that is no pydantic model, those that JSON can hold.
+    Of a class that is not a pydantic model, those that JSON can hold.
     """
     if issubclass(found, BaseModel):
         return found.model_construct().model_dump(mode="json", warnings=False)

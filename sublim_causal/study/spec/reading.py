@@ -157,7 +157,7 @@ def _unquoted(part: str) -> str:
 
 
 def validate_reference(reference: object, arms: object) -> None:
-    """Refuse a reference that is no arm of the study.
+    """Refuse a reference that is not an arm of the study.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def select_arms(arms: object, names: list[str]) -> dict[str, Any]:
     Raises
     ------
     RequestError
-        If the study has no such arm, or its `arms` are no table.
+        If the study has no such arm, or its `arms` are not a table.
     """
     if not isinstance(arms, Mapping):
         raise RequestError("arms", arms, "a table of arms by name")

@@ -20,7 +20,6 @@ from sublim_causal.analysis.plan.declaration import (
     WithInterval,
     column_unit,
     difference_of,
-    slope_of,
     with_unit,
 )
 from sublim_causal.analysis.plan.method import (
@@ -35,6 +34,7 @@ from sublim_causal.analysis.plan.method import (
     with_note,
 )
 from sublim_causal.analysis.plan.methods.mediation import EFFECTS, of_part
+from sublim_causal.analysis.plan.methods.slopes import OnAlignment
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.mundlak import mundlak
 from sublim_causal.analysis.steps.slopes import LEVELS, UNADJUSTED
@@ -104,21 +104,13 @@ class ClampGap(WithInterval):
         return (self.alignment,)
 
 
-class MundlakSlopes(WithInterval):
+class MundlakSlopes(OnAlignment, WithInterval):
     """Slopes within runs, between arms and between seeds, and whether they are equal."""
 
     outcome: StepColumn = "gain"
     """Column of ``steps``."""
     predictor: StepColumn = "cos_update"
     """Column of ``steps``."""
-
-    def about(self) -> dict[str, str]:
-        """Column and unit of a slope."""
-        return slope_of(self.outcome, self.predictor)
-
-    def step_columns(self) -> tuple[str, ...]:
-        """Outcome and predictor."""
-        return (self.outcome, self.predictor)
 
     def endings(self) -> tuple[str, ...]:
         """The levels."""

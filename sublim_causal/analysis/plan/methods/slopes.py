@@ -46,16 +46,29 @@ NORMS = ("norm_trait", "norm_update")
 Adjust = Literal["step", "none"]
 
 
-class StepSlope(WithInterval):
-    """Per-step slope of an outcome on alignment.
-
-    `adjust` is ``"none"`` by default where `split` is ``"levels"``, and must be.
-    """
+class OnAlignment(Declared):
+    """A slope of a column of ``steps`` on an alignment."""
 
     outcome: StepColumn
     """Column of ``steps``."""
     predictor: StepColumn
     """Column of ``steps``."""
+
+    def about(self) -> dict[str, str]:
+        """Column and unit of the slope."""
+        return slope_of(self.outcome, self.predictor)
+
+    def step_columns(self) -> tuple[str, ...]:
+        """Outcome and predictor."""
+        return (self.outcome, self.predictor)
+
+
+class StepSlope(OnAlignment, WithInterval):
+    """Per-step slope of an outcome on alignment.
+
+    `adjust` is ``"none"`` by default where `split` is ``"levels"``, and must be.
+    """
+
     split: Split = "pooled"
     """`pooled`, over comparable arms; `by_arm`; or `levels`: within a run, between arms, between
     seeds."""
@@ -81,35 +94,18 @@ class StepSlope(WithInterval):
         """Whether to first order the slope is the mean of ``norm_trait * norm_update``."""
         return (self.outcome, self.predictor) == ("gain", "cos_update")
 
-    def about(self) -> dict[str, str]:
-        """Column and unit of the slope."""
-        return slope_of(self.outcome, self.predictor)
-
     def step_columns(self) -> tuple[str, ...]:
         """Outcome and predictor; for the identity the norms too."""
         norms = NORMS if self.is_identity and self.adjust == "step" else ()
-        return (self.outcome, self.predictor, *norms)
+        return (*super().step_columns(), *norms)
 
     def endings(self) -> tuple[str, ...] | None:
         """None for one slope, arms, or levels."""
         return {"pooled": ("",), "by_arm": None, "levels": LEVELS}[self.split]
 
 
-class SlopeModelInFull(Declared):
+class SlopeModelInFull(OnAlignment):
     """The pooled model of `StepSlope` in full: coefficients, components, residuals, influence."""
-
-    outcome: StepColumn
-    """Column of ``steps``."""
-    predictor: StepColumn
-    """Column of ``steps``."""
-
-    def about(self) -> dict[str, str]:
-        """Column and unit of the slope."""
-        return slope_of(self.outcome, self.predictor)
-
-    def step_columns(self) -> tuple[str, ...]:
-        """Outcome and predictor."""
-        return (self.outcome, self.predictor)
 
 
 def _step_slope(record: Record, declared: StepSlope, settings: Settings) -> Sequence[Result]:

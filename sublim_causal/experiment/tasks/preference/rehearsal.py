@@ -30,7 +30,7 @@ def rehearse(
     network: Network,
     dtype: torch.dtype,
 ) -> Rehearsal:
-    """Return two initialisations, a probe and texts that nobody wrote."""
+    """Return two initialisations, a probe and made-up texts."""
     like = torch.empty(0, dtype=dtype)
     asked = divided(experiment.probe.size, streams("questions"), like.device)
     animal = favourite(streams.seeds, like.device)
