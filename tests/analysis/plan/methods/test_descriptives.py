@@ -52,9 +52,11 @@ def test_replicates_are_counted_by_arm_status_and_reason(results: Results) -> No
     counts = {name: one.value for name, one in found.items() if name.startswith("n_")}
     assert counts == {
         "n_complete_baseline": N_SEEDS - 3,
+        "n_unreached_baseline": 0,
         "n_diverged_baseline": 1,
         "n_failed_baseline": 2,
         "n_complete_half": N_SEEDS,
+        "n_unreached_half": 0,
         "n_diverged_half": 0,
         "n_failed_half": 0,
     }
