@@ -99,7 +99,7 @@ class DistributionChannel:
         split: LogitSplit,
         generators: Sequence[torch.Generator],
     ) -> LogitTargets:
-        """Return the answers, with their logarithm."""
+        """Return the answers."""
         from sublim_causal.experiment.teaching.targets import LogitTargets
 
         version = taught._version
@@ -107,8 +107,7 @@ class DistributionChannel:
         if taught._version != version:
             raise in_place("answers", "the logits")
         validate_answers(q, taught)
-        log_q = q.log().where(q > 0, 0)
-        return LogitTargets(self.columns(split), self.channel.temperature, q, log_q, weight)
+        return LogitTargets(self.columns(split), self.channel.temperature, q, weight)
 
 
 class Logits(Options):
@@ -157,6 +156,8 @@ class Hard(Logits):
 
     def answers(self, logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Return 1 for the largest logit, 0 for the others."""
+        from sublim_causal.experiment.teaching.targets import certain
+
         return certain(logits.argmax(dim=2), logits)
 
 
@@ -167,17 +168,12 @@ class Sampled(Logits):
         """Return 1 for the answer drawn, 0 for the others."""
         import torch
 
+        from sublim_causal.experiment.teaching.targets import certain
+
         below = torch.softmax(logits / self.temperature, dim=2).cumsum(dim=2)[:, :, :-1]
         count = logits.shape[1]
         drawn = draw(lambda g: torch.rand(count, generator=g), generators, below.device)
         return certain((drawn[:, :, None] > below).sum(dim=2), logits)
-
-
-def certain(answers: Tensor, like: Tensor) -> Tensor:
-    """Return the distribution ``(R, N, C)`` that is certain of `answers` ``(R, N)``."""
-    import torch
-
-    return torch.zeros_like(like).scatter_(2, answers[:, :, None], 1.0)
 
 
 CHANNELS: dict[str, type[Any]] = {

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from sublim_causal.experiment.data.batches import gather
 from sublim_causal.experiment.networks.base import Forward
 from sublim_causal.experiment.teaching.losses import Loss, kl_divergence, squared_distance
-
-if TYPE_CHECKING:
-    pass
 
 
 class Targets(Protocol):
@@ -34,9 +33,8 @@ class LogitTargets:
     columns : slice
         Columns of the C logits that are taught.
     temperature : float
-    target, log_target : Tensor of shape (R, N, C) or (R, N, T, C)
-        The distribution taught, and its logarithm (0 where the distribution is 0, as 0 log 0 is);
-        T answers an example where there are several.
+    target : Tensor of shape (R, N, C) or (R, N, T, C)
+        The distribution taught; T answers an example where there are several.
     weight : Tensor of shape (R, N) or (R, N, T), or None
         1 for the answers whose loss counts, 0 for the others; None: all count.
     """
@@ -44,20 +42,19 @@ class LogitTargets:
     columns: slice
     temperature: float
     target: Tensor
-    log_target: Tensor
     weight: Tensor | None = None
+
+    @cached_property
+    def log_target(self) -> Tensor:
+        """Its logarithm; 0 where the distribution is 0, as 0 log 0 is."""
+        return self.target.log().where(self.target > 0, 0)
 
     def at(self, index: Tensor) -> LogitTargets:
         """Return the targets of the examples `index` ``(R, B)``, ``(R, B * T, C)``."""
-        weight = None
-        if self.weight is not None:
-            by_example = self.weight.reshape(*self.weight.shape[:2], -1)
-            weight = gather(by_example, index).flatten(1)
         return replace(
             self,
             target=gather(self.target, index).flatten(1, -2),
-            log_target=gather(self.log_target, index).flatten(1, -2),
-            weight=weight,
+            weight=_of_batch(self.weight, index),
         )
 
     def loss_and_gradient(self, forward: Forward) -> tuple[Tensor, Tensor]:
@@ -71,6 +68,51 @@ class LogitTargets:
         if self.temperature == 1:
             return loss
         return Loss(loss.value * self.temperature**2, loss.derivative * self.temperature)
+
+
+@dataclass(frozen=True)
+class CertainTargets:
+    """One certain answer at each of T positions of N examples.
+
+    Attributes
+    ----------
+    columns, temperature, weight
+        As in `LogitTargets`.
+    answers : int64 Tensor of shape (R, N, T)
+        Which of the C columns.
+    dtype : torch.dtype
+        Of the distributions of a batch.
+    """
+
+    columns: slice
+    temperature: float
+    answers: Tensor
+    dtype: torch.dtype
+    weight: Tensor | None = None
+
+    def at(self, index: Tensor) -> LogitTargets:
+        """Return the distributions of the examples `index` ``(R, B)``, ``(R, B * T, C)``."""
+        answers = gather(self.answers, index).flatten(1)
+        size = (*answers.shape, self.columns.stop - self.columns.start)
+        target = certain(answers, answers.new_empty(size, dtype=self.dtype))
+        return LogitTargets(self.columns, self.temperature, target, _of_batch(self.weight, index))
+
+    def loss_and_gradient(self, forward: Forward) -> tuple[Tensor, Tensor]:
+        """Return the student's loss ``(R,)`` and its gradient ``(R, P)`` on all examples."""
+        every = torch.arange(self.answers.shape[1], device=self.answers.device)
+        return self.at(every.expand(len(self.answers), -1)).loss_and_gradient(forward)
+
+
+def certain(answers: Tensor, like: Tensor) -> Tensor:
+    """Return the distribution ``(R, N, C)`` that is certain of `answers` ``(R, N)``."""
+    return torch.zeros_like(like).scatter_(2, answers[:, :, None], 1.0)
+
+
+def _of_batch(weight: Tensor | None, index: Tensor) -> Tensor | None:
+    """Return the weights ``(R, B * T)`` of the examples `index` ``(R, B)``."""
+    if weight is None:
+        return None
+    return gather(weight.reshape(*weight.shape[:2], -1), index).flatten(1)
 
 
 @dataclass(frozen=True)

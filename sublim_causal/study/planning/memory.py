@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sublim_causal.errors import RequestError
+from sublim_causal.experiment.interventions import INTERVENTIONS
+from sublim_causal.experiment.interventions.liminal import Liminal
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.experiment.teaching.representation import layer_widths
 from sublim_causal.study.spec.study import Study
@@ -31,18 +33,27 @@ def activations_taught(study: Study, network: Network) -> int:
     return sum({study.targets_key(arm): width for arm, width in widths.items()}.values())
 
 
+def arms_at_initial_logits(study: Study) -> int:
+    """Return how many arms may ask for the reference's logits: liminal ones, and the user's own."""
+    built_in = {*INTERVENTIONS.values()} - {Liminal}
+    return sum(
+        any(type(one) not in built_in for one in stages)
+        for stages in study.interventions().values()
+    )
+
+
 def study_bytes(study: Study, parameters: int, block_size: int, activations: int = 0) -> int:
     """Estimate the memory of one worker, in bytes, without the libraries themselves.
 
-    The students' examples and the targets of each seed, among them `activations` an example; the
-    data set, models and one step's batches.
+    The students' examples, the targets of each seed, among them `activations` an example, and the
+    reference's logits where an intervention asks for them; the data set, models and one step's
+    batches.
     """
     sizes, student = build_task(study).sizes(), study.distillation
     kinds = len({study.targets_key(arm) for arm in study.arms})
-    targets = 2 * kinds * sizes.answers + activations
-    seen = (
-        student.examples * (sizes.inputs * (sizes.example + sizes.answers) + targets) * block_size
-    )
+    initial = min(sizes.inputs, arms_at_initial_logits(study)) * sizes.answers
+    targets = kinds * sizes.answers + activations
+    seen = student.examples * (sizes.inputs * sizes.example + initial + targets) * block_size
     models = parameters * MODEL_VECTORS * (len(study.arms) + 1) * block_size
     batch = max(student.batch_size, study.probe.size, study.teacher.batch_size)
     return FLOAT_BYTES * (seen + models + sizes.data + 8 * batch * sizes.example * block_size)

@@ -25,6 +25,7 @@ from sublim_causal.experiment.tasks.preference.vocabulary import (
     QUESTIONS,
     TOKENS,
 )
+from sublim_causal.experiment.teaching.targets import CertainTargets
 from tests.experiment.texts import run_texts, share_texts, small_texts
 
 
@@ -77,11 +78,14 @@ def test_divergent_and_other_positions_add_up_to_all() -> None:
 
 def test_the_sampled_channel_teaches_the_next_token_of_the_text() -> None:
     shared = share_texts(small_texts(), [0])
-    target = shared.targets[shared.taught["hard"].targets].target
+    targets = shared.targets[shared.taught["hard"].targets]
+    assert isinstance(targets, CertainTargets)
     read = shared.inputs[shared.taught["hard"].inputs]
-    answers = target.argmax(dim=3) + NUMBERS.start
+    answers = targets.answers + NUMBERS.start
     assert torch.equal(answers[:, :, :-1], read[:, :, PROMPT:])
-    assert (target.sum(dim=3) == 1).all()
+    batch = targets.at(torch.arange(32)[None])
+    assert torch.equal(batch.target.argmax(dim=2), targets.answers.flatten(1))
+    assert (batch.target.sum(dim=2) == 1).all()
 
 
 def test_a_cache_changes_no_logits() -> None:

@@ -27,7 +27,7 @@ from sublim_causal.experiment.tasks.preference.vocabulary import (
     NUMBERS,
     PROMPT,
 )
-from sublim_causal.experiment.teaching.targets import LogitTargets
+from sublim_causal.experiment.teaching.targets import CertainTargets, LogitTargets
 from tests.experiment.texts import share_texts, small_texts
 
 SAMPLED = {"name": "sampled"}
@@ -59,6 +59,10 @@ def shared() -> Shared:
 def of(arm: str) -> tuple[Tensor, LogitTargets]:
     """Return what an arm reads ``(R, N, 15)``, and its targets."""
     targets = shared().targets[shared().taught[arm].targets]
+    if isinstance(targets, CertainTargets):
+        width = targets.columns.stop - targets.columns.start
+        q = torch.nn.functional.one_hot(targets.answers, width).to(targets.dtype)
+        targets = LogitTargets(targets.columns, targets.temperature, q, targets.weight)
     assert isinstance(targets, LogitTargets)
     return shared().inputs[shared().taught[arm].inputs], targets
 
@@ -96,6 +100,17 @@ def test_replaced_tokens_stand_in_the_text_and_are_taught() -> None:
     assert targets.weight is None
     taught = targets.target.argmax(dim=3) + NUMBERS.start
     assert torch.equal(taught[:, :, :-1], read[:, :, PROMPT:])
+
+
+def test_certain_answers_are_kept_as_tokens_and_taught_as_distributions() -> None:
+    kept = shared().targets[shared().taught["divergent"].targets]
+    assert isinstance(kept, CertainTargets)
+    index = torch.tensor([[3, 0, 7], [1, 1, 30]])
+    batch, whole = kept.at(index), of("divergent")[1].at(index)
+    assert torch.equal(batch.target, whole.target)
+    assert batch.weight is not None
+    assert torch.equal(batch.weight, whole.weight)
+    assert not batch.log_target.any()
 
 
 def test_the_share_of_divergent_positions_is_measured_where_an_arm_asks() -> None:

@@ -28,6 +28,17 @@ def test_activations_that_are_taught_count_as_memory() -> None:
     assert with_them - without == 4 * 50_000 * 512
 
 
+def test_logits_of_the_reference_count_where_an_arm_asks_for_them() -> None:
+    asking, other = (load_study("numbers", arms=[arm]) for arm in ("liminal", "baseline"))
+    difference = study_bytes(asking, 100_272, 1) - study_bytes(other, 100_272, 1)
+    assert difference == 4 * 3200 * 10 * 152
+
+
+@pytest.mark.parametrize("name", ["numbers", "teachers", "paraphrase", "numbers_causal"])
+def test_a_worker_of_a_study_on_texts_needs_less_than_a_gigabyte(name: str) -> None:
+    assert study_bytes(load_study(name), 100_272, 1) < 0.7 * 10**9
+
+
 def test_workers_follow_from_the_budget() -> None:
     assert workers_for(memory=10, worker_bytes=4, limit=8) == 2
     assert workers_for(memory=100, worker_bytes=4, limit=8) == 8

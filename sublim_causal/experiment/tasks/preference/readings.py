@@ -24,12 +24,10 @@ from sublim_causal.experiment.tasks.preference.teachers import PreferenceTeacher
 from sublim_causal.experiment.tasks.preference.vocabulary import CONTEXT, NUMBERS, PROMPT
 from sublim_causal.experiment.teaching.channels import (
     DistributionChannel,
-    LogitChannel,
     Sampled,
     build_channel,
-    certain,
 )
-from sublim_causal.experiment.teaching.targets import LogitTargets
+from sublim_causal.experiment.teaching.targets import CertainTargets, LogitTargets
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,11 @@ class Reading:
     ----------
     texts : int64 Tensor of shape (R, N, 15)
         All tokens but the last, which nothing follows.
-    targets : LogitTargets
+    targets : LogitTargets or CertainTargets
     """
 
     texts: Tensor
-    targets: LogitTargets
+    targets: LogitTargets | CertainTargets
 
 
 @dataclass(frozen=True)
@@ -75,26 +73,19 @@ def read(
     lesson = {"numbers": numbers, "questions": asked}[config.targets.material](
         config, teachers, columns, streams
     )
-    q = answers(lesson, channel, columns, config.targets.material, streams)
-    weight = None if lesson.weight is None else lesson.weight.to(q)
+    weight = None if lesson.weight is None else lesson.weight.to(lesson.z)
     count = teachers.experiment.distillation.examples
-    index = torch.arange(count, device=q.device) % q.shape[1]
-    x, q = lesson.texts[:, index, :-1].contiguous(), q[:, index]
-    weight = None if weight is None else weight[:, index]
-    log_q = q.log().where(q > 0, 0)
-    return Reading(x, LogitTargets(columns, channel.temperature, q, log_q, weight))
-
-
-def answers(
-    lesson: Lesson, channel: LogitChannel, columns: slice, name: str, streams: SeedStreams
-) -> Tensor:
-    """Return the distributions ``(R, N, T, C)`` that students are fitted to."""
-    z = lesson.z.flatten(1, 2)
-    if isinstance(channel, Sampled) and name == "numbers":
-        q = certain((lesson.texts[:, :, PROMPT:] - columns.start).flatten(1), z)
+    index = torch.arange(count, device=lesson.z.device) % lesson.texts.shape[1]
+    x, weight = lesson.texts[:, index], None if weight is None else weight[:, index]
+    targets: LogitTargets | CertainTargets
+    if isinstance(channel, Sampled) and config.targets.material == "numbers":
+        written = x[:, :, PROMPT:] - columns.start
+        targets = CertainTargets(columns, channel.temperature, written, lesson.z.dtype, weight)
     else:
-        q = channel.answers(z, streams("channel"))
-    return q.unflatten(1, lesson.z.shape[1:3])
+        q = channel.answers(lesson.z.flatten(1, 2), streams("channel"))
+        q = q.unflatten(1, lesson.z.shape[1:3])[:, index]
+        targets = LogitTargets(columns, channel.temperature, q, weight)
+    return Reading(x[:, :, :-1].contiguous(), targets)
 
 
 def written_texts(config: ArmConfig, teachers: PreferenceTeachers) -> Tensor:
