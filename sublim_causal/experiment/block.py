@@ -18,7 +18,7 @@ from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import ArmError, ArmFailure, class_name, guarded
 from sublim_causal.experiment.data.streams import SeedStreams
-from sublim_causal.experiment.distillation import Part, Student, distil
+from sublim_causal.experiment.distillation import distil
 from sublim_causal.experiment.interventions import followed_arms
 from sublim_causal.experiment.interventions.base import BlockContext, Intervention
 from sublim_causal.experiment.networks.base import Network
@@ -27,6 +27,7 @@ from sublim_causal.experiment.optimisation import of_arm
 from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.outcome import ArmResult, arm_result
 from sublim_causal.experiment.shared import Shared
+from sublim_causal.experiment.students import Part, Student
 from sublim_causal.experiment.tasks.base import Keep, Task, train_anew
 from sublim_causal.experiment.tasks.trial import validate_columns
 from sublim_causal.store.schema import EVALUATIONS, REPLICATES

@@ -7,111 +7,21 @@ replicate axis R first, and no operation mixes replicates.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.alignment import (
-    LayerRecorder,
-    Recorder,
-    Trait,
-    UpdateMeasure,
-    measure_trait,
-)
-from sublim_causal.experiment.clock import Clock
+from sublim_causal.experiment.alignment import Trait, measure_trait
 from sublim_causal.experiment.config import Experiment
-from sublim_causal.experiment.contracts import ArmError, ArmFailure, applied, class_name, guarded
+from sublim_causal.experiment.contracts import ArmError, applied, class_name, guarded
 from sublim_causal.experiment.data.batches import Step, steps
 from sublim_causal.experiment.data.streams import draw
-from sublim_causal.experiment.interventions.base import Intervention, Space, StepContext
+from sublim_causal.experiment.interventions.base import Space, StepContext
 from sublim_causal.experiment.networks.base import Layout
 from sublim_causal.experiment.shared import Shared
 from sublim_causal.experiment.student_step import StudentStep
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which examples of a step's batch an arm's students see.
-
-    Attributes
-    ----------
-    size : int or None
-        At most so many, the first ones.
-    unique : int or None
-        So many different ones in all: every example stands for one of them.
-    """
-
-    size: int | None
-    unique: int | None
-
-    def of(self, index: Tensor) -> Tensor:
-        """Return the examples of the batch `index` ``(R, B)``."""
-        index = index[:, : self.size]
-        return index if self.unique is None else index % self.unique
-
-
-@dataclass
-class Student:
-    """One arm's students, ``(R, P)``: the only thing here that changes from step to step.
-
-    Attributes
-    ----------
-    theta, before : Tensor of shape (R, P)
-        The parameters, and what they were at the beginning of the step.
-    states : list
-        State of each intervention.
-    inputs, targets : str
-        Which of the shared inputs and targets are the arm's.
-    part : Part
-        Which examples of a batch it sees.
-    weight_noise : float
-        Size of the noise under which distillation gradients are taken.
-    noise : sequence of torch.Generator
-        One per replicate, for that.
-    measured : bool
-        Whether the trait is measured at every step.
-    update : Tensor of shape (R, P), or None
-        The last step; None before the first, or where nothing is measured.
-    alignment : Tensor of shape (R,), or None
-        ``cos_update`` of the last step.
-    until_loss : float or None
-        The distillation loss at which they stop, if any.
-    lengths : int64 Tensor of shape (R,)
-        Steps that each takes: all, or those before it reached `until_loss`.
-    reached : bool
-        Whether all have reached it.
-    failure : ArmFailure or None
-        What ended the arm; its students stay as they are then.
-    """
-
-    interventions: Sequence[Intervention]
-    theta: Tensor
-    before: Tensor
-    optimizer: torch.optim.Optimizer
-    states: list[Any]
-    inputs: str
-    targets: str
-    part: Part
-    weight_noise: float
-    noise: Sequence[torch.Generator]
-    recorder: Recorder
-    layers: LayerRecorder | None
-    measured: bool
-    clock: Clock
-    until_loss: float | None
-    lengths: Tensor
-    reached: bool = False
-    update: Tensor | None = None
-    measure: UpdateMeasure | None = None
-    failure: ArmFailure | None = None
-
-    @property
-    def moves(self) -> bool:
-        """Whether it takes the next step."""
-        return self.failure is None and not self.reached
+from sublim_causal.experiment.students import Student
 
 
 def distil(

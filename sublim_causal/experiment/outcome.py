@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sublim_causal.experiment.alignment import Columns, derive
-from sublim_causal.experiment.distillation import Student
 from sublim_causal.experiment.shared import Texts, Traits
+from sublim_causal.experiment.students import Student
 
 
 @dataclass(frozen=True)

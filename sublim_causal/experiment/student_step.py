@@ -15,7 +15,7 @@ from sublim_causal.experiment.networks.base import Forward
 from sublim_causal.experiment.shared import Shared
 
 if TYPE_CHECKING:
-    from sublim_causal.experiment.distillation import Student
+    from sublim_causal.experiment.students import Student
 
 
 @dataclass(frozen=True)

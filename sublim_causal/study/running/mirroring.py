@@ -15,7 +15,7 @@ from sublim_causal.store.lock import mirroring
 
 if TYPE_CHECKING:
     from sublim_causal.store.curves import ArmCurves
-    from sublim_causal.store.tracking import SyncResult
+    from sublim_causal.store.mirror import SyncResult
 
 END_SECONDS = 30.0
 """How long a server may delay the end of a command; a file beside the run takes what it needs."""
