@@ -138,6 +138,20 @@ def put(path: Path, data: bytes, *, create: bool = False) -> None:
         remote.fs.pipe_file(remote.path, data, mode="create" if create else "overwrite")
 
 
+def validate_replaceable(path: Path) -> None:
+    """Check that nothing but a file stands at `path`.
+
+    Raises
+    ------
+    StorageError
+        If a device, a pipe or a socket does.
+    """
+    if (kind := kind_of(path)) in SPECIAL:
+        raise StorageError(
+            f"{path}: cannot be written: it is a {kind}\nremedy: name another file, or move it"
+        )
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
 
@@ -150,10 +164,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     if is_remote(path):
         put(path, data)
         return
-    if (kind := kind_of(path)) in SPECIAL:
-        raise StorageError(
-            f"{path}: cannot be written: it is a {kind}\nremedy: name another file, or move it"
-        )
+    validate_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

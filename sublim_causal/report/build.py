@@ -10,7 +10,7 @@ from sublim_causal.analysis.plan.record import columns_of_run
 from sublim_causal.analysis.plan.run import Progress
 from sublim_causal.location import locate, validate_files
 from sublim_causal.report.blocks import Picture, Section, Table, Text
-from sublim_causal.report.files import check_folder, write
+from sublim_causal.report.files import PAGE, check_folder, write
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
 from sublim_causal.report.tables import latex
@@ -134,6 +134,6 @@ def write_files(
             elif isinstance(block, Table):
                 files[f"tables/{block.name}.csv"] = plain(block.frame.to_csv(index=False))
                 files[f"tables/{block.name}.tex"] = latex(block)
-    files["index.html"] = render(sections, drawings, title=title, subtitle=subtitle, footer=footer)
+    files[PAGE] = render(sections, drawings, title=title, subtitle=subtitle, footer=footer)
     write(out, files)
-    return out / "index.html"
+    return out / PAGE

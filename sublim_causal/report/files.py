@@ -7,8 +7,9 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 
 from sublim_causal.errors import RequestError
-from sublim_causal.location import is_remote, remove, write_atomically
+from sublim_causal.location import is_remote, remove, validate_replaceable, write_atomically
 
+PAGE = "index.html"
 RECORD = "files.txt"
 """Names the tables and figures that a report wrote, one a line: the next one removes no others."""
 FOLDERS = ("figures", "tables")
@@ -22,6 +23,8 @@ def check_folder(out: Path) -> None:
     RequestError
         If `out`, a folder above it, or one that it shall hold is a file or a link, or it cannot be
         written.
+    StorageError
+        If something else than a file stands where the page shall be.
     """
     if is_remote(out):  # an object store has no folders
         return
@@ -41,6 +44,7 @@ def check_folder(out: Path) -> None:
             raise RequestError(
                 "--out", str(out), f"a folder without links; {place} is one", "name another"
             )
+    validate_replaceable(out / PAGE)
 
 
 def write(out: Path, files: Mapping[str, str | bytes]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
+from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.store.tracking import is_mirrored
 from sublim_causal.study.cli import guarded
 from tests.study.commands import PLAN, TINY, environment, sublim
@@ -232,7 +232,7 @@ def test_ctrl_c_outside_of_training_is_reported(
 
 
 def test_a_report_makes_no_mirror_that_was_declined(tmp_path: Path) -> None:
-    truth = simulate(Truth(n_seeds=4, n_steps=20), rng=0)
+    truth = simulate(Truth(n_seeds=1, n_steps=10, arms={"baseline": ArmTruth()}), rng=0)
     for name in ("mirrored", "declined"):
         write_run(tmp_path / "runs" / name, truth)
     assert sublim("sync", "runs/mirrored", cwd=tmp_path).returncode == 0

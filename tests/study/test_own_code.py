@@ -16,7 +16,7 @@ from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.spec.reading import load_study, read_study
 from tests.experiment import faulty
-from tests.study.commands import TINY, sublim
+from tests.study.commands import PLAN, TINY, sublim
 
 CLASS = """
 from pathlib import Path
@@ -143,12 +143,13 @@ def test_nothing_that_a_run_names_is_imported(study: Path) -> None:
     foreign = {**manifest, "study": {**manifest["study"], "arms": arms}, "arms": defined}
     write_manifest(run, foreign)
     shutil.copy(cwd / "oc_same.py", run / "oc_same.py")
+    (plan := cwd / "plan.toml").write_text(PLAN)
     for verb in (
         ("run", *TINY, "--seeds", "2", "--out", run, *OPTIONS),
         ("run", *TINY, "--seeds", "2", "--out", run, "--dry-run", *OPTIONS),
         ("status", run),
         ("analyse", run),
-        ("report", run),
+        ("report", run, "--plan", plan),
         ("compact", run),
         ("sync", run, "--tracking-uri", f"sqlite:///{cwd / 'x.db'}"),
     ):
