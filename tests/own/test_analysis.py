@@ -13,6 +13,7 @@ from scipy import stats
 
 from sublim_causal.analysis import Settings, analyse, pilot, pilots, tost, welch_contrast
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
+from sublim_causal.analysis.plan.file import load_plan
 from sublim_causal.errors import RunError
 from sublim_causal.report import compare_reports, write_report
 from sublim_causal.report.answer.brief import brief
@@ -160,7 +161,8 @@ def test_without_a_margin_equivalence_says_so(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def pages(paired_run: Path, unpaired_run: Path) -> dict[str, str]:
     runs = {"paired": paired_run, "unpaired": unpaired_run}
-    return {name: text_of(write_report(run)) for name, run in runs.items()}
+    plan = load_plan("primary").model_copy(update={"n_boot": 199})
+    return {name: text_of(write_report(run, plan)) for name, run in runs.items()}
 
 
 def test_a_report_calls_the_outcome_by_its_name(pages: dict[str, str]) -> None:
@@ -201,7 +203,7 @@ def test_the_commands_know_own_runs(tmp_path: Path) -> None:
     assert "a run of your own, which no study adds to" in done.stderr
 
 
-def test_the_mirror_shows_own_columns(tmp_path: Path) -> None:
+def test_the_mirror_shows_own_columns(tmp_path: Path, quick_stores: None) -> None:
     import mlflow
 
     run = write(tmp_path / "run", {"baseline": range(1)}, steps=2)

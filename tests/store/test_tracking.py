@@ -305,7 +305,9 @@ class Killed(BaseException):
     """Stands for the end of the process in the middle of a write."""
 
 
-@pytest.mark.parametrize("survived", range(15))
+@pytest.mark.parametrize(
+    "survived", [pytest.param(n, marks=[pytest.mark.slow] if n % 3 else []) for n in range(15)]
+)
 def test_a_mirror_killed_at_any_call_is_completed(
     make_run: MakeRun, uri: str, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:

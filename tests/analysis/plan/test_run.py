@@ -433,8 +433,17 @@ def test_windows_are_the_first_epoch_and_the_rest():
     assert per_seed_summary(steps, "x", "share_positive", "all").to_dict() == {0: 0.75, 1: 1.0}
 
 
-@pytest.mark.parametrize("name", ["primary", "causal", "paper"])
-@pytest.mark.parametrize("spoil", ["a step", "all runs", "two arms of one strength"])
+PLANS, SPOILT = ("primary", "causal", "paper"), ("all runs", "a step", "two arms of one strength")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        pytest.param(name, spoil, marks=[] if i == j else [pytest.mark.slow])
+        for i, name in enumerate(PLANS)
+        for j, spoil in enumerate(SPOILT)
+    ],
+)
 def test_no_data_stop_the_other_estimands(name, spoil):
     plan, record = load_plan(name), make_record(layers=True)
     needed = {column for one in plan.estimands for column in one.step_columns()}

@@ -33,8 +33,8 @@ def at_most(share: float, limit: float) -> bool:
     "title",
     [
         "alignment is a by-product",
-        "40 % of the transfer takes another path",
-        "40 % of projection's effect is direct",
+        pytest.param("40 % of the transfer takes another path", marks=pytest.mark.slow),
+        pytest.param("40 % of projection's effect is direct", marks=pytest.mark.slow),
     ],
 )
 def test_a_false_cause_is_not_supported(title: str) -> None:
