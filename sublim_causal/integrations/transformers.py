@@ -41,11 +41,7 @@ class AlignmentCallback(WithSession, TrainerCallback):
         return self
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Attach to the optimizer."""
         optimizer = kwargs["optimizer"]
@@ -69,11 +65,7 @@ class AlignmentCallback(WithSession, TrainerCallback):
             state.log_history[-1].update(means)
 
     def on_train_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Detach, and save the table."""
         if self._session is not None:

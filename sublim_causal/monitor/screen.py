@@ -168,9 +168,7 @@ def _gradient(
 
 
 def _trait(
-    model: nn.Module,
-    trained: list[nn.Parameter],
-    trait_loss: Callable[[nn.Module], Tensor] | None,
+    model: nn.Module, trained: list[nn.Parameter], trait_loss: Callable[[nn.Module], Tensor] | None
 ) -> Vector | None:
     if trait_loss is None:
         return None

@@ -63,9 +63,7 @@ def read_source(
 def _file(path: Path) -> pd.DataFrame:
     if path.suffix not in READERS or not path.is_file():
         raise RequestError(
-            "--from",
-            str(path),
-            f"a file that ends in {', '.join(READERS)}, or mlflow:EXPERIMENT",
+            "--from", str(path), f"a file that ends in {', '.join(READERS)}, or mlflow:EXPERIMENT"
         )
     try:
         with path.open("rb") as file:

@@ -13,11 +13,7 @@ if TYPE_CHECKING:
     from sublim_causal.report.compare import compare_reports as compare_reports
     from sublim_causal.report.figures.results import plot_results as plot_results
 
-_HOME = {
-    "compare_reports": "compare",
-    "plot_results": "figures.results",
-    "write_report": "build",
-}
+_HOME = {"compare_reports": "compare", "plot_results": "figures.results", "write_report": "build"}
 
 __all__ = sorted(_HOME)
 

@@ -322,11 +322,7 @@ def _equality(result: Result) -> TestResult:
 
 
 def read_material(
-    run: Path,
-    plan: Plan | str | Path,
-    progress: Progress | None = None,
-    *,
-    in_full: bool = True,
+    run: Path, plan: Plan | str | Path, progress: Progress | None = None, *, in_full: bool = True
 ) -> Material:
     """Estimate what the sections read; see `analyse_for_report`."""
     asked = "" if isinstance(plan, Plan) else str(plan)

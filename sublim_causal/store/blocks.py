@@ -19,15 +19,8 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sublim_causal.location import (
-    matching,
-    read_files,
-    remove,
-)
-from sublim_causal.store.schema import (
-    TABLES,
-    is_of_table,
-)
+from sublim_causal.location import matching, read_files, remove
+from sublim_causal.store.schema import TABLES, is_of_table
 
 COMMIT_TABLE = "replicates"
 

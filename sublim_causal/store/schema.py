@@ -142,11 +142,7 @@ REPLICATES = (
         ("teacher_accuracy", "fraction", "test accuracy of the seed's teacher"),
         ("final_accuracy", "fraction", "test accuracy of the student after the last step"),
         ("final_trait_loss", "nats", "trait loss after the last step"),
-        (
-            "final_distill_loss",
-            "nats",
-            "distillation loss of the last step",
-        ),
+        ("final_distill_loss", "nats", "distillation loss of the last step"),
         ("sum_drive", "nats", "drive summed over the steps"),
         ("sum_gain", "nats", "gain summed over the steps"),
         ("sum_remainder", "nats", "remainder summed over the steps"),

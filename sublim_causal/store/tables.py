@@ -19,12 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from sublim_causal.errors import RunError
-from sublim_causal.location import (
-    arrow_files,
-    locate,
-    remove,
-    write_atomically,
-)
+from sublim_causal.location import arrow_files, locate, remove, write_atomically
 from sublim_causal.store.blocks import (
     BLOCK,
     COMMIT_TABLE,
@@ -36,11 +31,7 @@ from sublim_causal.store.blocks import (
     remove_tables,
 )
 from sublim_causal.store.own_columns import Columns, own_columns
-from sublim_causal.store.schema import (
-    arrow_schema,
-    projection,
-    readable_schema,
-)
+from sublim_causal.store.schema import arrow_schema, projection, readable_schema
 
 DIGESTS = b"sublim_causal.digests"
 """Metadata key of a commit: the block's other files by name, each with its hash and its size in

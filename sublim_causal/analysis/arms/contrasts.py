@@ -52,12 +52,7 @@ def paired_arms(
 
 
 def labelled_rows(
-    replicates: pd.DataFrame,
-    outcome: str,
-    arms: Sequence[object],
-    *,
-    cluster: str,
-    arm_column: str,
+    replicates: pd.DataFrame, outcome: str, arms: Sequence[object], *, cluster: str, arm_column: str
 ) -> pd.DataFrame:
     """Return `replicates` with its seeds and arms in ``seed`` and ``arm``; check what is asked.
 
@@ -307,10 +302,7 @@ def holm(p: Floats) -> Floats:
 
 
 def sign_flip_max_t(
-    differences: Floats,
-    *,
-    n_flips: int = N_FLIPS,
-    rng: np.random.Generator | int = 0,
+    differences: Floats, *, n_flips: int = N_FLIPS, rng: np.random.Generator | int = 0
 ) -> Floats:
     r"""Step-down max-T p-values over arms from sign flips of whole seeds.
 

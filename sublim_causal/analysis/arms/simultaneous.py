@@ -68,11 +68,7 @@ def with_simultaneous(
 
 
 def max_t(
-    differences: Floats,
-    level: float,
-    *,
-    n_flips: int = N_FLIPS,
-    rng: np.random.Generator | int = 0,
+    differences: Floats, level: float, *, n_flips: int = N_FLIPS, rng: np.random.Generator | int = 0
 ) -> float:
     r"""Critical value of :math:`\max_k |t_k|`: its quantile over sign flips of whole seeds.
 

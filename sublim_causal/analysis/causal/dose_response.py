@@ -185,11 +185,7 @@ def monotone_trend(
 
 
 def linear_curve(
-    frame: pd.DataFrame,
-    doses: Mapping[str, float],
-    *,
-    outcome: str = OUTCOME,
-    level: float = 0.95,
+    frame: pd.DataFrame, doses: Mapping[str, float], *, outcome: str = OUTCOME, level: float = 0.95
 ) -> DoseCurve | NotEstimable:
     r"""Mean of the per-seed lines, with a band for all doses at once.
 

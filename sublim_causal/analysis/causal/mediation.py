@@ -38,13 +38,7 @@ from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.ratios import ratio_estimate
 from sublim_causal.analysis.estimates.settings import validate_level
-from sublim_causal.analysis.estimates.types import (
-    Estimand,
-    Estimate,
-    NotEstimable,
-    Result,
-    too_few,
-)
+from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result, too_few
 from sublim_causal.errors import DataError, RequestError
 
 N_DRAWS = 20_000
@@ -224,10 +218,7 @@ _SENTENCES: dict[str, tuple[str, tuple[str, ...]]] = {
         "Effect on {outcome} of moving {mediator} as {arm} does, under {baseline}.",
         _IGNORABILITY,
     ),
-    "tnie": (
-        "Effect on {outcome} of moving {mediator} as {arm} does, under {arm}.",
-        _IGNORABILITY,
-    ),
+    "tnie": ("Effect on {outcome} of moving {mediator} as {arm} does, under {arm}.", _IGNORABILITY),
     "pnde": ("Effect of {arm} on {outcome} at {baseline}'s {mediator}.", _IGNORABILITY),
     "tnde": ("Effect of {arm} on {outcome} at its own {mediator}.", _IGNORABILITY),
     "cde": ("Effect of {arm} on {outcome} at {mediator} = {m:g}.", _IGNORABILITY),

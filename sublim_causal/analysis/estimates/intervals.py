@@ -91,11 +91,7 @@ def t_estimate(
 
 
 def beside_bootstrap(
-    plain: Estimate,
-    drawn: Distribution,
-    per_seed: Floats,
-    rule: IntervalRule,
-    null: float = 0.0,
+    plain: Estimate, drawn: Distribution, per_seed: Floats, rule: IntervalRule, null: float = 0.0
 ) -> Estimate:
     """Quote `plain`, the bootstrap-t interval, or the hull of both, as `rule` asks.
 
@@ -119,10 +115,7 @@ def beside_bootstrap(
     """
     boot = drawn.interval(plain.level)
     assert plain.df is not None
-    judged = (
-        drawn.interval(JUDGED_LEVEL),
-        t_bounds(plain.value, plain.se, plain.df, JUDGED_LEVEL),
-    )
+    judged = (drawn.interval(JUDGED_LEVEL), t_bounds(plain.value, plain.se, plain.df, JUDGED_LEVEL))
     choice = quoted_interval(rule, per_seed, *judged)
     studentised = replace(
         plain,

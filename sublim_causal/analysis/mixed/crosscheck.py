@@ -260,9 +260,7 @@ def _start(rows: _Rows, random: _Random, parsed: MixedFormula, ours: MixedFit) -
     # Off the boundary, where its parameters have no derivative.
     psi = psi + 1e-6 * np.eye(len(psi)) * max(1.0, np.trace(psi))
     return MixedLMParams.from_components(
-        fe_params=ours.params.to_numpy() * rows.scale,
-        cov_re=psi,
-        vcomp=np.maximum(single, 1e-6),
+        fe_params=ours.params.to_numpy() * rows.scale, cov_re=psi, vcomp=np.maximum(single, 1e-6)
     )
 
 

@@ -233,11 +233,7 @@ class MixedFit:
         return FixedTheta(group_products(self._problem, self._theta), self._scaled(rows[0]), offset)
 
     def bootstrap(
-        self,
-        contrast: str | Floats,
-        *,
-        n_boot: int = N_BOOT,
-        rng: np.random.Generator | int = 0,
+        self, contrast: str | Floats, *, n_boot: int = N_BOOT, rng: np.random.Generator | int = 0
     ) -> Distribution:
         """Cluster bootstrap of `contrast`: groups are drawn with all their rows.
 

@@ -65,10 +65,7 @@ class Frozen(BaseModel):
     """Base of what a plan file holds: unknown fields are refused, and nothing changes later."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        str_strip_whitespace=True,
-        use_attribute_docstrings=True,
+        extra="forbid", frozen=True, str_strip_whitespace=True, use_attribute_docstrings=True
     )
 
 

@@ -7,12 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sublim_causal.analysis.arms.looks import (
-    Mean,
-    look_bounds,
-    look_p_equivalence,
-    look_p_value,
-)
+from sublim_causal.analysis.arms.looks import Mean, look_bounds, look_p_equivalence, look_p_value
 from sublim_causal.analysis.arms.sequential import naive_error
 from sublim_causal.analysis.arms.stopping import StoppingRule
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result

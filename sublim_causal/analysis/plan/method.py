@@ -52,11 +52,7 @@ def contrast_pairs(
     there: list[Pair] = []
     for arm, reference in declared.pairs(record.arms):
         estimand = declared.estimand(
-            outcome,
-            f"{arm} - {reference}",
-            declared.ending(arm),
-            arm=arm,
-            reference=reference,
+            outcome, f"{arm} - {reference}", declared.ending(arm), arm=arm, reference=reference
         )
         lacking = absent(record, estimand, arm, reference)
         if lacking:
@@ -67,10 +63,7 @@ def contrast_pairs(
 
 
 def by_pair(
-    record: Record,
-    declared: Contrasted,
-    outcome: str,
-    estimate: Callable[[Pair], Sequence[Result]],
+    record: Record, declared: Contrasted, outcome: str, estimate: Callable[[Pair], Sequence[Result]]
 ) -> list[Result]:
     """Estimate each contrast; one that cannot be estimated does not affect the others."""
     results, pairs = contrast_pairs(record, declared, outcome)

@@ -146,9 +146,7 @@ WORLDS = (
         no_goal=frozenset({CONTROL}),
     ),
     World(
-        "40 % of the transfer takes another path",
-        _OTHERS,
-        _of_alignment(lambda a: 0.4 + 0.6 * a),
+        "40 % of the transfer takes another path", _OTHERS, _of_alignment(lambda a: 0.4 + 0.6 * a)
     ),
     World(
         "80 % of the transfer takes another path, floor",

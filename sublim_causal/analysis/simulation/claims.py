@@ -173,12 +173,7 @@ def study_world(world: World, n_seeds: int, n_sim: int, seed: int) -> tuple[Rate
     )
 
 
-STANDINGS: tuple[Standing, ...] = (
-    "supported",
-    "partly supported",
-    "undetermined",
-    "not supported",
-)
+STANDINGS: tuple[Standing, ...] = ("supported", "partly supported", "undetermined", "not supported")
 
 
 def claims_section(rates: Sequence[Rates]) -> Iterator[str]:

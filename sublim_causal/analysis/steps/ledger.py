@@ -125,10 +125,7 @@ def explained_shares(
 
 
 def layer_shares(
-    layers: pd.DataFrame,
-    steps: pd.DataFrame,
-    *,
-    settings: Settings = Settings(),
+    layers: pd.DataFrame, steps: pd.DataFrame, *, settings: Settings = Settings()
 ) -> tuple[Result, ...]:
     """Share of the decrease in trait loss that each layer's drive explains, by arm.
 
@@ -168,13 +165,7 @@ def layer_shares(
     )
 
 
-def _share(
-    key: tuple[object, ...],
-    rows: pd.DataFrame,
-    term: str,
-    *,
-    settings: Settings,
-) -> Result:
+def _share(key: tuple[object, ...], rows: pd.DataFrame, term: str, *, settings: Settings) -> Result:
     arm, part = (*map(str, key), "")[:2]
     label = "_".join(map(str, key))
     whole = rows.loc[np.isfinite(rows[[term, "gain"]].to_numpy(float)).all(axis=1)]

@@ -111,11 +111,7 @@ def split_difference(
 
 
 def drive_factors(
-    steps: pd.DataFrame,
-    arm: str,
-    *,
-    reference: str = "baseline",
-    settings: Settings = Settings(),
+    steps: pd.DataFrame, arm: str, *, reference: str = "baseline", settings: Settings = Settings()
 ) -> DriveFactors:
     r"""Split the arm difference in drive over cosine, gradient norm and update norm.
 

@@ -69,8 +69,4 @@ class Yoked(Options):
 
     def expand(self) -> tuple[dict[str, Any], ...]:
         """Return the procedure's table, then the clamp's."""
-        return self.procedure, {
-            "intervention": "clamp",
-            "target": self.target,
-            "match": self.match,
-        }
+        return self.procedure, {"intervention": "clamp", "target": self.target, "match": self.match}

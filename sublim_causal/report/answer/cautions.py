@@ -9,13 +9,7 @@ from sublim_causal.analysis.estimates.types import FEW_SEEDS, MIN_SEEDS, Estimat
 from sublim_causal.analysis.plan.looks import LOOKED
 from sublim_causal.report.blocks import Sentence
 from sublim_causal.report.material import Material, values
-from sublim_causal.report.wording import (
-    counted,
-    estimate,
-    listed,
-    named,
-    p_value,
-)
+from sublim_causal.report.wording import counted, estimate, listed, named, p_value
 from sublim_causal.store.outcome import data_of
 
 

@@ -144,10 +144,7 @@ def wald_plot(
         )
         reach = max(reach, dm["value"], key=abs)
     ax.plot([0, reach], [0, scale * slope * reach], color="#D55E00", linestyle="--")
-    ax.set(
-        xlabel="change of the update's mean cosine",
-        ylabel=label,
-    )
+    ax.set(xlabel="change of the update's mean cosine", ylabel=label)
     return figure
 
 

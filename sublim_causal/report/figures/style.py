@@ -41,10 +41,7 @@ WIDTH, HEIGHT = 4.5, 3.2
 INK, FAINT = "#222222", "#8a8a8a"
 MONOSPACE = "DejaVu Sans Mono"
 """Font of names: arms and estimands."""
-FALLBACKS = {
-    "DejaVu Sans": "Verdana, Arial, sans-serif",
-    MONOSPACE: "Menlo, Consolas, monospace",
-}
+FALLBACKS = {"DejaVu Sans": "Verdana, Arial, sans-serif", MONOSPACE: "Menlo, Consolas, monospace"}
 """Fonts that replace those of a figure where a page lacks them, of similar width."""
 LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "MATH", "kern")
 """Tables of a font that place letters, which a PDF has placed already."""

@@ -241,10 +241,7 @@ def _dose_rows(material: Material, common: Mapping[str, Any]) -> dict[str, Resul
     """Return the estimates of a dose study by what the table calls them."""
     short = _words(material).short
     single = {
-        f"change of {short} per unit of strength": (
-            "dose_trend",
-            {"shape": "slope"},
-        ),
+        f"change of {short} per unit of strength": ("dose_trend", {"shape": "slope"}),
         "effect of alignment, linear dose (Fieller)": ("iv_linear_dose", {}),
         "effect of alignment, all doses (2SLS)": ("iv_2sls", {"instruments": "doses"}),
         "effect of alignment, all doses (Anderson-Rubin)": ("anderson_rubin", {}),
@@ -315,12 +312,7 @@ def _dose_tests(material: Material, common: Mapping[str, Any]) -> Text:
     tests: tuple[tuple[str, str, str, dict[str, str]], ...] = (
         ("the dose moves alignment (first stage)", "iv_2sls", "first_stage", {}),
         ("all doses agree on one effect (Sargan)", "iv_2sls", "overidentification", {}),
-        (
-            f"{short} falls with strength (Page)",
-            "dose_trend",
-            "trend",
-            {"shape": "slope"},
-        ),
+        (f"{short} falls with strength (Page)", "dose_trend", "trend", {"shape": "slope"}),
     )
     tests_run = [
         f"{name}: {_tested(material.find(method, **common, **fields), key)}"

@@ -58,8 +58,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield from declared_table(material, "mixed_declared", METHODS)
     if not found:
         yield Missing(
-            "The plan declares no per-step slope (method step_slope).",
-            report_command(material.run),
+            "The plan declares no per-step slope (method step_slope).", report_command(material.run)
         )
         return
     if material.n_seeds < MIN_SEEDS:

@@ -27,8 +27,7 @@ def analyse(
         bool, typer.Option("--all", help="Print exploratory results too.")
     ] = False,
     check: Annotated[
-        bool,
-        typer.Option("--cross-check", help="Refit mixed models and slopes with statsmodels."),
+        bool, typer.Option("--cross-check", help="Refit mixed models and slopes with statsmodels.")
     ] = False,
     alternatives: Annotated[
         bool,

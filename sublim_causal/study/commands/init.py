@@ -19,8 +19,7 @@ def init(
         Path, typer.Argument(parser=locate, metavar="FILE", help="The file to write.")
     ] = Path("study.toml"),
     like: Annotated[
-        str,
-        typer.Option(help="Study whose values it begins with.", autocompletion=complete_study),
+        str, typer.Option(help="Study whose values it begins with.", autocompletion=complete_study)
     ] = "quickstart",
 ) -> None:
     """Write a study file to change: every field with what it means, allows, and its default."""

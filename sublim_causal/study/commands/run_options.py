@@ -46,8 +46,7 @@ MaxSeeds = Annotated[
     int | None, typer.Option(help="Seeds of the last look; default: the last one of --at.")
 ]
 Boundary = Annotated[
-    str | None,
-    typer.Option(help="Interval of the looks: obrien-fleming (the default) or anytime."),
+    str | None, typer.Option(help="Interval of the looks: obrien-fleming (the default) or anytime.")
 ]
 Plan = Annotated[
     str | None,
@@ -81,9 +80,7 @@ Memory = Annotated[
 Data = Annotated[
     Path | None,
     typer.Option(
-        parser=locate,
-        metavar="FOLDER",
-        help="Data sets in torchvision's layout; else SUBLIM_DATA.",
+        parser=locate, metavar="FOLDER", help="Data sets in torchvision's layout; else SUBLIM_DATA."
     ),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data.")]
@@ -92,8 +89,7 @@ Mirror = Annotated[
     typer.Option(help="MLflow store or server, or none; default: mlflow.db beside the run."),
 ]
 Replicates = Annotated[
-    bool | None,
-    typer.Option(help="Mirror every replicate in MLflow; default: up to 500 of them."),
+    bool | None, typer.Option(help="Mirror every replicate in MLflow; default: up to 500 of them.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out the report.")]

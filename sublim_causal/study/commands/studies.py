@@ -27,9 +27,7 @@ def list_studies(context: typer.Context) -> None:
 
 
 @app.command()
-def show(
-    name: StudyArgument,
-) -> None:
+def show(name: StudyArgument) -> None:
     """Print the study file NAME as it is; `> my.toml` makes a copy to change."""
     from sublim_causal.declared import find_declared, read_toml
 

@@ -9,15 +9,7 @@ from dataclasses import dataclass, field
 
 from sublim_causal.errors import SublimError
 from sublim_causal.store.curves import ArmCurves
-from sublim_causal.study.executors import (
-    Executor,
-    Finished,
-    Idle,
-    Lost,
-    Message,
-    Progress,
-    Worker,
-)
+from sublim_causal.study.executors import Executor, Finished, Idle, Lost, Message, Progress, Worker
 from sublim_causal.study.executors.training import failed
 from sublim_causal.study.worker.blocks import Block
 from sublim_causal.study.worker.trainer import Job

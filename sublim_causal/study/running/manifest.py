@@ -23,13 +23,7 @@ from sublim_causal.experiment.source import code_digest, source_file
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.store.connection import redact
 from sublim_causal.store.lock import FILE as LOCK
-from sublim_causal.store.manifest import (
-    FILE,
-    STUDY_DIGEST,
-    is_own,
-    read_manifest,
-    write_manifest,
-)
+from sublim_causal.store.manifest import FILE, STUDY_DIGEST, is_own, read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION
 from sublim_causal.store.tables import digest_of as digest_of_bytes
 from sublim_causal.study.spec.defaults import default_options, model_options, with_defaults
@@ -298,8 +292,7 @@ def record_provenance(run: Path, manifest: Mapping[str, Any]) -> None:
     before = old.get("code", {})
     code = {name: both(name, before, manifest["code"]) for name in manifest["code"]}
     write_manifest(
-        run,
-        {**old, **made, "packages": packages, "code": {**before, **code}, "finished": None},
+        run, {**old, **made, "packages": packages, "code": {**before, **code}, "finished": None}
     )
 
 

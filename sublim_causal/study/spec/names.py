@@ -39,9 +39,7 @@ def fits_file_system(name: str, file: str) -> str:
 
 
 Name = Annotated[
-    str,
-    AfterValidator(_is_file_name),
-    AfterValidator(lambda name: fits_file_system(name, name)),
+    str, AfterValidator(_is_file_name), AfterValidator(lambda name: fits_file_system(name, name))
 ]
 """A name that is a file name: no slash, no control character, no leading dot, 100 at most."""
 

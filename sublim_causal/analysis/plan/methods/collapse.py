@@ -98,5 +98,5 @@ def collapsed_share(
 
 
 COLLAPSE_METHODS: Mapping[str, Method] = {
-    "collapsed_seeds": Method(CollapsedSeeds, _collapsed_seeds),
+    "collapsed_seeds": Method(CollapsedSeeds, _collapsed_seeds)
 }

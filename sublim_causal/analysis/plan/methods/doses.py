@@ -175,10 +175,7 @@ def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequ
             return [as_declared(declared, _slope(record, declared, found, settings))]
         if declared.shape == "changes":
             changes = adjacent_changes(
-                record.replicates,
-                found,
-                outcome=declared.outcome,
-                settings=settings,
+                record.replicates, found, outcome=declared.outcome, settings=settings
             )
             arms = validate_doses(found)
             return [
@@ -191,12 +188,7 @@ def _dose_trend(record: Record, declared: DoseTrend, settings: Settings) -> Sequ
 
 
 def _slope(record: Record, declared: DoseTrend, found: Doses, settings: Settings) -> Result:
-    slope = dose_slope(
-        record.replicates,
-        found,
-        outcome=declared.outcome,
-        settings=settings,
-    )
+    slope = dose_slope(record.replicates, found, outcome=declared.outcome, settings=settings)
     trend = monotone_trend(
         record.replicates, found, outcome=declared.outcome, direction=declared.direction
     )

@@ -86,10 +86,7 @@ def _explained_share(
         found = layer_shares(layers, steps, settings=settings)
     else:
         found = explained_shares(
-            steps,
-            term=declared.term,
-            epochs=declared.by == "epoch",
-            settings=settings,
+            steps, term=declared.term, epochs=declared.by == "epoch", settings=settings
         )
     shares = [_named(declared, one) for one in found]
     lost = [arm for arm in arms if arm not in set(steps["arm"])]
@@ -117,12 +114,7 @@ def _split(
     """Split every contrast by an estimator of `ledger_differences`."""
 
     def estimate(pair: Pair) -> list[Result]:
-        found = split(
-            record.steps,
-            pair.arm,
-            reference=pair.reference,
-            settings=settings,
-        )
+        found = split(record.steps, pair.arm, reference=pair.reference, settings=settings)
         return [
             as_declared(
                 declared,

@@ -73,12 +73,7 @@ def _mixed_model(record: Record, declared: MixedModel, settings: Settings) -> Se
             vcov="CR2" if declared.df == "cr2" else "model",
             df=declared.df,
         )
-        found = contrast_estimate(
-            fit,
-            declared.contrast,
-            estimand,
-            settings=settings,
-        )
+        found = contrast_estimate(fit, declared.contrast, estimand, settings=settings)
     except RequestError as error:
         if not error.field.startswith(("formula", "contrast")):
             raise

@@ -18,12 +18,7 @@ from sublim_causal.analysis.estimates.types import (
     Result,
     too_few,
 )
-from sublim_causal.analysis.plan.declaration import (
-    Declared,
-    ReplicateColumn,
-    StepColumn,
-    with_unit,
-)
+from sublim_causal.analysis.plan.declaration import Declared, ReplicateColumn, StepColumn, with_unit
 from sublim_causal.analysis.plan.method import Method
 from sublim_causal.analysis.plan.record import Record
 
@@ -152,5 +147,5 @@ def _centred(values: np.ndarray, arms: pd.Series) -> np.ndarray:
 
 
 SCREEN_METHODS: Mapping[str, Method] = {
-    "predictive_validity": Method(PredictiveValidity, _predictive_validity),
+    "predictive_validity": Method(PredictiveValidity, _predictive_validity)
 }

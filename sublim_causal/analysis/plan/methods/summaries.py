@@ -77,11 +77,7 @@ def _seed_summary(record: Record, declared: SeedSummary, settings: Settings) -> 
     def estimate(estimand: Estimand, rows: pd.DataFrame) -> Result:
         values = per_seed_summary(rows, declared.outcome, declared.summary, declared.window)
         found = (share_interval if share else mean_interval)(
-            values,
-            estimand=estimand,
-            null=null,
-            diagnostics={"null": null},
-            settings=settings,
+            values, estimand=estimand, null=null, diagnostics={"null": null}, settings=settings
         )
         if share and isinstance(found, Estimate):
             return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))

@@ -104,8 +104,7 @@ def _one_evaluation_earlier(record: Record) -> Record | None:
     ordered = table.sort_values(["seed", "arm", "step"])
     before = ordered.groupby(["seed", "arm"])[record.outcome.curve].nth(-2)
     values = pd.Series(
-        before.to_numpy(),
-        pd.MultiIndex.from_frame(ordered.loc[before.index, ["seed", "arm"]]),
+        before.to_numpy(), pd.MultiIndex.from_frame(ordered.loc[before.index, ["seed", "arm"]])
     )
     runs = record.replicates
     index = pd.MultiIndex.from_frame(runs[["seed", "arm"]])
@@ -125,9 +124,7 @@ def _windows(record: Record) -> Iterator[Variation]:
         yield Variation("window", label, _of_steps(kept))
 
 
-def _of_steps(
-    replaced: Record,
-) -> Change:
+def _of_steps(replaced: Record) -> Change:
     return lambda record, declared: (replaced, declared) if declared.step_columns() else None
 
 
@@ -140,9 +137,7 @@ def _swapped(
     return record, declared.model_copy(update={field: other})
 
 
-def _swapped_gain(
-    signs: set[str],
-) -> Change:
+def _swapped_gain(signs: set[str]) -> Change:
     def change(record: Record, declared: Declared) -> tuple[Record, Declared] | None:
         if not isinstance(declared, StepSlope) or not _for_sign(declared, signs):
             return None
@@ -151,9 +146,7 @@ def _swapped_gain(
     return change
 
 
-def _swapped_cosine(
-    signs: set[str],
-) -> Change:
+def _swapped_cosine(signs: set[str]) -> Change:
     def change(record: Record, declared: Declared) -> tuple[Record, Declared] | None:
         if isinstance(declared, SeedSummary | WeakestEpoch):
             return _swapped(record, declared, "outcome", COSINES)
@@ -194,9 +187,7 @@ def _without_seeds(record: Record) -> Iterator[Variation]:
         yield Variation("seed", label, _without_block(block.tolist()), N_BOOT_SEEDS)
 
 
-def _without_block(
-    block: Sequence[object],
-) -> Change:
+def _without_block(block: Sequence[object]) -> Change:
     made: dict[int, Record] = {}
 
     def change(record: Record, declared: Declared) -> tuple[Record, Declared] | None:

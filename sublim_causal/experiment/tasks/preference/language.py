@@ -77,10 +77,7 @@ def counts(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _counted(
-    count: int,
-    step: Callable[[Tensor], Tensor],
-    generator: torch.Generator,
-    numbers: int = 100,
+    count: int, step: Callable[[Tensor], Tensor], generator: torch.Generator, numbers: int = 100
 ) -> Tensor:
     """Draw texts of counts of five numbers by `step`, ``(N, 1)`` of the format ``(N,)``.
 
