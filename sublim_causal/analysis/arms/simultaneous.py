@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from sublim_causal.analysis.arms.contrasts import N_FLIPS, flip_signs, flipped_t
+from sublim_causal.analysis.arms.multiplicity import N_FLIPS, flip_signs, flipped_t
 from sublim_causal.analysis.estimates.types import Estimate, Floats, Result
 
 FEWEST_FLIPPED = 6
@@ -83,7 +83,7 @@ def max_t(
     level : float
         In (0, 1).
     n_flips, rng
-        As in `contrasts.sign_flip_max_t`.
+        As in `multiplicity.sign_flip_max_t`.
     """
     signs, _ = flip_signs(len(differences), n_flips, np.random.default_rng(rng))
     centred = np.nan_to_num(differences - np.nanmean(differences, axis=0))

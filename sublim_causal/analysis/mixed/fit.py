@@ -8,15 +8,11 @@ from scipy import stats
 
 from sublim_causal.analysis.estimates.types import FEW_SEEDS, Floats
 from sublim_causal.analysis.mixed.chunks import Data, open_data
-from sublim_causal.analysis.mixed.covariance import (
-    Inference,
-    cluster_robust,
-    kenward_roger,
-    model_based,
-)
+from sublim_causal.analysis.mixed.covariance import Inference, cluster_robust, model_based
 from sublim_causal.analysis.mixed.crossproducts import accumulate, read_formula
 from sublim_causal.analysis.mixed.design import ModelDesign, build_design
 from sublim_causal.analysis.mixed.identifiability import validate_identifiable, validate_residual
+from sublim_causal.analysis.mixed.kenward_roger import kenward_roger
 from sublim_causal.analysis.mixed.optimise import fit_theta
 from sublim_causal.analysis.mixed.parameters import Problem, Residual
 from sublim_causal.analysis.mixed.reml import evaluate

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sublim_causal.analysis.arms.contrasts import (
-    family_differences,
+from sublim_causal.analysis.arms.contrasts import family_differences
+from sublim_causal.analysis.arms.multiplicity import (
     fixed_sequence,
     holm,
     p_values,

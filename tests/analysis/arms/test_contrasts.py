@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from sublim_causal.analysis.arms.contrasts import (
-    arm_contrasts,
-    holm,
-    paired_arms,
-    paired_contrast,
-    sign_flip_max_t,
-)
+from sublim_causal.analysis.arms.contrasts import arm_contrasts, paired_arms, paired_contrast
+from sublim_causal.analysis.arms.multiplicity import holm, sign_flip_max_t
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.errors import DataError, RequestError

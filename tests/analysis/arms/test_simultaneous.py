@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sublim_causal.analysis.arms.contrasts import fixed_sequence
+from sublim_causal.analysis.arms.multiplicity import fixed_sequence
 from sublim_causal.analysis.arms.simultaneous import BONFERRONI, MAX_T, max_t, with_simultaneous
 from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
