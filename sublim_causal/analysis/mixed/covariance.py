@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.kenward_roger import _patterns
+from sublim_causal.analysis.mixed.kenward_roger import covariance_patterns
 from sublim_causal.analysis.mixed.optimise import steps_of
 from sublim_causal.analysis.mixed.parameters import Problem
 from sublim_causal.analysis.mixed.reml import evaluate, reduce_random
@@ -205,7 +205,7 @@ def _adjusted(
     e = inverse_root * (vectors.transpose(0, 2, 1) @ residual[..., None])[..., 0]
 
     x, u = basis[:, :, : design.p], basis[:, :, design.p :]
-    patterns, psi = _patterns(problem, theta)
+    patterns, psi = covariance_patterns(problem, theta)
     random = np.tensordot(psi, patterns, axes=1) if len(psi) else np.zeros((u.shape[2],) * 2)
     v = np.eye(basis.shape[1]) + u @ random @ u.transpose(0, 2, 1)
     lower = np.linalg.cholesky(v)

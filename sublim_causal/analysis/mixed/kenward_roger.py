@@ -51,7 +51,7 @@ def kenward_roger(problem: Problem, theta: Floats) -> KenwardRoger:
     weights = np.ones((1, len(design.groups)))
     here = evaluate(problem, theta[None], weights)
     phi = here.xx_inverse[0]
-    patterns, psi = _patterns(problem, theta)
+    patterns, psi = covariance_patterns(problem, theta)
     uu, ux = _random_products(problem, theta)
     n, p = len(patterns), len(phi)
     euu = [e @ uu for e in patterns]
@@ -87,7 +87,7 @@ def kenward_roger(problem: Problem, theta: Floats) -> KenwardRoger:
     return KenwardRoger(sigma2 * (phi + 2 * phi @ inner @ phi), phi, first, spread)
 
 
-def _patterns(problem: Problem, theta: Floats) -> tuple[Floats, Floats]:
+def covariance_patterns(problem: Problem, theta: Floats) -> tuple[Floats, Floats]:
     """E_r for each variance parameter, and the parameters' values relative to sigma2."""
     design = problem.design
     size = design.q + design.parts.shape[2] * design.has_cells
