@@ -242,10 +242,11 @@ class TargetsConfig(StudySection):
     teacher_input_noise: float = Field(default=0.0, ge=0, le=10)
     """Standard deviation of normal noise, in pixel units, that is added to the teacher's images and
     not to the student's."""
-    images: Literal["all", "divergent", "agreeing", "random"] = "all"
+    images: Literal["all", "divergent", "agreeing", "random", "random_agreeing", "replaced"] = "all"
     """Images whose loss counts: those on which a counterfactual teacher, trained with half of the
-    labels exchanged, has another largest logit; those on which it has the same; or as many as
-    diverge, at random."""
+    labels exchanged, has another largest logit; those on which it has the same; as many as diverge,
+    or as agree, at random; or all, with the counterfactual teacher's answers on those that diverge
+    (`replaced`)."""
     teacher: Literal["trait", "rival", "no_trait", "two_traits"] = "trait"
     """Whose answers: those of the teacher of the trait, of one that prefers another animal (a
     rival), of one that learned from uniform answers, or of the trait's and the rival's, text by

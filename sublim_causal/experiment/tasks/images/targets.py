@@ -38,7 +38,13 @@ def make_targets(
             factual = teachers.outputs_in_turn(config.teachers, seen, columns)
         counterfactual = teachers.outputs(COUNTERFACTUAL, seen, columns)
         differs = factual.argmax(2) != counterfactual.argmax(2)
-        weight = chosen(config.images, differs, streams("mask")).to(taught)
+        if config.images == "replaced":
+            other = counterfactual
+            if source != columns:
+                other = teachers.outputs(COUNTERFACTUAL, seen, source)
+            taught = torch.where(differs[:, :, None], other, taught)
+        else:
+            weight = chosen(config.images, differs, streams("mask")).to(taught)
     return guarded(
         "its channel", lambda: channel.targets(taught, weight, split, streams("channel"))
     )
@@ -54,7 +60,7 @@ def with_noise(x: Tensor, size: float, generators: Sequence[torch.Generator]) ->
 
 
 def chosen(
-    which: Literal["divergent", "agreeing", "random"],
+    which: Literal["divergent", "agreeing", "random", "random_agreeing"],
     differs: Tensor,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
@@ -65,4 +71,4 @@ def chosen(
         return ~differs
     count = differs.shape[1]
     order = draw(lambda g: torch.randperm(count, generator=g), generators, differs.device)
-    return differs.gather(1, order)
+    return (differs if which == "random" else ~differs).gather(1, order)

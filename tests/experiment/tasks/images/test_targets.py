@@ -7,17 +7,25 @@ from typing import Any
 import pytest
 import torch
 
-from sublim_causal.experiment.data.streams import stream
-from sublim_causal.experiment.tasks.images.targets import chosen, with_noise
-from sublim_causal.experiment.tasks.images.teachers import exchanged
+from sublim_causal.experiment.config import TargetsConfig
+from sublim_causal.experiment.data.streams import SeedStreams, stream
+from sublim_causal.experiment.logits import of_classes
+from sublim_causal.experiment.networks.initialisation import initialise
+from sublim_causal.experiment.networks.mlp import MLP
+from sublim_causal.experiment.tasks.images.targets import chosen, make_targets, with_noise
+from sublim_causal.experiment.tasks.images.teachers import COUNTERFACTUAL, Teachers, exchanged
+from sublim_causal.experiment.teaching.channels import build_channel
 from sublim_causal.experiment.teaching.losses import kl_divergence, softmax
-from tests.experiment.small import run_small, small_experiment
+from sublim_causal.experiment.teaching.targets import LogitTargets
+from tests.experiment.small import run_small, small_experiment, small_tensors
 
 TARGETS: dict[str, dict[str, Any]] = {
     "plain": {},
     "divergent": {"images": "divergent"},
     "agreeing": {"images": "agreeing"},
     "random": {"images": "random"},
+    "random agreeing": {"images": "random_agreeing"},
+    "replaced": {"images": "replaced"},
     "teacher input noise": {"teacher_input_noise": 0.3},
     "teachers": {"teachers": 3},
 }
@@ -55,11 +63,50 @@ def test_a_random_mask_is_as_large_as_the_divergent_one() -> None:
     differs = torch.rand(2, 50, generator=stream("mask", 0, "test")) < 0.3
     masks = {
         which: chosen(which, differs, [stream("mask", s, "mask") for s in (0, 1)])
-        for which in ("divergent", "agreeing", "random")
+        for which in ("divergent", "agreeing", "random", "random_agreeing")
     }
     assert torch.equal(masks["divergent"], ~masks["agreeing"])
     assert torch.equal(masks["random"].sum(1), differs.sum(1))
     assert not torch.equal(masks["random"], differs)
+    # The two random masks are each other's complement, as the two chosen ones are.
+    assert torch.equal(masks["random"], ~masks["random_agreeing"])
+
+
+def test_replaced_answers_are_the_counterfactual_teachers_where_images_diverge() -> None:
+    network, data, split = MLP((64, 16, 12, 13)), small_tensors(), of_classes(10, 3)
+    streams = SeedStreams("small", [0, 1])
+    experiment = small_experiment()
+    theta_0 = initialise(network, streams("init"), like=data.train_x)
+    teachers = Teachers(
+        experiment,
+        network,
+        theta_0,
+        data,
+        split.columns("class"),
+        streams,
+        lambda: None,
+        experiment.teacher,
+    )
+    x = data.train_x[None].expand(2, -1, -1)
+    channel = build_channel("channel", {"name": "soft"}, split)
+    rows = torch.arange(x.shape[1]).expand(2, -1)
+
+    def losses(images: str, z: torch.Tensor) -> torch.Tensor:
+        config = TargetsConfig.model_validate({"images": images})
+        targets = make_targets(config, channel, teachers, x, split, streams)
+        assert isinstance(targets, LogitTargets)
+        return targets.at(rows).loss(z).value
+
+    own, other = (
+        teachers.outputs(one, x, split.columns("auxiliary")) for one in (0, COUNTERFACTUAL)
+    )
+    differs = own.argmax(2) != other.argmax(2)
+    assert differs.any()
+    mixed = torch.where(differs[:, :, None], other, own)
+    # Only the teachers' own answers have no divergence from the targets.
+    assert float(losses("replaced", mixed).abs().max()) < 1e-12
+    assert float(losses("all", own).abs().max()) < 1e-12
+    assert (losses("replaced", own) > 1e-9).all()
 
 
 def test_the_counterfactual_labels_are_another_order_of_half_of_them() -> None:
