@@ -15,7 +15,7 @@ from sublim_causal.analysis.plan.generated.design import Design
 from sublim_causal.analysis.plan.methods.descriptives import STATES
 from sublim_causal.analysis.plan.results.curves import Curve
 from sublim_causal.analysis.plan.results.results import Results
-from sublim_causal.analysis.plan.run import Analysis, Progress, analyse_for_report
+from sublim_causal.analysis.plan.run import Analysis, analyse_for_report
 from sublim_causal.analysis.plan.stability.verdicts import with_alternatives
 from sublim_causal.report.wording import counted
 from sublim_causal.store.manifest import read_manifest
@@ -321,12 +321,10 @@ def _equality(result: Result) -> TestResult:
     return TestResult(**{**test, "df": tuple(test["df"])})
 
 
-def read_material(
-    run: Path, plan: Plan | str | Path, progress: Progress | None = None, *, in_full: bool = True
-) -> Material:
+def read_material(run: Path, plan: Plan | str | Path, *, in_full: bool = True) -> Material:
     """Estimate what the sections read; see `analyse_for_report`."""
     asked = "" if isinstance(plan, Plan) else str(plan)
-    analysis = analyse_for_report(run, plan, progress, in_full=in_full)
+    analysis = analyse_for_report(run, plan, in_full=in_full)
     if in_full:
         design = analysis.design
         judged = with_alternatives(design.record, design.plan, analysis.results)

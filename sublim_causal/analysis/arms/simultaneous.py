@@ -25,7 +25,6 @@ def with_simultaneous(
     level: float,
     *,
     differences: Floats | None = None,
-    rng: np.random.Generator | int = 0,
 ) -> tuple[Result, ...]:
     r"""Give each estimate of a family its simultaneous interval, in ``simultaneous``.
 
@@ -38,8 +37,6 @@ def with_simultaneous(
     differences : ndarray of shape (N, K), optional
         Paired differences of N seeds, for the critical value :func:`max_t`; without them, and
         with fewer than 6 seeds, :math:`t_{df, 1 - (1 - level) / 2K}` (Bonferroni).
-    rng : Generator or int
-        Source of the random flips.
 
     Returns
     -------
@@ -50,7 +47,7 @@ def with_simultaneous(
     members = [k for k, one in enumerate(results) if isinstance(one, Estimate) and one.se > 0]
     critical = None
     if differences is not None and len(differences) >= FEWEST_FLIPPED and members:
-        critical = max_t(differences[:, members], level, rng=rng)
+        critical = max_t(differences[:, members], level)
     found = list(results)
     for k in members:
         one = results[k]

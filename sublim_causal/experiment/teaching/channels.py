@@ -114,7 +114,8 @@ class Logits(Options):
     """Base of the built-in logit channels: which logits are taught, and their temperature."""
 
     logits: Literal["auxiliary", "class", "all"] = "auxiliary"
-    """The logits taught: the auxiliary ones, the class logits, or one softmax over all."""
+    """The logits taught: the auxiliary ones, the class logits, or one softmax over all; of texts
+    `auxiliary` are those of numbers, and `class` those of answers."""
     first: int | None = Field(default=None, ge=2)
     """Teach only this many of them, the first ones; default: all of them."""
     temperature: float = Field(default=1.0, gt=0, le=100)
