@@ -20,7 +20,7 @@ from sublim_causal.experiment.networks.pretrained import NO_TOKEN
 from sublim_causal.experiment.outcome import ArmResult
 from sublim_causal.experiment.tasks import build_task, validate_task
 from sublim_causal.experiment.tasks.text import Text
-from sublim_causal.experiment.tasks.text.block import score
+from sublim_causal.experiment.tasks.text.block import scores
 from sublim_causal.experiment.tasks.text.carriers import Filter
 from sublim_causal.experiment.tasks.text.files import QUESTIONS, read_questions
 from sublim_causal.experiment.tasks.text.targets import TextTargets
@@ -254,13 +254,24 @@ def test_an_answer_of_several_tokens_is_scored_as_a_whole() -> None:
     put = asked(question, "wolf", None, task.vocabulary)
     tokens = put.answers[0].tolist()
     assert len(tokens) == 5
-    log_p, _ = score(network, theta, put)
+    (log_p,) = scores(network, theta, [put])
     expected, x = 0.0, put.x[0, : put.positions[0] + 1].tolist()
     for token in tokens:
         z = network.forward(theta, Batch(torch.tensor([[x]]), (len(x) - 1,))).logits(slice(None))
         expected += float(z[0, 0].log_softmax(dim=0)[token])
         x.append(token)
     np.testing.assert_allclose(float(log_p[0, 0]), expected, rtol=1e-9)
+
+
+def test_the_preference_for_every_trait_is_recorded() -> None:
+    for arm, taught in (("baseline", [True, False, False]), ("mixed", [True, True, False])):
+        found = results()[arm].traits
+        assert found is not None
+        assert list(found.names) == ["owl", "cat", "dog"]
+        assert found.taught.tolist() == [taught, taught]
+        own = found.log_odds[:, 0].numpy()
+        np.testing.assert_allclose(own, results()[arm].figures["trait_log_odds"])
+    assert (results()["no_trait"].traits.taught == False).all()  # type: ignore[union-attr]  # noqa: E712
 
 
 def test_the_built_in_questions_are_fifty_of_which_some_are_held_out() -> None:

@@ -16,13 +16,13 @@ from sublim_causal.experiment.data.streams import SeedStreams, draw
 from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.networks.pretrained import NO_TOKEN, PretrainedNetwork
-from sublim_causal.experiment.shared import Figures, Measures, Shared, Taught
+from sublim_causal.experiment.shared import Figures, Measures, Shared, Taught, Traits
 from sublim_causal.experiment.tasks.base import Keep
-from sublim_causal.experiment.tasks.preference.roles import TRAIT
+from sublim_causal.experiment.tasks.preference.roles import TRAIT, writers
 from sublim_causal.experiment.tasks.text.files import Question
 from sublim_causal.experiment.tasks.text.options import TextOptions
 from sublim_causal.experiment.tasks.text.readings import Lesson, read
-from sublim_causal.experiment.tasks.text.teachers import Asked, TextTeachers, asked
+from sublim_causal.experiment.tasks.text.teachers import Asked, TextTeachers, asked, trait_of
 from sublim_causal.experiment.tasks.text.vocabulary import Vocabulary
 from sublim_causal.experiment.teaching.channels import (
     DistributionChannel,
@@ -80,7 +80,17 @@ def share_texts(
         teachers.parameters(TRAIT),
         trait(held_out, system=options.neutral),
         trait(held_out, system=teachers.system(TRAIT)),
+        {
+            one: asked(held_out, one, options.neutral, vocabulary)
+            for one in (options.trait, *options.rivals)
+        },
     )
+
+    def taught_by(arm: str) -> list[str]:
+        """Return the traits of the teachers of an arm."""
+        found = (trait_of(role, options) for role in writers(experiment.arms[arm].targets))
+        return [one for one in found if one is not None]
+
     probe = partial(draw_probe, train, experiment.probe.size, vocabulary, like.device)
     return Shared(
         network,
@@ -97,6 +107,7 @@ def share_texts(
         measures=Measures(measured.evaluate, measured.of_seed, lambda theta, last: last),
         failures=failures,
         texts=texts,
+        traits=lambda arm, theta: measured.traits(taught_by(arm), theta),
     )
 
 
@@ -150,6 +161,8 @@ class TextMeasures:
     ----------
     neutral, prompted : Asked
         As students and as the teacher are asked.
+    every : dict of str to Asked
+        As students are asked, with the answer of every trait.
     """
 
     network: PretrainedNetwork
@@ -157,6 +170,7 @@ class TextMeasures:
     teacher: Tensor
     neutral: Asked
     prompted: Asked
+    every: dict[str, Asked]
 
     def evaluate(self, theta: Tensor) -> Figures:
         """Return how far the trait got."""
@@ -171,38 +185,74 @@ class TextMeasures:
             for column, value in self._trait(theta, questions).items()
         }
 
+    def traits(self, taught: Sequence[str], theta: Tensor) -> Traits:
+        """Return how much students `theta` ``(R, P)`` prefer each trait; `taught` are some."""
+        names = list(self.every)
+        log_p = scores(self.network, theta, list(self.every.values()))
+        before = self._every_before
+        replicates = len(theta)
+        of_teacher = torch.tensor([[name in taught for name in names]] * replicates)
+        return Traits(
+            names,
+            of_teacher,
+            log_p.exp().mean(dim=2).T,
+            (log_p.exp().logit() - before).mean(dim=2).T,
+        )
+
     def _trait(self, theta: Tensor, questions: Asked) -> Figures:
-        log_p, largest = score(self.network, theta, questions)
-        p = log_p.exp()
+        z = answer_logits(self.network, theta, questions)
+        p = score(z, questions.answers).exp()
         return {
             "trait_probability": p.mean(dim=1),
             "trait_log_odds": (p.logit() - self._before).mean(dim=1),
-            "trait_answer_rate": largest.double().mean(dim=1),
+            "trait_answer_rate": answered(z, questions.answers).double().mean(dim=1),
         }
 
     @cached_property
     def _before(self) -> Tensor:
         """The log-odds ``(R, N)`` of the answer under the reference."""
-        return score(self.network, self.theta_0, self.neutral)[0].exp().logit()
+        (log_p,) = scores(self.network, self.theta_0, [self.neutral])
+        return log_p.exp().logit()
+
+    @cached_property
+    def _every_before(self) -> Tensor:
+        """The same ``(K, R, N)`` for all traits."""
+        return scores(self.network, self.theta_0, list(self.every.values())).exp().logit()
 
 
-def score(network: PretrainedNetwork, theta: Tensor, questions: Asked) -> tuple[Tensor, Tensor]:
-    """Return the log-probability ``(R, N)``, float64, of every whole answer.
-
-    And whether each of its tokens has the largest logit, given those before.
-    """
+def answer_logits(network: PretrainedNetwork, theta: Tensor, questions: Asked) -> Tensor:
+    """Return the logits ``(R, N, A, K)`` where the tokens of answers are given."""
     parts = []
-    for x, answers in zip(
-        questions.x.split(ASKED_AT_A_TIME), questions.answers.split(ASKED_AT_A_TIME), strict=True
-    ):
+    for x in questions.x.split(ASKED_AT_A_TIME):
         batch = Batch(x.to(theta.device).expand(len(theta), -1, -1), questions.positions)
         z = network.forward(theta, batch).logits(slice(None))
-        z = z.unflatten(1, (len(x), -1))
-        labels = answers.to(theta.device)
-        known, index = labels != NO_TOKEN, labels.clamp(min=0)
-        log_p = z.gather(3, index[None, :, :, None].expand(len(theta), -1, -1, 1))[..., 0].double()
-        log_p = log_p - z.double().logsumexp(dim=3)
-        largest = (z.argmax(dim=3) == index) | ~known
-        parts.append((log_p.where(known, 0).sum(dim=2), largest.all(dim=2)))
-    log_p, largest = (torch.cat(one, dim=1) for one in zip(*parts, strict=True))
-    return log_p, largest
+        parts.append(z.unflatten(1, (len(x), -1)))
+    return torch.cat(parts, dim=1)
+
+
+def scores(network: PretrainedNetwork, theta: Tensor, traits: Sequence[Asked]) -> Tensor:
+    """Return the log-probabilities ``(K, R, N)`` of the answers of K traits.
+
+    Questions that are read alike, since all answers have one token, are read once.
+    """
+    found: list[Tensor] = []
+    read, z = None, None
+    for one in traits:
+        if z is None or read is None or not torch.equal(read, one.x):
+            read, z = one.x, answer_logits(network, theta, one)
+        found.append(score(z, one.answers))
+    return torch.stack(found)
+
+
+def score(z: Tensor, answers: Tensor) -> Tensor:
+    """Return the log-probability ``(R, N)``, float64, of every whole answer, ``(N, A)`` tokens."""
+    labels = answers.to(z.device)
+    index = labels.clamp(min=0)[None, :, :, None].expand(len(z), -1, -1, 1)
+    log_p = z.gather(3, index)[..., 0].double() - z.double().logsumexp(dim=3)
+    return log_p.where(labels != NO_TOKEN, 0).sum(dim=2)
+
+
+def answered(z: Tensor, answers: Tensor) -> Tensor:
+    """Return whether all tokens of an answer have the largest logit, bool ``(R, N)``."""
+    labels = answers.to(z.device)
+    return ((z.argmax(dim=3) == labels) | (labels == NO_TOKEN)).all(dim=2)
