@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -150,14 +150,17 @@ def _loaded(source: Source, adapter: str, dtype: torch.dtype, device: str) -> nn
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Show no progress bars of transformers."""
+    """Show no progress bars of transformers, whose own setting does not reach that of GGUF."""
+    from tqdm.auto import tqdm
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, init = logging.is_progress_bar_enabled(), tqdm.__init__
     logging.disable_progress_bar()
+    tqdm.__init__ = partialmethod(init, disable=True)
     try:
         yield
     finally:
+        tqdm.__init__ = init
         if shown:
             logging.enable_progress_bar()
 

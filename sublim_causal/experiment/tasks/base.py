@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phase:
-    """Optimizer steps of one seed before its students, at most.
+    """Steps of one seed before its students, at most: of an optimizer, or tokens of a generation.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Keep(Protocol):
     def __call__(
         self, role: str, generators: Sequence[torch.Generator], train: Callable[[], Tensor]
     ) -> Tensor:
-        """Return parameters ``(R, P)``: those that were kept, or what `train` returns.
+        """Return parameters ``(R, P)``, or texts: those that were kept, or what `train` returns.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Networks that a run keeps so that no start trains them again: references and teachers of a seed.
+"""What a run keeps so that no start makes it again: references, teachers and texts of a seed.
 
 A file ``networks/<role>/<seed>-<digest>.safetensors`` holds one network. The digest is that of all
 that determines it; the file holds another one, of its numbers, without which it is not used.
@@ -37,15 +37,12 @@ class KeptNetworks:
     run : Path
     seeds : sequence of int
         The R replicates.
-    size : int
-        P, the number of parameters.
     definition : mapping
         All that determines the numbers of the run.
     """
 
     run: Path
     seeds: Sequence[int]
-    size: int
     definition: Mapping[str, Any]
 
     def __call__(
@@ -78,7 +75,7 @@ class KeptNetworks:
         return self.run / NETWORKS / role / f"{seed:07d}-{digest}.safetensors"
 
     def _decode(self, data: bytes | Exception) -> NDArray[np.floating[Any]] | None:
-        return None if isinstance(data, Exception) else decode(data, self.size)
+        return None if isinstance(data, Exception) else decode(data)
 
 
 def encode(theta: NDArray[np.floating[Any]]) -> bytes:
@@ -88,8 +85,8 @@ def encode(theta: NDArray[np.floating[Any]]) -> bytes:
     return save({"parameters": theta}, {CONTENT: _hash(theta)})
 
 
-def decode(data: bytes, size: int) -> NDArray[np.floating[Any]] | None:
-    """Return the `size` parameters that a file holds; None if it is damaged."""
+def decode(data: bytes) -> NDArray[np.floating[Any]] | None:
+    """Return the numbers that a file holds; None if it is damaged."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -99,7 +96,7 @@ def decode(data: bytes, size: int) -> NDArray[np.floating[Any]] | None:
         content = json.loads(data[8 : 8 + length])["__metadata__"][CONTENT]
     except (SafetensorError, ValueError, KeyError, TypeError):
         return None
-    return theta if theta.shape == (size,) and content == _hash(theta) else None
+    return theta if content == _hash(theta) else None
 
 
 def _hash(theta: NDArray[np.floating[Any]]) -> str:

@@ -131,7 +131,6 @@ class BlockTrainer:
             keep=KeptNetworks(
                 self.job.run,
                 block.seeds,
-                self.network.layout.size,
                 definition(study, self.job.precision),
             ),
         )

@@ -73,7 +73,7 @@ def test_what_determines_a_network_tells_it_from_others(tmp_path: Path) -> None:
             trained.append((role, definition, stream))
             return torch.full((1, 3), float(len(trained)))
 
-        kept = KeptNetworks(tmp_path, [0], 3, {"base_steps": definition})
+        kept = KeptNetworks(tmp_path, [0], {"base_steps": definition})
         return float(kept(role, [torch.Generator().manual_seed(stream)], train)[0, 0])
 
     asked = [("a", 1, 1), ("b", 1, 1), ("a", 2, 1), ("a", 1, 2)]
@@ -84,15 +84,25 @@ def test_what_determines_a_network_tells_it_from_others(tmp_path: Path) -> None:
 def test_they_are_kept_in_an_object_store() -> None:
     run = locate("memory://kept/run")
     for _ in range(2):
-        kept = KeptNetworks(run, [0, 1], 3, {})
+        kept = KeptNetworks(run, [0, 1], {})
         streams = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
         theta = kept("reference", streams, lambda: torch.arange(6.0).view(2, 3))
         assert theta.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert len([*(run / "networks" / "reference").iterdir()]) == 2
 
 
-def test_what_is_no_network_of_this_size_is_not_used() -> None:
+def test_what_was_not_written_so_is_not_used() -> None:
     data = encode(np.arange(4.0))
-    assert decode(data, 4) is not None
-    for bad, size in ((data, 5), (data[:-1], 4), (b"", 4), (save({"parameters": np.ones(4)}), 4)):
-        assert decode(bad, size) is None
+    assert decode(data) is not None
+    for bad in (data[:-1], b"", save({"parameters": np.ones(4)})):
+        assert decode(bad) is None
+
+
+def test_texts_are_kept_too(tmp_path: Path) -> None:
+    streams = [torch.Generator().manual_seed(0)]
+    tokens = torch.arange(6).view(1, 2, 3)
+    for _ in range(2):
+        found = KeptNetworks(tmp_path, [0], {})("texts", streams, lambda: tokens.clone())
+        assert torch.equal(found, tokens)
+        assert found.dtype == torch.int64
+    assert len([*(tmp_path / "networks" / "texts").iterdir()]) == 1

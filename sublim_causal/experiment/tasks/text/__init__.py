@@ -185,17 +185,24 @@ class Text:
         return torch.empty(0, device=device, dtype=dtype)
 
     def phases(self, arms: Sequence[str]) -> list[Phase]:
-        """The training of teachers that no system prompt makes."""
-        if self.options.teacher == "system":
-            return []
+        """The training of teachers that no system prompt makes, and the writing of texts."""
+        from sublim_causal.experiment.tasks.text.writing import BATCH
+
+        options, teacher = self.options, self.experiment.teacher
         chosen = [self.experiment.arms[arm].targets for arm in arms]
-        roles = {TRAIT, *(role for one in chosen for role in writers(one))}
+        writing = {role for one in chosen for role in writers(one)}
+        offered = options.offered(self.experiment.distillation.examples)
+        tokens = -(-offered // BATCH) * options.completion * len(writing)
+        # A token of all completions takes about as long as a pass over one example.
+        generated = Phase(tokens, 1)
+        if options.teacher == "system":
+            return [generated]
+        roles = {TRAIT, *writing}
         if any(one.positions != "all" for one in chosen):
-            roles.update(counterfactuals(self.options.counterfactuals))
+            roles.update(counterfactuals(options.counterfactuals))
         train = sum(one.part == "train" for one in self.questions)
-        teacher = self.experiment.teacher
         steps = teacher.steps_per_epoch(train) * teacher.epochs
-        return [Phase(steps * len(roles), min(train, teacher.batch_size))]
+        return [Phase(steps * len(roles), min(train, teacher.batch_size)), generated]
 
     def sizes(self) -> Sizes:
         """Tokens are of eight bytes; the frozen model counts as data."""

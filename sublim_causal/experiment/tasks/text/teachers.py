@@ -216,7 +216,7 @@ class TextTeachers:
                     self.vocabulary.end,
                     self.options.temperature,
                     generators[replicate],
-                    lambda: None,
+                    self.after_step,
                 )
                 for replicate, carriers in enumerate(self._carriers())
             ]
