@@ -11,8 +11,9 @@ import torch
 
 from sublim_causal.errors import RequestError
 from sublim_causal.study.planning.trial import try_study
-from sublim_causal.study.spec.reading import built_in_studies, load_study
+from sublim_causal.study.spec.reading import load_study
 from tests.experiment import faulty
+from tests.studies import every_study
 
 MODULE = faulty.__name__
 SMALL = ("model.options={}", "probe.size=8")
@@ -184,7 +185,7 @@ def test_trying_leaves_random_numbers_and_torch_as_they_were() -> None:
     assert (states(), torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
 
 
-@pytest.mark.parametrize("name", built_in_studies())
+@pytest.mark.parametrize("name", every_study())
 def test_every_built_in_study_passes(name: str) -> None:
     study = load_study(name)
     if study.model.class_ == "mlp" and name != "representation":

@@ -10,7 +10,8 @@ import pytest
 
 from sublim_causal.study.running.manifest import describe, differences, study_text
 from sublim_causal.study.spec.defaults import with_defaults
-from sublim_causal.study.spec.reading import built_in_studies, load_study
+from sublim_causal.study.spec.reading import load_study
+from tests.studies import every_study
 
 COMPOUND = (
     'arms.chain={intervention="chain", members=[{intervention="projection"}, '
@@ -52,9 +53,7 @@ def test_every_option_is_recorded() -> None:
     assert arms["hidden"]["channel"] == {"name": "representation", "layer": "2"}
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"), [("quickstart", COMPOUND), *((name, ()) for name in built_in_studies())]
-)
+@pytest.mark.parametrize(("name", "settings"), [("quickstart", COMPOUND), *every_study(())])
 def test_the_written_study_is_the_same(name: str, settings: Sequence[str], tmp_path: Path) -> None:
     first = manifest(*settings, study=name)
     (tmp_path / "study.toml").write_bytes(study_text(first["study"]))
