@@ -52,7 +52,11 @@ def test_a_block_of_seeds_equals_the_plain_loop_of_one_seed(table: dict[str, Any
     [
         ({"channel": {"name": "hard"}}, {}, "arms.own.channel"),
         ({"student": {"optimizer": "sgd"}}, {}, "arms.own.student"),
+        ({"student": {"weight_noise": 0.1}}, {}, "arms.own.student"),
         ({}, {"attack": {"steps": 2}}, "attack"),
+        ({}, {"teacher": {"weight_decay": 0.1}}, "teacher.weight_decay"),
+        ({}, {"distillation": {"weight_decay": 0.1}}, "distillation.weight_decay"),
+        ({}, {"distillation": {"until_loss": 0.1}}, "distillation.until_loss"),
     ],
 )
 def test_the_plain_loop_refuses_what_it_does_not_cover(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,18 @@ from sublim_causal.store.lock import locked
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.study.console import status
 from sublim_causal.study.console.pipes import Pipe, is_read
+
+
+def test_students_that_did_not_reach_the_loss_have_a_column_only_where_there_are_some() -> None:
+    counts = {"a": Counter({"complete": 2}), "b": Counter({"complete": 1})}
+
+    def headings() -> list[object]:
+        found = status.Status("run", "0", None, 2, counts, {}, running=False)
+        return [column.header for column in status.status_table(found).columns]
+
+    assert headings() == ["arm", "complete", "diverged", "failed", "missing"]
+    counts["b"]["unreached"] = 1
+    assert headings() == ["arm", "complete", "unreached", "diverged", "failed", "missing"]
 
 
 def follow(run: Path, console: Console, until: Callable[[str], bool]) -> str:

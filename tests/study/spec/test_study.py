@@ -11,7 +11,7 @@ from sublim_causal.analysis.plan.file import load_plan
 from sublim_causal.declared import list_declared
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment, StudySection
-from sublim_causal.study.spec.identity import definition, digest
+from sublim_causal.study.spec.identity import NEWER, definition, digest
 from sublim_causal.study.spec.reading import built_in_studies, load_study
 from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.trainer import make_network
@@ -202,6 +202,15 @@ def test_an_attack_is_part_of_what_defines_a_study_and_none_is_not() -> None:
     assert not any(key.startswith("attack") for key in definition(plain, "fp32"))
     assert definition(attacked, "fp32")["attack.steps"] == 3
     assert digest(plain, "fp32") != digest(attacked, "fp32")
+
+
+@pytest.mark.parametrize("field", NEWER)
+def test_fields_that_are_newer_than_runs_define_a_study_where_they_are_set(field: str) -> None:
+    assert field not in definition(load_study("quickstart"), "fp32")
+    section, name = field.split(".")
+    value = "coupled" if name == "decay" else 0.1
+    settings = [f"{field}={value}", f"{section}.weight_decay=0.1"]
+    assert definition(load_study("quickstart", settings=settings), "fp32")[field] == value
 
 
 @pytest.mark.parametrize(
