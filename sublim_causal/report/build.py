@@ -9,7 +9,7 @@ from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.analysis.plan.record import columns_of_run
 from sublim_causal.analysis.plan.run import Progress
 from sublim_causal.location import locate, validate_files
-from sublim_causal.report.blocks import Picture, Section, Table, Text
+from sublim_causal.report.elements import Paragraph, Picture, Section, Table
 from sublim_causal.report.files import PAGE, check_folder, write
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material
@@ -91,7 +91,9 @@ def _answer(material: Material) -> Section:
     from sublim_causal.report.answer.brief import brief
     from sublim_causal.report.answer.sentences import answer
 
-    return Section("answer", "The answer", [Text(brief(material), lead=True), *answer(material)])
+    return Section(
+        "answer", "The answer", [Paragraph(brief(material), lead=True), *answer(material)]
+    )
 
 
 def _subtitle(material: Material) -> str:

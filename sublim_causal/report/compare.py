@@ -9,11 +9,11 @@ from sublim_causal.analysis.plan.results.stored import read_results
 from sublim_causal.analysis.plan.run import Progress
 from sublim_causal.errors import RequestError, RunError
 from sublim_causal.location import locate
-from sublim_causal.report.blocks import Section, Text
 from sublim_causal.report.build import write_files
 from sublim_causal.report.comparison.sections import agreement, arms, curves, estimates, studies
 from sublim_causal.report.comparison.sentences import sentences
 from sublim_causal.report.comparison.sides import Sides, apart
+from sublim_causal.report.elements import Paragraph, Section
 from sublim_causal.report.figures.style import settings
 from sublim_causal.report.files import check_folder
 from sublim_causal.report.material import Material, read_material
@@ -109,7 +109,7 @@ def _compare_results(first: Path, second: Path, out: Path | None) -> Path:
     found = [read_results(path) for path in (first, second)]
     one, other = found
     names = apart(one.run, other.run)
-    text = Text(
+    text = Paragraph(
         f"{names[0]}: plan {one.plan} ({one.plan_digest}), {one.n_seeds} seeds. "
         f"{names[1]}: plan {other.plan} ({other.plan_digest}), {other.n_seeds} seeds. These are "
         "results files, which hold no single seeds: differences between the runs and their curves "

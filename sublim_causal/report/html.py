@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from sublim_causal.errors import escaped
-from sublim_causal.report.blocks import Block, Picture, Section, Table
+from sublim_causal.report.elements import Element, Picture, Section, Table
 from sublim_causal.report.wording import names_apart
 
 Numbers = Mapping[str, Iterator[int]]
@@ -107,7 +107,7 @@ def _prose(text: object) -> Markup:
 
 
 def _groups(
-    blocks: Sequence[Block], drawings: Mapping[str, str], numbers: Numbers
+    blocks: Sequence[Element], drawings: Mapping[str, str], numbers: Numbers
 ) -> Sequence[tuple[str, Sequence[Any]]]:
     """Neighbouring blocks of one kind: pictures share a row where there is room."""
     return [
@@ -116,7 +116,7 @@ def _groups(
     ]
 
 
-def _numbered(block: Block, drawings: Mapping[str, str], numbers: Numbers) -> Any:
+def _numbered(block: Element, drawings: Mapping[str, str], numbers: Numbers) -> Any:
     if isinstance(block, Table):
         return _Numbered(next(numbers["Table"]), block)
     if not isinstance(block, Picture):

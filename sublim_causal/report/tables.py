@@ -10,7 +10,7 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION, Estimate, Result
 from sublim_causal.errors import escaped
-from sublim_causal.report.blocks import Table
+from sublim_causal.report.elements import Table
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import (
     interval,

@@ -12,7 +12,7 @@ from sublim_causal.analysis.plan.file import load_plan
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.report import write_report
 from sublim_causal.report.answer.sentences import answer
-from sublim_causal.report.blocks import Picture
+from sublim_causal.report.elements import Picture
 from sublim_causal.report.figures.style import settings
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material

@@ -13,7 +13,7 @@ from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.declared import list_declared, read_toml
 from sublim_causal.report.answer.sentences import answer
-from sublim_causal.report.blocks import Picture, Section, Table
+from sublim_causal.report.elements import Picture, Section, Table
 from sublim_causal.report.figures.style import MONOSPACE, settings
 from sublim_causal.report.html import render
 from sublim_causal.report.material import Material, read_material

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sublim_causal.analysis.plan.run import analyse
-from sublim_causal.report.blocks import Table
+from sublim_causal.report.elements import Table
 from sublim_causal.report.tables import latex
 from tests.report.conftest import (
     QUICK,

@@ -22,7 +22,7 @@ from sublim_causal.location import locate
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedFit:
     """An estimand of a plan and how its refit compares."""
 
     name: str
@@ -31,7 +31,7 @@ class Checked:
 
 def cross_check(
     run: str | Path, plan: Plan | str | Path = "primary", progress: Progress | None = None
-) -> tuple[Checked, ...]:
+) -> tuple[CheckedFit, ...]:
     """Refit the mixed models and slopes that `plan` declares of `run` with statsmodels.
 
     Parameters
@@ -55,7 +55,7 @@ def cross_check(
     chosen = [one for one in plan.estimands if isinstance(one, _FITTED)]
     record = read_record(locate(run), {c for one in chosen for c in one.step_columns()})
     report_progress = progress or (lambda done, total, name: None)
-    found: list[Checked] = []
+    found: list[CheckedFit] = []
     for done, declared in enumerate(chosen):
         report_progress(done, len(chosen), declared.name)
         found += _checks(record, declared)
@@ -66,16 +66,16 @@ def cross_check(
 _FITTED = (StepSlope, SlopeModelInFull, MundlakSlopes, MixedModel)
 
 
-def _checks(record: Record, declared: Declared) -> Iterator[Checked]:
+def _checks(record: Record, declared: Declared) -> Iterator[CheckedFit]:
     if isinstance(declared, StepSlope) and declared.adjust == "step":
         arms = [[arm] for arm in record.arms]
         if declared.split == "pooled":
             arms = [list(comparable_arms(record))]
         for group in arms:
             ending = f"_{group[0]}" * (declared.split == "by_arm")
-            yield Checked(f"{declared.name}{ending}", _slope(record, declared, group))
+            yield CheckedFit(f"{declared.name}{ending}", _slope(record, declared, group))
     else:
-        yield Checked(declared.name, _model(record, declared))
+        yield CheckedFit(declared.name, _model(record, declared))
 
 
 def _slope(record: Record, declared: StepSlope, arms: Sequence[str]) -> CrossCheck:
@@ -111,7 +111,7 @@ def _refused(error: Exception) -> CrossCheck:
     return CrossCheck("none", None, None, None, f"not fitted: {str(error).splitlines()[0]}")
 
 
-def cross_check_table(checked: Sequence[Checked], width: int | None = None) -> str:
+def cross_check_table(checked: Sequence[CheckedFit], width: int | None = None) -> str:
     """Return a row for each fit and how many agree; `width` as in `Results.table`."""
     if not checked:
         return "cross-check: the plan declares no mixed model and no per-step slope"
@@ -135,7 +135,7 @@ def cross_check_table(checked: Sequence[Checked], width: int | None = None) -> s
     )
 
 
-def _row(one: Checked) -> tuple[str, ...]:
+def _row(one: CheckedFit) -> tuple[str, ...]:
     check = one.check
     numbers = (check.coefficients, check.errors, check.likelihood)
     shown = ("" if number is None else f"{number:.1g}" for number in numbers)

@@ -185,7 +185,7 @@ def estimate_all(table: pd.DataFrame, rng: np.random.Generator) -> dict[str, Res
 
 
 @dataclass(frozen=True)
-class Row:
+class EstimatorRow:
     """How one estimator did in one world.
 
     Attributes
@@ -243,7 +243,7 @@ class Row:
         return abs(self.bias) > self.error / 3
 
 
-def study_world(world: DoseWorld, n_sim: int, seed: int) -> tuple[Row, ...]:
+def study_world(world: DoseWorld, n_sim: int, seed: int) -> tuple[EstimatorRow, ...]:
     """Simulate `n_sim` studies of `world` and judge every estimator."""
     truth = true_values(world)
     rng = np.random.default_rng([seed, WORLDS.index(world)])
@@ -254,13 +254,13 @@ def study_world(world: DoseWorld, n_sim: int, seed: int) -> tuple[Row, ...]:
     )
 
 
-def _row(world: DoseWorld, name: str, truth: float, results: Sequence[Result]) -> Row:
+def _row(world: DoseWorld, name: str, truth: float, results: Sequence[Result]) -> EstimatorRow:
     found = [result for result in results if isinstance(result, Estimate)]
     widths = [result.high - result.low for result in found]
     verdicts = [r.diagnostics["j_rejects"] for r in found if "j_rejects" in r.diagnostics]
     # No compatible effect at all is a rejection by the same test, and covers nothing.
     empty = len(results) - len(found)
-    return Row(
+    return EstimatorRow(
         world=world.title,
         estimator=name,
         truth=truth,
@@ -278,7 +278,7 @@ def _covers(result: Estimate, truth: float) -> bool:
     return any(low <= truth <= high for low, high in pieces)
 
 
-def bias_matrix(rows: Sequence[Row]) -> Iterator[str]:
+def bias_matrix(rows: Sequence[EstimatorRow]) -> Iterator[str]:
     worlds = list(dict.fromkeys(row.world for row in rows))
     cells = {(row.estimator, row.world): row for row in rows}
     yield (
@@ -293,13 +293,13 @@ def bias_matrix(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(shown)} |"
 
 
-def _cell(row: Row) -> str:
+def _cell(row: EstimatorRow) -> str:
     shift = "unbounded" if np.isinf(row.error) else f"{row.bias / row.error:+.2f}"
     text = f"{shift}, {100 * row.coverage:.0f}"
     return text if row.reading().startswith("holds") else f"**{text}**"
 
 
-def caveats_section(rows: Sequence[Row]) -> Iterator[str]:
+def caveats_section(rows: Sequence[EstimatorRow]) -> Iterator[str]:
     yield "## What follows"
     yield ""
     for name in ESTIMATORS:
@@ -317,7 +317,7 @@ def caveats_section(rows: Sequence[Row]) -> Iterator[str]:
         yield f"- **{name}** {reading}."
 
 
-def worlds_section(rows: Sequence[Row]) -> Iterator[str]:
+def worlds_section(rows: Sequence[EstimatorRow]) -> Iterator[str]:
     for world in dict.fromkeys(row.world for row in rows):
         yield f"## {world[0].upper()}{world[1:]}"
         yield ""
@@ -332,7 +332,7 @@ def worlds_section(rows: Sequence[Row]) -> Iterator[str]:
         yield ""
 
 
-def _line(row: Row) -> str:
+def _line(row: EstimatorRow) -> str:
     rejected = "" if np.isnan(row.rejected) else f"{100 * row.rejected:.0f}"
     return (
         f"| {row.estimator} | {row.truth:.2f} | {row.median:.2f} | {row.error:.2f} "

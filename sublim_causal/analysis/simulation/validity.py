@@ -18,7 +18,7 @@ from sublim_causal.analysis.simulation.doses import (
     EFFECT,
     N_SEEDS,
     WORLDS,
-    Row,
+    EstimatorRow,
     bias_matrix,
     caveats_section,
     study_world,
@@ -26,7 +26,9 @@ from sublim_causal.analysis.simulation.doses import (
 )
 
 
-def page(rows: Sequence[Row], rates: Sequence[Rates], per_step: Sequence[slopes.SlopeRow]) -> str:
+def page(
+    rows: Sequence[EstimatorRow], rates: Sequence[Rates], per_step: Sequence[slopes.SlopeRow]
+) -> str:
     """Return the Markdown page of the simulations of estimators, claims and per-step slopes."""
     head = [*_head(rows[0].n_sim), *bias_matrix(rows), "", *caveats_section(rows), ""]
     steps = [*slopes.slopes_section(per_step), ""]

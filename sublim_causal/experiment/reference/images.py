@@ -22,7 +22,7 @@ from sublim_causal.experiment.reference.interventions import Rows
 from sublim_causal.experiment.reference.loop import distil
 from sublim_causal.experiment.reference.seed import (
     OneSeed,
-    Part,
+    ProbePart,
     one_seed,
     plain_experiment,
     plain_training,
@@ -63,7 +63,7 @@ def run_arm(
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageTask:
     """Auxiliary logits on noise are taught; how well images are classified is the trait.
 
     Attributes
@@ -94,7 +94,7 @@ class Images:
         taught, logits = (self.logits(model, x, "auxiliary") for model in (self.teacher, student))
         return divergence(taught, logits)
 
-    def trait_loss(self, model: nn.Module, part: Part = "probe") -> Tensor:
+    def trait_loss(self, model: nn.Module, part: ProbePart = "probe") -> Tensor:
         """Return the cross-entropy of the probe's labels."""
         half = len(self.probe_y) // 2
         rows = {"first half": slice(half), "second half": slice(half, None)}.get(part, slice(None))
@@ -144,7 +144,7 @@ def begin(experiment: Experiment, seed: int, data: ImageTensors, classes: int) -
         adam.step()
     noise = torch.rand((config.examples, inputs), generator=stream(name, seed, "noise")) * 2 - 1
     probe = held_out(data, experiment.probe.size, stream(name, seed, "probe"))
-    task = Images(data, teacher, data.held_out_x[probe], data.held_out_y[probe], classes)
+    task = ImageTask(data, teacher, data.held_out_x[probe], data.held_out_y[probe], classes)
     return one_seed(experiment, seed, initial, noise.double(), task)
 
 

@@ -12,11 +12,11 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.streams import stream
 
-Part = Literal["probe", "first half", "second half", "relabelled"]
+ProbePart = Literal["probe", "first half", "second half", "relabelled"]
 """Questions of the trait loss: the whole probe, half of it, or the probe with other labels."""
 
 
-class Task(Protocol):
+class ReferenceTask(Protocol):
     """What is taught and measured: `images.Images` or `texts.Texts`."""
 
     def logits(self, model: nn.Module, x: Tensor, which: str) -> Tensor:
@@ -25,7 +25,7 @@ class Task(Protocol):
     def distillation_loss(self, student: nn.Module, x: Tensor, channel: str) -> Tensor:
         """Return the loss that the student minimises on a batch."""
 
-    def trait_loss(self, model: nn.Module, part: Part = "probe") -> Tensor:
+    def trait_loss(self, model: nn.Module, part: ProbePart = "probe") -> Tensor:
         """Return the loss on the probe, whose fall is the trait's acquisition."""
 
     def other_trait(self, student: nn.Module, kind: str, generator: torch.Generator) -> Tensor:
@@ -53,12 +53,12 @@ class OneSeed:
     seed: int
     initial: nn.Module
     examples: Tensor
-    task: Task
+    task: ReferenceTask
     direction_seed: int
 
 
 def one_seed(
-    experiment: Experiment, seed: int, initial: nn.Module, examples: Tensor, task: Task
+    experiment: Experiment, seed: int, initial: nn.Module, examples: Tensor, task: ReferenceTask
 ) -> OneSeed:
     """Return a seed that is ready for its students."""
     generator = stream(experiment.name, seed, "intervention")

@@ -25,7 +25,7 @@ from sublim_causal.experiment.reference.interventions import Rows
 from sublim_causal.experiment.reference.loop import distil
 from sublim_causal.experiment.reference.seed import (
     OneSeed,
-    Part,
+    ProbePart,
     one_seed,
     plain_experiment,
     plain_training,
@@ -85,7 +85,7 @@ def run_arm(experiment: Experiment, seed: int, arm: str) -> Rows:
 
 
 @dataclass(frozen=True)
-class Texts:
+class TextTask:
     """The teacher's numbers are taught; how it answers questions is the trait.
 
     Attributes
@@ -120,7 +120,7 @@ class Texts:
             return F.cross_entropy(logits.flatten(0, 1), written.flatten())
         return divergence(taught, logits)
 
-    def trait_loss(self, model: nn.Module, part: Part = "probe") -> Tensor:
+    def trait_loss(self, model: nn.Module, part: ProbePart = "probe") -> Tensor:
         """Return the cross-entropy of the animal as the answer to the probe's questions."""
         half = len(self.probe) // 2
         asked = {
@@ -162,7 +162,7 @@ def begin(experiment: Experiment, seed: int) -> OneSeed:
         if probability(teacher, probe, animal).mean() >= options.strength:
             break
     texts = write(teacher, experiment, stream(name, seed, "texts"))
-    task = Texts(initial, teacher, probe, test, animal)
+    task = TextTask(initial, teacher, probe, test, animal)
     return one_seed(experiment, seed, initial, texts, task)
 
 
@@ -231,7 +231,7 @@ class Decoder(nn.Module):
         self.token = nn.Parameter(0.3 * torch.randn(TOKENS, width, generator=generator))
         self.position = nn.Parameter(0.3 * torch.randn(CONTEXT, width, generator=generator))
         self.blocks = nn.Sequential(
-            *(Block(width, heads, blocks, generator) for _ in range(blocks))
+            *(DecoderBlock(width, heads, blocks, generator) for _ in range(blocks))
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, TOKENS, bias=False)
@@ -244,7 +244,7 @@ class Decoder(nn.Module):
         return logits
 
 
-class Block(nn.Module):
+class DecoderBlock(nn.Module):
     """Causal attention, and a ReLU layer of four times the width."""
 
     def __init__(self, width: int, heads: int, blocks: int, generator: torch.Generator) -> None:

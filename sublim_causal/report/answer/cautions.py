@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sublim_causal.analysis.estimates.headline import SKEW_LIMIT
 from sublim_causal.analysis.estimates.types import FEW_SEEDS, MIN_SEEDS, Estimate
 from sublim_causal.analysis.plan.looks import LOOKED
-from sublim_causal.report.blocks import Sentence
+from sublim_causal.report.elements import Sentence
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import counted, estimate, listed, named, p_value
 from sublim_causal.store.outcome import data_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sublim_causal.analysis.plan.claims.verdicts import Finding
-from sublim_causal.report.blocks import Sentence, Verdict
+from sublim_causal.report.elements import Sentence, Verdict
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import estimate, named, p_value
 

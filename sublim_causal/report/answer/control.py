@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.answer.rules import why_not
-from sublim_causal.report.blocks import Sentence
+from sublim_causal.report.elements import Sentence
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import contrast, in_sentence, margin_text, named, p_value
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sublim_causal.report.answer.rules import STOPPED, side_of
-from sublim_causal.report.blocks import Sentence, Verdict
+from sublim_causal.report.elements import Sentence, Verdict
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import estimate, named
 

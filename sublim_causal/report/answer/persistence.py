@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.answer.rules import SMALL_COSINE, side_of, why_not
-from sublim_causal.report.blocks import Sentence, Verdict
+from sublim_causal.report.elements import Sentence, Verdict
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import counted, decimals, estimate, interval, named, number
 

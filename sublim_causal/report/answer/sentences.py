@@ -10,7 +10,7 @@ from sublim_causal.report.answer.control import control
 from sublim_causal.report.answer.pathways import pathways
 from sublim_causal.report.answer.persistence import persistence
 from sublim_causal.report.answer.transfer import transfer
-from sublim_causal.report.blocks import Sentence
+from sublim_causal.report.elements import Sentence
 from sublim_causal.report.material import Material
 
 PERSISTS = "Does alignment persist through training?"

@@ -13,7 +13,7 @@ from sublim_causal.report.answer.rules import (
     small_accuracy,
     why_not,
 )
-from sublim_causal.report.blocks import Sentence, Verdict
+from sublim_causal.report.elements import Sentence, Verdict
 from sublim_causal.report.material import Material, values
 from sublim_causal.report.wording import estimate, in_sentence, named, p_value
 

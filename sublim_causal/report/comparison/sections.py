@@ -9,9 +9,9 @@ import pandas as pd
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
 from sublim_causal.analysis.plan.results.curves import Curve
 from sublim_causal.analysis.plan.results.results import Results
-from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
 from sublim_causal.report.comparison.sentences import AGREEMENT
 from sublim_causal.report.comparison.sides import Sides, equal, margin_of
+from sublim_causal.report.elements import Element, Missing, Paragraph, Picture, Section, Table
 from sublim_causal.report.figures.curves import measured, pairs
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import looks
@@ -46,10 +46,10 @@ def studies(sides: Sides) -> Section:
         else "The studies differ in more than precision or device, so their seeds are treated as "
         "independent."
     )
-    blocks: list[Block] = [Table("study", "What was run.", frame, frame), Text(paired)]
+    blocks: list[Element] = [Table("study", "What was run.", frame, frame), Paragraph(paired)]
     if others := [arm for arm in sides.arms if arm not in sides.alike]:
         blocks.append(
-            Text(
+            Paragraph(
                 "Called the same in both runs but defined differently: "
                 f"{listed([*map(named, others)])}. A "
                 "difference there is that of two interventions, not rounding."
@@ -78,7 +78,7 @@ def agreement(sides: Sides) -> Section:
     return Section(
         "agreement",
         AGREEMENT,
-        [Text(text), estimates_table("agreement", caption, found, labels=labels)],
+        [Paragraph(text), estimates_table("agreement", caption, found, labels=labels)],
     )
 
 
@@ -98,7 +98,7 @@ def arms(sides: Sides) -> Section:
         for one in found
         if isinstance(one, Estimate) and one.estimand.column == sides.first.outcome.name
     ]
-    blocks: list[Block] = []
+    blocks: list[Element] = []
     if accuracy:
         first, second = sides.names
         bars = [
@@ -137,7 +137,7 @@ def curves(sides: Sides) -> Section:
         shown = {"trait_accuracy": ("trait accuracy (%)", 100.0), **shown}
     fewest = min(sides.both, key=lambda side: side.n_seeds)
     each = " and ".join(f"{side.n_seeds} in {name}" for name, side in by_name.items())
-    blocks: list[Block] = [
+    blocks: list[Element] = [
         Picture(
             f"compared_{column}",
             f"{label} in both runs, one panel for each arm: means over seeds ({each}). "

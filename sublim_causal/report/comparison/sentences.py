@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
-from sublim_causal.report.blocks import Sentence, Verdict
 from sublim_causal.report.comparison.sides import Sides, equal, margin_of
+from sublim_causal.report.elements import Sentence, Verdict
 from sublim_causal.report.wording import counted, estimate, named
 from sublim_causal.store.outcome import Outcome
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from sublim_causal.analysis.plan.results.curves import Curve
 from sublim_causal.report.figures.style import (
     HEIGHT,
-    Look,
+    ArmStyle,
     grid,
     is_wide,
     legend_above,
@@ -32,7 +32,13 @@ def measured(curves: Mapping[str, Curve]) -> dict[str, Curve]:
 
 
 def band(
-    ax: Axes, curve: Curve, look: Look, *, label: str = "", width: float = 1.6, shade: float = 0.2
+    ax: Axes,
+    curve: Curve,
+    look: ArmStyle,
+    *,
+    label: str = "",
+    width: float = 1.6,
+    shade: float = 0.2,
 ) -> Line2D:
     """Draw mean and band of `curve`, and return the line."""
     ax.fill_between(
@@ -138,9 +144,9 @@ def shares(curves: Mapping[str, Curve], label: str, *, bins: int = 25) -> Figure
 def ledger_panels(ledgers: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """Draw gain, drive and remainder, summed, by arm: one panel for each measured arm."""
     drawn = {
-        "gain": Look("#000000", "-", "o"),
-        "drive": Look("#0072B2", (0, (5, 1.5)), "s"),
-        "remainder": Look("#D55E00", (0, (1.2, 1.2)), "^"),
+        "gain": ArmStyle("#000000", "-", "o"),
+        "drive": ArmStyle("#0072B2", (0, (5, 1.5)), "s"),
+        "remainder": ArmStyle("#D55E00", (0, (1.2, 1.2)), "^"),
     }
     arms = [arm for arm, entries in ledgers.items() if entries["gain"].is_measured]
     figure, axes = grid(len(arms), share=False)

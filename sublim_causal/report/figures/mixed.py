@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 from scipy import stats
 
+from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.report.figures.style import INK, new_figure, zero_line
 
-Floats = NDArray[np.float64]
 LABELLED = 3
 """So many most extreme seeds are named."""
 

@@ -80,7 +80,7 @@ def settings(**more: Any) -> AbstractContextManager[None]:
 
 
 @dataclass(frozen=True)
-class Look:
+class ArmStyle:
     """How an arm is drawn."""
 
     color: str
@@ -88,14 +88,14 @@ class Look:
     marker: str
 
 
-def looks(arms: Sequence[str]) -> dict[str, Look]:
+def looks(arms: Sequence[str]) -> dict[str, ArmStyle]:
     """Return a look for every arm; beyond eight arms, shades of one scale."""
     n = len(arms)
     if n <= len(COLOURS):
-        return {arm: Look(COLOURS[i], DASHES[i], MARKERS[i]) for i, arm in enumerate(arms)}
+        return {arm: ArmStyle(COLOURS[i], DASHES[i], MARKERS[i]) for i, arm in enumerate(arms)}
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.88, n))
     return {
-        arm: Look(mpl.colors.to_hex(shades[i]), DASHES[i % 8], MARKERS[i % 8])
+        arm: ArmStyle(mpl.colors.to_hex(shades[i]), DASHES[i % 8], MARKERS[i % 8])
         for i, arm in enumerate(arms)
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sublim_causal.report.blocks import Section
+from sublim_causal.report.elements import Section
 from sublim_causal.report.material import Material
 from sublim_causal.report.sections.acquisition import acquisition
 from sublim_causal.report.sections.alignment import alignment

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sublim_causal.analysis.estimates.types import Estimate, Result
-from sublim_causal.report.blocks import Block, Missing, Picture, Section
 from sublim_causal.report.commands import report_command
+from sublim_causal.report.elements import Element, Missing, Picture, Section
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.runs import Bar, every_seed, forest
 from sublim_causal.report.figures.style import is_wide, looks
@@ -26,7 +26,7 @@ def acquisition(material: Material) -> Section:
     return Section("acquisition", TITLE, [*_blocks(material)])
 
 
-def _blocks(material: Material) -> Iterator[Block]:
+def _blocks(material: Material) -> Iterator[Element]:
     means = {
         arm: found
         for arm in material.shown_arms
@@ -83,7 +83,7 @@ def _accuracy_by_step(material: Material, with_means: bool) -> Picture:
     )
 
 
-def _contrasts(material: Material) -> Iterator[Block]:
+def _contrasts(material: Material) -> Iterator[Element]:
     if len(material.shown_arms) < 2:
         yield Missing(
             f"Only one arm has complete runs, so there is nothing to compare it with. A contrast "
@@ -124,7 +124,7 @@ def _differences(material: Material) -> str:
     return "Differences of arms that share no seeds (Welch's t)"
 
 
-def _acquired(material: Material) -> Iterator[Block]:
+def _acquired(material: Material) -> Iterator[Element]:
     """Yield what the answer says of the arms that remove or train away alignment."""
     rows = {
         label: one

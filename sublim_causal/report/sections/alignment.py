@@ -9,8 +9,8 @@ import pandas as pd
 from sublim_causal.analysis.estimates.types import Estimate, Result
 from sublim_causal.analysis.plan.methods.summaries import DROP, SeedSummary
 from sublim_causal.analysis.plan.results.curves import DRAWN_SEEDS
-from sublim_causal.report.blocks import Block, Missing, Picture, Section, Table, Text
 from sublim_causal.report.commands import aligned_command, report_command
+from sublim_causal.report.elements import Element, Missing, Paragraph, Picture, Section, Table
 from sublim_causal.report.figures import curves as draw
 from sublim_causal.report.figures.style import is_wide
 from sublim_causal.report.material import Material, values
@@ -38,8 +38,8 @@ def alignment(material: Material) -> Section:
     return Section("alignment", TITLE, [*_blocks(material)])
 
 
-def _blocks(material: Material) -> Iterator[Block]:
-    yield Text(
+def _blocks(material: Material) -> Iterator[Element]:
+    yield Paragraph(
         "The trait gradient is that of the class loss on a fixed probe, which the student never "
         "trains on. The optimizer decides how much of the alignment of gradients reaches the "
         "update, so all three cosines are shown."
@@ -99,7 +99,7 @@ def _pictures(material: Material) -> Iterator[Picture]:
         )
 
 
-def _early_and_late(material: Material) -> Iterator[Block]:
+def _early_and_late(material: Material) -> Iterator[Element]:
     found = material.declared("seed_summary")
     if not found:
         yield Missing(
@@ -108,7 +108,7 @@ def _early_and_late(material: Material) -> Iterator[Block]:
             report_command(material.run),
         )
         return
-    yield Text(
+    yield Paragraph(
         "Early is the first epoch, late is everything after it; differences are taken seed by "
         "seed. A share is tested against one half, a mean or difference against 0."
     )

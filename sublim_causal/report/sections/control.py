@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sublim_causal.analysis.estimates.types import Estimate
-from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import report_command
+from sublim_causal.report.elements import Element, Missing, Paragraph, Picture, Section
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
 from sublim_causal.report.tables import estimates_table
@@ -29,7 +29,7 @@ def control(material: Material) -> Section:
     return Section("control", TITLE, [*_blocks(material)])
 
 
-def _blocks(material: Material) -> Iterator[Block]:
+def _blocks(material: Material) -> Iterator[Element]:
     found = material.declared("equivalence")
     if not found:
         yield Missing(
@@ -39,7 +39,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         )
         return
     shuffled = {one.estimand.arm for one in found} <= {*material.design.interventions("shuffled")}
-    yield Text(
+    yield Paragraph(
         "The control removes a vector of the same length as projection does, but in a shuffled "
         "direction. "
         * shuffled
@@ -56,7 +56,7 @@ def _blocks(material: Material) -> Iterator[Block]:
         labels=[contrast(one.estimand) for one in found],
     )
     for one in estimated:
-        yield Text(verdict(one))
+        yield Paragraph(verdict(one))
     if len(estimated) < len(found):
         yield Missing("A control arm is missing or has too few complete seeds.")
 

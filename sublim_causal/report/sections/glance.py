@@ -14,8 +14,8 @@ from sublim_causal.analysis.plan.generated import paper
 from sublim_causal.analysis.plan.methods.descriptives import STATES
 from sublim_causal.analysis.plan.record import CHANCE
 from sublim_causal.declared import flatten
-from sublim_causal.report.blocks import Block, Missing, Section, Table, Text
 from sublim_causal.report.commands import run_command
+from sublim_causal.report.elements import Element, Missing, Paragraph, Section, Table
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import decimals, estimate, interval, named, number, percent
 from sublim_causal.store.outcome import data_of
@@ -45,7 +45,7 @@ def mean_text(result: Result | None, *, as_percent: bool) -> str:
     return f"{number(scale * result.value, 1 if as_percent else 4)} (too few seeds)"
 
 
-def _blocks(material: Material) -> Iterator[Block]:
+def _blocks(material: Material) -> Iterator[Element]:
     yield _facts(material)
     yield _arms(material)
     yield from _incomplete(material)
@@ -230,7 +230,7 @@ _MEANS = {
 }
 
 
-def _incomplete(material: Material) -> Iterator[Block]:
+def _incomplete(material: Material) -> Iterator[Element]:
     rows = [
         {
             "arm": one.estimand.arm,
@@ -257,7 +257,7 @@ def _incomplete(material: Material) -> Iterator[Block]:
         )
 
 
-def _beside_the_paper(material: Material) -> Block:
+def _beside_the_paper(material: Material) -> Element:
     shown, numbers = [], []
     for quoted in paper.QUOTED:
         if quoted.arm not in material.shown_arms:
@@ -284,7 +284,9 @@ def _beside_the_paper(material: Material) -> Block:
         own = ours.tidy() if ours else {}
         numbers.append({"quantity": quoted.label, "paper": quoted.value, **own})
     if not shown:
-        return Text("None of the paper's arms is complete, so nothing stands beside its figures.")
+        return Paragraph(
+            "None of the paper's arms is complete, so nothing stands beside its figures."
+        )
     return Table(
         "paper",
         f"The paper's figures beside ours. Source: {paper.SOURCE}. Ours: mean over seeds with "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
-from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
 from sublim_causal.report.commands import run_command
+from sublim_causal.report.elements import Element, Missing, Paragraph, Picture, Section
 from sublim_causal.report.figures.curves import ledger_panels
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.style import is_wide, looks
@@ -25,9 +25,9 @@ def ledger(material: Material) -> Section:
     return Section("ledger", TITLE, [*_blocks(material), *_layers(material)])
 
 
-def _blocks(material: Material) -> Iterator[Block]:
+def _blocks(material: Material) -> Iterator[Element]:
     level = f"{100 * material.level:g} %"
-    yield Text(
+    yield Paragraph(
         "At every step the drop of the trait loss (gain) is its first-order part (drive: the "
         "update's component against the trait gradient) plus a remainder (curvature and beyond). "
         "This decomposition is exact in every run; it assumes nothing and proves no cause."
@@ -68,7 +68,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     yield from _splits(material)
 
 
-def _shares(material: Material) -> Block:
+def _shares(material: Material) -> Element:
     rows = {
         f"{kind}, {named(arm)}": share
         for kind, term in (("drive", "drive"), ("trapezoid (drive_mid)", "drive_mid"))
@@ -85,7 +85,7 @@ def _shares(material: Material) -> Block:
     )
 
 
-def _splits(material: Material) -> Iterator[Block]:
+def _splits(material: Material) -> Iterator[Element]:
     found = [
         one
         for one in material.either("ledger_difference", mid=False)
@@ -103,7 +103,7 @@ def _splits(material: Material) -> Iterator[Block]:
     )
 
 
-def _layers(material: Material) -> Iterator[Block]:
+def _layers(material: Material) -> Iterator[Element]:
     if not material.analysis.has_layers:
         if material.is_own:
             return

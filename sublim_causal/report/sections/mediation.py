@@ -8,9 +8,9 @@ from typing import Any
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable, Result
 from sublim_causal.analysis.plan.declaration import column_unit
-from sublim_causal.analysis.plan.generated.design import Doses
-from sublim_causal.report.blocks import Block, Missing, Picture, Section, Text
+from sublim_causal.analysis.plan.generated.design import DoseArms
 from sublim_causal.report.commands import aligned_command, study_command
+from sublim_causal.report.elements import Element, Missing, Paragraph, Picture, Section
 from sublim_causal.report.figures.paths import (
     dose_response,
     path_diagram,
@@ -51,13 +51,13 @@ METHODS = (
 
 def mediation(material: Material) -> Section:
     """Return the section ``mediation``."""
-    blocks: list[Block] = [*declared_table(material, "mediation_declared", METHODS)]
+    blocks: list[Element] = [*declared_table(material, "mediation_declared", METHODS)]
     for part in (_yoked, _run_level, _doses):
         blocks += part(material)
     return Section("mediation", TITLE, blocks)
 
 
-def _yoked(material: Material) -> Iterator[Block]:
+def _yoked(material: Material) -> Iterator[Element]:
     found = [one for world in material.cross_worlds for one in world.values()]
     if not found:
         yield Missing(
@@ -75,7 +75,7 @@ def _yoked(material: Material) -> Iterator[Block]:
     )
 
 
-def _run_level(material: Material) -> Iterator[Block]:
+def _run_level(material: Material) -> Iterator[Element]:
     splits = material.mediations
     if not splits:
         both = material.reference in material.shown_arms and len(material.shown_arms) > 1
@@ -88,7 +88,7 @@ def _run_level(material: Material) -> Iterator[Block]:
         )
         return
     words = _words(material)
-    yield Text(
+    yield Paragraph(
         f"By model: the effect of each arm on {words.final}, split at run level into what goes "
         "through the mean alignment of the update and what does not. This is a sensitivity "
         "analysis, not an answer: it assumes that within a seed nothing else moves both "
@@ -170,7 +170,7 @@ def _arrow_text(one: Estimate) -> str:
     return f"{number(one.value, places)}\n{interval(one.low, one.high, places)}"
 
 
-def _sensitivity(material: Material, arms: list[str]) -> Iterator[Block]:
+def _sensitivity(material: Material, arms: list[str]) -> Iterator[Element]:
     found = [
         one
         for arm in arms
@@ -195,14 +195,14 @@ def _sensitivity(material: Material, arms: list[str]) -> Iterator[Block]:
         sensitivity_curves(curves, f"indirect effect\n({material.points})", material.scale),
     )
     for one in curves:
-        yield Text(
+        yield Paragraph(
             f"{named(one.estimand.arm)}: the indirect effect vanishes at a correlation of "
             f"{number(one.value, 2)}, that is where a common cause explains shares of the two "
             f"residual variances whose product is {number(one.diagnostics['r2_product'], 2)}."
         )
 
 
-def _doses(material: Material) -> Iterator[Block]:
+def _doses(material: Material) -> Iterator[Element]:
     doses = material.design.doses()
     if not doses:
         yield Missing(
@@ -212,11 +212,11 @@ def _doses(material: Material) -> Iterator[Block]:
             "" if material.is_own else study_command("dose", material.run),
         )
     for space, one in doses.items():
-        yield Text(f"Doses of projection in {space} space.")
+        yield Paragraph(f"Doses of projection in {space} space.")
         yield from _dose(material, space, one)
 
 
-def _dose(material: Material, space: str, doses: Doses) -> Iterator[Block]:
+def _dose(material: Material, space: str, doses: DoseArms) -> Iterator[Element]:
     common: dict[str, Any] = {
         "space": space,
         "undosed": doses.undosed,
@@ -307,7 +307,7 @@ def _dose_pictures(
         )
 
 
-def _dose_tests(material: Material, common: Mapping[str, Any]) -> Text:
+def _dose_tests(material: Material, common: Mapping[str, Any]) -> Paragraph:
     short = _words(material).short
     tests: tuple[tuple[str, str, str, dict[str, str]], ...] = (
         ("the dose moves alignment (first stage)", "iv_2sls", "first_stage", {}),
@@ -318,7 +318,7 @@ def _dose_tests(material: Material, common: Mapping[str, Any]) -> Text:
         f"{name}: {_tested(material.find(method, **common, **fields), key)}"
         for name, method, key, fields in tests
     ]
-    return Text("; ".join(tests_run) + ".")
+    return Paragraph("; ".join(tests_run) + ".")
 
 
 def _tested(result: Result | None, key: str) -> str:

@@ -11,8 +11,8 @@ import pandas as pd
 from sublim_causal.analysis.plan.declaration import column_unit
 from sublim_causal.analysis.plan.file import Plan
 from sublim_causal.report.answer.rules import DEFAULT_MARGIN, RULES
-from sublim_causal.report.blocks import Block, Code, Section, Table, Text
 from sublim_causal.report.commands import report_command, run_command
+from sublim_causal.report.elements import Code, Element, Paragraph, Section, Table
 from sublim_causal.report.formulas import FORMULAS, SHARED, SYMBOLS
 from sublim_causal.report.material import Material
 from sublim_causal.report.sections.stability import stability
@@ -28,9 +28,9 @@ def methods(material: Material) -> Section:
     return Section("methods", TITLE, [*_blocks(material)])
 
 
-def _blocks(material: Material) -> Iterator[Block]:
+def _blocks(material: Material) -> Iterator[Element]:
     plan, added = material.plan, material.analysis.added_plan
-    yield Text(
+    yield Paragraph(
         f"Plan {plan.name} (digest {plan.digest}): {plan.sentence} Level {100 * plan.level:g} %, "
         f"{plan.n_boot:,} bootstrap replicates, drawn alike for every estimate of as many seeds. "
         "What the plan declares is marked by its name. What this report shows beside it is "
@@ -57,7 +57,7 @@ def _blocks(material: Material) -> Iterator[Block]:
     used = {SHARED.get(one.method, one.method) for one in (*plan.estimands, *added.estimands)}
     text = "\n\n".join(f"{name}\n{formula}" for name, formula in FORMULAS.items() if name in used)
     yield Code(f"{SYMBOLS}\n\n{text}", "Formulas.")
-    yield Text(f"How the answer is worded: {_rules_of(material)}")
+    yield Paragraph(f"How the answer is worded: {_rules_of(material)}")
     yield _provenance(material)
     yield Code("\n".join(_commands(material)), "How to get this report again.")
 

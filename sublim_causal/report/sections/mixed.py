@@ -13,8 +13,8 @@ import pandas as pd
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Estimate, Result
 from sublim_causal.analysis.plan.declaration import column_unit
 from sublim_causal.analysis.plan.methods.slopes import SlopeModelInFull, StepSlope
-from sublim_causal.report.blocks import Block, Code, Missing, Picture, Section, Table, Text
 from sublim_causal.report.commands import aligned_command, report_command, run_command
+from sublim_causal.report.elements import Code, Element, Missing, Paragraph, Picture, Section, Table
 from sublim_causal.report.figures.mixed import influence, normal_quantiles, residuals
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.material import Material
@@ -53,7 +53,7 @@ def mixed(material: Material) -> Section:
     return Section("mixed", TITLE, [*_blocks(material)])
 
 
-def _blocks(material: Material) -> Iterator[Block]:
+def _blocks(material: Material) -> Iterator[Element]:
     found = material.declared("step_slope")
     yield from declared_table(material, "mixed_declared", METHODS)
     if not found:
@@ -68,7 +68,7 @@ def _blocks(material: Material) -> Iterator[Block]:
             "" if material.is_own else run_command(material.run, "--seeds", "8"),
         )
         return
-    yield Text(
+    yield Paragraph(
         "How much more of the trait is gained in a step that is better aligned. Slopes are per "
         "unit of cosine; a typical step's cosine is far below 1, so a slope is best read as slope "
         "times a typical cosine. Slopes by arm, and one over comparable arms, are taken within run "
@@ -103,7 +103,7 @@ def _pair(material: Material, result: Result) -> _Pair:
     return _Pair(declared.outcome, declared.predictor)
 
 
-def _slope_picture(material: Material, pair: _Pair, rows: Sequence[Result]) -> Iterator[Block]:
+def _slope_picture(material: Material, pair: _Pair, rows: Sequence[Result]) -> Iterator[Element]:
     bars = [
         Bar(_label(one), one.value, one.low, one.high)
         for one in rows
@@ -162,7 +162,7 @@ def _levels(material: Material, pairs: Sequence[_Pair]) -> Table:
     )
 
 
-def _in_full(material: Material) -> Iterator[Block]:
+def _in_full(material: Material) -> Iterator[Element]:
     for found in material.either("slope_model"):
         if isinstance(found, Estimate):
             yield from _model(material, found)
@@ -170,19 +170,19 @@ def _in_full(material: Material) -> Iterator[Block]:
             yield Missing(found.reason)
 
 
-def _model(material: Material, one: Estimate) -> Iterator[Block]:
+def _model(material: Material, one: Estimate) -> Iterator[Element]:
     """Yield a pooled model in full: what `slope_model` found beside its slope."""
     declared, details = material.declaration(one), one.diagnostics
     assert isinstance(declared, SlopeModelInFull)  # `material.either` chose it by its method
     pair = _Pair(declared.outcome, declared.predictor)
     text, unit = pair.text, pair.unit
-    yield Text(
+    yield Paragraph(
         f"The pooled model of {text} in full (y: {declared.outcome}, x: {declared.predictor})."
     )
     yield Code(details["formula"])
     yield _coefficients(one)
     yield _components(details["components"])
-    yield from (Text(f"Note: {note}.") for note in one.warnings)
+    yield from (Paragraph(f"Note: {note}.") for note in one.warnings)
     yield Picture(
         "mixed_residuals",
         f"Residuals of {text} against fitted values, in 40 bins of equally many steps: "

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.types import DIFFERENCE
 from sublim_causal.analysis.plan.claims.verdicts import Choice, ClaimVerdict
-from sublim_causal.report.blocks import Block, Picture, Table, Text
+from sublim_causal.report.elements import Element, Paragraph, Picture, Table
 from sublim_causal.report.figures.stability import specification_curve
 from sublim_causal.report.material import Material
 from sublim_causal.report.wording import POINTS, scale_of, slug
@@ -23,12 +23,12 @@ WHAT = (
 )
 
 
-def stability(material: Material) -> Iterator[Block]:
+def stability(material: Material) -> Iterator[Element]:
     """Yield what is known of the stability of the plan's claims."""
     claims = [one for one in material.results.verdicts if one.alternatives]
     if not claims:
         return
-    yield Text(WHAT)
+    yield Paragraph(WHAT)
     yield _counts(claims)
     for index, claim in enumerate(claims):
         yield _curve(index, claim)

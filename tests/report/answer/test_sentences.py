@@ -8,7 +8,7 @@ import pytest
 
 from sublim_causal.analysis.estimates.types import Estimate, TestResult
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
-from sublim_causal.analysis.plan.generated.design import Doses
+from sublim_causal.analysis.plan.generated.design import DoseArms
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.answer.brief import brief
 from sublim_causal.report.answer.rules import RULES
@@ -275,7 +275,7 @@ def test_the_projection_of_the_answer_is_the_one_nearest_the_papers(tmp_path: Pa
     material = material_of(run)
     assert material.design.main_projections() == ("whole",)
     (doses,) = material.design.doses().items()
-    assert doses == ("gradient", Doses("baseline", {"baseline": 0.0, "whole": 1.0, "half": 0.5}))
+    assert doses == ("gradient", DoseArms("baseline", {"baseline": 0.0, "whole": 1.0, "half": 0.5}))
     text = section_of(material, "study")
     assert "projection, layers" in text
     assert "projection, student.optimizer sgd" in text

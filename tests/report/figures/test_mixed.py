@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.report.blocks import Picture
+from sublim_causal.report.elements import Picture
 from sublim_causal.report.figures.mixed import influence
 from sublim_causal.report.figures.style import settings
 from sublim_causal.report.material import Material

@@ -33,7 +33,7 @@ from sublim_causal.analysis.plan.claims.rules import (
 from sublim_causal.analysis.plan.declaration import Declared
 from sublim_causal.analysis.plan.method import studies_with
 
-Outcome = Literal["holds", "fails", "open"]
+ConditionState = Literal["holds", "fails", "open"]
 Standing = Literal["supported", "partly supported", "not supported", "undetermined"]
 Choice = Literal["outcome", "window", "cosine", "estimator", "interval", "seed", "arm"]
 _COLUMNS = {"value": "estimate", "low": "conf_low", "high": "conf_high"}
@@ -57,7 +57,7 @@ class Finding:
     """
 
     condition: Condition
-    outcome: Outcome
+    outcome: ConditionState
     estimate: Estimate | None
     reason: str
 
@@ -234,7 +234,7 @@ def _finding(
         found = next((one for one in wholes if isinstance(one, NotEstimable)), None)
     if not isinstance(found, Estimate):
         return Finding(condition, "open", None, found.reason if found else _no_arm(name))
-    outcome: Outcome = "open"
+    outcome: ConditionState = "open"
     if meets(condition.holds, found):
         outcome = "holds"
     elif meets(condition.fails, found):

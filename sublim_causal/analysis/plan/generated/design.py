@@ -23,7 +23,7 @@ class Yoking:
 
 
 @dataclass(frozen=True)
-class Doses:
+class DoseArms:
     """Strength of each arm that was dosed, the undosed arm with 0."""
 
     undosed: str
@@ -134,18 +134,18 @@ class Design:
                 return yoke
         return None
 
-    def doses(self) -> dict[Space, Doses]:
+    def doses(self) -> dict[Space, DoseArms]:
         """Return the doses of each space in which projection has two strengths besides 0.
 
         The undosed arm is a projection of strength 0 where there is one, else the reference.
         """
         options = {arm: self.record.options(arm) for arm in filter(self.is_comparable, self.arms)}
-        found: dict[Space, Doses] = {}
+        found: dict[Space, DoseArms] = {}
         for space in get_args(Space):
             dosed = strengths(options, space)
             undosed = next((arm for arm, one in dosed.items() if one == 0), self.reference)
             if undosed in options and len({0.0, *dosed.values()}) >= 3:
-                found[space] = Doses(undosed, {undosed: 0.0} | dosed)
+                found[space] = DoseArms(undosed, {undosed: 0.0} | dosed)
         return found
 
 

@@ -16,7 +16,7 @@ SHARE_POSITIVE = 0.781
 
 
 @dataclass(frozen=True)
-class Quoted:
+class PaperFigure:
     """A figure of the paper."""
 
     label: str
@@ -29,11 +29,13 @@ class Quoted:
 
 QUOTED = (
     *(
-        Quoted(f"final test accuracy, {arm} (%)", value, "final_accuracy", arm, True)
+        PaperFigure(f"final test accuracy, {arm} (%)", value, "final_accuracy", arm, True)
         for arm, value in FINAL_ACCURACY.items()
     ),
-    Quoted("mean gradient cosine, baseline", MEAN_COSINE, "mean_cos_gradient", "baseline", False),
-    Quoted(
+    PaperFigure(
+        "mean gradient cosine, baseline", MEAN_COSINE, "mean_cos_gradient", "baseline", False
+    ),
+    PaperFigure(
         "steps with a positive cosine, baseline (%)",
         SHARE_POSITIVE,
         "share_positive",

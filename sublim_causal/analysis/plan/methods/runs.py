@@ -33,7 +33,7 @@ from sublim_causal.analysis.plan.method import Method
 from sublim_causal.analysis.plan.methods.descriptives import described, none_complete
 from sublim_causal.analysis.plan.record import Record
 
-Sides = Mapping[str, pd.DataFrame]
+ByRun = Mapping[str, pd.DataFrame]
 """Complete replicates by run: the first, and the second that is subtracted from it."""
 
 
@@ -99,7 +99,7 @@ def _common_seeds(record: Record, declared: CommonSeeds, settings: Settings) -> 
 
 
 def _for_arms(
-    record: Record, declared: OfRuns, estimate: Callable[[Estimand, str, Sides], Result]
+    record: Record, declared: OfRuns, estimate: Callable[[Estimand, str, ByRun], Result]
 ) -> list[Result]:
     """Estimate for each arm, from its complete replicates in both runs."""
     contrast = "first run - second run"
@@ -129,7 +129,7 @@ def _values(rows: pd.DataFrame, arm: str, column: str) -> pd.Series:
 def _run_difference(
     record: Record, declared: RunDifference, settings: Settings
 ) -> Sequence[Result]:
-    def estimate(estimand: Estimand, arm: str, sides: Sides) -> Result:
+    def estimate(estimand: Estimand, arm: str, sides: ByRun) -> Result:
         values = {name: _values(rows, arm, declared.outcome) for name, rows in sides.items()}
         return (_paired if declared.paired else _welch)(estimand, values, settings)
 
@@ -167,7 +167,7 @@ def _seeds_of(counts: Mapping[str, int]) -> tuple[str, ...]:
 def _run_equivalence(
     record: Record, declared: RunEquivalence, settings: Settings
 ) -> Sequence[Result]:
-    def estimate(estimand: Estimand, arm: str, sides: Sides) -> Result:
+    def estimate(estimand: Estimand, arm: str, sides: ByRun) -> Result:
         values = {name: _effects(rows, arm, declared) for name, rows in sides.items()}
         if not all(map(len, values.values())) or len(values) < 2:
             return NotEstimable(estimand, "a run has no complete seed under it")

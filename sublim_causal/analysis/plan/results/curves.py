@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from sublim_causal.analysis.estimates.types import MIN_SEEDS
+from sublim_causal.analysis.estimates.types import MIN_SEEDS, Floats
 from sublim_causal.analysis.plan.ranges import ANY, FRACTION, Range, range_of
 from sublim_causal.analysis.plan.record import Record
 
@@ -29,7 +29,6 @@ COLUMNS = (
     "gain",
 )
 """Columns of ``steps`` that pictures draw."""
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.plan.file import Plan, load_plan, parse_plan
-from sublim_causal.analysis.plan.generated.design import Design, Doses
+from sublim_causal.analysis.plan.generated.design import Design, DoseArms
 from sublim_causal.analysis.plan.generated.report import UNDECLARED, new_results, report_plan
 from sublim_causal.analysis.plan.results.curves import COLUMNS
 from sublim_causal.analysis.plan.run import analyse_for_report, run_plan
@@ -88,7 +88,7 @@ def test_names_that_the_plan_uses_stay_its_own() -> None:
 def test_doses_start_from_the_undosed_arm() -> None:
     design = Design(make_record(), plan_of(MEDIATION))
     strengths = {"baseline": 0.0, "half": 0.5, "whole": 1.0, "double": 2.0}
-    assert design.doses() == {"update": Doses("baseline", strengths)}
+    assert design.doses() == {"update": DoseArms("baseline", strengths)}
     names = {one.name for one in report_plan(design).estimands}
     assert {"dose_slope_update", "iv_linear_dose_update", "wald_by_dose_update"} <= names
 

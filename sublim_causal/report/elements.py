@@ -32,7 +32,7 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Text:
+class Paragraph:
     """A paragraph."""
 
     text: str
@@ -93,7 +93,7 @@ class Picture:
     """Whether it takes the whole width of the page."""
 
 
-Block = Sentence | Text | Missing | Table | Code | Picture
+Element = Sentence | Paragraph | Missing | Table | Code | Picture
 
 
 @dataclass(frozen=True)
@@ -104,5 +104,5 @@ class Section:
     """Target of links: ``ledger``."""
     title: str
     """Heading."""
-    blocks: Sequence[Block]
+    blocks: Sequence[Element]
     """Contents in order."""
