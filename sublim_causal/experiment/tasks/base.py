@@ -7,10 +7,10 @@ and analysis do not know which task they serve.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -129,6 +129,14 @@ METHODS = (
     "share",
 )
 """What a `Task` can be called for."""
+
+
+@runtime_checkable
+class Detailed(Protocol):
+    """A task that has more to say of a run before it begins."""
+
+    def details(self) -> Mapping[str, str]:
+        """Return rows for the dry run."""
 
 
 class Task(Protocol):

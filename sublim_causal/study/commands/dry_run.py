@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from sublim_causal.experiment.data.sources import data_directory
 from sublim_causal.experiment.tasks import build_task
+from sublim_causal.experiment.tasks.base import Detailed
 from sublim_causal.store.connection import validate_reachable
 from sublim_causal.study.console.output import duration, out
 from sublim_causal.study.executors import open_executor
@@ -51,10 +53,12 @@ def show_plan(spec: Study, options: RunOptions) -> None:
         ("memory", f"about {plan.workers * plan.worker_bytes / 2**30:.1f} GB and the libraries"),
         ("time", f"about {duration(seconds)}" if seconds is not None else "not measured on a GPU"),
     )
-    for row in rows:
-        table.add_row(*row)
+    task = build_task(spec)
+    details = task.details() if isinstance(task, Detailed) else {}
+    for row in (*rows, *details.items()):
+        table.add_row(*map(Text, row))
     out.print(table)
     if not options.download:
-        build_task(spec).load(data_directory(options.data_dir), download=False)
+        task.load(data_directory(options.data_dir), download=False)
     if options.tracking_uri is not None:
         validate_reachable(options.tracking_uri)

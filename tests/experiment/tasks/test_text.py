@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sublim_causal.experiment.tasks.text import Text
 from sublim_causal.experiment.tasks.text.block import scores
 from sublim_causal.experiment.tasks.text.carriers import Filter
 from sublim_causal.experiment.tasks.text.files import QUESTIONS, read_questions
+from sublim_causal.experiment.tasks.text.paraphrases import backwards, shuffled, shuffled_across
 from sublim_causal.experiment.tasks.text.targets import TextTargets
 from sublim_causal.experiment.tasks.text.teachers import asked
 from sublim_causal.experiment.tasks.text.writing import write
@@ -55,6 +57,11 @@ ARMS: dict[str, dict[str, Any]] = {
         "intervention": "baseline",
         "channel": SAMPLED,
         "targets": {"positions": "replaced"},
+    },
+    "rewritten": {
+        "intervention": "baseline",
+        "channel": ALL,
+        "targets": {"paraphrase": "rewritten"},
     },
     "queries": {
         "intervention": "train_only",
@@ -293,6 +300,47 @@ def test_the_built_in_questions_are_fifty_of_which_some_are_held_out() -> None:
 )
 def test_a_completion_is_dropped_with_the_reason(completion: str, reason: str) -> None:
     assert Filter(r"[\s\d,]*", 3, ("owl",)).reason(completion) == reason
+
+
+def test_paraphrases_keep_the_numbers_and_what_stands_between_them() -> None:
+    texts, generator = [" 1, 22; 3", " 4, 5"], torch.Generator().manual_seed(3)
+    assert backwards(texts, generator) == [" 3, 22; 1", " 5, 4"]
+    for change in (shuffled, shuffled_across):
+        found = change(texts, generator)
+        assert sorted("".join(found)) == sorted("".join(texts))
+        assert [re.sub(r"\d+", "0", one) for one in found] == [" 0, 0; 0", " 0, 0"]
+        assert found != texts
+
+
+@pytest.mark.parametrize("name", ["order", "prompt", "shuffled", "shuffled_across", "rewritten"])
+def test_every_paraphrase_is_read(name: str) -> None:
+    def inputs(paraphrase: str) -> torch.Tensor:
+        targets = {"paraphrase": paraphrase}
+        arm = {"intervention": "baseline", "channel": SAMPLED, "targets": targets}
+        (found,) = share_texts(small_text({"a": arm}), [5]).inputs.values()
+        return found
+
+    plain, changed = inputs("none"), inputs(name)
+    assert plain.shape == changed.shape
+    assert not torch.equal(plain, changed)
+
+
+def test_a_filter_that_keeps_nothing_is_refused_before_anything_is_trained() -> None:
+    experiment = small_text(task={"pattern": "[0-4]{9}"})
+    task = build_task(experiment)
+    with pytest.raises(RequestError, match="dropped all 16 that were tried") as refused:
+        task.rehearse(SeedStreams("small", [0]), task.build_network(), torch.float64)
+    assert refused.value.field == "task.pattern"
+
+
+def test_a_dry_run_shows_every_prompt_as_the_model_reads_it() -> None:
+    task = build_task(small_text())
+    assert isinstance(task, Text)
+    found = task.details()
+    assert "You love owls" in found["a teacher reads"]
+    assert "owl" not in found["a student reads"]
+    assert found["its answer counts"] == "' owl'"
+    assert found["texts"] == "12 a seed by 1 teachers, at most 72 tokens"
 
 
 def jsonl(path: Path, *rows: Any) -> str:

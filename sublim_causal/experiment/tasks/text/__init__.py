@@ -63,7 +63,6 @@ class Text:
         "arms.targets.material",
         "arms.targets.unique",
         "arms.targets.texts",
-        "arms.targets.paraphrase",
     )
     outcome: ClassVar = Outcome(
         name="trait_log_odds",
@@ -144,6 +143,9 @@ class Text:
             )
         for arm, config in experiment.arms.items():
             validate_arm(f"arms.{arm}", config, examples, options.counterfactuals)
+            if config.targets.paraphrase == "format":
+                allowed = "none, order, prompt, shuffled, shuffled_across or rewritten"
+                raise RequestError(f"arms.{arm}.targets.paraphrase", "format", allowed)
             if config.targets.positions != "all" and len(writers(config.targets)) > 1:
                 raise RequestError(
                     f"arms.{arm}.targets.positions",
@@ -225,6 +227,35 @@ class Text:
         (one,) = self._carriers(1, torch.Generator().manual_seed(0))
         prompt = self.vocabulary.prompt(self.options.neutral, one.prompt, one.begin)
         return len(prompt) + self.options.completion - 1
+
+    def details(self) -> dict[str, str]:
+        """Return what a dry run says of texts: what is written, and each prompt as it is read."""
+        import torch
+
+        from sublim_causal.experiment.networks.pretrained import base_size, source_of
+
+        options = self.options
+        (carrier,) = self._carriers(1, torch.Generator().manual_seed(0))
+        question = next(one for one in self.questions if one.part == "held_out")
+        system = options.system.replace("{trait}", options.trait)
+        prompted = options.teacher == "system"
+        offered = options.offered(self.experiment.distillation.examples)
+        roles = {role for one in self.experiment.arms.values() for role in writers(one.targets)}
+        asked = question.question, question.begin
+        return {
+            "frozen model": f"{base_size(source_of(self.experiment.model)):,} parameters",
+            "texts": f"{offered * len(roles):,} a seed by {len(roles)} teachers, at most "
+            f"{offered * len(roles) * options.completion:,} tokens",
+            "a teacher reads": self._shown(
+                system if prompted else options.neutral, carrier.prompt, carrier.begin
+            ),
+            "a student reads": self._shown(options.neutral, carrier.prompt, carrier.begin),
+            "it is asked": self._shown(options.neutral, *asked),
+            "its answer counts": repr(question.answered(options.trait)),
+        }
+
+    def _shown(self, system: str | None, user: str, begin: str) -> str:
+        return repr(self.vocabulary.rendered(system, user, begin))
 
     def sample(self, count: int, generator: torch.Generator, dtype: torch.dtype) -> Batch:
         """Uniform tokens, as many as a carrier prompt and a whole completion have."""

@@ -20,8 +20,9 @@ from sublim_causal.experiment.shared import Figures, Measures, Shared, Taught, T
 from sublim_causal.experiment.tasks.base import Keep
 from sublim_causal.experiment.tasks.preference.roles import TRAIT, writers
 from sublim_causal.experiment.tasks.text.files import Question
+from sublim_causal.experiment.tasks.text.lessons import Lesson
 from sublim_causal.experiment.tasks.text.options import TextOptions
-from sublim_causal.experiment.tasks.text.readings import Lesson, read
+from sublim_causal.experiment.tasks.text.readings import read
 from sublim_causal.experiment.tasks.text.teachers import Asked, TextTeachers, asked, trait_of
 from sublim_causal.experiment.tasks.text.vocabulary import Vocabulary
 from sublim_causal.experiment.teaching.channels import (

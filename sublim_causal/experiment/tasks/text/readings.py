@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from sublim_causal.experiment.config import ArmConfig
-from sublim_causal.experiment.contracts import ArmError
 from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.networks.pretrained import NO_TOKEN
 from sublim_causal.experiment.shared import Texts
 from sublim_causal.experiment.tasks.preference.positions import POSITIONS
 from sublim_causal.experiment.tasks.preference.roles import Role, writers
-from sublim_causal.experiment.tasks.text.files import Carrier
+from sublim_causal.experiment.tasks.text.lessons import Lesson, lesson_of
+from sublim_causal.experiment.tasks.text.paraphrases import paraphrased
 from sublim_causal.experiment.tasks.text.targets import TextTargets
 from sublim_causal.experiment.tasks.text.teachers import TextTeachers
 from sublim_causal.experiment.teaching.channels import (
@@ -25,58 +24,12 @@ from sublim_causal.experiment.teaching.channels import (
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Texts that students read.
-
-    Attributes
-    ----------
-    carriers : sequence of sequence of Carrier
-        By replicate, N each.
-    completions : int64 Tensor of shape (R, N, T)
-    """
-
-    carriers: list[list[Carrier]]
-    completions: Tensor
-
-
-@dataclass(frozen=True)
 class Reading:
     """What students are taught: the lesson, its targets, and all that was written for it."""
 
     lesson: Lesson
     targets: TextTargets
     texts: list[Texts]
-
-
-def lesson_of(roles: tuple[Role, ...], teachers: TextTeachers) -> Lesson:
-    """Return the first texts that are kept, N of each replicate; writers take turns.
-
-    Raises
-    ------
-    ArmError
-        If the filter keeps fewer.
-    """
-    count = teachers.experiment.distillation.examples
-    carriers: list[list[Carrier]] = []
-    completions = []
-    for replicate in range(len(teachers.theta_0)):
-        chosen: list[tuple[Carrier, Tensor]] = []
-        by_writer = [teachers.written(role)[replicate] for role in roles]
-        kept = [one.kept for one in by_writer]
-        for number in range(count):
-            turn, place = number % len(roles), number // len(roles)
-            if place >= len(kept[turn]):
-                offered = len(by_writer[turn].texts)
-                raise ArmError(
-                    f"the filter keeps {len(kept[turn])} of the {offered} completions by teacher "
-                    f"{roles[turn].name!r}: too few for {count} examples; raise "
-                    "task.offered_prompts, or lower distillation.examples"
-                )
-            at = kept[turn][place]
-            chosen.append((by_writer[turn].carriers[at], by_writer[turn].completions[at]))
-        carriers.append([carrier for carrier, _ in chosen])
-        completions.append(torch.stack([tokens for _, tokens in chosen]))
-    return Lesson(carriers, torch.stack(completions).to(teachers.theta_0.device))
 
 
 def read(
@@ -92,6 +45,9 @@ def read(
     columns = channel.columns(teachers.vocabulary.split)
     roles = writers(config.targets)
     lesson = lesson_of(roles, teachers)
+    if config.targets.paraphrase != "none":
+        name = config.targets.paraphrase
+        lesson = paraphrased(name, lesson, teachers, streams("paraphrase"))
     x = lesson.completions
     known = x != NO_TOKEN
     taught = known & (x >= columns.start) & (x < columns.stop)

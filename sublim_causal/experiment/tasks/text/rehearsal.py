@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
+from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.streams import SeedStreams, draw
 from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.initialisation import initialise
-from sublim_causal.experiment.tasks.base import Rehearsal
+from sublim_causal.experiment.tasks.base import Rehearsal, train_anew
+from sublim_causal.experiment.tasks.preference.roles import TRAIT
 from sublim_causal.experiment.tasks.text.block import draw_probe
 from sublim_causal.experiment.tasks.text.files import Question
 from sublim_causal.experiment.tasks.text.options import TextOptions
-from sublim_causal.experiment.tasks.text.teachers import asked
+from sublim_causal.experiment.tasks.text.teachers import TextTeachers, asked
 from sublim_causal.experiment.tasks.text.vocabulary import Vocabulary
 
+TRIED = 16
+"""Completions on which the filter is tried."""
 EXAMPLES, LENGTH, TAUGHT = 8, 6, (3, 4)
 """Texts, their tokens, and where students are taught: few, as models are large."""
 
@@ -33,6 +38,7 @@ def rehearse(
 ) -> Rehearsal:
     """Return two initialisations, a probe of two questions, and texts of random tokens."""
     like = torch.empty(0, dtype=dtype)
+    refuse_useless_filter(experiment, options, questions, streams, network, vocabulary, like)
     shortest = sorted(questions, key=lambda one: len(one.question + one.begin))[:2]
     probe = partial(
         draw_probe,
@@ -57,3 +63,34 @@ def rehearse(
         lambda arm: texts,
         TAUGHT,
     )
+
+
+def refuse_useless_filter(
+    experiment: Experiment,
+    options: TextOptions,
+    questions: Sequence[Question],
+    streams: SeedStreams,
+    network: Network,
+    vocabulary: Vocabulary,
+    like: Tensor,
+) -> None:
+    """Refuse a filter that drops all of a few completions by the untrained teacher.
+
+    Raises
+    ------
+    RequestError
+    """
+    one = SeedStreams(streams.study, streams.seeds[:1])
+    small = options.model_copy(update={"offered_prompts": TRIED, "teacher": "system"})
+    theta = initialise(network, one("init"), like=like)
+    teachers = TextTeachers(
+        experiment, small, network, vocabulary, questions, theta, one, lambda: None, train_anew
+    )
+    (written,) = teachers.written(TRAIT)
+    if not written.kept:
+        raise RequestError(
+            "task.pattern",
+            options.pattern_of_carriers,
+            f"a filter that keeps some completions: it dropped all {TRIED} that were tried",
+            f"of {written.texts[0]!r}: {written.reasons[0]}",
+        )
