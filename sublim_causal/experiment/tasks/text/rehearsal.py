@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,11 +71,13 @@ def refuse_useless_filter(
     options: TextOptions,
     questions: Sequence[Question],
     streams: SeedStreams,
-    network: Network,
+    network: Any,
     vocabulary: Vocabulary,
     like: Tensor,
 ) -> None:
     """Refuse a filter that drops all of a few completions by the untrained teacher.
+
+    `network` is a `PretrainedNetwork`, or what takes the replicates of one in turn.
 
     Raises
     ------
