@@ -105,7 +105,14 @@ def test_log_odds_are_those_against_the_model_as_it_was() -> None:
     for result in results().values():
         assert (result.evaluations["trait_log_odds"][0] == 0).all()
         assert (result.figures["trait_log_odds"] == result.evaluations["trait_log_odds"][-1]).all()
-    assert (results()["baseline"].figures["teacher_trait_log_odds"] > 0).all()
+    assert (results()["baseline"].figures["teacher_trait_log_odds"] != 0).all()
+
+
+def test_a_tuned_teacher_prefers_the_trait_and_one_without_does_not() -> None:
+    arms = {name: ARMS[name] for name in ("baseline", "no_trait")}
+    shared = share_texts(small_text(arms, task={"teacher": "tuned"}, teacher={"epochs": 4}), [0])
+    assert shared.measures.of_seed()["teacher_trait_log_odds"] > 2
+    assert shared.measures.of_seed()["initial_trait_log_odds"] == 0
 
 
 def test_divergent_and_agreeing_positions_are_all_tokens() -> None:
