@@ -24,6 +24,7 @@ from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.base import Batch, outputs
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.networks.models import build_token_network
+from sublim_causal.experiment.optimisation import of_phase
 from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.shared import Measures, Shared, Taught
 from sublim_causal.experiment.tasks.base import Phase, Rehearsal, Sizes
@@ -175,7 +176,7 @@ class Permutations:
         """Train R teachers ``(R, P)`` to compose, in an order drawn from each one's generator."""
         config, theta = self.experiment.teacher, theta_0.clone()
         x, answers = (one.to(theta.device) for one in strings())
-        optimizer = make_optimizer(theta, config.optimizer, config.learning_rate, network.layout)
+        optimizer = make_optimizer(theta, of_phase(config), network.layout)
         for step in steps(order, len(x), config.batch_size, config.epochs, theta.device):
             forward = network.forward(theta, Batch(gather(x, step.index), LAST))
             loss = cross_entropy(forward.logits(self.split.trait), answers[step.index])
