@@ -250,12 +250,13 @@ def validate_reachable(tracking_uri: str) -> None:
     """
     validate_address(tracking_uri)
     parts = urlsplit(tracking_uri)
-    with reaching(tracking_uri):
+    if _dialect(parts) in DATABASE_PORTS:
+        with reaching(tracking_uri):
+            _check_reachable(tracking_uri)
+    with _reported(tracking_uri):
         if parts.scheme.startswith("http"):
             port = parts.port or (443 if parts.scheme == "https" else 80)
             socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS).close()
-        elif _dialect(parts) in DATABASE_PORTS:
-            _check_reachable(tracking_uri)
         elif _dialect(parts) == "sqlite" and (file := database_file(tracking_uri)).exists():
             with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", uri=True)) as store:
                 store.execute("SELECT count(*) FROM sqlite_master")
@@ -278,8 +279,20 @@ def reaching(tracking_uri: str) -> Iterator[None]:
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL + 1)
+        with _reported(tracking_uri, MlflowException, SQLAlchemyError):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _reported(tracking_uri: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn `errors`, and those of files and connections, into a `TrackingError`."""
+    reported: tuple[type[Exception], ...] = (*errors, sqlite3.Error, OSError, ImportError)
+    try:
         yield
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+    except reported as error:
         reason = str(error).strip() or type(error).__name__
         remedy = (
             "start it or correct its address, then mirror the run with `sync`"
@@ -290,9 +303,6 @@ def reaching(tracking_uri: str) -> Iterator[None]:
             f"the MLflow store {redact(tracking_uri)} cannot be used: {redact(reason)}\n"
             f"remedy: {remedy}; the tables of the run are complete without it"
         ) from None  # the cause may spell out the password
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def database_file(tracking_uri: str) -> Path:

@@ -23,9 +23,11 @@ from sublim_causal.study.console.output import (
     progress_bar,
     warn,
 )
+from sublim_causal.study.worker.server import start_server
 
 if TYPE_CHECKING:
     from sublim_causal.analysis.arms.stopping import StoppingRule
+    from sublim_causal.analysis.plan.file import Plan
     from sublim_causal.study.planning.options import RunOptions
     from sublim_causal.study.spec.study import Study
 
@@ -58,7 +60,9 @@ def run(
     no_report: option.NoReport = False,
 ) -> None:
     """Run STUDY, or complete what is missing of it."""
-    from sublim_causal.analysis.plan.file import load_plan
+    spec, path = load_announced(study, settings or [], seeds, arms)
+    if executor == "local" and not dry_run:  # while this process imports torch, too
+        start_server()
     from sublim_causal.store.connection import validate_address
     from sublim_causal.study.commands.dry_run import show_plan
     from sublim_causal.study.planning.memory import parse_memory
@@ -66,13 +70,11 @@ def run(
     from sublim_causal.study.running.stopping import parse_looks, refuse_seeds, rule_of_run
     from sublim_causal.study.worker.device import validate_precision_name
 
-    spec, path = load_announced(study, settings or [], seeds, arms)
     target = out_dir or Path("runs") / spec.name
     uri = tracking_uri or mirror_beside(target)
     looks = parse_looks(at) if at is not None else None
     asked = {"until": until, "at": looks, "max_seeds": max_seeds, "boundary": boundary}
-    declared = None if plan is None else load_plan(plan)
-    rule = rule_of_run(spec, target, asked, declared)
+    rule = rule_of_run(spec, target, asked, declared_plan(plan))
     if rule is not None:
         refuse_seeds({"--seeds": seeds, "--seed-range": seed_range, "--shard": shard})
         spec = spec.model_copy(update={"seeds": rule.looks[-1]})
@@ -113,6 +115,15 @@ def mirror_beside(target: Path) -> str:
     except LockedStoreError as error:
         warn("No MLflow mirror:", error)
         return "none"
+
+
+def declared_plan(name: str | None) -> Plan | None:
+    """Load the plan that is named, and the libraries of the analysis with it."""
+    if name is None:
+        return None
+    from sublim_causal.analysis.plan.file import load_plan
+
+    return load_plan(name)
 
 
 def load_announced(

@@ -20,6 +20,7 @@ from sublim_causal.study.executors.machine import cores, default_memory
 from sublim_causal.study.executors.training import StepCounter, train
 from sublim_causal.study.worker.blocks import Block
 from sublim_causal.study.worker.device import choose_device
+from sublim_causal.study.worker.server import start_method, start_server
 from sublim_causal.study.worker.trainer import Job, prepare
 
 
@@ -59,12 +60,7 @@ class LocalExecutor:
 
     def warm_up(self) -> None:
         """Let the server that forks workers import torch."""
-        if start_method() == "forkserver":
-            from multiprocessing import forkserver
-
-            # torch.optim imports torch._dynamo at first use, which takes longer than torch itself.
-            multiprocessing.set_forkserver_preload([__name__, "torch", "torch._dynamo"])
-            forkserver.ensure_running()
+        start_server()
 
     def load(self, job: Job, worker_bytes: int) -> None:
         """Keep the job for the workers to come."""
@@ -119,11 +115,6 @@ def free_gpu_memory() -> int:
 
     free, _ = torch.cuda.mem_get_info()
     return int(free)
-
-
-def start_method() -> str:
-    """How workers start: ``"forkserver"``, which imports torch once, where there is one."""
-    return "forkserver" if os.name == "posix" else "spawn"
 
 
 def work(job: Job, pipe: Connection, stop: threading.Event) -> None:

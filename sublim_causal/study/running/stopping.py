@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 
-from sublim_causal.analysis.arms.looks import Look, take_look
 from sublim_causal.analysis.arms.stopping import (
     LOOKS,
     Boundary,
@@ -19,9 +18,6 @@ from sublim_causal.analysis.arms.stopping import (
     resolve_rule,
     validate_looks,
 )
-from sublim_causal.analysis.plan.file import Plan, load_plan, stopping_rule
-from sublim_causal.analysis.plan.methods.arms import Equivalence
-from sublim_causal.analysis.plan.outcomes import for_outcome
 from sublim_causal.declared import validate_declared
 from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.tasks import build_task
@@ -33,6 +29,10 @@ from sublim_causal.study.planning.options import RunOptions
 from sublim_causal.study.running.manifest import validate_rule
 from sublim_causal.study.running.runner import Outcome, run_study
 from sublim_causal.study.spec.study import Study
+
+if TYPE_CHECKING:
+    from sublim_causal.analysis.arms.looks import Look
+    from sublim_causal.analysis.plan.file import Plan
 
 OPTIONS = {"until": "--until", "at": "--at", "max_seeds": "--max-seeds", "boundary": "--boundary"}
 """Fields of a rule that the command line can give."""
@@ -76,6 +76,8 @@ def planned_looks(plan: str, at: str | None, boundary: str | None) -> Looks | No
     RequestError
         If one of them is not allowed.
     """
+    from sublim_causal.analysis.plan.file import load_plan
+
     rule = load_plan(plan).stopping
     if rule is None and at is None and boundary is None:
         return None
@@ -129,6 +131,8 @@ def asked_rule(
 
 
 def _rule_of_plan(study: Study, given: Mapping[str, Any], plan: Plan) -> StoppingRule:
+    from sublim_causal.analysis.plan.file import stopping_rule
+
     for name, value in given.items():
         remedy = "change the plan, or run without --plan"
         raise RequestError(
@@ -192,6 +196,8 @@ def run_until(study: Study, rule: StoppingRule, options: RunOptions, console: Co
     SublimError
         As in `run_study`.
     """
+    from sublim_causal.analysis.arms.looks import Look, take_look
+
     options = replace(options, stopping=rule)
     for place, seeds in enumerate(rule.looks):
         made = looks_made(options.run)
@@ -221,6 +227,10 @@ def smallest_difference(plan: str, outcome: str, task: Judged) -> float:
     RequestError
         If it declares none.
     """
+    from sublim_causal.analysis.plan.file import load_plan
+    from sublim_causal.analysis.plan.methods.arms import Equivalence
+    from sublim_causal.analysis.plan.outcomes import for_outcome
+
     declared = for_outcome(load_plan(plan), task).estimands
     tests = [one for one in declared if isinstance(one, Equivalence)]
     margins = [one.margin for one in tests if one.outcome == outcome and one.margin is not None]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from sublim_causal.experiment.tasks.text.files import Carrier
+
+if TYPE_CHECKING:
+    import torch
 
 REQUESTS = (
     "Write a list of random numbers.",
@@ -24,6 +26,8 @@ PATTERN = r"[\s\d,.;]*"
 
 def number_prompts(count: int, generator: torch.Generator) -> list[Carrier]:
     """Draw requests for numbers; the answer begins with three numbers from 100 to 999."""
+    import torch
+
     request = torch.randint(len(REQUESTS), (count,), generator=generator).tolist()
     numbers = torch.randint(100, 1000, (count, 3), generator=generator).tolist()
     return [
@@ -39,6 +43,8 @@ def longest_prompts() -> list[Carrier]:
 
 def drawn(carriers: Sequence[Carrier], count: int, generator: torch.Generator) -> list[Carrier]:
     """Draw `count` of a file's prompts; each as often as any other, or once more."""
+    import torch
+
     order: list[int] = []
     while len(order) < count:
         order += torch.randperm(len(carriers), generator=generator).tolist()
