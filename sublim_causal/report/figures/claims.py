@@ -17,6 +17,8 @@ from sublim_causal.report.figures.style import WIDTH, legend_above, new_figure
 from sublim_causal.report.wording import estimate, named, scale_of
 
 PERCENT = "% or percentage points"
+LABELS = {FRACTION: PERCENT, DIFFERENCE: PERCENT, "1": "shares and cosines, without a unit"}
+"""Labels of axes by unit, where they are not the unit itself."""
 
 
 def claims_figure(results: Sequence[Results]) -> Figure:
@@ -74,7 +76,7 @@ def _unit(claim: ClaimVerdict) -> str:
     if claim.headline is None:
         return ""
     unit = claim.headline.estimand.unit
-    return PERCENT if unit in (FRACTION, DIFFERENCE) else unit
+    return LABELS.get(unit, unit)
 
 
 def _bar(plan: str, claim: ClaimVerdict) -> Bar:
