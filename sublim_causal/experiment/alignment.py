@@ -17,7 +17,7 @@ from torch import Tensor
 from sublim_causal.experiment.networks.base import Batch, Network
 from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy
 
-Columns = dict[str, NDArray[np.float64]]
+StepColumns = dict[str, NDArray[np.float64]]
 
 AT_POINT = ("trait_loss", "trait_accuracy", "aa", "bb", "ab", "end")
 """Measured at theta_t, t = 0..T; ``end`` is -<g_trait at theta_t, update of step t-1>."""
@@ -199,13 +199,13 @@ class Recorder:
         """Return the cosines that `cover` recorded, ``(T, R)``."""
         return self._coverage.cpu().numpy()
 
-    def columns(self, rows: slice = slice(None)) -> Columns:
+    def columns(self, rows: slice = slice(None)) -> StepColumns:
         """Return `rows` of the recorded quantities by name, float64 arrays ``(T + 1, R)``."""
         values = self._values[rows].cpu().numpy()
         return {name: values[:, i] for i, name in enumerate(self._names)}
 
 
-def derive(raw: Mapping[str, NDArray[np.float64]]) -> Columns:
+def derive(raw: Mapping[str, NDArray[np.float64]]) -> StepColumns:
     r"""Turn recorded inner products ``(T + 1, R)`` into the columns of the step table ``(T, R)``.
 
     With a, b the trait gradients of the two halves, :math:`g = (a + b) / 2`:
@@ -263,7 +263,7 @@ class LayerRecorder:
             pairs = ((d, d), (g, g), (d, g), (u, u), (u, g))
             self._values[step, i] = torch.stack([inner(x, y) for x, y in pairs])
 
-    def columns(self) -> dict[str, Columns]:
+    def columns(self) -> dict[str, StepColumns]:
         """Return ``cos_gradient``, ``cos_update`` and ``drive`` ``(T, R)`` by layer."""
         values = self._values.cpu().numpy()
         result = {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 the sum of a distribution may be; float32 is off by 1e-6."""
-Returned = TypeVar("Returned")
+Answer = TypeVar("Answer")
 
 
 class ContractError(SublimError):
@@ -52,7 +52,7 @@ class ArmError(SublimError):
         return ArmFailure(str(self), "".join(traceback.format_exception(self.__cause__ or self)))
 
 
-def guarded(what: str, call: Callable[[], Returned]) -> Returned:
+def guarded(what: str, call: Callable[[], Answer]) -> Answer:
     """Return what `call` returns; `what` it does, in words, is named if it fails.
 
     Raises

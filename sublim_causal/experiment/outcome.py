@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sublim_causal.experiment.alignment import Columns, derive
+from sublim_causal.experiment.alignment import StepColumns, derive
 from sublim_causal.experiment.shared import Texts, Traits
 from sublim_causal.experiment.students import Student
 
@@ -56,17 +56,17 @@ class ArmResult:
         In the end, NaN where a replicate diverged; None: the task has none.
     """
 
-    steps: Columns
+    steps: StepColumns
     evaluation_steps: NDArray[np.int64]
-    evaluations: Columns
-    layers: dict[str, Columns]
+    evaluations: StepColumns
+    layers: dict[str, StepColumns]
     coverage: NDArray[np.float64]
     final_trait_loss: NDArray[np.float64]
     diverged_at: NDArray[np.int64]
     lengths: NDArray[np.int64]
     final_distill_loss: NDArray[np.float64]
     unreached: NDArray[np.bool_]
-    figures: Columns
+    figures: StepColumns
     seconds: float
     weights: dict[str, NDArray[np.floating[Any]]]
     texts: Sequence[Texts]
@@ -137,7 +137,7 @@ def without_diverged(traits: Traits, diverged_at: NDArray[np.int64]) -> Traits:
 
 
 def first_divergence(
-    raw: Columns, lengths: NDArray[np.int64] | None = None, *, measured: bool
+    raw: StepColumns, lengths: NDArray[np.int64] | None = None, *, measured: bool
 ) -> NDArray[np.int64]:
     """Return the step at which the losses or the update of each replicate became non-finite.
 

@@ -19,7 +19,7 @@ ModelLoss = Callable[["nn.Module"], "Tensor | tuple[Tensor, Tensor]"]
 
 
 @dataclass(frozen=True)
-class Options:
+class SessionOptions:
     """What both callbacks take; see `AlignmentMonitor` and `guard`."""
 
     trait_loss: ModelLoss
@@ -69,7 +69,7 @@ class Session:
 
 
 def begin(
-    options: Options,
+    options: SessionOptions,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None = None,
@@ -112,7 +112,7 @@ class WithSession:
         sink: object = None,
         guard: Mapping[str, Any] | None = None,
     ) -> None:
-        self._options = Options(trait_loss, every, layers, half_probes, sink, guard)
+        self._options = SessionOptions(trait_loss, every, layers, half_probes, sink, guard)
         self._session: Session | None = None
 
     @property

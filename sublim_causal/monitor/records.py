@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sublim_causal.experiment.alignment import AT_POINT, OF_STEP, Columns, derive
+from sublim_causal.experiment.alignment import AT_POINT, OF_STEP, StepColumns, derive
 
 PRODUCTS = ("aa", "bb", "ab", "dd", "da", "db", "applied_trait", "applied_applied", "ut", "uu")
 """Inner products of a step, by the names of `AT_POINT` and `OF_STEP`; ``end`` comes after them."""
@@ -88,7 +88,7 @@ class StepRecord:
     layers: tuple[str, ...]
 
 
-def columns_of(records: Sequence[StepRecord], rows: slice) -> Columns:
+def columns_of(records: Sequence[StepRecord], rows: slice) -> StepColumns:
     """Return the columns of the step table, ``(T, rows)``, of some rows of the products."""
     losses = torch.stack([one.losses for one in records]).cpu().numpy()
     products = torch.stack([one.products[rows] for one in records]).cpu().numpy()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sublim_causal.errors import DataError, RequestError
 from sublim_causal.monitor.products import Vector
 
-Source = nn.Module | Mapping[str, Tensor]
+Weights = nn.Module | Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Screen:
 
 def screen(
     student: nn.Module,
-    teacher: Source,
-    base: Source,
+    teacher: Weights,
+    base: Weights,
     batches: Iterable[Any],
     loss: Callable[[nn.Module, Any], Tensor],
     trait_loss: Callable[[nn.Module], Tensor] | None = None,
@@ -121,7 +121,7 @@ def screen(
     )
 
 
-def _tensors(source: Source) -> Mapping[str, Tensor]:
+def _tensors(source: Weights) -> Mapping[str, Tensor]:
     return source.state_dict() if isinstance(source, nn.Module) else source
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from sublim_causal.analysis.mixed.syntax import Node, Source
+from sublim_causal.analysis.mixed.syntax import Node, SourceText
 
 _ELEMENTWISE: Mapping[str, Callable[..., np.ndarray]] = {
     function.__name__: function
@@ -34,7 +34,7 @@ _ARITHMETIC: Mapping[str, Callable[..., np.ndarray]] = {
 _REMEDY = "make a column of it first"
 
 
-def validate_expression(source: Source, expression: Node) -> None:
+def validate_expression(source: SourceText, expression: Node) -> None:
     """Refuse anything but arithmetic of columns, numbers and `FUNCTIONS`.
 
     Raises
@@ -54,7 +54,7 @@ def validate_expression(source: Source, expression: Node) -> None:
             _validate_call(source, node)
 
 
-def _validate_call(source: Source, node: Node) -> None:
+def _validate_call(source: SourceText, node: Node) -> None:
     if node.value not in FUNCTIONS:
         listed = ", ".join(name for name in FUNCTIONS if "." not in name)
         raise source.refuse(

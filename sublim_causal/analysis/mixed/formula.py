@@ -9,7 +9,7 @@ from typing import NoReturn, TypeAlias
 
 from sublim_causal.analysis.estimates.columns import NOT_NUMBERS, REMEDIES, ColumnKind
 from sublim_causal.analysis.mixed.expressions import SPLINE, names_in, validate_expression
-from sublim_causal.analysis.mixed.syntax import Node, Source, parse
+from sublim_causal.analysis.mixed.syntax import Node, SourceText, parse
 from sublim_causal.errors import nearest
 
 SPLINE_SIZES = range(3, 21)
@@ -121,7 +121,7 @@ def parse_formula(text: str, kinds: Mapping[str, ColumnKind]) -> MixedFormula:
         If the formula cannot be read, names an absent column, or has another random structure
         (crossed groups, three levels, slopes of cells); it shows where.
     """
-    source = Source("formula", text)
+    source = SourceText("formula", text)
     tree = parse(source)
     if tree.kind != "binary" or tree.value != "~":
         raise source.refuse_node(tree, "outcome ~ fixed + (terms | group)")
@@ -176,7 +176,7 @@ def _summands(node: Node) -> Iterator[Node]:
         yield node
 
 
-def _is_random(source: Source, node: Node) -> bool:
+def _is_random(source: SourceText, node: Node) -> bool:
     if node.kind != "binary" or node.value not in ("|", "||"):
         return False
     if source.text[node.start] != "(" or source.text[node.stop - 1] != ")":
@@ -192,7 +192,7 @@ _Expansion: TypeAlias = dict[frozenset[Factor], Term]
 class _Reader:
     """Turns nodes into terms, given the kinds of the columns."""
 
-    source: Source
+    source: SourceText
     kinds: Mapping[str, ColumnKind]
     references: dict[str, str] = field(default_factory=dict)
     expressions: dict[str, Node] = field(default_factory=dict)
@@ -362,7 +362,7 @@ def _grouping(reader: _Reader, node: Node) -> tuple[list[str], list[tuple[str, s
 
 
 def _hierarchy(
-    source: Source, bars: list[Node], groups: list[str], cells: list[tuple[str, str]]
+    source: SourceText, bars: list[Node], groups: list[str], cells: list[tuple[str, str]]
 ) -> tuple[str, str]:
     """The one group and the one cell factor; an error that says what to write instead."""
     pairs = {frozenset(pair) for pair in cells}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.syntax import Node, Source, parse
+from sublim_causal.analysis.mixed.syntax import Node, SourceText, parse
 from sublim_causal.errors import RequestError, nearest
 
 
@@ -41,7 +41,7 @@ def contrast_matrix(contrasts: str | Sequence[str] | Floats, names: pd.Index) ->
 
 def _linear(text: str, names: list[str]) -> Floats:
     """Coefficients of `text`."""
-    source = Source("contrast", text)
+    source = SourceText("contrast", text)
     tree = parse(source, names)
     value = _value(source, tree, names)
     if not isinstance(value, np.ndarray):
@@ -49,7 +49,7 @@ def _linear(text: str, names: list[str]) -> Floats:
     return value
 
 
-def _value(source: Source, node: Node, names: list[str]) -> Floats | float:
+def _value(source: SourceText, node: Node, names: list[str]) -> Floats | float:
     """Coefficients of `node`, or the number that it is."""
     if node.kind == "number":
         return float(node.value)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from sublim_causal.errors import RequestError
 
-Kind = Literal["name", "number", "text", "call", "unary", "binary"]
+NodeKind = Literal["name", "number", "text", "call", "unary", "binary"]
 
 MAX_LENGTH = 4000
 """Characters of a formula or contrast."""
@@ -56,7 +56,7 @@ class Node:
         Levels below it.
     """
 
-    kind: Kind
+    kind: NodeKind
     value: str
     parts: tuple[Node, ...]
     start: int
@@ -94,7 +94,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceText:
     """A text that is read, and the field that it came from.
 
     Attributes
@@ -124,7 +124,7 @@ class Source:
         return self.refuse(node.start, node.stop, allowed, remedy)
 
 
-def parse(source: Source, names: Collection[str] = ()) -> Node:
+def parse(source: SourceText, names: Collection[str] = ()) -> Node:
     """Read `source` by the precedence of operators.
 
     ``~`` binds least, then ``|`` and ``||``, ``+ -``, ``* /``, ``:``, signs, ``** ^``.
@@ -159,7 +159,7 @@ class _Token:
     stop: int
 
 
-def _tokens(source: Source, names: Collection[str]) -> Iterator[_Token]:
+def _tokens(source: SourceText, names: Collection[str]) -> Iterator[_Token]:
     text, at = source.text, 0
     longest_first = sorted(names, key=len, reverse=True)
     while at < len(text):
@@ -192,7 +192,7 @@ def _stands_at(text: str, at: int, name: str) -> bool:
     )
 
 
-def _token(source: Source, kind: str, value: str, start: int, stop: int) -> _Token:
+def _token(source: SourceText, kind: str, value: str, start: int, stop: int) -> _Token:
     if kind == "number" and (
         re.match(r"[\w.]", source.text[stop : stop + 1]) or float(value) == float("inf")
     ):
@@ -205,7 +205,7 @@ def _token(source: Source, kind: str, value: str, start: int, stop: int) -> _Tok
 class _Parser:
     """Precedence climbing over a list of tokens."""
 
-    source: Source
+    source: SourceText
     tokens: list[_Token]
     place: int = 0
     nesting: int = 0
@@ -225,7 +225,7 @@ class _Parser:
     def is_sign(self, *values: str) -> bool:
         return self.token.kind == "sign" and self.token.value in values
 
-    def node(self, kind: Kind, value: str, parts: tuple[Node, ...], start: int) -> Node:
+    def node(self, kind: NodeKind, value: str, parts: tuple[Node, ...], start: int) -> Node:
         stop = self.tokens[self.place - 1].stop
         depth = 1 + max((part.depth for part in parts), default=0)
         if depth > MAX_DEPTH:
@@ -261,7 +261,7 @@ class _Parser:
         token = self.take()
         if token.kind == "name" and self.is_sign("("):
             return self.call(token)
-        kind: Kind = "name" if token.kind == "name" else "number"
+        kind: NodeKind = "name" if token.kind == "name" else "number"
         return self.node("text" if token.kind == "text" else kind, token.value, (), start)
 
     def call(self, function: _Token) -> Node:

@@ -115,10 +115,10 @@ def cross_check_table(checked: Sequence[CheckedFit], width: int | None = None) -
     """Return a row for each fit and how many agree; `width` as in `Results.table`."""
     if not checked:
         return "cross-check: the plan declares no mixed model and no per-step slope"
-    from sublim_causal.analysis.plan.results.text_tables import Columns, plain_text
+    from sublim_causal.analysis.plan.results.text_tables import TableColumns, plain_text
 
     header = ("coefficients", "errors", "log-lik.", "refit", "verdict")
-    columns = Columns("", header, "left", [_row(one) for one in checked])
+    columns = TableColumns("", header, "left", [_row(one) for one in checked])
     lines = plain_text("estimand", [one.name for one in checked], [columns], width)
     agreeing = sum(one.check.agrees for one in checked)
     return "\n".join(

@@ -16,7 +16,7 @@ from sublim_causal.analysis.arms.contrasts import paired_contrast
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.analysis.plan.ranges import within
-from sublim_causal.analysis.plan.results.text_tables import Columns, stacked
+from sublim_causal.analysis.plan.results.text_tables import TableColumns, stacked
 from sublim_causal.report.wording import MINUS, decimals, interval, number
 from sublim_causal.store.manifest import read_manifest, reference_of
 from sublim_causal.store.outcome import outcome_of
@@ -40,13 +40,13 @@ def arm_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[Tab
     arms = [arm for arm in arms if (replicates["arm"] == arm).any()]
     seeds = {arm: str(len(complete(replicates, arm))) for arm in arms}
     scale = scale_of(outcome.name)
-    reached = Columns(
+    reached = TableColumns(
         outcome.label[0].upper() + outcome.label[1:],
         ("seeds", f"{outcome.label} ({scale.unit})", *difference_heading(reference, scale)),
         "left",
         [(seeds[arm], *means(replicates, outcome.name, arm, reference)) for arm in arms],
     )
-    alignment = Columns(
+    alignment = TableColumns(
         "Alignment",
         ("cos gradient", "> 0", "cos update"),
         "right",
@@ -67,7 +67,7 @@ def attack_tables(run: Path, arms: Sequence[str], console: Console) -> Iterator[
     if not arms:
         return
     before, teacher = replicates.drop_duplicates("seed")[ROBUST[:2]].mean()
-    robust = Columns(
+    robust = TableColumns(
         "",
         ("robust accuracy (%)", *difference_heading(reference, PERCENT)),
         "left",
@@ -173,7 +173,7 @@ def seeds_tables(
     Where `console` is too narrow for one table, the needed seeds follow in a second.
     """
     rows = needed.to_dict("records")
-    spread = Columns(
+    spread = TableColumns(
         "Pilot",
         ("pilot's mean", "spread", "sd", "± now"),
         "right",
@@ -189,7 +189,7 @@ def seeds_tables(
     )
     wanted = ["seeds_half_width", "seeds_power", *(["seeds_equivalence"] if margin else [])]
     equal = () if margin is None else (f"equal ±{margin:g}",)
-    seeds = Columns(
+    seeds = TableColumns(
         "Seeds",
         ("spread", "± wanted", "seeds", f"power {power:g}", *equal),
         "right",

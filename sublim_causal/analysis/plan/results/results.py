@@ -172,7 +172,7 @@ class Results:
 
     def _rows(self, shown: Sequence[Result], width: int | None) -> list[str]:
         """Return the lines of the table, by role where there are several."""
-        from sublim_causal.analysis.plan.results.text_tables import Columns, plain_text
+        from sublim_causal.analysis.plan.results.text_tables import TableColumns, plain_text
 
         header = self._header()
         parts = [(role, [one for one in shown if one.estimand.role == role]) for role in ROLES]
@@ -182,8 +182,8 @@ class Results:
             rows += [(role, *[""] * (len(header) - 1))] * bool(found and titled)
             rows += [_row(one, self.level) for one in found]
         columns = [
-            Columns("", header[1:-2], "left", [row[1:-2] for row in rows]),
-            Columns("", header[-2:], "left", [row[-2:] for row in rows]),
+            TableColumns("", header[1:-2], "left", [row[1:-2] for row in rows]),
+            TableColumns("", header[-2:], "left", [row[-2:] for row in rows]),
         ]
         return plain_text(header[0], [row[0] for row in rows], columns, width)
 

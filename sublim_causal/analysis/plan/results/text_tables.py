@@ -20,7 +20,7 @@ NAME_WIDTH = 20
 
 
 @dataclass(frozen=True)
-class Columns:
+class TableColumns:
     """Columns of a table that stay together.
 
     Attributes
@@ -40,7 +40,7 @@ class Columns:
 
 
 def stacked(
-    title: str, label: str, names: Sequence[str], parts: Sequence[Columns], console: Console
+    title: str, label: str, names: Sequence[str], parts: Sequence[TableColumns], console: Console
 ) -> Iterator[Table]:
     """Yield one table of all `parts` if it fits `console`, else a table each.
 
@@ -59,7 +59,12 @@ def stacked(
 
 
 def table_of(
-    title: str, label: str, names: Sequence[str], parts: Sequence[Columns], *, wrap: bool = False
+    title: str,
+    label: str,
+    names: Sequence[str],
+    parts: Sequence[TableColumns],
+    *,
+    wrap: bool = False,
 ) -> Table:
     """Return a table of `names` with the columns of `parts`, whose cells are wrapped if need be."""
     table = Table(title=title or None, box=SIMPLE_HEAD, pad_edge=False)
@@ -80,7 +85,7 @@ def fits(table: Table, names: Sequence[str], console: Console) -> bool:
 
 
 def plain_text(
-    label: str, names: Sequence[str], parts: Sequence[Columns], width: int | None = None
+    label: str, names: Sequence[str], parts: Sequence[TableColumns], width: int | None = None
 ) -> list[str]:
     """Return the lines of a table of `parts` without a title, see `stacked`.
 
