@@ -18,6 +18,8 @@ from sublim_causal.renames import renamed
 
 LARGEST = 2**31 - 1
 """The largest whole number of a file; steps and seeds have 32 bits in the tables."""
+MOST_BYTES = 1_000_000
+"""The largest file: a study of a thousand arms has a tenth of it."""
 Kind = Literal["studies", "analysis"]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -80,8 +82,15 @@ def read_toml(path: Path, kind: Kind) -> dict[str, Any]:
     Raises
     ------
     RequestError
-        If it is not TOML, nested too deeply, or holds a number of more than 4,300 digits.
+        If it is not TOML, larger than `MOST_BYTES`, nested too deeply, or holds a number of more
+        than 4,300 digits.
     """
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise RequestError(
+            _NOUN[kind],
+            str(path),
+            f"a TOML file of at most {MOST_BYTES / 1e6:g} MB; it has {size / 1e6:,.1f} MB",
+        )
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:

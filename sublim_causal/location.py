@@ -8,6 +8,7 @@ differences are handled here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -56,19 +57,40 @@ def locate(place: str | Path) -> Path:
     ------
     RequestError
         If the scheme is unknown, its package is not installed, the address holds a password, or a
-        path holds a NUL character.
+        path is none: it holds a NUL character, bytes that are no UTF-8, or a loop of links.
     RunError
         If the store cannot be reached, or has no such bucket; within about half a minute.
     """
     if isinstance(place, str) and "\0" in place:
         raise RequestError("path", place, "a path without NUL characters")
     if not isinstance(place, str) or "://" not in place:
-        return Path(place) if isinstance(place, str) else place
+        if not isinstance(place, Path | str):
+            return place
+        return _validated(Path(place))
     path = _address(place)
     if path.protocol in ("file", "local"):
         return Path(path.path)
     _check_reachable(path)
     return cast(Path, path)
+
+
+def _validated(path: Path) -> Path:
+    try:
+        full = path.absolute()
+    except FileNotFoundError:
+        allowed = "a path in a folder that is there; the working directory has been deleted"
+        raise RequestError("path", str(path), allowed) from None
+    try:
+        str(full).encode()  # what a run holds names its place, in UTF-8
+        path.stat()
+    except UnicodeEncodeError:
+        raise RequestError(
+            "path", os.fsencode(full), "a path in UTF-8", "rename what is not"
+        ) from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RequestError("path", str(path), "a path without a loop of links") from None
+    return path
 
 
 def is_remote(path: Path) -> bool:

@@ -78,3 +78,11 @@ def test_a_missing_field_and_a_wrong_value_are_reported():
     with pytest.raises(RequestError, match="a number that is at least 0") as wrong:
         declared.validate_declared(Study, {"seeds": 3, "arms": {"a": {"strength": -1}}}, "")
     assert (wrong.value.field, wrong.value.value) == ("arms.a.strength", -1)
+
+
+def test_a_file_of_many_megabytes_is_not_read(tmp_path):
+    path = tmp_path / "study.toml"
+    with path.open("wb") as file:
+        file.truncate(200_000_000)
+    with pytest.raises(RequestError, match=r"at most 1 MB; it has 200\.0 MB"):
+        declared.read_toml(path, "studies")

@@ -249,3 +249,16 @@ def test_what_cannot_be_written_is_reported(bucket: str) -> None:
     with pytest.raises(FileExistsError):
         put(nowhere, b"2", create=True)
     assert nowhere.read_bytes() == b"1"
+
+
+def test_a_path_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(RequestError, match="a path without a loop of links"):
+        locate(tmp_path / "loop" / "run")
+    with pytest.raises(RequestError, match=r"xff.* is not allowed\nallowed: a path in UTF-8"):
+        locate(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(RequestError, match="the working directory has been deleted"):
+        locate("run")

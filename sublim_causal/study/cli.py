@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from sublim_causal.errors import SublimError, escaped, system_error
+from sublim_causal.errors import SHOWN, SublimError, escaped, system_error
 from sublim_causal.location import is_client_error
 from sublim_causal.study.commands import studies
 from sublim_causal.study.commands.analyse import analyse
@@ -87,8 +88,16 @@ def guarded(command: Callable[[], Any]) -> int:
 
 
 def _refuse(reason: object) -> int:
-    print(f"error: {escaped(reason)}", file=sys.stderr)
+    print(f"error: {LONG.sub(_shortened, escaped(reason))}", file=sys.stderr)
     return WRONG
+
+
+LONG = re.compile(rf"\S{{{SHOWN + 1},}}")
+"""Words that are shown in part: nobody reads a path of 4,000 characters."""
+
+
+def _shortened(word: re.Match[str]) -> str:
+    return f"{word[0][: SHOWN // 2]} ... {word[0][-SHOWN // 2 :]}"
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.store.tracking import is_mirrored
 from sublim_causal.study.cli import guarded
-from tests.study.commands import PLAN, TINY, environment, sublim
+from tests.study.commands import PLAN, TINY, environment, same_tables, sublim
 
 HEAVY = ("torch", "torchvision", "mlflow", "statsmodels", "pandas", "sklearn")
 
@@ -242,3 +243,29 @@ def test_a_report_makes_no_mirror_that_was_declined(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
     assert not is_mirrored(tmp_path / "runs" / "declined", store)
     assert is_mirrored(tmp_path / "runs" / "mirrored", store)
+
+
+def test_what_nobody_would_read_is_shown_in_part(tmp_path: Path) -> None:
+    for words in (["status", "x" * 5000], ["run", "x" * 5000 + ".toml", "--dry-run"]):
+        refused = sublim(*words, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert "File name too long" in refused.stderr
+        assert len(refused.stderr) < 600
+
+
+def test_a_study_of_too_many_arms_is_refused_at_once(tmp_path: Path) -> None:
+    arms = "".join(f"[arms.a{n}]\nintervention = 'baseline'\n" for n in range(1001))
+    (tmp_path / "many.toml").write_text(f"name = 'many'\ndata.name = 'digits'\n{arms}")
+    refused = sublim("run", "many.toml", "--dry-run", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "many.toml: arms: " in refused.stderr
+    assert "at most 1,000 entries" in refused.stderr
+
+
+def test_a_run_may_lie_anywhere(six_seeds: Path, tmp_path: Path) -> None:
+    run = tmp_path / "a b'c\"d\n$(x);*?[x]#%41=\\é\N{GRINNING FACE}"
+    shutil.copytree(six_seeds, run)
+    for verb in ("status", "compact", "status"):
+        done = sublim(verb, run, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    same_tables(run, six_seeds)

@@ -46,7 +46,7 @@ class Plan(Frozen):
     families: Mapping[str, Adjustment] = Field(default_factory=dict)
     """How each family's p-values are adjusted: `sign_flip` or `holm` for members of equal rank,
     `gate` for a fixed sequence, in which each is tested only if those before it are rejected."""
-    estimands: tuple[SerializeAsAny[Declared], ...] = Field(min_length=1)
+    estimands: tuple[SerializeAsAny[Declared], ...] = Field(min_length=1, max_length=1000)
     """The estimands, in the order of the report."""
     claims: tuple[Claim, ...] = ()
     """The claims to judge."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sublim_causal.location import is_remote
+from sublim_causal.location import is_remote, locate
 from sublim_causal.study.commands import run_options as option
 from sublim_causal.study.commands.options import StudyArgument
 from sublim_causal.study.console.output import (
@@ -70,7 +70,7 @@ def run(
     from sublim_causal.study.running.stopping import parse_looks, refuse_seeds, rule_of_run
     from sublim_causal.study.worker.device import validate_precision_name
 
-    target = out_dir or Path("runs") / spec.name
+    target = out_dir or locate(Path("runs") / spec.name)
     uri = tracking_uri or mirror_beside(target)
     looks = parse_looks(at) if at is not None else None
     asked = {"until": until, "at": looks, "max_seeds": max_seeds, "boundary": boundary}

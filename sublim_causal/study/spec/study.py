@@ -32,7 +32,7 @@ class Study(Experiment):
     `baseline`."""
     stopping: Stopping | None = None
     """Add seeds until something is seen, instead of running `seeds`; default: no rule."""
-    arms: dict[ArmName, ArmConfig] = Field(min_length=1)
+    arms: dict[ArmName, ArmConfig] = Field(min_length=1, max_length=1000)
     """Arms by name; all arms of a seed share initialisation, teacher, inputs, order and probe."""
 
     def named_classes(self) -> list[str]:
