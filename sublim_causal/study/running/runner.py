@@ -13,12 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
-from sublim_causal.errors import RequestError
+from sublim_causal.errors import RequestError, RunError
 from sublim_causal.experiment.data.sources import data_directory
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.location import is_remote, write_atomically
 from sublim_causal.store.lock import locked, manifest_locked
-from sublim_causal.store.manifest import STUDY_FILE, read_manifest
+from sublim_causal.store.manifest import FILE, STUDY_FILE, read_manifest
 from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.console.display import Display
 from sublim_causal.study.executors import Executor, Finished, Progress, open_executor
@@ -165,6 +165,7 @@ def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: C
                     elif isinstance(event, CurveUpdate):
                         mirror.show(event.block, event.arms)
                     elif isinstance(event, Finished):
+                        validate_there(options.run)
                         display.add(event.replicates)
                         mirror.update(event.block.name)
                     elif isinstance(event, Notice):
@@ -176,6 +177,22 @@ def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: C
             with mirror:
                 mirror.update()
     return Outcome(bool(presses), complete, mirror.error, mirror.seconds)
+
+
+def validate_there(run: Path) -> None:
+    """Check that nobody has deleted or moved the directory `run` while it is written.
+
+    Raises
+    ------
+    RunError
+        If its manifest is gone; what is still written there belongs to no run.
+    """
+    if not (run / FILE).exists():
+        raise RunError(
+            f"{run}: deleted or moved while it ran\n"
+            "remedy: where it was moved, the same command with --out resumes it; delete what was "
+            "left here"
+        )
 
 
 def note_end(run: Path) -> bool:
