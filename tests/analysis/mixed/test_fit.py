@@ -1,51 +1,19 @@
 """The mixed model against what theory says, and at the edges of what it accepts."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from sublim_causal.analysis.mixed import chunks
 from sublim_causal.analysis.mixed.chunks import column_kinds
-from sublim_causal.analysis.mixed.covariance import group_products
 from sublim_causal.analysis.mixed.crossproducts import accumulate
 from sublim_causal.analysis.mixed.design import build_design
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.mixed.formula import parse_formula
 from sublim_causal.analysis.mixed.parameters import Problem
 from sublim_causal.analysis.mixed.reml import evaluate
-from sublim_causal.analysis.mixed.result import MixedFit, pooled_df
-from sublim_causal.errors import DataError, RequestError
-
-SLOPE = "gain ~ arm + alignment + (1 + alignment | seed) + (1 | seed:arm)"
-ARMS = np.array(["baseline", "liminal", "projection"])
-
-
-def simulate(n_seeds: int = 8, n_steps: int = 12, rng_seed: int = 0) -> pd.DataFrame:
-    rng = np.random.default_rng(rng_seed)
-    shape = (n_seeds, len(ARMS), n_steps)
-    slope = 0.8 + 0.4 * rng.standard_normal((n_seeds, 1, 1))
-    alignment = 0.1 + 0.05 * rng.standard_normal(shape)
-    gain = slope * alignment + 0.03 * rng.standard_normal((n_seeds, 1, 1))
-    gain += 0.02 * rng.standard_normal((*shape[:2], 1)) + 0.04 * rng.standard_normal(shape)
-    seed, arm, step = np.indices(shape).reshape(3, -1)
-    columns = {"seed": seed, "arm": ARMS[arm], "step": step}
-    return pd.DataFrame(columns | {"alignment": alignment.ravel(), "gain": gain.ravel()})
-
-
-@pytest.fixture(scope="module")
-def data() -> pd.DataFrame:
-    return simulate()
-
-
-def gappy(data: pd.DataFrame) -> pd.DataFrame:
-    keep = np.random.default_rng(3).random(len(data)) > 0.2
-    return data[keep].reset_index(drop=True)
+from sublim_causal.analysis.mixed.result import MixedFit
+from tests.analysis.mixed.conftest import ARMS, SLOPE, gappy, simulate
 
 
 def dense(data: pd.DataFrame, fit: MixedFit) -> dict[str, np.ndarray | float]:
@@ -196,87 +164,6 @@ def test_centre_and_unit_of_the_regressor_do_not_matter(data: pd.DataFrame) -> N
     assert moved.criterion == pytest.approx(fit.criterion - 2 * np.log(1e4), abs=1e-4)
 
 
-def test_order_of_rows_does_not_matter(data: pd.DataFrame) -> None:
-    fit = fit_mixed(data, SLOPE, residual="ar1")
-    shuffled = fit_mixed(data.sample(frac=1, random_state=1), SLOPE, residual="ar1")
-    assert shuffled.criterion == pytest.approx(fit.criterion, abs=1e-8)
-    np.testing.assert_allclose(shuffled.params, fit.params, rtol=1e-6)
-
-
-@pytest.mark.parametrize("residual", ["iid", "ar1"])
-@pytest.mark.parametrize("kind", ["table", "dataset", "path"])
-def test_every_source_gives_the_same_fit(
-    data: pd.DataFrame,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    residual: str,
-) -> None:
-    rows = gappy(data)
-    # Chunks of 20 rows cut through runs, so that a lag crosses their borders.
-    monkeypatch.setattr(chunks, "CHUNK_ROWS", 20)
-    for arm, part in rows.groupby("arm"):
-        for seed, run in part.groupby("seed"):
-            folder = tmp_path / f"arm={arm}"
-            folder.mkdir(exist_ok=True)
-            table = pa.Table.from_pandas(run.drop(columns="arm"), preserve_index=False)
-            pq.write_table(table, folder / f"{seed}.parquet")
-    source = {
-        "table": pa.Table.from_pandas(rows, preserve_index=False),
-        "dataset": ds.dataset(tmp_path, partitioning="hive"),
-        "path": tmp_path,
-    }[kind]
-    expected = fit_mixed(rows, SLOPE, residual=residual)
-    found = fit_mixed(source, SLOPE, residual=residual)
-    assert found.n_obs == len(rows)
-    assert found.criterion == pytest.approx(expected.criterion, abs=1e-7)
-    np.testing.assert_allclose(found.params, expected.params, rtol=1e-6)
-    np.testing.assert_allclose(found.se, expected.se, rtol=1e-5)
-
-
-def test_reference_is_baseline_unless_asked(data: pd.DataFrame) -> None:
-    renamed = data.assign(arm=data["arm"].replace("liminal", "a_first"))
-    plain = fit_mixed(renamed, "gain ~ arm + (1 | seed)")
-    assert plain.references == {"arm": "baseline"}
-    assert list(plain.params.index) == ["Intercept", "arm[T.a_first]", "arm[T.projection]"]
-    for spelling in ('"projection"', "projection", "Treatment('projection')"):
-        other = fit_mixed(renamed, f"gain ~ C(arm, {spelling}) + (1 | seed)")
-        assert other.references["arm"] == "projection"
-        assert other.params["arm[T.baseline]"] == pytest.approx(-plain.params["arm[T.projection]"])
-    without = renamed[renamed["arm"] != "baseline"]
-    assert fit_mixed(without, "gain ~ arm + (1 | seed)").references["arm"] == "a_first"
-    ordered = without.assign(arm=pd.Categorical(without["arm"], ["projection", "a_first"]))
-    assert fit_mixed(ordered, "gain ~ arm + (1 | seed)").references["arm"] == "projection"
-
-
-def test_integer_factors_and_expressions(data: pd.DataFrame) -> None:
-    rows = data.assign(late=(data["step"] >= 6).astype(int))
-    fit = fit_mixed(rows, "gain ~ C(late) * I(alignment**2) + np.exp(alignment) + (1 | seed)")
-    assert list(fit.params.index) == [
-        "Intercept",
-        "late[T.1]",
-        "I(alignment ** 2)",
-        "np.exp(alignment)",
-        "late[T.1]:I(alignment ** 2)",
-    ]
-    same = rows.assign(
-        squared=rows["alignment"] ** 2,
-        grown=np.exp(rows["alignment"]),
-        both=rows["alignment"] ** 2 * rows["late"],
-    )
-    plain = fit_mixed(same, "gain ~ late + squared + grown + both + (1 | seed)")
-    np.testing.assert_allclose(fit.params, plain.params, rtol=1e-6)
-
-
-def test_constant_mediator_in_an_arm_is_aliased_and_named(data: pd.DataFrame) -> None:
-    constant = data.assign(alignment=data["alignment"].where(data["arm"] != "projection", 0.0))
-    fit = fit_mixed(constant, "gain ~ arm * alignment + (1 + alignment | seed) + (1 | seed:arm)")
-    assert fit.aliased == ("arm[T.projection]:alignment",)
-    assert "arm[T.projection]:alignment" not in fit.params.index
-    assert any("arm[T.projection]:alignment" in text for text in fit.warnings)
-    assert fit.converged
-
-
 def test_singular_fit_is_kept_and_flagged() -> None:
     rng = np.random.default_rng(2)
     data = simulate()
@@ -288,144 +175,6 @@ def test_singular_fit_is_kept_and_flagged() -> None:
     assert len(fit.variance_components) == 4
     assert np.isfinite(fit.se).all()
     assert any("boundary" in text for text in fit.warnings)
-
-
-@pytest.mark.parametrize("as_table", [False, True])
-def test_missing_and_infinite_values_are_counted(data: pd.DataFrame, as_table: bool) -> None:
-    spoiled = data.copy()
-    spoiled.loc[[3, 50], "gain"] = np.nan
-    spoiled.loc[7, "alignment"] = np.inf
-    source = pa.Table.from_pandas(spoiled, preserve_index=False) if as_table else spoiled
-    with pytest.raises(DataError, match=r"3 missing or infinite.*alignment: 1, gain: 2"):
-        fit_mixed(source, SLOPE)
-    spoiled.loc[0, "arm"] = None
-    with pytest.raises(DataError, match="4 missing or infinite"):
-        fit_mixed(spoiled, SLOPE)
-
-
-@pytest.mark.parametrize(
-    ("formula", "says"),
-    [
-        ("gain ~ arm + (1 | seed) + (1 | arm)", "statsmodels"),
-        ("gain ~ arm + (1 + alignment | seed:arm)", "statsmodels"),
-        ("gain ~ arm + (1 | seed/arm/step)", "statsmodels"),
-        ("gain ~ arm", "random term"),
-        ("gain", "outcome ~ fixed"),
-        ("gain ~ arms + (1 | seed)", "column"),
-        ("gain ~ arm + (1 | sed)", "column"),
-        ("gain ~ center(alignment) + (1 | seed)", "make a column"),
-        ("gain ~ np.mean(alignment) + (1 | seed)", "make a column"),
-        ("arm ~ alignment + (1 | seed)", "labels"),
-        ("gain ~ C(arm, nowhere) + (1 | seed)", "baseline"),
-        ("gain ~ C(arm, contr.sum) + (1 | seed)", "allowed"),
-        ("gain ~ arm + (1 | seed) + (1 + alignment | seed)", "once"),
-    ],
-)
-def test_formulas_outside_the_language(data: pd.DataFrame, formula: str, says: str) -> None:
-    with pytest.raises(RequestError, match=says):
-        fit_mixed(data, formula)
-
-
-@pytest.mark.parametrize(
-    ("options", "field"),
-    [
-        ({"residual": "ma1"}, "residual"),
-        ({"vcov": "CR3"}, "vcov"),
-        ({"df": "z"}, "df"),
-        ({"df": "cr2"}, "df"),
-        ({"df": "kenward-roger", "vcov": "CR2"}, "df"),
-        ({"df": "kenward-roger", "reml": False}, "df"),
-        ({"residual": "ar1", "time": "when"}, "time"),
-    ],
-)
-def test_options_that_do_not_go_together(data: pd.DataFrame, options: dict, field: str) -> None:
-    with pytest.raises(RequestError, match=f"^{field}: "):
-        fit_mixed(data, SLOPE, **options)
-
-
-def test_data_that_cannot_be_fitted(data: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="1 level"):
-        fit_mixed(data[data["seed"] == 0], SLOPE)
-    with pytest.raises(DataError, match="no rows"):
-        fit_mixed(data[:0], SLOPE)
-    with pytest.raises(DataError, match="not distinguishable"):
-        fit_mixed(data.assign(alignment=0.0), SLOPE)
-    with pytest.raises(DataError, match="fitted exactly"):
-        fit_mixed(data.assign(gain=2 * data["alignment"]), SLOPE)
-    with pytest.raises(DataError, match="must rise"):
-        fit_mixed(data, "gain ~ alignment + (1 | seed)", residual="ar1")
-    with pytest.raises(DataError, match="whole numbers"):
-        fit_mixed(data.assign(step=data["step"] / 2), SLOPE, residual="ar1")
-    with pytest.raises(RequestError, match="DataFrame"):
-        fit_mixed({"gain": [1.0]}, SLOPE)
-
-
-def test_contrasts(data: pd.DataFrame) -> None:
-    fit = fit_mixed(data, SLOPE)
-    text = "arm[T.liminal] - 0.5 * (arm[T.projection] + alignment) / 2"
-    row = np.array([[0, 1, -0.25, -0.25]])
-    by_text, by_row = fit.contrast(text), fit.contrast(row)
-    assert by_text["contrast"].tolist() == [text]
-    numbers = by_text.columns[1:]
-    np.testing.assert_allclose(by_text[numbers], by_row[numbers])
-    single = fit.contrast(list(fit.params.index)).set_index("contrast")
-    np.testing.assert_allclose(single["df"], fit.df, rtol=1e-10)
-    np.testing.assert_allclose(single[["low", "high"]], fit.conf_int(), rtol=1e-10)
-    for wrong in ("alignmint", "alignment * alignment", "3", "alignment + 1"):
-        with pytest.raises(RequestError, match="contrast"):
-            fit.contrast(wrong)
-
-
-def test_wald_test(data: pd.DataFrame) -> None:
-    fit = fit_mixed(data, SLOPE, vcov="CR2", df="cr2")
-    single = fit.test("alignment")
-    assert single.statistic == pytest.approx((fit.params / fit.se)["alignment"] ** 2)
-    assert single.p_value == pytest.approx(fit.p_values["alignment"])
-    joint = fit.test(["arm[T.liminal]", "arm[T.projection]"])
-    b, v = fit.params.iloc[1:3].to_numpy(), fit.vcov.iloc[1:3, 1:3].to_numpy()
-    assert joint.statistic == pytest.approx(b @ np.linalg.solve(v, b) / 2)
-    assert joint.df[0] == 2
-    assert 0 < joint.df[1] < 8
-    assert "repeat" in fit.test(["alignment", "2 * alignment"]).reason
-
-
-def test_cr2_is_unbiased_under_the_model(data: pd.DataFrame) -> None:
-    """E[CR2] = M if V is right: with e ~ (I - XMX'V^-1), the meat's mean is sum H'(V - XMX')H."""
-    fit = fit_mixed(gappy(data), SLOPE, vcov="CR2")
-    inference = fit._inference
-    x_bread = inference.cross.transpose(0, 2, 1) @ inference.bread @ inference.cross
-    mean = (inference.own - x_bread).sum(axis=0)
-    np.testing.assert_allclose(
-        inference.bread @ mean @ inference.bread, inference.bread, rtol=1e-8, atol=1e-14
-    )
-
-
-def test_group_products_add_up(data: pd.DataFrame) -> None:
-    fit = fit_mixed(data, SLOPE)
-    products = group_products(fit._problem, fit._theta)
-    found = evaluate(fit._problem, fit._theta[None], np.ones((1, 8)))
-    np.testing.assert_allclose(
-        np.linalg.inv(products.xx.sum(axis=0)), found.xx_inverse[0], rtol=1e-9, atol=1e-13
-    )
-
-
-def test_summary_and_tidy_are_fixed(data: pd.DataFrame) -> None:
-    fit = fit_mixed(data, SLOPE)
-    assert fit.summary() == fit_mixed(data.copy(), SLOPE).summary()
-    assert "reference levels: " in fit.summary()
-    assert "arm: baseline" in fit.summary()
-    assert list(fit.tidy().columns) == [
-        "term",
-        "estimate",
-        "se",
-        "df",
-        "statistic",
-        "p_value",
-        "low",
-        "high",
-    ]
-    with pytest.raises(RequestError, match="level"):
-        fit.conf_int(95)
 
 
 def test_variances_that_dwarf_the_residual(data: pd.DataFrame) -> None:
@@ -446,49 +195,6 @@ def test_uncorrelated_blocks_that_resemble_each_other(data: pd.DataFrame) -> Non
         for alone in ("1", "0 + alignment"):
             one = fit_mixed(rows, f"gain ~ arm + alignment + ({alone} | seed)")
             assert both.criterion <= one.criterion + 1e-6
-
-
-def test_few_groups_are_warned_about(data: pd.DataFrame) -> None:
-    few = fit_mixed(data[data["seed"] < 5], SLOPE)
-    assert any("only 5 levels" in text for text in few.warnings)
-    assert not any("levels of" in text for text in fit_mixed(data, SLOPE).warnings)
-
-
-def test_arms_that_do_the_same_differ_by_zero_without_a_test(data: pd.DataFrame) -> None:
-    twin = data[data["arm"] == "baseline"].assign(arm="twin")
-    both = pd.concat([data, twin], ignore_index=True)
-    fit = fit_mixed(both, "gain ~ arm + (1 | seed)", vcov="CR2", df="cr2")
-    row = fit.contrast("arm[T.twin]").iloc[0]
-    assert fit.se["arm[T.twin]"] == row["se"] == 0
-    assert np.isnan(fit.p_values["arm[T.twin]"])
-    assert np.isnan(row["p_value"])
-    assert fit.params["arm[T.twin]"] == pytest.approx(0, abs=1e-12)
-
-
-def test_the_denominator_of_a_joint_test_pools_its_directions_as_lmertest_does() -> None:
-    assert pooled_df(np.array([7.0])) == 7
-    assert pooled_df(np.array([5.0, 5.0])) == 5
-    assert pooled_df(np.array([4.0, 1.5])) == 2
-    # 6 / 4 + 12 / 10 = 2.7: 5.4 / 0.7.
-    assert pooled_df(np.array([6.0, 12.0])) == pytest.approx(5.4 / 0.7)
-
-
-@pytest.mark.parametrize("rounding", [1.0, 0.1, 1 / 3, 1e-9, 1e9])
-@pytest.mark.parametrize("level", [0.0, 0.3, 1e6])
-@pytest.mark.parametrize(
-    "formula", ["gain ~ arm + alignment + (1 | seed)", SLOPE, "gain ~ arm + (1 | seed/arm)"]
-)
-def test_outcomes_fitted_exactly_are_refused_whatever_the_rounding(
-    data: pd.DataFrame, formula: str, level: float, rounding: float
-) -> None:
-    exact = data["seed"] * 0.1 + data["arm"].map({a: i * 0.7 for i, a in enumerate(ARMS)})
-    if "alignment" in formula:
-        exact = exact + 2 * data["alignment"]
-    exact = rounding * (exact + level)
-    with pytest.raises(DataError, match="gain is fitted exactly"):
-        fit_mixed(data.assign(gain=exact), formula)
-    noise = np.random.default_rng(5).normal(scale=0.01 * rounding, size=len(data))
-    assert fit_mixed(data.assign(gain=exact + noise), formula).converged
 
 
 @pytest.mark.parametrize("scale", [1e16, 1e8, 1.0, 1e-8, 1e-16])

@@ -1,7 +1,5 @@
 """A plan on a run gives every declared estimand a result, the same one each time."""
 
-import json
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,61 +9,14 @@ from scipy import stats
 
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.mixed.fit import fit_mixed
-from sublim_causal.analysis.plan.claims.rules import Claim
 from sublim_causal.analysis.plan.file import load_plan, parse_plan
 from sublim_causal.analysis.plan.methods.summaries import per_seed_summary
 from sublim_causal.analysis.plan.record import read_record
-from sublim_causal.analysis.plan.results.stored import read_results
 from sublim_causal.analysis.plan.run import _estimate, analyse
 from sublim_causal.analysis.simulation.tables import ArmTruth, Truth, simulate, write_run
 from sublim_causal.errors import RequestError, RunError
+from tests.analysis.plan.conftest import TRUTH
 from tests.analysis.small import make_record
-
-TRUTH = Truth(n_seeds=10, n_steps=40, steps_per_epoch=10, reliability=0.6, diverged_runs=0.05)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("runs") / "small", simulate(TRUTH, rng=8))
-
-
-@pytest.fixture(scope="module")
-def plan():
-    sentence = "Some quantity, in one sentence."
-    effect = {"method": "paired_contrast", "outcome": "final_accuracy"}
-    entries = [
-        {"name": "effect", "contrast": "each - baseline", "family": "arms", **effect},
-        {"name": "absent", "contrast": "yoked - baseline", **effect},
-        {
-            **effect,
-            "name": "same",
-            "method": "equivalence",
-            "contrast": "shuffled - baseline",
-            "margin": 0.5,
-        },
-        {
-            "name": "aligned",
-            "method": "seed_summary",
-            "outcome": "cos_gradient",
-            "summary": "share_positive",
-            "window": "early - late",
-            "arm": "baseline",
-        },
-        {"name": "reliability", "method": "reliability"},
-        {"name": "slope", "method": "corrected_slope", "outcome": "gain"},
-    ]
-    return parse_plan(
-        {
-            "name": "small",
-            "families": {"arms": "sign_flip"},
-            "estimand": [{"sentence": sentence, **entry} for entry in entries],
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def results(run, plan):
-    return analyse(run, plan)
 
 
 def test_every_declared_estimand_has_its_results(results):
@@ -283,21 +234,6 @@ def test_an_arm_that_always_diverged_leaves_the_others(method, kept, lost):
     assert isinstance(found[lost], NotEstimable)
 
 
-def test_a_family_is_adjusted_and_the_rest_is_not(results):
-    for arm in ("projection", "liminal", "shuffled"):
-        kept = results[f"effect_{arm}"].diagnostics
-        assert kept["adjustment"] == "sign_flip"
-        assert 0 < kept["p_adjusted"] <= 1
-    assert "p_adjusted" not in results["same"].diagnostics
-
-
-def test_holm_is_used_where_the_plan_says_so(run, plan):
-    held = analyse(run, plan.model_copy(update={"families": {"arms": "holm"}}))
-    p = sorted(held[f"effect_{a}"].p_value for a in ("projection", "liminal", "shuffled"))
-    adjusted = [held[f"effect_{a}"].diagnostics["p_adjusted"] for a in ("projection",)]
-    assert adjusted[0] == pytest.approx(3 * p[0])
-
-
 def test_the_same_tables_and_plan_give_the_same_bytes(run, plan, results):
     assert analyse(run, plan).to_json() == results.to_json()
 
@@ -308,106 +244,6 @@ def test_progress_is_told_each_estimand_and_the_end(run, plan):
     assert said[0] == (0, 6, "effect")
     assert said[-1] == (6, 6, "")
     assert len(said) == 7
-
-
-def test_json_is_strict_and_carries_what_a_reader_needs(results, plan):
-    document = json.loads(results.to_json(), parse_constant=pytest.fail)
-    assert document["schema"] == "sublim_causal.results/3"
-    assert document["plan_digest"] == plan.digest
-    assert document["n_seeds"] == 10
-    first = document["results"][0]
-    assert first["plan_digest"] == plan.digest
-    about = ("declared", "arm", "reference", "column", "unit")
-    assert [first[name] for name in about] == [
-        "effect",
-        "projection",
-        "baseline",
-        "final_accuracy",
-        "difference of fractions",
-    ]
-    assert {"method", "n_seeds", "conf_low", "conf_high", "level", "sentence"} <= set(first)
-    assert "diagnostics" in first
-    assert document["results"][3]["status"] == "not estimable"
-
-
-def test_the_frame_has_a_row_a_result(results, plan):
-    frame = results.frame
-    assert len(frame) == len(results.results)
-    assert set(frame["plan_digest"]) == {plan.digest}
-    assert frame["name"].is_unique
-
-
-def test_the_table_shows_results_notes_and_digest(results, plan):
-    text = results.table()
-    assert plan.digest in text
-    assert "effect_projection" in text
-    assert "(90 %)" in text
-    assert "- the run has no arm 'yoked'" in text
-    assert max(len(line) for line in text.split("\nnotes")[0].splitlines()) < 140
-
-
-@pytest.mark.parametrize("width", [80, 100])
-def test_a_narrow_table_holds_the_numbers_of_a_wide_one(results, width):
-    def lines_of(text):
-        return text.partition("\nnotes")[0].splitlines()[2:]
-
-    narrow, wide = lines_of(results.table(width=width)), lines_of(results.table())
-    assert max(map(len, narrow)) <= width
-    numbers = re.findall(r"-?\d+\.\d+", "\n".join(wide))
-    assert len(numbers) > 3 * len(results.results)
-    assert all(number in "\n".join(narrow) for number in numbers)
-    for heading in ("estimand", "estimate", "95 % interval", "p adj.", "method", "seeds"):
-        assert heading in "\n".join(narrow)
-
-
-def test_results_are_written_whole(results, tmp_path):
-    path = results.write(tmp_path / "report" / "results.json")
-    assert json.loads(path.read_text())["run"] == "small"
-
-
-def test_results_are_read_back_as_written(results, tmp_path):
-    again = read_results(results.write(tmp_path / "results.json"))
-    assert again.plan_digest == results.plan_digest
-    for one, other in zip(again.results, results.results, strict=True):
-        assert one.estimand == other.estimand
-        if isinstance(other, Estimate):
-            assert (one.low, one.high, one.warnings) == (other.low, other.high, other.warnings)
-        else:
-            assert one.reason == other.reason
-
-
-def test_verdicts_are_read_back_as_written(run, plan, tmp_path):
-    claim = {
-        "name": "lowers",
-        "sentence": "Projection lowers the accuracy, and yoking does.",
-        "condition": [
-            {"estimand": "effect_projection", "holds": "high < 0", "fails": "low > 0"},
-            {"estimand": "effect_yoked", "holds": "high < 0", "fails": "low > 0"},
-        ],
-    }
-    claims = (Claim.model_validate(claim),)
-    results = analyse(run, plan.model_copy(update={"claims": claims}))
-    again = read_results(results.write(tmp_path / "results.json"))
-    assert len(results.verdicts) == 1
-    assert again.to_json() == results.to_json()
-    assert again.table() == results.table()
-
-
-def test_results_show_themselves_in_short(results):
-    assert len(repr(results)) < 200
-    assert "estimated" in repr(results)
-    assert len(repr(results["effect_projection"])) < 300
-    html = results._repr_html_()
-    assert "<td>effect_projection</td>" in html
-    assert len(html) < 600 * len(results.results)
-
-
-def test_infinite_limits_stay_readable(plan, tmp_path):
-    few = write_run(tmp_path / "few", simulate(Truth(n_seeds=3, n_steps=10)))
-    wide = plan.estimands[0].model_copy(update={"interval": "bootstrap-t"})
-    found = analyse(few, plan.model_copy(update={"estimands": (wide,)}))
-    first = json.loads(found.to_json())["results"][0]
-    assert (first["conf_low"], first["conf_high"]) == ("-inf", "inf")
 
 
 def test_values_that_are_not_finite_make_one_estimand_not_estimable(plan, tmp_path):
@@ -467,54 +303,3 @@ def test_no_data_stop_the_other_estimands(name, spoil):
     }[spoil]
     if name == "causal":
         assert any(expected in reason for reason in reasons)
-
-
-@pytest.fixture(scope="module")
-def roles(run):
-    """Results of a plan with a gate that closes, a family, and an exploratory row."""
-    sentence = "Some quantity, in one sentence."
-    effect = {"sentence": sentence, "method": "paired_contrast", "outcome": "final_accuracy"}
-    gate = {"role": "primary", "family": "gate", **effect}
-    entries = [
-        {"name": "first", "contrast": "projection - baseline", **gate},
-        {"name": "second", "contrast": "shuffled - baseline", **gate},
-        {"name": "third", "contrast": "liminal - baseline", **gate},
-        {"name": "arms", "contrast": "each - baseline", "family": "arms", **effect},
-        {"name": "aside", "contrast": "liminal - shuffled", "role": "exploratory", **effect},
-    ]
-    families = {"gate": "gate", "arms": "sign_flip"}
-    return analyse(run, parse_plan({"name": "mine", "families": families, "estimand": entries}))
-
-
-def test_a_gate_adjusts_by_the_largest_p_so_far(roles):
-    p = [roles[name].p_value for name in ("first", "second", "third")]
-    adjusted = [roles[n].diagnostics["p_adjusted"] for n in ("first", "second", "third")]
-    assert adjusted == [p[0], max(p[:2]), max(p)]
-    assert p[2] < p[1]
-
-
-def test_members_on_a_par_have_simultaneous_intervals(roles):
-    one = roles["arms_projection"]
-    assert one.simultaneous["method"] == "max-t by sign flips"
-    assert one.simultaneous["low"] < one.low < one.high < one.simultaneous["high"]
-    assert one.beside_adjusted().high == one.simultaneous["high"]
-    assert roles["first"].simultaneous is None
-    assert roles["first"].beside_adjusted() is roles["first"]
-
-
-def test_exploratory_rows_carry_an_interval_and_no_p(roles, tmp_path):
-    assert roles["aside"].p_value is None
-    assert roles["aside"].low < roles["aside"].high
-    again = read_results(roles.write(tmp_path / "results.json"))
-    assert again["aside"].estimand.role == "exploratory"
-
-
-def test_the_table_leaves_exploratory_rows_to_all(roles):
-    text, everything = roles.table(), roles.table(everything=True)
-    assert "aside" not in text
-    assert "1 exploratory results are not shown (--all)" in text
-    assert "aside" in everything
-    assert "not shown" not in everything
-    lines = text.splitlines()
-    assert lines.index("primary") < lines.index("secondary")
-    assert "sim.: simultaneous over its family (max-t by sign flips)" in lines
