@@ -235,9 +235,7 @@ class _Guard:
             layout = _layout(self._parameters, point.called)
             _validate_layers(self._members, list(layout.layers))
             block: Any = _Block(
-                layout,
-                [stream("guard", self._seed, "intervention")],
-                self._trait.device,
+                layout, [stream("guard", self._seed, "intervention")], self._trait.device
             )
             self._states = [one.init(block) for one in self._members]
         if self._in("update"):

@@ -31,13 +31,7 @@ from sublim_causal.store.lock import FILE as LOCK
 from sublim_causal.store.lock import locked, manifest_locked, replicate_locked
 from sublim_causal.store.manifest import FILE, OWN, is_own, read_manifest, write_manifest
 from sublim_causal.store.outcome import ACCURACY, Outcome, outcome_of
-from sublim_causal.store.own_columns import (
-    NAME,
-    UNITLESS,
-    declare_columns,
-    own_column,
-    own_columns,
-)
+from sublim_causal.store.own_columns import NAME, UNITLESS, declare_columns, own_column, own_columns
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES
 from sublim_causal.store.tables import read_table, write_block
 

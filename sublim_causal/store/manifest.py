@@ -132,18 +132,6 @@ def _as_found(run: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     return {**study, "arms": arms, "seeds": len(seeds), "reference": reference}
 
 
-def options_of(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options of an arm's intervention, defaults among them, by name.
-
-    The recorded `definition` of an arm holds them as ``0.<option>``. The parts of a compound
-    intervention have options of their own, so none are returned for it.
-    """
-    if any(name.startswith("1.") for name in definition):
-        return {}
-    given = {name.partition("."): value for name, value in definition.items()}
-    return {name: value for (part, _, name), value in given.items() if part == "0" and name}
-
-
 def reference_of(study: Mapping[str, Any]) -> str | None:
     """Return the arm with which the others of a recorded `study` are compared.
 

@@ -188,10 +188,7 @@ class Mirror:
         self._written.append(key)
 
     def _mirror_means(
-        self,
-        rows: pd.DataFrame,
-        training: Collection[ArmCurves] = (),
-        status: str = "FINISHED",
+        self, rows: pd.DataFrame, training: Collection[ArmCurves] = (), status: str = "FINISHED"
     ) -> None:
         arms = {*rows["arm"], *(arm for curves in training for arm in curves)}
         for arm in _in_order(arms, self._runs.about.arms):

@@ -43,11 +43,7 @@ STOP_SECONDS = 10
 SERVER_ENVIRONMENT = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
-def serve_ui(
-    runs: Sequence[Path],
-    tracking_uri: str | None = None,
-    port: int = 5000,
-) -> int:
+def serve_ui(runs: Sequence[Path], tracking_uri: str | None = None, port: int = 5000) -> int:
     """Serve MLflow's user interface until it is interrupted, and print where it is.
 
     The server is a child process with one worker. It ends with this function, also if that is

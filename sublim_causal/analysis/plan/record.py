@@ -109,11 +109,7 @@ class Record:
         In a run of the user's own it is empty then: a name says nothing.
         """
         declared = self.interventions.get(arm, {})
-        return {
-            "intervention": "" if self.own else arm,
-            **declared,
-            **self.resolved.get(arm, {}),
-        }
+        return {"intervention": "" if self.own else arm, **declared, **self.resolved.get(arm, {})}
 
     def stages(self, arm: str) -> list[dict[str, Any]]:
         """Return the options of each intervention that `arm` ran in turn, defaults filled in.

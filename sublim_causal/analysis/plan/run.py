@@ -198,10 +198,7 @@ def run_plan(record: Record, plan: Plan, progress: Progress | None = None) -> Re
 
 
 def estimate(
-    record: Record,
-    plan: Plan,
-    estimands: Sequence[Declared],
-    progress: Progress | None = None,
+    record: Record, plan: Plan, estimands: Sequence[Declared], progress: Progress | None = None
 ) -> tuple[Result, ...]:
     """Estimate `estimands` from `record`, adjusted by the families of `plan` and for its looks."""
     report_progress = progress or (lambda done, total, name: None)

@@ -136,11 +136,7 @@ def corrected_slopes(
     plain = ClusterRatio(xy, (s.of(a, a) + s.of(b, b) + 2 * s.of(a, b)) / 4)
     corrected = ClusterRatio(xy, s.of(a, b))
     found = [
-        ratio_interval(
-            ratio,
-            estimand=replace(base, name=f"{base.name}_{name}"),
-            settings=settings,
-        )
+        ratio_interval(ratio, estimand=replace(base, name=f"{base.name}_{name}"), settings=settings)
         for name, ratio in (("plain", plain), ("corrected", corrected))
     ]
     if isinstance(found[1], NotEstimable):

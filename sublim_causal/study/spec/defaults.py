@@ -12,11 +12,7 @@ from pydantic import BaseModel
 
 from sublim_causal.declared import flatten
 from sublim_causal.experiment.config import ArmConfig, ChannelConfig, ModelConfig
-from sublim_causal.experiment.interventions import (
-    INTERVENTIONS,
-    build_interventions,
-    build_parts,
-)
+from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions, build_parts
 from sublim_causal.experiment.teaching.channels import CHANNELS
 
 DEFAULT_CHANNEL = ChannelConfig().name

@@ -181,10 +181,7 @@ def _clamp_error(record: Record, declared: ClampGap, settings: Settings) -> Sequ
     if missing := absent(record, estimand, declared.yoked, declared.target):
         return [missing]
     error = clamp_error(
-        record.steps,
-        yoked=declared.yoked,
-        target=declared.target,
-        alignment=declared.alignment,
+        record.steps, yoked=declared.yoked, target=declared.target, alignment=declared.alignment
     )
     found = mean_interval(
         error.by_seed,
@@ -200,10 +197,7 @@ def _clamp_error(record: Record, declared: ClampGap, settings: Settings) -> Sequ
 
 def _mundlak(record: Record, declared: MundlakSlopes, settings: Settings) -> Sequence[Result]:
     found = mundlak(
-        record.steps,
-        outcome=declared.outcome,
-        predictor=declared.predictor,
-        settings=settings,
+        record.steps, outcome=declared.outcome, predictor=declared.predictor, settings=settings
     )
     test = found.equality
     comparison = f"not compared: {test.reason}"

@@ -15,18 +15,10 @@ from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.tasks.preference.language import TAUGHT_POSITIONS
 from sublim_causal.experiment.tasks.preference.paraphrases import PARAPHRASES, Written
 from sublim_causal.experiment.tasks.preference.positions import POSITIONS, Divergence
-from sublim_causal.experiment.tasks.preference.roles import (
-    REFERENCE,
-    Role,
-    writers,
-)
+from sublim_causal.experiment.tasks.preference.roles import REFERENCE, Role, writers
 from sublim_causal.experiment.tasks.preference.teachers import PreferenceTeachers
 from sublim_causal.experiment.tasks.preference.vocabulary import CONTEXT, NUMBERS, PROMPT
-from sublim_causal.experiment.teaching.channels import (
-    DistributionChannel,
-    Sampled,
-    build_channel,
-)
+from sublim_causal.experiment.teaching.channels import DistributionChannel, Sampled, build_channel
 from sublim_causal.experiment.teaching.targets import CertainTargets, LogitTargets
 
 

@@ -12,11 +12,7 @@ from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.tasks.base import Rehearsal
 from sublim_causal.experiment.tasks.preference import PreferenceOptions
-from sublim_causal.experiment.tasks.preference.block import (
-    divided,
-    draw_probe,
-    probe_of,
-)
+from sublim_causal.experiment.tasks.preference.block import divided, draw_probe, probe_of
 from sublim_causal.experiment.tasks.preference.language import CARRIERS, TAUGHT_POSITIONS
 from sublim_causal.experiment.tasks.preference.teachers import favourite
 
