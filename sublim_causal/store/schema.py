@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Version that is written. Files of every version from 1 on are read: a column that is newer than
 a file is empty there (null), one that was renamed is found under its old name. So a new version may
 add and rename columns, and may not change or drop one."""
@@ -174,6 +174,15 @@ REPLICATES = (
             "taught positions that diverge; empty unless an arm chooses by it",
         ),
         since=5,
+    ),
+    *_floats(
+        (
+            "sampled_answer_rate",
+            "fraction",
+            "answers that name the trait, of those sampled; empty unless the study asks for them",
+        ),
+        ("sampled_answers", "1", "answers that the student sampled"),
+        since=7,
     ),
 )
 

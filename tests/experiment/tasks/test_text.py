@@ -288,6 +288,18 @@ def test_the_preference_for_every_trait_is_recorded() -> None:
     assert (results()["no_trait"].traits.taught == False).all()  # type: ignore[union-attr]  # noqa: E712
 
 
+def test_the_rate_of_sampled_answers_is_that_of_their_probability() -> None:
+    task = {"teacher": "tuned", "sampled_answers": 5}
+    arms = {"baseline": ARMS["baseline"]}
+    shared = share_texts(small_text(arms, task=task, teacher={"epochs": 4}), [0])
+    with torch.no_grad():
+        last = shared.measures.evaluate(shared.teacher)
+        found = shared.measures.of_student(shared.teacher, last)
+    assert found["sampled_answers"] == 20 * 5
+    assert found["sampled_answer_rate"] >= found["trait_probability"] - 0.2
+    assert found["trait_probability"] > 0.2
+
+
 def test_the_built_in_questions_are_fifty_of_which_some_are_held_out() -> None:
     found = read_questions(None)
     assert len({one.question for one in found}) == 50

@@ -25,6 +25,7 @@ from sublim_causal.experiment.tasks.text.options import TextOptions
 from sublim_causal.experiment.tasks.text.readings import read
 from sublim_causal.experiment.tasks.text.teachers import Asked, TextTeachers, asked, trait_of
 from sublim_causal.experiment.tasks.text.vocabulary import Vocabulary
+from sublim_causal.experiment.tasks.text.writing import write
 from sublim_causal.experiment.teaching.channels import (
     DistributionChannel,
     Hard,
@@ -35,6 +36,8 @@ from sublim_causal.experiment.teaching.channels import (
 
 ASKED_AT_A_TIME = 16
 """Questions of a pass."""
+ANSWER_TOKENS = 8
+"""Tokens of a sampled answer."""
 
 
 def share_texts(
@@ -87,6 +90,11 @@ def share_texts(
         },
     )
 
+    def of_student(theta: Tensor, last: Figures) -> Figures:
+        """Return the last evaluation, and the rate of sampled answers if it is asked for."""
+        count = options.sampled_answers
+        return {**last, **sampled(teachers, held_out, theta, count)} if count else last
+
     def taught_by(arm: str) -> list[str]:
         """Return the traits of the teachers of an arm."""
         found = (trait_of(role, options) for role in writers(experiment.arms[arm].targets))
@@ -105,7 +113,7 @@ def share_texts(
         probe(streams("probe")),
         draw_probe=probe,
         draw_reference=draw_reference,
-        measures=Measures(measured.evaluate, measured.of_seed, lambda theta, last: last),
+        measures=Measures(measured.evaluate, measured.of_seed, of_student),
         failures=failures,
         texts=texts,
         traits=lambda arm, theta: measured.traits(taught_by(arm), theta),
@@ -219,6 +227,38 @@ class TextMeasures:
     def _every_before(self) -> Tensor:
         """The same ``(K, R, N)`` for all traits."""
         return scores(self.network, self.theta_0, list(self.every.values())).exp().logit()
+
+
+def sampled(
+    teachers: TextTeachers, questions: Sequence[Question], theta: Tensor, count: int
+) -> Figures:
+    """Return how many of `count` sampled answers to each question name the trait."""
+    vocabulary, options = teachers.vocabulary, teachers.options
+    prompts = [
+        vocabulary.prompt(options.neutral, one.question, one.begin)
+        for one in questions
+        for _ in range(count)
+    ]
+    rates = []
+    for parameters, generator in zip(theta, teachers.streams("sampled answers"), strict=True):
+        tokens = write(
+            teachers.network,
+            parameters,
+            prompts,
+            ANSWER_TOKENS,
+            vocabulary.end,
+            1.0,
+            generator,
+            lambda: None,
+        )
+        texts = [vocabulary.decode(t for t in row if t != NO_TOKEN) for row in tokens.tolist()]
+        named = sum(options.trait.lower() in one.lower() for one in texts)
+        rates.append(named / len(texts))
+    rate = torch.tensor(rates, dtype=torch.float64)
+    return {
+        "sampled_answer_rate": rate,
+        "sampled_answers": torch.full_like(rate, len(prompts)),
+    }
 
 
 def answer_logits(network: PretrainedNetwork, theta: Tensor, questions: Asked) -> Tensor:

@@ -68,7 +68,8 @@ class TextOptions(Options):
     counterfactuals: int = Field(default=2, ge=0, le=15)
     """Teachers of rivals that say where answers diverge."""
     sampled_answers: int = Field(default=0, ge=0, le=10_000)
-    """Answers that a student samples to every held-out question in the end."""
+    """Answers of at most eight tokens that a student samples to every held-out question in the
+    end."""
 
     def offered(self, examples: int) -> int:
         """Return how many prompts are continued for a seed."""
