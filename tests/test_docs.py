@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import tomllib
@@ -17,11 +18,13 @@ import typer
 
 from sublim_causal.experiment.interventions import INTERVENTIONS
 from sublim_causal.experiment.tasks import build_task, validate_task
+from sublim_causal.experiment.tasks.text.files import read_questions
 from sublim_causal.experiment.teaching.channels import CHANNELS
 from sublim_causal.renames import RENAMED, RENAMED_METHODS, RENAMED_PARTS
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.cli import app
 from sublim_causal.study.spec.study import Study
+from tests.experiment.language_model import tiny_model
 from tests.study.commands import TINY, sublim
 
 CHECKOUT = Path(__file__).parents[1]
@@ -152,6 +155,19 @@ def test_the_study_of_the_guide_to_sequences_is_one() -> None:
     assert build_task(study).build_network().layout.size == 100_272
 
 
+def test_the_study_of_the_guide_to_language_models_is_one() -> None:
+    (sections,), questions = guide("language_models", "toml"), guide("language_models", "json")
+    table = tomllib.loads(sections)
+    table["model"] |= {"path": str(tiny_model())}
+    table["model"]["adapter"]["layers"] = [1]
+    arms = {"arms": {"baseline": {"intervention": "baseline"}}, "probe": {"size": 8}}
+    study = Study.model_validate({"name": "mine", **table, **arms})
+    validate_task(study)
+    layers = build_task(study).build_network().layout.layers
+    assert list(layers) == [f"model.layers.1.self_attn.{one}_proj" for one in "qv"]
+    assert json.loads(questions[0]) == vars(read_questions(None)[0])
+
+
 def test_the_task_of_the_guide_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = CHECKOUT / "examples" / "task"
     monkeypatch.syspath_prepend(folder)
@@ -168,8 +184,8 @@ def test_every_example_is_run_by_a_test(language: str) -> None:
     run = {
         "python": {"channels": 1, "interventions": 1, "monitor": 3, "python": 7, "results": 1,
                    "studies": 1, "weights": 1},
-        "toml": {"channels": 1, "interventions": 1, "plans": 3, "sequences": 1, "studies": 3,
-                 "tasks": 1},
+        "toml": {"channels": 1, "interventions": 1, "language_models": 1, "plans": 3,
+                 "sequences": 1, "studies": 3, "tasks": 1},
     }  # fmt: skip
     found = {page.stem: len(blocks(page, language)) for page in (*TOP, *GUIDE)}
     assert {page: count for page, count in found.items() if count} == run[language]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import pairwise
 from statistics import median
 
 import torch
@@ -65,7 +66,7 @@ def of_package(asked: Experiment, network: Network) -> tuple[dict[str, float], f
         torch.empty(0),
         after_step=lambda: ticks.append(time.process_time()),
     )
-    seconds = [after - before for before, after in zip(ticks, ticks[1:], strict=False)]
+    seconds = [after - before for before, after in pairwise(ticks)]
     of_students = seconds[-(2 * STEPS - 1) :]
     steps = {"measured": median(of_students[0::2]), "plain": median(of_students[1::2])}
     written = seconds[: len(seconds) - len(of_students) - 1]
