@@ -44,6 +44,24 @@ outcome = "final_accuracy"
 contrast = "projection - baseline"
 """
 """A plan of one quick contrast."""
+TINY_TEXTS = (
+    "--set", "task.base_steps=12",
+    "--set", "task.base_batch_size=8",
+    "--set", "model.options.blocks=1",
+    "--set", "model.options.width=16",
+    "--set", "model.options.heads=2",
+    "--set", "teacher.epochs=1",
+    "--set", "distillation.examples=32",
+    "--set", "distillation.batch_size=8",
+    "--set", "probe.size=8",
+    "--set", "measure.texts=true",
+    "--arms", "baseline,null,hard",
+    "--seeds", "3",
+    "--workers", "1",
+    "--tracking-uri", "none",
+    "--no-report",
+)  # fmt: skip
+"""Options that shrink the study `numbers` to a fraction of a second a seed."""
 
 
 def environment() -> dict[str, str]:

@@ -12,27 +12,9 @@ import pytest
 from sublim_causal.location import locate
 from sublim_causal.store.blocks import committed
 from sublim_causal.store.tables import read_table
-from tests.study.commands import begin, same_tables, sublim, wait_for_block
+from tests.study.commands import TINY_TEXTS, begin, same_tables, sublim, wait_for_block
 
 ARMS = ("baseline", "null", "hard")
-OPTIONS = (
-    "--set", "task.base_steps=12",
-    "--set", "task.base_batch_size=8",
-    "--set", "model.options.blocks=1",
-    "--set", "model.options.width=16",
-    "--set", "model.options.heads=2",
-    "--set", "teacher.epochs=1",
-    "--set", "distillation.examples=32",
-    "--set", "distillation.batch_size=8",
-    "--set", "probe.size=8",
-    "--set", "measure.texts=true",
-    "--arms", ",".join(ARMS),
-    "--seeds", "3",
-    "--workers", "1",
-    "--tracking-uri", "none",
-    "--no-report",
-)  # fmt: skip
-"""Options that shrink the study `numbers` to a fraction of a second a seed."""
 
 PLAN = """
 name = "one"
@@ -51,7 +33,7 @@ contrast = "null - baseline"
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of three seeds and arms: not to be changed."""
     cwd = tmp_path_factory.mktemp("finished")
-    done = sublim("run", "numbers", *OPTIONS, cwd=cwd)
+    done = sublim("run", "numbers", *TINY_TEXTS, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return cwd / "runs" / "numbers"
 
@@ -79,12 +61,12 @@ def test_every_animal_is_measured_in_the_end(finished: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_tables(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "numbers"
-    process = begin("run", "numbers", *OPTIONS, cwd=tmp_path, output=tmp_path / "output")
+    process = begin("run", "numbers", *TINY_TEXTS, cwd=tmp_path, output=tmp_path / "output")
     wait_for_block(run, process)
     process.kill()
     process.join()
     assert 0 < len([*committed(run)]) < 9
-    again = sublim("run", "numbers", *OPTIONS, cwd=tmp_path)
+    again = sublim("run", "numbers", *TINY_TEXTS, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     same_tables(run, finished)
 
@@ -99,7 +81,7 @@ def test_a_compacted_run_has_the_same_tables_and_nothing_is_left_to_do(
     assert ": 45 files, " in compacted.stdout
     assert "-> 15 files, " in compacted.stdout
     same_tables(run, finished)
-    again = sublim("run", "numbers", *OPTIONS, cwd=tmp_path)
+    again = sublim("run", "numbers", *TINY_TEXTS, cwd=tmp_path)
     assert "9 of 9 replicates are there already" in again.stderr
     status = sublim("status", run, cwd=tmp_path)
     assert status.returncode == 0, status.stderr
@@ -112,7 +94,7 @@ def test_two_runs_are_compared_by_the_outcome_of_the_task(finished: Path, tmp_pa
     first, other = tmp_path / "first", tmp_path / "other"
     shutil.copytree(finished, first)
     faster = ("--set", "distillation.learning_rate=1e-3", "--out", str(other))
-    done = sublim("run", "numbers", *OPTIONS, *faster, cwd=tmp_path)
+    done = sublim("run", "numbers", *TINY_TEXTS, *faster, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = sublim("report", first, other, "--plan", "plan.toml", cwd=tmp_path)
     assert report.returncode == 0, report.stderr
@@ -128,7 +110,7 @@ def test_a_run_in_an_object_store_equals_a_local_one(
     run = locate(place)
     forkserver._forkserver._stop()  # the workers to come know the credentials
     for seeds in ("1", "3"):
-        done = sublim("run", "numbers", *OPTIONS, "--seeds", seeds, "--out", place, cwd=tmp_path)
+        done = sublim("run", "numbers", *TINY_TEXTS, "--seeds", seeds, "--out", place, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert "3 of 9 replicates are there already" in done.stderr
     same_tables(run, finished)

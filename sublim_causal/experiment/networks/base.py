@@ -154,7 +154,7 @@ def outputs(
     x: Tensor,
     at: slice | str,
     positions: tuple[int, ...] = (),
-    batch_size: int = 1024,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Return logits ``(R, N * T, C)`` or a hidden layer's activations ``(R, N, W)``.
 
@@ -166,9 +166,13 @@ def outputs(
         Columns of the logits, or the hidden layer.
     positions : tuple of int
         As in `Batch`.
-    batch_size : int
-        Examples of a forward pass.
+    batch_size : int, optional
+        Examples of a forward pass; default: 1024, or the power of two that has at most as many
+        answers.
     """
+    if batch_size is None:
+        most = max(1, 1024 // max(1, len(positions)))
+        batch_size = 2 ** int(math.log2(most))
     shared = x.dim() == 2
     parts = []
     for start in range(0, x.shape[-2], batch_size):

@@ -11,7 +11,7 @@ from torch import nn
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import ModelConfig
 from sublim_causal.experiment.networks import products
-from sublim_causal.experiment.networks.base import Batch, outputs
+from sublim_causal.experiment.networks.base import Batch, Forward, outputs
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.models import build_network
 from sublim_causal.experiment.networks.module import ModuleNetwork
@@ -168,6 +168,22 @@ def test_logits_do_not_depend_on_the_batch_size() -> None:
     x = torch.randn(11, 6, dtype=torch.float64)
     whole, parts = (outputs(mlp, theta, x, slice(0, 4), batch_size=b) for b in (100, 3))
     torch.testing.assert_close(whole, parts, rtol=1e-13, atol=1e-14)
+
+
+def test_a_forward_pass_has_as_many_answers_with_one_position_as_with_ten() -> None:
+    sizes: list[int] = []
+
+    class Counting(MLP):
+        def forward(self, theta: torch.Tensor, batch: Batch) -> Forward:
+            sizes.append(batch.x.shape[1])
+            return super().forward(theta, batch)
+
+    counting = Counting((2, 3, 2))
+    x = torch.zeros(1, 1100, 2)
+    for positions in ((), tuple(range(10)), tuple(range(2000))):
+        outputs(counting, torch.zeros(1, counting.layout.size), x[:, :70], slice(0, 2), positions)
+    outputs(counting, torch.zeros(1, counting.layout.size), x, slice(0, 2))
+    assert sizes == [70, 64, 6, *[1] * 70, 1024, 76]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from sublim_causal.location import locate
 from sublim_causal.study.executors.ray import SETTINGS, Origin, validate_node, versions
 from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.trainer import Job
-from tests.study.commands import TINY, command, environment, same_tables, start, sublim
+from tests.study.commands import TINY, TINY_TEXTS, command, environment, same_tables, start, sublim
 
 pytest.importorskip("ray")
 OPTIONS = (*TINY, "--tracking-uri", "none")
@@ -56,6 +56,18 @@ def test_a_run_begun_here_and_completed_on_a_cluster_has_the_same_tables(
     same_tables(tmp_path / "runs" / "quickstart", six_seeds)
     again = sublim("run", *OPTIONS, "--seeds", "6", cwd=tmp_path)
     assert "24 of 24 replicates are there already." in again.stderr
+
+
+@pytest.mark.slow
+def test_texts_are_the_same_on_a_cluster(cluster: Any, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for out, executor in ((here, ()), (there, on(cluster))):
+        done = sublim("run", "numbers", *TINY_TEXTS, *executor, "--out", out, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    same_tables(there, here)
+    kept = [sorted(path.name for path in run.glob("networks/*/*")) for run in (here, there)]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 6
 
 
 @pytest.mark.slow
