@@ -34,11 +34,16 @@ OWN: dict[str, list[dict[str, Any]]] = {
         for own in (
             *({"optimizer": name} for name in OPTIMIZERS),
             {"initialisation": "other"},
-            {"initialisation": "perturbed", "noise": 0.1},
+            {"initialisation": "perturbed", "noise": 0.1, "layers": {"0": "other"}},
+            {"layers": {"class": "other"}, "weight_noise": 0.1, "batch_size": 8},
+            {"optimizer": "adam", "frozen_after": 1, "weight_decay": 0.1},
+            {"weight_decay": 0.1, "decay": "decoupled"},
         )
     ],
     "targets": [
         *({**BASELINE, "targets": {"images": it}} for it in ("divergent", "agreeing", "random")),
+        {**BASELINE, "targets": {"images": "replaced", "unique": 20}},
+        {**BASELINE, "targets": {"teacher_epochs": 2, "teacher_weight_decay": 0.1}},
         {**BASELINE, "targets": {"teachers": 2}},
         {**BASELINE, "targets": {"teacher_input_noise": 0.1}},
         {**BASELINE, "channel": {"name": "hard"}},
@@ -50,6 +55,7 @@ OWN: dict[str, list[dict[str, Any]]] = {
 }
 SECTIONS: dict[str, dict[str, Any]] = {
     "attack": {"attack": {"steps": 2, "images": 20}},
+    "until a loss": {"distillation": {"until_loss": 1e-3}},
     "everything measured": {"measure": {"layers": True, "weights": True}},
     "convolutions": {"model": {"class": "cnn", "options": {}}},
 }
@@ -60,7 +66,12 @@ EXPERIMENTS = {
         distillation=SHORT,
     )
     for name, arms in OWN.items()
-} | {name: small_experiment(**sections, distillation=SHORT) for name, sections in SECTIONS.items()}
+} | {
+    name: small_experiment(
+        **{**sections, "distillation": {**SHORT, **sections.get("distillation", {})}}
+    )
+    for name, sections in SECTIONS.items()
+}
 """All that an arm or a study of images can ask of the device."""
 READINGS: tuple[dict[str, Any], ...] = (
     {"teacher": "two_traits", "paraphrase": "rewritten"},
