@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -136,16 +137,29 @@ def _unreadable(source: Source, allowed: str, error: Exception) -> RequestError:
     return RequestError("model.path", source.path, allowed, first)
 
 
-@lru_cache(maxsize=1)
+_LOADED: WeakValueDictionary[tuple[object, ...], nn.Module] = WeakValueDictionary()
+"""The models of this process that some network still holds."""
+
+
 def _loaded(source: Source, adapter: str, dtype: torch.dtype, device: str) -> nn.Module:
     """Return the frozen model with its adapter, whose own numbers are never used."""
+    key = source, adapter, dtype, device
+    model = _LOADED.get(key)
+    if model is None:
+        model = _LOADED[key] = _load(source, adapter, dtype).to(device).eval()
+    return model
+
+
+def _load(source: Source, adapter: str, dtype: torch.dtype) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     _configuration(source)
     with torch.random.fork_rng(devices=[]), _quiet():
-        model = AutoModelForCausalLM.from_pretrained(source.path, dtype=dtype, **source.options)
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(
+            source.path, dtype=dtype, **source.options
+        )
         _adapt(model, adapter)
-    return model.to(device).eval()
+    return model
 
 
 @contextmanager
@@ -265,7 +279,16 @@ class PretrainedNetwork:
         """
         frozen = self.adapter != "none"
         dtype = torch.bfloat16 if frozen and rounds_factors(like) else like.dtype
-        return _loaded(self.source, self.adapter, dtype, str(like.device))
+        key = dtype, str(like.device)
+        if key not in self._models:
+            self._models.clear()
+            self._models[key] = _loaded(self.source, self.adapter, *key)
+        return self._models[key]
+
+    @cached_property
+    def _models(self) -> dict[tuple[torch.dtype, str], nn.Module]:
+        """The model by precision and device, as it was last asked for."""
+        return {}
 
     def initialise(self, generator: torch.Generator) -> Tensor:
         """Return initial parameters ``(P,)``.

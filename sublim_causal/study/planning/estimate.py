@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING
 
 from sublim_causal.experiment.tasks import build_task
@@ -13,10 +15,12 @@ from sublim_causal.study.worker.device import Precision, configured
 from sublim_causal.study.worker.trainer import make_network
 
 if TYPE_CHECKING:
-    from sublim_causal.experiment.networks.base import Batch
+    from sublim_causal.experiment.networks.base import Batch, Network
 
 START_SECONDS = 6.0
 """Importing, loading data and starting workers."""
+LONGEST_SECONDS = 3.0
+"""Time that passes of one size may take together."""
 
 
 def estimate_seconds(study: Study, plan: RunPlan, precision: Precision) -> float | None:
@@ -26,15 +30,15 @@ def estimate_seconds(study: Study, plan: RunPlan, precision: Precision) -> float
     """
     if plan.device != "cpu":
         return None
-    student, task = study.distillation, build_task(study)
+    student, task, network = study.distillation, build_task(study), make_network(study)
+    timed = partial(pass_seconds, study, network, precision=precision)
     student_steps = student.steps_per_epoch(student.examples) * student.epochs
     seconds = {
-        size: pass_seconds(study, size, precision)
-        for size in {phase.batch_size for phase in task.phases(list(study.arms))}
+        size: timed(size) for size in {phase.batch_size for phase in task.phases(list(study.arms))}
     }
     measured = study.measure.alignment
-    one_student = pass_seconds(study, student.batch_size, precision)
-    one_student += pass_seconds(study, study.probe.size, precision) if measured else 0
+    one_student = timed(student.batch_size)
+    one_student += timed(study.probe.size) if measured else 0
     seeds: Counter[tuple[str, ...]] = Counter()
     for block in plan.blocks:
         seeds[block.arms] += len(block.seeds)
@@ -48,15 +52,19 @@ def estimate_seconds(study: Study, plan: RunPlan, precision: Precision) -> float
     return START_SECONDS + 1.1 * work / plan.workers if work else 0.0
 
 
-def pass_seconds(study: Study, batch_size: int, precision: Precision, repeats: int = 5) -> float:
-    """Time one forward and backward pass, in seconds: the median of `repeats`."""
+def pass_seconds(
+    study: Study, network: Network, batch_size: int, *, precision: Precision, repeats: int = 5
+) -> float:
+    """Time one forward and backward pass, in seconds: the median of at most `repeats`.
+
+    The first is not counted; passes end after `LONGEST_SECONDS`.
+    """
     import torch
 
     from sublim_causal.experiment.data.streams import stream
     from sublim_causal.experiment.teaching.losses import cross_entropy
 
-    task, network = build_task(study), make_network(study)
-    generator = stream(study.name, -1, "estimate")
+    task, generator = build_task(study), stream(study.name, -1, "estimate")
     columns = task.split.trait
 
     def once(batch: Batch) -> float:
@@ -71,5 +79,8 @@ def pass_seconds(study: Study, batch_size: int, precision: Precision, repeats: i
     with configured(precision) as dtype:
         theta = network.initialise(generator)[None].to(dtype)
         batch = task.sample(batch_size, generator, dtype)
-        times = sorted(once(batch) for _ in range(repeats + 1))
-    return times[len(times) // 2]
+        once(batch)
+        times = [once(batch)]
+        while len(times) < repeats and sum(times) < LONGEST_SECONDS:
+            times.append(once(batch))
+    return median(times)
