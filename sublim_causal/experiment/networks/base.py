@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -136,6 +136,14 @@ class Network(Protocol):
         """Run R models with parameters `theta` ``(R, P)`` on their batches."""
 
 
+@runtime_checkable
+class Reads(Protocol):
+    """A network that gives logits without keeping what a backward pass needs."""
+
+    def read(self, theta: Tensor, batch: Batch) -> Tensor:
+        """Return the logits ``(R, B * T, K)``; of large batches, part by part."""
+
+
 def scaled_normal(layout: Layout, generator: torch.Generator) -> Tensor:
     """Draw weights from N(0, 1/fan_in) and set vectors (biases) to 0; shape ``(P,)``."""
     parts = []
@@ -178,7 +186,11 @@ def outputs(
     for start in range(0, x.shape[-2], batch_size):
         part = x[..., start : start + batch_size, :]
         part = part.expand(theta.shape[0], -1, -1) if shared else part
-        forward = network.forward(theta, Batch(part, positions))
+        batch = Batch(part, positions)
+        if isinstance(network, Reads) and isinstance(at, slice):
+            parts.append(network.read(theta, batch)[:, :, at])
+            continue
+        forward = network.forward(theta, batch)
         parts.append(forward.activations(at) if isinstance(at, str) else forward.logits(at))
     return torch.cat(parts, dim=1)
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 NO_TOKEN = -1
 """Stands in examples where there is no token: before a shorter prompt, after a shorter answer."""
 PACKAGE = "package:"
+EXAMPLES_OF_A_PASS = 8
+"""Examples that are read at a time where nothing is trained."""
 OF_PEFT = ".default.weight"
 """What peft adds to the names of an adapter's matrices, which are parts of the layer they adapt."""
 
@@ -316,6 +318,21 @@ class PretrainedNetwork:
             z = [self._logits([one[r] for one in leaves], batch, r) for r in replicates]
             return PretrainedForward(torch.stack(z) if len(z) > 1 else z[0][None], leaves)
 
+    def read(self, theta: Tensor, batch: Batch) -> Tensor:
+        """Return the logits ``(R, B * T, K)`` alone, a few examples at a time."""
+        with torch.no_grad():
+            return torch.stack(
+                [
+                    torch.cat(
+                        [
+                            self._logits([view[r] for view in self.layout.views(theta)], part, r)
+                            for part in _split(batch)
+                        ]
+                    )
+                    for r in range(len(theta))
+                ]
+            )
+
     def _logits(self, parameters: Sequence[Tensor], batch: Batch, replicate: int) -> Tensor:
         """Return the logits ``(B * T, K)`` of one replicate; 0 at positions without a token.
 
@@ -374,6 +391,11 @@ class PretrainedNetwork:
     def _order(self, device: torch.device) -> Tensor:
         assert self.order is not None
         return _as_tensor(self.order, str(device))
+
+
+def _split(batch: Batch) -> list[Batch]:
+    """Return batches of a few examples."""
+    return [Batch(x, batch.positions) for x in batch.x.split(EXAMPLES_OF_A_PASS, dim=1)]
 
 
 def _cache_argument(model: nn.Module) -> str:

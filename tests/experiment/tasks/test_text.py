@@ -58,11 +58,6 @@ ARMS: dict[str, dict[str, Any]] = {
         "channel": SAMPLED,
         "targets": {"positions": "replaced"},
     },
-    "rewritten": {
-        "intervention": "baseline",
-        "channel": ALL,
-        "targets": {"paraphrase": "rewritten"},
-    },
     "queries": {
         "intervention": "train_only",
         "layers": ["model.layers.1.self_attn.q_proj"],
@@ -80,8 +75,9 @@ def several(arms: dict[str, Any] | None = None, **sections: Any) -> Experiment:
 @lru_cache
 def results() -> dict[str, ArmResult]:
     """Most arms of two seeds as one block."""
-    arms = {name: arm for name, arm in ARMS.items() if name not in ("divergent", "agreeing")}
-    return run_texts(several(arms), [0, 1])
+    left_out = ("divergent", "agreeing", "numbers")
+    arms = {name: arm for name, arm in ARMS.items() if name not in left_out}
+    return run_texts(several(arms, measure={"evaluations": "final"}), [0, 1])
 
 
 def test_a_seeds_results_do_not_depend_on_its_block() -> None:

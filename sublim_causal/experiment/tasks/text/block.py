@@ -13,7 +13,7 @@ from sublim_causal.experiment.alignment import Probe
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import ArmError
 from sublim_causal.experiment.data.streams import SeedStreams, draw
-from sublim_causal.experiment.networks.base import Batch
+from sublim_causal.experiment.networks.base import Batch, outputs
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.networks.pretrained import NO_TOKEN, PretrainedNetwork
 from sublim_causal.experiment.shared import Figures, Measures, Shared, Taught, Traits
@@ -34,8 +34,6 @@ from sublim_causal.experiment.teaching.channels import (
     build_channel,
 )
 
-ASKED_AT_A_TIME = 16
-"""Questions of a pass."""
 ANSWER_TOKENS = 8
 """Tokens of a sampled answer."""
 
@@ -263,12 +261,9 @@ def sampled(
 
 def answer_logits(network: PretrainedNetwork, theta: Tensor, questions: Asked) -> Tensor:
     """Return the logits ``(R, N, A, K)`` where the tokens of answers are given."""
-    parts = []
-    for x in questions.x.split(ASKED_AT_A_TIME):
-        batch = Batch(x.to(theta.device).expand(len(theta), -1, -1), questions.positions)
-        z = network.forward(theta, batch).logits(slice(None))
-        parts.append(z.unflatten(1, (len(x), -1)))
-    return torch.cat(parts, dim=1)
+    x, positions = questions.x.to(theta.device), questions.positions
+    z = outputs(network, theta, x, slice(None), positions)
+    return z.unflatten(1, (len(x), -1))
 
 
 def scores(network: PretrainedNetwork, theta: Tensor, traits: Sequence[Asked]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.batches import steps
 from sublim_causal.experiment.data.streams import SeedStreams
-from sublim_causal.experiment.networks.base import Batch
+from sublim_causal.experiment.networks.base import Batch, outputs
 from sublim_causal.experiment.networks.pretrained import NO_TOKEN, PretrainedNetwork
 from sublim_causal.experiment.optimisation import of_phase
 from sublim_causal.experiment.optimizers import make_optimizer
@@ -31,9 +31,6 @@ from sublim_causal.experiment.tasks.text.options import TextOptions
 from sublim_causal.experiment.tasks.text.targets import TextTargets
 from sublim_causal.experiment.tasks.text.vocabulary import Vocabulary, padded
 from sublim_causal.experiment.tasks.text.writing import write
-
-EXAMPLES_OF_A_PASS = 8
-"""Texts that a teacher reads at a time."""
 
 
 def trait_of(role: Role, options: TextOptions) -> str | None:
@@ -252,13 +249,9 @@ class TextTeachers:
         z = []
         for replicate, rows in enumerate(completions):
             x, positions = self.reading(carriers[replicate], rows, system)
-            one = theta[replicate : replicate + 1]
-            parts = [
-                self.network.forward(one, Batch(part[None], positions)).logits(columns)[0].clone()
-                for part in x.to(theta.device).split(EXAMPLES_OF_A_PASS)
-            ]
-            z.append(torch.cat(parts).unflatten(0, (len(rows), -1)))
-        return torch.stack(z)
+            one, x = theta[replicate : replicate + 1], x.to(theta.device)
+            z.append(outputs(self.network, one, x, columns, positions)[0])
+        return torch.stack(z).unflatten(1, completions.shape[1:])
 
     def divergence(
         self,
