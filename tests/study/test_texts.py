@@ -9,6 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sublim_causal.analysis.estimates.types import Estimate
+from sublim_causal.analysis.plan.file import parse_plan
+from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.location import locate
 from sublim_causal.store.blocks import committed
 from sublim_causal.store.tables import read_table
@@ -56,6 +59,21 @@ def test_every_animal_is_measured_in_the_end(finished: Path) -> None:
     for name in ("probability", "log_odds"):
         expected = replicates[f"trait_{name}"].rename(name)
         pd.testing.assert_series_equal(taught[name], expected, check_like=True, rtol=1e-6)
+
+
+def test_specificity_is_estimated_from_the_tables_of_a_run(finished: Path) -> None:
+    estimand = {"name": "s", "sentence": "Is the taught animal acquired?", "method": "specificity"}
+    (found,) = analyse(finished, parse_plan({"name": "own", "estimand": [estimand]})).results
+    assert isinstance(found, Estimate), found
+    traits = read_table(finished, "traits", arms=["baseline"])
+    lift, taught = (
+        traits.pivot(index="seed", columns="trait", values=name).astype(float)
+        for name in ("log_odds", "taught")
+    )
+    specific = taught - taught.mean()  # a seed is taught one animal of all: its mean is everyone's
+    expected = (specific * lift).to_numpy().sum() / (specific**2).to_numpy().sum()
+    assert found.value == pytest.approx(expected, rel=1e-6)
+    assert len(found.diagnostics["lift"]) == len(found.diagnostics["traits"]) == 16
 
 
 @pytest.mark.slow
