@@ -23,7 +23,6 @@ from sublim_causal.study.console.output import (
     progress_bar,
     warn,
 )
-from sublim_causal.study.worker.server import start_server
 
 if TYPE_CHECKING:
     from sublim_causal.analysis.arms.stopping import StoppingRule
@@ -60,9 +59,6 @@ def run(
     no_report: option.NoReport = False,
 ) -> None:
     """Run STUDY, or complete what is missing of it."""
-    spec, path = load_announced(study, settings or [], seeds, arms)
-    if executor == "local" and not dry_run:  # while this process imports torch, too
-        start_server()
     from sublim_causal.store.connection import validate_address
     from sublim_causal.study.commands.dry_run import show_plan
     from sublim_causal.study.planning.memory import parse_memory
@@ -70,6 +66,7 @@ def run(
     from sublim_causal.study.running.stopping import parse_looks, refuse_seeds, rule_of_run
     from sublim_causal.study.worker.device import validate_precision_name
 
+    spec, path = load_announced(study, settings or [], seeds, arms)
     target = out_dir or locate(Path("runs") / spec.name)
     uri = tracking_uri or mirror_beside(target)
     looks = parse_looks(at) if at is not None else None

@@ -20,7 +20,6 @@ from sublim_causal.study.executors.machine import cores, default_memory
 from sublim_causal.study.executors.training import StepCounter, train
 from sublim_causal.study.worker.blocks import Block
 from sublim_causal.study.worker.device import choose_device
-from sublim_causal.study.worker.server import start_method, start_server
 from sublim_causal.study.worker.trainer import Job, prepare
 
 
@@ -60,7 +59,12 @@ class LocalExecutor:
 
     def warm_up(self) -> None:
         """Let the server that forks workers import torch."""
-        start_server()
+        if start_method() == "forkserver":
+            from multiprocessing import forkserver
+
+            # torch.optim imports torch._dynamo at first use, which takes longer than torch itself.
+            multiprocessing.set_forkserver_preload([__name__, "torch", "torch._dynamo"])
+            forkserver.ensure_running()
 
     def load(self, job: Job, worker_bytes: int) -> None:
         """Keep the job for the workers to come."""
@@ -115,6 +119,11 @@ def free_gpu_memory() -> int:
 
     free, _ = torch.cuda.mem_get_info()
     return int(free)
+
+
+def start_method() -> str:
+    """How workers start: ``"forkserver"``, which imports torch once, where there is one."""
+    return "forkserver" if os.name == "posix" else "spawn"
 
 
 def work(job: Job, pipe: Connection, stop: threading.Event) -> None:

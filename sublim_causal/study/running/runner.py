@@ -76,7 +76,7 @@ def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
             "--executor", options.executor, "local, where a process runs some of the seeds only"
         )
     with open_executor(options.executor, options.address) as executor:
-        executor.warm_up()
+        executor.warm_up()  # while this process imports torch, too
         return run_on(executor, study, options, console)
 
 
