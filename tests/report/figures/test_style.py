@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.backends import _backend_pdf_ps
+from matplotlib.figure import Figure
+
+from sublim_causal.report.figures.style import new_figure, pdf, shared_fonts
 
 
 def test_fonts_are_embedded_as_truetype_and_have_fallbacks(page: Path) -> None:
@@ -16,3 +23,28 @@ def test_fonts_are_embedded_as_truetype_and_have_fallbacks(page: Path) -> None:
 
 def test_axes_give_units_in_words(page: Path) -> None:
     assert not re.search(r">[^<>]* \(1\)</text>", page.read_text())
+
+
+def test_figures_share_a_font_that_is_read_again_for_new_letters_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    choose, read = _backend_pdf_ps.get_glyphs_subset, []
+
+    def counted(file: Any, glyphs: set[int]) -> Any:
+        read.append(len(glyphs))
+        return choose(file, glyphs)
+
+    monkeypatch.setattr(_backend_pdf_ps, "get_glyphs_subset", counted)
+    with shared_fonts():
+        sizes = [len(pdf(written(text))) for text in ("one", "another", "\u03b1", "\u03b1 and one")]
+    assert len(read) == 2
+    assert read[1] == read[0] + 1
+    assert min(sizes) > 5_000
+    assert _backend_pdf_ps.get_glyphs_subset is counted
+
+
+def written(text: str) -> Figure:
+    """Return a figure of a text."""
+    figure = new_figure()
+    figure.text(0.5, 0.5, text)
+    return figure
