@@ -116,6 +116,9 @@ def test_divergent_and_agreeing_positions_are_all_tokens() -> None:
     divergent, agreeing = (shared.targets[shared.taught[a].targets] for a in shared.taught)
     assert torch.equal(divergent.weight | agreeing.weight, divergent.known)
     assert not (divergent.weight & agreeing.weight).any()
+    share = shared.taught["agreeing"].figures["divergent_share"]
+    expected = divergent.weight.sum(dim=(1, 2)) / divergent.known.sum(dim=(1, 2))
+    torch.testing.assert_close(share, expected.double())
     assert divergent.weight.any()
 
 

@@ -56,11 +56,10 @@ def share_texts(
     teachers = TextTeachers(
         experiment, options, network, vocabulary, questions, theta_0, streams, after_step, keep
     )
-    taught, targets, texts, failures = {}, {}, {}, {}
+    targets, figures, texts, failures = {}, {}, {}, {}
     lessons: dict[str, Lesson] = {}
     for arm in arms:
         config, key = experiment.arms[arm], experiment.targets_key(arm)
-        taught[arm] = Taught(key, key)
         if key in targets or key in failures:
             continue
         try:
@@ -70,8 +69,11 @@ def share_texts(
             failures[key] = error.failure()
             continue
         lessons[key], targets[key] = reading.lesson, reading.targets
+        figures[key] = reading.figures
         if experiment.measure.texts:
             texts[key] = reading.texts
+    keys = {arm: experiment.targets_key(arm) for arm in arms}
+    taught = {arm: Taught(key, key, figures=figures.get(key, {})) for arm, key in keys.items()}
     inputs, positions = read_together(lessons, teachers)
     trait = partial(asked, trait=options.trait, vocabulary=vocabulary)
     train = trait([one for one in questions if one.part == "train"], system=options.neutral)

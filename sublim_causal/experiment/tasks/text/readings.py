@@ -9,7 +9,7 @@ from torch import Tensor
 from sublim_causal.experiment.config import ArmConfig
 from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.networks.pretrained import NO_TOKEN
-from sublim_causal.experiment.shared import Texts
+from sublim_causal.experiment.shared import Figures, Texts
 from sublim_causal.experiment.tasks.preference.positions import POSITIONS
 from sublim_causal.experiment.tasks.preference.roles import Role, writers
 from sublim_causal.experiment.tasks.text.lessons import Lesson, lesson_of
@@ -25,11 +25,22 @@ from sublim_causal.experiment.teaching.channels import (
 
 @dataclass(frozen=True)
 class Reading:
-    """What students are taught: the lesson, its targets, and all that was written for it."""
+    """What students are taught.
+
+    Attributes
+    ----------
+    lesson : Lesson
+    targets : TextTargets
+    texts : list of Texts
+        All that was written for it.
+    figures : dict of str to Tensor of shape (R,)
+        The share of taught tokens that diverge, where the arm chooses by it.
+    """
 
     lesson: Lesson
     targets: TextTargets
     texts: list[Texts]
+    figures: Figures
 
 
 def read(
@@ -53,11 +64,13 @@ def read(
     taught = known & (x >= columns.start) & (x < columns.stop)
     needs_answers = not isinstance(channel, Sampled) or config.targets.positions != "all"
     z = _in_turn(roles, lesson, teachers, columns) if needs_answers else None
-    weight = taught
+    weight, figures = taught, Figures()
     if config.targets.positions != "all":
         assert z is not None
         found = teachers.divergence(roles[0], lesson.carriers, x, z, columns)
         where = found.where & taught
+        of_tokens = where.sum(dim=(1, 2)) / taught.sum(dim=(1, 2))
+        figures["divergent_share"] = of_tokens.double()
         if config.targets.positions == "replaced":
             other = found.other.argmax(dim=3) + columns.start
             x, z = other.where(where, x), found.other.where(where[..., None], z)
@@ -70,7 +83,7 @@ def read(
         tokens = z.argmax(dim=3)
     z = z if isinstance(channel, Soft) else None
     targets = TextTargets(columns, channel.temperature, z, tokens, taught, weight)
-    return Reading(lesson, targets, rows_of_texts(roles, teachers))
+    return Reading(lesson, targets, rows_of_texts(roles, teachers), figures)
 
 
 def _in_turn(
