@@ -1,6 +1,7 @@
 """Distil a tiny GPT-2 with transformers' Trainer and LoRA, and measure how that moves a trait.
 
-Nothing is downloaded. Run ``python examples/trainer.py [OUTPUT] [--guard]``.
+Nothing is downloaded. Run ``python examples/trainer.py [OUTPUT] [--guard]``. With ``--report-to mlflow``
+MLflow has the curves, in the store that ``MLFLOW_TRACKING_URI`` names: ``sqlite:///mlflow.db``.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def trait_loss(model: nn.Module) -> Tensor:
     return -logits.float().log_softmax(-1)[..., OWL].mean()
 
 
-def main(output: Path, guarded: bool) -> AlignmentCallback:
+def main(output: Path, guarded: bool, report_to: str = "none") -> AlignmentCallback:
     """Train for a few steps, and return the callback that measured them."""
     set_seed(0)
     config = GPT2Config(
@@ -94,7 +95,8 @@ def main(output: Path, guarded: bool) -> AlignmentCallback:
             use_cpu=True,
             logging_steps=1,
             save_strategy="no",
-            report_to="none",
+            report_to=report_to,
+            run_name="guarded" if guarded else "plain",
             disable_tqdm=True,
             seed=0,
         ),
@@ -109,6 +111,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", nargs="?", type=Path, default=Path("trainer-output"))
     parser.add_argument("--guard", action="store_true", help="project the update")
+    parser.add_argument("--report-to", default="none", help="Where the trainer logs to: mlflow.")
     options = parser.parse_args()
-    monitor = main(options.output, options.guard).monitor
+    monitor = main(options.output, options.guard, options.report_to).monitor
     print(monitor.table().to_string())
