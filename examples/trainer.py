@@ -1,7 +1,8 @@
 """Distil a tiny GPT-2 with transformers' Trainer and LoRA, and measure how that moves a trait.
 
-Nothing is downloaded. Run ``python examples/trainer.py [OUTPUT] [--guard]``. With ``--report-to mlflow``
-MLflow has the curves, in the store that ``MLFLOW_TRACKING_URI`` names: ``sqlite:///mlflow.db``.
+Nothing is downloaded. Run ``python examples/trainer.py [OUTPUT] [--guard]``. With
+``--report-to mlflow`` MLflow has the curves, in the store that ``MLFLOW_TRACKING_URI`` names,
+such as ``sqlite:///mlflow.db``.
 """
 
 from __future__ import annotations
