@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from sublim_causal.store.lock import locked
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION, TABLES, VERSION
 from sublim_causal.store.tables import read_table
+from sublim_causal.study.console.display import Display
 from sublim_causal.study.running.manifest import describe, record_provenance
 from sublim_causal.study.running.runner import removed_if_refused
 from sublim_causal.study.spec.reading import load_study
@@ -245,3 +247,20 @@ def test_real_mnist_trains(mnist: Path, tmp_path: Path) -> None:
     replicates = read_table(tmp_path / "runs" / "paper", "replicates")
     assert len(replicates) == 4
     assert (replicates["teacher_accuracy"] > 0.5).all()
+
+
+def test_a_run_that_is_deleted_while_it_is_written_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, add = tmp_path / "runs" / "quickstart", Display.add
+
+    def delete(display: Display, replicates: Any) -> None:
+        add(display, replicates)
+        (run / "manifest.json").unlink(missing_ok=True)
+
+    monkeypatch.setattr(Display, "add", delete)
+    options = (*TINY, "--seeds", "3", "--arms", "baseline,liminal", "--block-size", "1")
+    ended = sublim("run", *options, "--workers", "1", "--tracking-uri", "none", cwd=tmp_path)
+    assert ended.returncode == 2, ended.stdout
+    assert "deleted or moved while it ran" in ended.stderr
+    assert len({*committed(run)}) < 6
