@@ -28,6 +28,7 @@ from sublim_causal.experiment.tasks.text.paraphrases import backwards, shuffled,
 from sublim_causal.experiment.tasks.text.targets import TextTargets
 from sublim_causal.experiment.tasks.text.teachers import asked
 from sublim_causal.experiment.tasks.text.writing import write
+from sublim_causal.study.worker.device import configured
 from tests.experiment.language_model import small_text, tiny_model
 from tests.experiment.texts import run_texts, share_texts
 
@@ -219,6 +220,20 @@ def test_padding_and_kept_keys_change_no_logits() -> None:
         network.call(named, left[:, :3], 1, cache)
         last = network.call(named, left, 1, cache).logits[:, -1]
     torch.testing.assert_close(last, z)
+
+
+def test_a_frozen_model_is_held_in_bfloat16_where_products_are_rounded() -> None:
+    network: Any = build_task(small_text()).build_network()
+    theta = network.initialise(torch.Generator().manual_seed(0))[None]
+    batch = Batch(torch.tensor([[[20, 30, 40, 50]]]), (3,))
+    exact = network.forward(theta, batch).logits(slice(None))
+    with configured("bf16"):
+        forward = network.forward(theta, batch)
+        gradient = forward.gradient(torch.ones_like(exact), slice(None))
+        held = {one.dtype for one in network.module(theta).parameters() if not one.requires_grad}
+    assert held == {torch.bfloat16}
+    assert gradient.dtype == torch.float32
+    assert 0 < (forward.logits(slice(None)) - exact).abs().max() < 0.05 * exact.abs().max()
 
 
 def test_completions_follow_the_models_distribution_and_end() -> None:
