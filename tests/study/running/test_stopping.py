@@ -49,7 +49,7 @@ def test_every_look_is_recorded(finished: Path) -> None:
 
 
 def test_the_rule_is_recorded_before_anything_is_run(tmp_path: Path) -> None:
-    with mock.patch.object(stopping, "take_look", side_effect=KeyboardInterrupt):
+    with mock.patch.object(looks, "take_look", side_effect=KeyboardInterrupt):
         sublim("run", *TINY, *ARMS, *NEVER, cwd=tmp_path)
     record = read_manifest(tmp_path / "runs" / "quickstart")["stopping"]
     assert record["looks"] == []
@@ -59,12 +59,14 @@ def test_the_rule_is_recorded_before_anything_is_run(tmp_path: Path) -> None:
 def test_a_run_stopped_at_a_look_goes_on_by_the_recorded_rule(
     finished: Path, tmp_path: Path
 ) -> None:
+    take_look = looks.take_look
+
     def second_fails(rule, replicates, place):  # type: ignore[no-untyped-def]
         if place == 1:
             raise KeyboardInterrupt
-        return looks.take_look(rule, replicates, place)
+        return take_look(rule, replicates, place)
 
-    with mock.patch.object(stopping, "take_look", second_fails):
+    with mock.patch.object(looks, "take_look", second_fails):
         sublim("run", *TINY, *ARMS, *NEVER, cwd=tmp_path)
     run = tmp_path / "runs" / "quickstart"
     assert len(read_manifest(run)["stopping"]["looks"]) == 1
