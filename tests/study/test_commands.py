@@ -13,6 +13,7 @@ import sublim_causal
 from sublim_causal.experiment.interventions import INTERVENTIONS
 from sublim_causal.experiment.teaching.channels import CHANNELS
 from sublim_causal.study.spec.reading import built_in_studies, load_study
+from tests.studies import every_study
 from tests.study.commands import environment, sublim
 
 
@@ -33,7 +34,7 @@ def test_the_studies_are_listed_and_shown(tmp_path: Path) -> None:
     assert "did you mean 'paper'" in wrong.stderr
 
 
-@pytest.mark.parametrize("name", list(built_in_studies()))
+@pytest.mark.parametrize("name", every_study())
 def test_a_new_study_file_is_the_study_it_begins_with(name: str, tmp_path: Path) -> None:
     done = sublim("init", "my study.toml", "--like", name, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -15,17 +15,18 @@ from sublim_causal.study.spec.identity import NEWER, definition, digest
 from sublim_causal.study.spec.reading import built_in_studies, load_study
 from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.trainer import make_network
+from tests.studies import every_study
 
 
-def test_the_built_in_studies_load() -> None:
-    titles = built_in_studies()
-    assert {"quickstart", "paper"} <= set(titles)
-    for name, title in titles.items():
-        assert load_study(name).name == name
-        assert title
+@pytest.mark.parametrize("name", every_study())
+def test_a_built_in_study_loads(name: str) -> None:
+    assert load_study(name).name == name
+    assert built_in_studies()[name]
 
 
-@pytest.mark.parametrize("name", sorted(set(list_declared("analysis")) & set(built_in_studies())))
+@pytest.mark.parametrize(
+    "name", [one for one in every_study() if one.values[0] in list_declared("analysis")]
+)
 def test_a_plan_that_is_named_as_a_study_names_its_arms(name: str) -> None:
     arms = load_study(name).arms
     for one in load_plan(name).estimands:
