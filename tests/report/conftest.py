@@ -104,9 +104,9 @@ def answer_of(material: Material) -> str:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run of eight seeds and three arms."""
-    return make_run(tmp_path_factory.mktemp("runs") / "demo")
+def demo(made_once: MadeOnce) -> Path:
+    """Return a run of eight seeds and three arms, at one place: a page tells its path."""
+    return made_once("runs", lambda folder: make_run(folder / "demo")) / "demo"
 
 
 @pytest.fixture(scope="session")
