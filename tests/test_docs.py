@@ -99,6 +99,7 @@ def test_the_model_of_the_guide_is_trained(tmp_path: Path) -> None:
     assert len(read_table(tmp_path / "runs" / "half-dose", "replicates")) == 1
 
 
+@pytest.mark.end_to_end
 def test_the_python_of_the_guide_runs(half_dose: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(half_dose)
     names: dict[str, Any] = {}

@@ -203,6 +203,7 @@ def fails(place: str, cwd: Path, **changes: str) -> tuple[str, float]:
     return done.stderr, time.monotonic() - start
 
 
+@pytest.mark.end_to_end
 def test_what_cannot_be_reached_is_reported(s3_server: str, tmp_path: Path) -> None:
     keys = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret"}
     missing, _ = fails("s3://no-such-bucket/x", tmp_path, AWS_ENDPOINT_URL=s3_server, **keys)

@@ -14,6 +14,8 @@ import pytest
 from sublim_causal.store.tables import read_table
 from tests.study.commands import TINY
 
+pytestmark = pytest.mark.end_to_end
+
 CHECKOUT = Path(__file__).parents[1]
 
 

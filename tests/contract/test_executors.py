@@ -116,6 +116,7 @@ def test_what_breaks_a_block_is_recorded_and_the_others_complete(
     assert "raise ArithmeticError" in log.read_text()
 
 
+@pytest.mark.end_to_end
 def test_ctrl_c_keeps_finished_blocks_and_the_rerun_completes(
     executor: str, six_seeds: Path, tmp_path: Path
 ) -> None:

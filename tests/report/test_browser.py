@@ -10,6 +10,8 @@ import pytest
 from tests.browser import chromium
 from tests.report.conftest import EVIL
 
+pytestmark = pytest.mark.end_to_end
+
 WIDTHS = (400, 1400)
 OVERFLOWING = """
 const width = document.documentElement.clientWidth;

@@ -19,6 +19,8 @@ from sublim_causal.store import lease
 from sublim_causal.store.lease import leased
 from sublim_causal.store.lock import locked
 
+pytestmark = pytest.mark.end_to_end
+
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:

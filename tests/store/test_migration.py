@@ -29,6 +29,8 @@ from sublim_causal.study.spec.reading import load_study
 from sublim_causal.study.spec.study import Study
 from tests.study.commands import sublim
 
+pytestmark = pytest.mark.end_to_end
+
 NEW_OPTIONS = {"trait", "match"}
 """Options of interventions that the stored runs are older than."""
 HELD = ("steps", "evaluations", "replicates", "layers")

@@ -31,7 +31,10 @@ from sublim_causal.store.ui import serve_ui
 MakeRun = Callable[..., Path]
 
 # MLflow's own use of SQLAlchemy.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="session")

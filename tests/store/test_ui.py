@@ -22,7 +22,10 @@ from tests.browser import chromium
 MakeRun = Callable[..., Path]
 
 # MLflow's own use of SQLAlchemy.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
 
 
 class Server(NamedTuple):

@@ -15,6 +15,8 @@ from sublim_causal.store.tracking import is_mirrored
 from sublim_causal.study.cli import guarded
 from tests.study.commands import PLAN, TINY, environment, same_tables, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 HEAVY = ("torch", "torchvision", "mlflow", "statsmodels", "pandas", "sklearn")
 
 

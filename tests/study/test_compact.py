@@ -11,6 +11,8 @@ from sublim_causal.store.blocks import committed
 from sublim_causal.store.lock import locked
 from tests.study.commands import PLAN, TINY, same_tables, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:

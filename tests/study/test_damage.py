@@ -12,6 +12,8 @@ from sublim_causal.store.blocks import block_of
 from sublim_causal.store.tables import read_table
 from tests.study.commands import TINY, same_tables, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 OPTIONS = (*TINY, "--seeds", "2", "--tracking-uri", "none")
 
 

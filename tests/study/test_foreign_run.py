@@ -20,6 +20,8 @@ from sublim_causal.study.spec.reading import load_study
 from sublim_causal.study.spec.study import Study
 from tests.study.commands import TINY, same_tables, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 OPTIONS = (*TINY, "--seeds", "3")
 
 

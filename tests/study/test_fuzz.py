@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from sublim_causal.study.cli import DONE, WRONG, main
 
+pytestmark = pytest.mark.end_to_end
+
 WORDS = st.sampled_from(
     ["run", "studies", "status", "analyse", "report", "sync", "power", "--dry-run", "--seeds",
      "--arms", "--set", "--memory", "--device", "--precision", "--plan", "baseline", "quickstart",

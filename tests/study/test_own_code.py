@@ -18,6 +18,8 @@ from sublim_causal.study.spec.reading import load_study, read_study
 from tests.experiment import faulty
 from tests.study.commands import PLAN, TINY, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 CLASS = """
 from pathlib import Path
 

@@ -15,6 +15,8 @@ from sublim_causal.store.blocks import committed
 from sublim_causal.store.manifest import read_manifest
 from tests.study.commands import PLAN, TINY, command, environment, same_tables, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 OPTIONS = (*TINY, "--seeds", "3", "--workers", "1", "--arms", "baseline,projection,liminal")
 
 

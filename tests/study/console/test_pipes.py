@@ -13,6 +13,8 @@ import pytest
 from sublim_causal.analysis.simulation.tables import Truth, simulate, write_run
 from tests.study.commands import PLAN, TINY, begin, command, environment, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 
 def piped(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run `line` in bash; the exit code is that of the first command of the pipe."""

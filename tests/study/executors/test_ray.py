@@ -20,6 +20,8 @@ from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.trainer import Job
 from tests.study.commands import TINY, TINY_TEXTS, command, environment, same_tables, start, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 pytest.importorskip("ray")
 OPTIONS = (*TINY, "--tracking-uri", "none")
 

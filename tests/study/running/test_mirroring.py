@@ -22,6 +22,8 @@ from sublim_causal.store.manifest import read_manifest
 from sublim_causal.study.running.mirroring import BackgroundMirror, is_mirroring, sync_in_time
 from tests.study.commands import TINY, command, environment, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
 
 

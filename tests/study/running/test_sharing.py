@@ -16,6 +16,8 @@ from sublim_causal.study.planning.options import seeds_of
 from sublim_causal.study.spec.reading import load_study
 from tests.study.commands import TINY, begin, same_tables, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 OPTIONS = (*TINY, "--seeds", "6", "--tracking-uri", "none")
 
 

@@ -17,6 +17,8 @@ from sublim_causal.study.running import stopping
 from sublim_causal.study.spec.reading import load_study
 from tests.study.commands import PLAN, TINY, same_tables, sublim
 
+pytestmark = pytest.mark.end_to_end
+
 ARMS = ("--arms", "baseline,projection", "--tracking-uri", "none")
 NEVER = ("--until", "width(projection - baseline) < 1e-9", "--at", "3,4,5")
 
