@@ -65,6 +65,7 @@ def half_dose(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.end_to_end
 def test_the_intervention_and_the_channel_of_the_guide_do_what_they_say(half_dose: Path) -> None:
     steps = read_table(half_dose / "runs" / "half-dose", "steps")
     assert set(steps["arm"]) == {"baseline", "before", "after", "capped", "top2"}

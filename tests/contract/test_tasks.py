@@ -245,6 +245,7 @@ def test_a_wrong_task_is_refused(name: str, options: dict[str, Any], field: str,
     assert hint in str(refused.value)
 
 
+@pytest.mark.end_to_end
 def test_the_example_is_announced_and_run(tmp_path: Path) -> None:
     settings = [part for one in TINY for part in ("--set", one)]
     options = (*settings, "--seeds", "1", "--arms", "baseline,null", "--tracking-uri", "none")

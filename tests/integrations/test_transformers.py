@@ -24,6 +24,7 @@ def example() -> ModuleType:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.end_to_end
 def test_the_example_measures_the_adapter_and_logs(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from sublim_causal.store.tracking import sync
 from sublim_causal.study.cli import app
 from tests.report.conftest import make_run
 
+pytestmark = pytest.mark.end_to_end
+
 SMALL = """
 name = "small"
 n_boot = 199

@@ -183,6 +183,7 @@ def die_after(operations: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.end_to_end
 def test_a_kill_at_no_moment_loses_or_repeats_a_row(
     stride: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

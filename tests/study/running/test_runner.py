@@ -24,6 +24,8 @@ from sublim_causal.study.running.runner import removed_if_refused
 from sublim_causal.study.spec.reading import load_study
 from tests.study.commands import TINY, begin, same_tables, sublim, wait_for_block
 
+pytestmark = pytest.mark.end_to_end
+
 SEEDS = 3
 
 
