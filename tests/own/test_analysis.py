@@ -26,6 +26,8 @@ from sublim_causal.store.tracking import sync
 from tests.own.conftest import opened, write
 from tests.study.commands import sublim
 
+pytestmark = pytest.mark.end_to_end
+
 
 def text_of(page: Path) -> str:
     """Return what a reader of a page reads."""

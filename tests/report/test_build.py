@@ -15,6 +15,8 @@ from tests.report.conftest import (
     make_run,
 )
 
+pytestmark = pytest.mark.end_to_end
+
 Again = tuple[Path, list[tuple[int, int]]]
 
 

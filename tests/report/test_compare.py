@@ -20,6 +20,8 @@ from tests.report.conftest import (
     text_of,
 )
 
+pytestmark = pytest.mark.end_to_end
+
 
 @pytest.fixture(scope="module")
 def quick() -> Plan:

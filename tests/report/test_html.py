@@ -21,6 +21,8 @@ from tests.report.conftest import (
     section_of,
 )
 
+pytestmark = pytest.mark.end_to_end
+
 ANCHORS = (
     "answer",
     "study",

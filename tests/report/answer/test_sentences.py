@@ -25,6 +25,8 @@ from tests.report.conftest import (
     section_of,
 )
 
+pytestmark = pytest.mark.end_to_end
+
 REVERSED = "That reversed alignment"
 
 
