@@ -11,7 +11,12 @@ import pytest
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.outcome import ArmResult
 from sublim_causal.study.spec.reading import load_study
-from sublim_causal.study.worker.records import layer_rows, replicate_rows, step_rows
+from sublim_causal.study.worker.records import (
+    evaluation_rows,
+    layer_rows,
+    replicate_rows,
+    step_rows,
+)
 from tests.experiment.small import run_small, small_experiment
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -93,6 +98,24 @@ def test_a_replicate_does_not_depend_on_its_block(
     for arm in ARMS:
         assert alone[arm].lengths[0] == stopped[arm].lengths[1]
         assert alone[arm].figures["final_accuracy"][0] == stopped[arm].figures["final_accuracy"][1]
+
+
+@pytest.mark.parametrize("evaluations", ["epoch", "final"])
+def test_evaluations_end_where_a_replicate_stops_whatever_others_do(
+    limit: float, evaluations: str
+) -> None:
+    def rows(arms: dict[str, dict[str, Any]], seeds: list[int]) -> pd.DataFrame:
+        experiment = small_experiment(
+            arms, measure={"evaluations": evaluations}, distillation={"until_loss": limit}
+        )
+        result = run_small(experiment, seeds)["adam"]
+        frame = evaluation_rows(result, seeds)
+        assert frame.groupby("seed")["step"].max().tolist() == result.lengths.tolist()
+        assert not frame.duplicated(["seed", "step"]).any()
+        return frame[frame["seed"] == 1].reset_index(drop=True)
+
+    alone = rows({"adam": ARMS["adam"]}, [1])
+    pd.testing.assert_frame_equal(rows(ARMS, SEEDS), alone)
 
 
 def test_nothing_is_trained_where_the_first_loss_is_small_enough() -> None:

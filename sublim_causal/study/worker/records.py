@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ def tables(
     return frames
 
 
-def _long(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _long(values: NDArray[Any]) -> NDArray[Any]:
     """``(T, R)`` -> ``(R * T,)``, replicate by replicate."""
     return values.T.ravel()
 
@@ -70,10 +70,20 @@ def step_rows(result: ArmResult, seeds: Sequence[int], steps_per_epoch: int) -> 
 
 
 def evaluation_rows(result: ArmResult, seeds: Sequence[int]) -> pd.DataFrame:
-    """Rows of the evaluation table; NaN where a replicate had diverged, and for other tasks."""
-    index = _index(seeds, result.evaluation_steps)
-    frame = pd.DataFrame({**index, **{k: _long(v) for k, v in result.evaluations.items()}})
-    return frame.reindex(columns=names_of(EVALUATIONS))
+    """Rows of the evaluation table; NaN where a replicate had diverged, and for other tasks.
+
+    They end with the last step that a replicate took, however long others of its block go on.
+    """
+    at = np.minimum(result.evaluation_steps[:, None], result.lengths)
+    frame = pd.DataFrame(
+        {
+            "seed": np.repeat(seeds, len(at)),
+            "step": _long(at),
+            **{name: _long(values) for name, values in result.evaluations.items()},
+        }
+    )
+    advances = np.diff(at, axis=0, prepend=-1) > 0
+    return frame[_long(advances)].reindex(columns=names_of(EVALUATIONS))
 
 
 def names_of(columns: Sequence[Column]) -> list[str]:
