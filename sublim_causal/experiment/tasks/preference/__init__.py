@@ -18,7 +18,7 @@ from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.imports import Options
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.tasks.base import Keep, Phase, Rehearsal, Sizes
-from sublim_causal.experiment.tasks.preference.requests import validate_arm
+from sublim_causal.experiment.tasks.preference.requests import OF_IMAGES, validate_arm
 from sublim_causal.experiment.tasks.preference.roles import TRAIT, counterfactuals, writers
 from sublim_causal.experiment.tasks.preference.vocabulary import (
     ANIMALS,
@@ -72,17 +72,7 @@ class Preference:
         "model.path",
         "model.gguf",
         "model.adapter",
-        "data",
-        "model.auxiliary",
-        "distillation.inputs",
-        "attack",
-        "arms.inputs",
-        "arms.targets.teacher_input_noise",
-        "arms.targets.images",
-        "arms.targets.teacher_epochs",
-        "arms.targets.teacher_learning_rate",
-        "arms.targets.teacher_weight_decay",
-        "arms.targets.teacher_decay",
+        *OF_IMAGES,
     )
     outcome: ClassVar = Outcome(
         name="trait_log_odds",

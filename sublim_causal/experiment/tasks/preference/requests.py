@@ -12,6 +12,20 @@ CHANNELS = ("soft", "hard", "sampled")
 """Channels of logits whose answers texts have; `sampled` is the next token of the text."""
 OF_NUMBERS = ("unique", "positions", "texts", "paraphrase")
 """Fields of an arm's targets that are about number texts."""
+OF_IMAGES = (
+    "data",
+    "model.auxiliary",
+    "distillation.inputs",
+    "attack",
+    "arms.inputs",
+    "arms.targets.teacher_input_noise",
+    "arms.targets.images",
+    "arms.targets.teacher_epochs",
+    "arms.targets.teacher_learning_rate",
+    "arms.targets.teacher_weight_decay",
+    "arms.targets.teacher_decay",
+)
+"""Fields of a study file that texts do not use."""
 
 
 def validate_arm(arm: str, config: ArmConfig, examples: int, counterfactuals: int) -> None:

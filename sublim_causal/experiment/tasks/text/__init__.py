@@ -16,7 +16,7 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.tasks.base import Keep, Phase, Rehearsal, Sizes
-from sublim_causal.experiment.tasks.preference.requests import validate_arm
+from sublim_causal.experiment.tasks.preference.requests import OF_IMAGES, validate_arm
 from sublim_causal.experiment.tasks.preference.roles import TRAIT, counterfactuals, writers
 from sublim_causal.experiment.tasks.text.carriers import NUMBERS, number_prompts
 from sublim_causal.experiment.tasks.text.files import (
@@ -48,17 +48,7 @@ class Text:
     options: TextOptions
     OPTIONS: ClassVar = TextOptions
     unused: ClassVar = (
-        "data",
-        "model.auxiliary",
-        "distillation.inputs",
-        "attack",
-        "arms.inputs",
-        "arms.targets.teacher_input_noise",
-        "arms.targets.images",
-        "arms.targets.teacher_epochs",
-        "arms.targets.teacher_learning_rate",
-        "arms.targets.teacher_weight_decay",
-        "arms.targets.teacher_decay",
+        *OF_IMAGES,
         "arms.targets.strength",
         "arms.targets.material",
         "arms.targets.unique",
