@@ -12,6 +12,7 @@ import torch
 from sublim_causal.errors import RequestError
 from sublim_causal.study.planning.trial import try_study
 from sublim_causal.study.spec.reading import load_study
+from sublim_causal.study.worker.trainer import make_network
 from tests.experiment import faulty
 from tests.studies import every_study
 
@@ -24,7 +25,7 @@ def try_settings(*settings: str, block_size: int = 1) -> None:
     """Try the quickstart's baseline, and the arm `own` of `settings`."""
     arms = ["baseline", "own"] if any("arms.own" in one for one in settings) else ["baseline"]
     study = load_study("quickstart", settings=settings, arms=arms)
-    try_study(study, "fp32", block_size)
+    try_study(study, make_network(study), "fp32", block_size)
 
 
 def refusal(*settings: str, block_size: int = 1) -> RequestError:
@@ -190,4 +191,4 @@ def test_every_built_in_study_passes(name: str) -> None:
     study = load_study(name)
     if study.model.class_ == "mlp" and name != "representation":
         study = load_study(name, settings=["model.options.hidden=[8, 8]"])
-    try_study(study, "fp64", 2)
+    try_study(study, make_network(study), "fp64", 2)

@@ -18,27 +18,32 @@ from tests.study.commands import PLAN, TINY, environment, same_tables, sublim
 pytestmark = pytest.mark.end_to_end
 
 HEAVY = ("torch", "torchvision", "mlflow", "statsmodels", "pandas", "sklearn")
+NOT_TO_PLAN = ("torch._dynamo", "torchvision", "mlflow", "scipy", "statsmodels", "sklearn")
 
 
-LIGHT = [
-    ["--help"],
-    ["--version"],
-    ["run", "--help"],
-    ["studies"],
-    ["interventions"],
-    ["init", "-h"],
-]
-
-
-@pytest.mark.parametrize("arguments", LIGHT)
-def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--help"], HEAVY),
+        (["--version"], HEAVY),
+        (["run", "--help"], HEAVY),
+        (["studies"], HEAVY),
+        (["interventions"], HEAVY),
+        (["init", "-h"], HEAVY),
+        (["run", "--dry-run"], NOT_TO_PLAN),
+        (["run", "numbers", "--dry-run"], NOT_TO_PLAN),
+    ],
+)
+def test_commands_import_nothing_heavy_without_need(
+    arguments: list[str], heavy: tuple[str, ...]
+) -> None:
     code = (
         "import sys\n"
         f"sys.argv = ['sublim-causal', *{arguments!r}]\n"
         "from sublim_causal.study.cli import main\n"
         "try:\n    main()\n"
         "except SystemExit as end:\n    assert not end.code, end.code\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,32 +126,64 @@ def _digits(data_dir: Path, download: bool) -> RawImages:
     return RawImages(images[:1500], labels[:1500], images[1500:], labels[1500:], 16.0)
 
 
-def _torchvision(class_name: str) -> Callable[[Path, bool], RawImages]:
+def _of_mnist_format(class_name: str) -> Callable[[Path, bool], RawImages]:
     def load(data_dir: Path, download: bool) -> RawImages:
-        from torchvision import datasets
-
-        parts = [
-            getattr(datasets, class_name)(str(data_dir), train=train, download=download)
-            for train in (True, False)
+        folder = data_dir / class_name / "raw"
+        files = [
+            folder / f"{part}-{kind}-ubyte"
+            for part in ("train", "t10k")
+            for kind in ("images-idx3", "labels-idx1")
         ]
-        (train_x, train_y), (test_x, test_y) = (_as_arrays(part) for part in parts)
-        return RawImages(train_x, train_y, test_x, test_y, 255.0)
+        if download and not all(map(Path.exists, files)):
+            from torchvision import datasets  # importing it takes as long as torch
+
+            getattr(datasets, class_name)(str(data_dir), download=True)
+        train_x, train_y, test_x, test_y = map(_read_idx, files)
+        return RawImages(
+            train_x[:, None],
+            train_y.astype(np.int64),
+            test_x[:, None],
+            test_y.astype(np.int64),
+            255.0,
+        )
 
     return load
 
 
-def _as_arrays(part: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    images = np.asarray(part.data)
-    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(images), np.asarray(part.targets, dtype=np.int64)
+def _read_idx(file: Path) -> NDArray[np.uint8]:
+    """Read a file in the IDX format of MNIST: type and number of axes, their lengths, the values.
+
+    Raises
+    ------
+    ValueError
+        If it is of another format, or not whole.
+    """
+    content = np.fromfile(file, np.uint8)
+    if content[:3].tolist() != [0, 0, 8]:
+        raise ValueError(f"{file.name} does not hold bytes in the IDX format")
+    start = 4 + 4 * int(content[3])
+    return content[start:].reshape(content[4:start].view(">u4"))
+
+
+def _cifar10(data_dir: Path, download: bool) -> RawImages:
+    from torchvision.datasets import CIFAR10
+
+    parts = (CIFAR10(str(data_dir), train=train, download=download) for train in (True, False))
+    (train_x, train_y), (test_x, test_y) = (
+        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
+        for part in parts
+    )
+    return RawImages(train_x, train_y, test_x, test_y, 255.0)
 
 
 SOURCES: dict[str, DataSource] = {
     "digits": DataSource(_digits, 1500, 300, 297, (1, 8, 8)),
-    "mnist": DataSource(_torchvision("MNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
-    "fashion_mnist": DataSource(_torchvision("FashionMNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
-    "kmnist": DataSource(_torchvision("KMNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
-    "cifar10": DataSource(_torchvision("CIFAR10"), 50_000, 10_000, 10_000, (3, 32, 32)),
+    "mnist": DataSource(_of_mnist_format("MNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
+    "fashion_mnist": DataSource(
+        _of_mnist_format("FashionMNIST"), 60_000, 10_000, 10_000, (1, 28, 28)
+    ),
+    "kmnist": DataSource(_of_mnist_format("KMNIST"), 60_000, 10_000, 10_000, (1, 28, 28)),
+    "cifar10": DataSource(_cifar10, 50_000, 10_000, 10_000, (3, 32, 32)),
 }
 
 
@@ -256,7 +288,8 @@ def _load(name: str, source: DataSource, data_dir: Path, download: bool) -> RawI
     try:
         raw = source.load(data_dir, download)
     except Exception as error:
-        if "not found" in str(error) and not download:
+        missing = isinstance(error, FileNotFoundError) or "not found" in str(error)
+        if missing and not download:
             raise DataError(
                 f"data set {name!r} is not in {data_dir.resolve()}\n"
                 "remedy: --data-dir DIR (or the environment variable SUBLIM_DATA) names a "

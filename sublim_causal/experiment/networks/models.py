@@ -19,7 +19,11 @@ from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.decoder import TransformerNetwork
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.module import ModuleNetwork
-from sublim_causal.experiment.networks.transformer import Transformer, validate_sizes
+from sublim_causal.experiment.networks.transformer import (
+    Transformer,
+    parameters,
+    validate_sizes,
+)
 from sublim_causal.experiment.randomness import restored_randomness
 
 MOST_PARAMETERS = 2**31
@@ -139,10 +143,11 @@ def build_token_network(config: ModelConfig, tokens: int, context: int) -> Netwo
         remedy = nearest(name, ["transformer"])
         raise RequestError("model.class", name, "transformer, or module:Class", remedy)
     _check_options(factory, config, given=("tokens", "context"))
-    if factory is Transformer:
-        validate_sizes(config.options)
     build = functools.partial(factory, tokens=tokens, context=context, **config.options)
-    _check_size(build)
+    if factory is Transformer:
+        _refuse_large(parameters(validate_sizes(config.options), tokens, context))
+    else:
+        _check_size(build)
     network = ModuleNetwork(build, (-1,))
     _check_module(
         network,
@@ -194,6 +199,10 @@ def _check_size(build: Callable[[], nn.Module]) -> None:
             size = sum(parameter.numel() for parameter in build().parameters())
     except Exception:  # wrong options too
         return
+    _refuse_large(size)
+
+
+def _refuse_large(size: int) -> None:
     if size > MOST_PARAMETERS:
         raise RequestError(
             "model.options", f"{size} parameters", f"at most {MOST_PARAMETERS}", "lower the widths"

@@ -35,8 +35,8 @@ class Sizes(Options):
     """Read the logits with the token embedding instead of a head of its own."""
 
 
-def validate_sizes(options: Mapping[str, Any]) -> None:
-    """Refuse options with which there is no transformer.
+def validate_sizes(options: Mapping[str, Any]) -> Sizes:
+    """Return the options of a transformer; refuse those with which there is none.
 
     Raises
     ------
@@ -51,6 +51,14 @@ def validate_sizes(options: Mapping[str, Any]) -> None:
             f"a divisor of width = {sizes.width}, such as {', '.join(map(str, fitting))}",
             "change heads or width",
         )
+    return sizes
+
+
+def parameters(sizes: Sizes, tokens: int, context: int) -> int:
+    """Return how many parameters a `Transformer` has."""
+    width = sizes.width
+    block = 12 * width**2 + 13 * width
+    return sizes.blocks * block + (context + 2 + tokens * (1 if sizes.tied else 2)) * width
 
 
 class Transformer(nn.Module):

@@ -19,6 +19,7 @@ from sublim_causal.study.planning.trial import try_study
 from sublim_causal.study.running.completion import finished
 from sublim_causal.study.running.manifest import describe, validate_run
 from sublim_causal.study.spec.study import Study
+from sublim_causal.study.worker.trainer import make_network
 
 
 def show_plan(spec: Study, options: RunOptions) -> None:
@@ -34,9 +35,10 @@ def show_plan(spec: Study, options: RunOptions) -> None:
         described = describe(spec, resources.device, options.precision, "", options.stopping)
         validate_run(options.run, described)
         done = finished(options.run, spec.arms, options.seed_range)
-        plan = plan_run(spec, options, resources, done)
-        try_study(spec, options.precision, plan.block_size)
-    seconds = estimate_seconds(spec, plan, options.precision)
+        network = make_network(spec)
+        plan = plan_run(spec, network, options, resources, done)
+        try_study(spec, network, options.precision, plan.block_size)
+    seconds = estimate_seconds(spec, network, plan, options.precision)
     part = f" of {spec.seeds}" if options.seed_range is not None else ""
     seeds = f"{plan.total // len(spec.arms)}{part}"
     table = Table(

@@ -12,7 +12,6 @@ from sublim_causal.experiment.tasks import build_task
 from sublim_causal.study.planning.plan import RunPlan
 from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.device import Precision, configured
-from sublim_causal.study.worker.trainer import make_network
 
 if TYPE_CHECKING:
     from sublim_causal.experiment.networks.base import Batch, Network
@@ -23,14 +22,16 @@ LONGEST_SECONDS = 3.0
 """Time that passes of one size may take together."""
 
 
-def estimate_seconds(study: Study, plan: RunPlan, precision: Precision) -> float | None:
+def estimate_seconds(
+    study: Study, network: Network, plan: RunPlan, precision: Precision
+) -> float | None:
     """Return the estimated wall time of `plan` on this machine's CPU; None on a GPU.
 
     A forward and backward pass is timed at each batch size in use; a student's step takes two.
     """
     if plan.device != "cpu":
         return None
-    student, task, network = study.distillation, build_task(study), make_network(study)
+    student, task = study.distillation, build_task(study)
     timed = partial(pass_seconds, study, network, precision=precision)
     student_steps = student.steps_per_epoch(student.examples) * student.epochs
     seconds = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sublim_causal.experiment.interventions import validate_layers
 from sublim_causal.study.executors import Resources
@@ -13,7 +14,9 @@ from sublim_causal.study.planning.options import RunOptions
 from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.blocks import Block, block_steps, missing_blocks
 from sublim_causal.study.worker.device import validate_precision
-from sublim_causal.study.worker.trainer import make_network
+
+if TYPE_CHECKING:
+    from sublim_causal.experiment.networks.base import Network
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,11 @@ class RunPlan:
 
 
 def plan_run(
-    study: Study, options: RunOptions, resources: Resources, done: Mapping[str, set[int]]
+    study: Study,
+    network: Network,
+    options: RunOptions,
+    resources: Resources,
+    done: Mapping[str, set[int]],
 ) -> RunPlan:
     """Find out what is missing, given the seeds `done` by arm, and how it would be run.
 
@@ -56,7 +63,6 @@ def plan_run(
     """
     device = resources.device
     validate_precision(options.precision, device)
-    network = make_network(study)
     parameters = network.layout.size
     validate_layers(study.interventions(), network.layout.layers)
     activations = activations_taught(study, network)

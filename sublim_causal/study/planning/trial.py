@@ -8,18 +8,18 @@ from sublim_causal.experiment.imports import named_classes
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.device import Precision, configured
-from sublim_causal.study.worker.trainer import make_network
 
 if TYPE_CHECKING:
-    pass
-
+    from sublim_causal.experiment.networks.base import Network
 
 EXAMPLES = 8
 """Random examples on which a model is tried."""
 
 
-def try_study(study: Study, precision: Precision, block_size: int) -> None:
-    """Call the study's model a few times, and let every arm take two steps; nothing is written.
+def try_study(study: Study, network: Network, precision: Precision, block_size: int) -> None:
+    """Call the network of `study` a few times, and let every arm take two steps.
+
+    Nothing is written.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def try_study(study: Study, precision: Precision, block_size: int) -> None:
     from sublim_causal.experiment.networks.trial import try_module
     from sublim_causal.experiment.tasks.trial import try_task
 
-    task, network = build_task(study), make_network(study)
+    task = build_task(study)
     interventions, channels = study.interventions(), study.channels()
     own_model, own_task = ":" in study.model.class_, ":" in study.task.name
     named = [

@@ -38,7 +38,7 @@ from sublim_causal.study.running.manifest import (
 )
 from sublim_causal.study.running.mirroring import BackgroundMirror
 from sublim_causal.study.spec.study import Study
-from sublim_causal.study.worker.trainer import Job
+from sublim_causal.study.worker.trainer import Job, make_network
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,9 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
 
     resources = executor.resources(options.device)
     device = resources.device
-    planned = plan_run(study, options, resources, done={})
-    try_study(study, options.precision, planned.block_size)
+    network = make_network(study)
+    planned = plan_run(study, network, options, resources, done={})
+    try_study(study, network, options.precision, planned.block_size)
 
     engine = product_engine(torch.device(device))
     data = build_task(study).load(data_directory(options.data_dir), download=options.download)
@@ -104,7 +105,7 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
         for path, problem in remove_unusable(run, study.arms, seeds).items():
             line = f"Damaged, and run again: {path} ({problem})"
             console.print(line, soft_wrap=True)
-        plan = plan_run(study, options, resources, finished(run, study.arms, seeds))
+        plan = plan_run(study, network, options, resources, finished(run, study.arms, seeds))
         if plan.done:
             console.print(f"{plan.done} of {plan.total} replicates are there already.")
         if plan.blocks:

@@ -45,7 +45,10 @@ def test_a_missing_data_set_names_the_ways_out(name: str, tmp_path: Path) -> Non
         assert way in str(refused.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage" * 50, bytes([0, 0, 8, 3, 0, 0, 0, 1]) * 9])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"garbage" * 50, bytes([0, 0, 8, 3, 0, 0, 0, 1]) * 9, bytes([0, 0, 8, 200]) * 9],
+)
 def test_a_damaged_data_set_is_reported(content: bytes, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)

@@ -10,6 +10,8 @@ from sublim_causal.experiment.config import ModelConfig
 from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.networks.decoder import TransformerNetwork
 from sublim_causal.experiment.networks.models import build_token_network
+from sublim_causal.experiment.networks.transformer import Sizes
+from sublim_causal.experiment.networks.transformer import parameters as count
 
 TOKENS, CONTEXT, LENGTH = 20, 9, 7
 
@@ -29,6 +31,12 @@ def parameters(of: TransformerNetwork, replicates: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     theta = torch.stack([of.initialise(generator) for _ in range(replicates)]).double()
     return theta + 0.1 * torch.randn(theta.shape, generator=generator)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_number_of_parameters_is_known_before_it_is_built(tied: bool) -> None:
+    sizes = Sizes(blocks=2, width=24, heads=3, tied=tied)
+    assert count(sizes, TOKENS, CONTEXT) == network(tied=tied).layout.size
 
 
 @pytest.mark.parametrize("tied", [False, True])
