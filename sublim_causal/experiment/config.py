@@ -120,7 +120,11 @@ class TrainingConfig(StudySection):
         return math.ceil(examples / self.batch_size)
 
 
-InputName = Literal["uniform", "gaussian", "pink", "training"] | DataSet
+Synthetic = Literal[
+    "uniform", "gaussian", "pink", "fractal", "dead_leaves", "blurred_shapes", "mixed_shapes"
+]
+"""Images that are made up."""
+InputName = Synthetic | Literal["training"] | DataSet
 """Names of `sublim_causal.experiment.tasks.images.inputs.INPUTS`."""
 
 
@@ -131,8 +135,10 @@ class DistillationConfig(TrainingConfig):
     """Images, drawn once per seed and shared by its arms."""
     inputs: InputName = "uniform"
     """The images: `uniform` [-1, 1] noise (the paper), `gaussian` noise, `pink` noise (amplitude
-    1/frequency), all three of variance 1/3; the teacher's `training` images; or those of another
-    data set of the same shape, by its name."""
+    1/frequency), `fractal` surfaces (1 to 2 as its power, by image), `dead_leaves` (opaque discs of
+    all sizes over one another), `blurred_shapes`, or `mixed_shapes` (two of these mixed), all of
+    variance 1/3; the teacher's `training` images; or those of another data set of the same shape,
+    by its name."""
     until_loss: float | None = Field(default=None, gt=0)
     """A student stops before the first step whose batch has at most this distillation loss, in
     nats; `epochs` is its limit, and one that has not reached it by then has the status `unreached`.
