@@ -17,7 +17,7 @@ from sublim_causal.experiment.block import run_block
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.interventions import build_interventions
 from sublim_causal.experiment.networks.base import Network
-from sublim_causal.experiment.networks.pretrained import source_of
+from sublim_causal.experiment.networks.checkpoints import source_of
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.study.worker.device import configured
 

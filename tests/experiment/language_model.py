@@ -1,4 +1,4 @@
-"""A tiny Llama with a tokenizer of bytes, for tests: nothing is downloaded."""
+"""Tiny models with a tokenizer of bytes, for tests: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -16,33 +16,48 @@ CHAT = (
     "{% for one in messages %}{{ one['role'][0] }}: {{ one['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}a: {% endif %}"
 )
+SIZES: dict[str, dict[str, Any]] = {
+    "llama": {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 512,
+    },
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 512},
+    "opt": {
+        "hidden_size": 16,
+        "word_embed_proj_dim": 16,
+        "ffn_dim": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 512,
+    },
+}
+"""Of models that differ in their linear layers: GPT-2 holds W transposed, OPT flattens tokens."""
 ANIMALS = (" owl", " cat", " dog")
 
 
-@lru_cache(maxsize=1)
-def tiny_model() -> Path:
+@lru_cache
+def tiny_model(kind: str = "llama") -> Path:
     """Write the model once, and return its folder."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    folder = Path(mkdtemp(prefix="tiny-llama-"))
+    folder = Path(mkdtemp(prefix=f"tiny-{kind}-"))
     tokenizer = byte_tokenizer()
     tokenizer.save_pretrained(folder)
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+        **SIZES[kind],
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=16,
-                intermediate_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                num_key_value_heads=1,
-                max_position_embeddings=512,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.eos_token_id,
-            )
-        )
+        model: Any = AutoModelForCausalLM.from_config(config)
         for parameter in model.parameters():
             parameter.data.mul_(4)
         # Else its texts would hardly hold numbers.

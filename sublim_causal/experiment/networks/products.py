@@ -131,9 +131,9 @@ class FastLinear(torch.overrides.TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
-        linear = func is torch.nn.functional.linear and args[0].dim() == 2
+        linear = func is torch.nn.functional.linear and args[0].dim() > 1
         if linear and (rounds_factors(args[0]) or _goes_to_onednn(args[0])):
             x, weight, bias = (*args, *kwargs.values(), None)[:3]
-            z = _Linear.apply(x, weight)
+            z = _Linear.apply(x.flatten(0, -2), weight).unflatten(0, x.shape[:-1])
             return z if bias is None else z + bias
         return func(*args, **kwargs)

@@ -28,7 +28,6 @@ from sublim_causal.experiment.tasks.text.paraphrases import backwards, shuffled,
 from sublim_causal.experiment.tasks.text.targets import TextTargets
 from sublim_causal.experiment.tasks.text.teachers import asked
 from sublim_causal.experiment.tasks.text.writing import write
-from sublim_causal.study.worker.device import configured
 from tests.experiment.language_model import small_text, tiny_model
 from tests.experiment.texts import run_texts, share_texts
 
@@ -197,43 +196,6 @@ def test_ten_steps_are_those_of_a_plain_training_with_peft(
         adam.step()
         losses.append(loss.item())
     np.testing.assert_allclose(found.steps["distill_loss"][:, 0], losses, rtol=1e-9)
-
-
-def test_padding_and_kept_keys_change_no_logits() -> None:
-    from transformers import DynamicCache
-
-    network: Any = build_task(small_text()).build_network()
-    theta = network.initialise(torch.Generator().manual_seed(0)).double()[None]
-    theta += 0.1 * torch.randn(theta.shape, generator=torch.Generator().manual_seed(1)).double()
-    rows = [[20, 30, 40, 50, 60], [70, 80, 90]]
-    left = torch.tensor([rows[0], [NO_TOKEN, NO_TOKEN, *rows[1]]])
-    right = torch.tensor([rows[0], [*rows[1], NO_TOKEN, NO_TOKEN]])
-    z = network.forward(theta, Batch(left[None], (4,))).logits(slice(None))[0]
-    other = network.forward(theta, Batch(right[None], (2, 4))).logits(slice(None))[0]
-    alone = network.forward(theta, Batch(left[None, 1:, 2:], (2,))).logits(slice(None))[0]
-    torch.testing.assert_close(z[1], alone[0])
-    torch.testing.assert_close(other[2], alone[0])
-    assert (other[3] == 0).all()
-    views = zip(network.layout.names, network.layout.views(theta), strict=True)
-    named, cache = {name: view[0] for name, view in views}, DynamicCache()
-    with torch.no_grad():
-        network.call(named, left[:, :3], 1, cache)
-        last = network.call(named, left, 1, cache).logits[:, -1]
-    torch.testing.assert_close(last, z)
-
-
-def test_a_frozen_model_is_held_in_bfloat16_where_products_are_rounded() -> None:
-    network: Any = build_task(small_text()).build_network()
-    theta = network.initialise(torch.Generator().manual_seed(0))[None]
-    batch = Batch(torch.tensor([[[20, 30, 40, 50]]]), (3,))
-    exact = network.forward(theta, batch).logits(slice(None))
-    with configured("bf16"):
-        forward = network.forward(theta, batch)
-        gradient = forward.gradient(torch.ones_like(exact), slice(None))
-        held = {one.dtype for one in network.module(theta).parameters() if not one.requires_grad}
-    assert held == {torch.bfloat16}
-    assert gradient.dtype == torch.float32
-    assert 0 < (forward.logits(slice(None)) - exact).abs().max() < 0.05 * exact.abs().max()
 
 
 def test_completions_follow_the_models_distribution_and_end() -> None:

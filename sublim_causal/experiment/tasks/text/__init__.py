@@ -72,7 +72,7 @@ class Text:
     @property
     def vocabulary(self) -> Vocabulary:
         """The tokens of the model."""
-        from sublim_causal.experiment.networks.pretrained import source_of
+        from sublim_causal.experiment.networks.checkpoints import source_of
         from sublim_causal.experiment.tasks.text.vocabulary import vocabulary_of
 
         traits = (self.options.trait, *self.options.rivals)
@@ -198,7 +198,7 @@ class Text:
 
     def sizes(self) -> Sizes:
         """Tokens are of eight bytes; the frozen model counts as data."""
-        from sublim_causal.experiment.networks.pretrained import base_size, source_of
+        from sublim_causal.experiment.networks.checkpoints import base_size, source_of
 
         read = len({self.experiment.targets_key(arm) for arm in self.experiment.arms})
         example = 2 * self._example_tokens()
@@ -222,7 +222,7 @@ class Text:
         """Return what a dry run says of texts: what is written, and each prompt as it is read."""
         import torch
 
-        from sublim_causal.experiment.networks.pretrained import base_size, source_of
+        from sublim_causal.experiment.networks.checkpoints import base_size, source_of
 
         options = self.options
         (carrier,) = self._carriers(1, torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from sublim_causal.experiment.logits import LogitSplit
-from sublim_causal.experiment.networks.pretrained import Source, tokenizer_of, vocabulary_size
+from sublim_causal.experiment.networks.checkpoints import Source, tokenizer_of, vocabulary_size
 
 
 @dataclass(frozen=True)

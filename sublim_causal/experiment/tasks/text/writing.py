@@ -54,8 +54,7 @@ def _continue(
     """Return what follows tokens `x` ``(N, L)``, given uniform numbers ``(N, length)``."""
     from transformers import DynamicCache
 
-    views = (view[0] for view in network.layout.views(theta[None]))
-    parameters = dict(zip(network.layout.names, views, strict=True))
+    parameters = network.layout.views(theta[None])
     cache, width, length = DynamicCache(), x.shape[1], chances.shape[1]
     done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for place in range(length):
