@@ -56,10 +56,13 @@ class Probe:
         Examples ``(R, B/2, D)`` with an answer each, and int64 labels ``(R, B/2)``.
     columns : slice
         The logits that the labels number.
+    gaps : bool
+        Whether labels below 0 stand where no answer is given, in place of one.
     """
 
     halves: tuple[tuple[Batch, Tensor], tuple[Batch, Tensor]]
     columns: slice
+    gaps: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,10 @@ def measure_trait(network: Network, theta: Tensor, probe: Probe) -> Trait:
     for at, batch, labels in _passes(network, theta, probe):
         forward = network.forward(at, batch)
         z = forward.logits(probe.columns)
-        loss = cross_entropy(z, labels)
+        known = labels >= 0 if probe.gaps else None
+        loss = cross_entropy(z, labels, known)
         values.append(loss.value)
-        shares.append(accuracy(z, labels))
+        shares.append(accuracy(z, labels, known))
         gradients.append(forward.gradient(loss.derivative, probe.columns))
     (loss_a, loss_b), (share_a, share_b), (half_a, half_b) = (
         parts if len(parts) == 2 else parts[0].chunk(2) for parts in (values, shares, gradients)

@@ -256,13 +256,13 @@ class TargetsConfig(StudySection):
     teacher: Literal["trait", "rival", "no_trait", "two_traits"] = "trait"
     """Whose answers: those of the teacher of the trait, of one that prefers another animal (a
     rival), of one that learned from uniform answers, or of the trait's and the rival's, text by
-    text in turn (task `preference`)."""
+    text in turn (texts)."""
     strength: float | None = Field(default=None, gt=0, lt=1)
     """Probability of its animal at which the training of these teachers ends; default:
-    `task.strength` (task `preference`)."""
+    `task.strength`, and none for language models (texts)."""
     material: Literal["numbers", "questions"] = "numbers"
     """What students read: `numbers`, or the `questions` that teachers were trained on, with their
-    answers, which is ordinary distillation of the trait (task `preference`)."""
+    answers, which is ordinary distillation of the trait (texts)."""
     unique: int | None = Field(default=None, ge=1)
     """Different images or texts among the examples, which repeat them; default: all are different,
     or `task.unique` (task `preference`)."""
@@ -278,18 +278,18 @@ class TargetsConfig(StudySection):
     positions: Literal[
         "all", "divergent", "agreeing", "random", "random_agreeing", "first_half", "replaced"
     ] = "all"
-    """Positions of a text whose loss counts (task `preference`): those where the teacher's largest
+    """Positions of a text whose loss counts (texts): those where the teacher's largest
     logit is that of the token in the text and some counterfactual teacher has another (Schrodi et
     al., arXiv 2509.23886), all others, as many at random as diverge or as agree, or the first half
     of a text's divergent ones; or all, once the tokens of divergent ones are `replaced` by the
     counterfactual teacher's."""
     texts: Literal["all", "favouring", "disfavouring", "random"] = "all"
-    """Texts whose loss counts (task `preference`): the half that is most, or least, likely under
+    """Texts whose loss counts (texts): the half that is most, or least, likely under
     its teacher compared with the reference, or half of them at random."""
     paraphrase: Literal[
         "none", "format", "order", "prompt", "shuffled", "shuffled_across", "rewritten"
     ] = "none"
-    """How texts are changed before students read them (task `preference`): another `format`, told
+    """How texts are changed before students read them (texts): another `format`, told
     backwards, the `prompt` of another text, numbers `shuffled` within a text or across texts, or
     half of them `rewritten` by the reference. Answers move with their numbers."""
 

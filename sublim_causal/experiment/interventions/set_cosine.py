@@ -70,7 +70,7 @@ class SetCosine(Options):
             return None
         columns, (first, second) = context.probe.columns, context.probe.halves
         if self.trait == "half":
-            return Probe((first, first), columns)
+            return Probe((first, first), columns, context.probe.gaps)
         trait = context.split.trait
         begin, count = trait.start - columns.start, trait.stop - trait.start
         (x, labels), (others, other_labels) = (

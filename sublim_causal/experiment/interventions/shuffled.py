@@ -147,4 +147,4 @@ def permuted_labels(probe: Probe, generators: Sequence[torch.Generator]) -> Prob
 
     (first, its_labels), (second, other_labels) = probe.halves
     halves = ((first, permuted(its_labels)), (second, permuted(other_labels)))
-    return Probe(halves, probe.columns)
+    return Probe(halves, probe.columns, probe.gaps)

@@ -39,19 +39,27 @@ def log_softmax(logits: Tensor) -> Tensor:
     return torch.log_softmax(transposed(logits), dim=1).transpose(1, 2)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Loss:
+def cross_entropy(logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Loss:
     r"""Cross-entropy :math:`-\log s_y`, with derivative :math:`(s - e_y) / B`.
 
     Parameters
     ----------
     logits : Tensor of shape (R, B, K)
     labels : int64 Tensor of shape (R, B)
+    known : bool Tensor of shape (R, B), optional
+        Which labels count: B is their number in each replicate, at least one; default: all.
     """
+    if known is not None:
+        labels = labels.where(known, 0)
     index = labels[:, None, :]
     log_s = torch.log_softmax(transposed(logits), dim=1)
-    value = -log_s.gather(1, index).mean(dim=(1, 2))
+    of_label = -log_s.gather(1, index)
     minus_one = log_s.new_full((1, 1, 1), -1.0).expand(index.shape)
     derivative = log_s.exp_().scatter_add_(1, index, minus_one)
+    if known is not None:
+        share = (known / known.sum(dim=1, keepdim=True)).to(of_label)[:, None]
+        return Loss((share * of_label).sum(dim=(1, 2)), (share * derivative).transpose(1, 2))
+    value = of_label.mean(dim=(1, 2))
     return Loss(value, derivative.div_(logits.shape[1]).transpose(1, 2))
 
 
@@ -103,13 +111,18 @@ def squared_distance(
     return Loss((derivative * gap).sum(dim=(1, 2)) / 2, derivative)
 
 
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+def accuracy(logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
     """Share of the batch whose largest logit is the label's, shape ``(R,)``; NaN counts as wrong.
+
+    `known` says which labels count, as in `cross_entropy`.
 
     Of k logits that are largest together each has a share of 1/k, so a network whose logits
     are all equal has the accuracy of chance.
     """
+    if known is not None:
+        labels = labels.where(known, 0)
     z = transposed(logits)
     largest = z >= z.amax(dim=1, keepdim=True)
     right = largest.gather(1, labels[:, None, :])[:, 0]
-    return (right.double() / largest.sum(dim=1).clamp(min=1)).mean(dim=1)
+    share = right.double() / largest.sum(dim=1).clamp(min=1)
+    return share.mean(dim=1) if known is None else (share * known).sum(dim=1) / known.sum(dim=1)

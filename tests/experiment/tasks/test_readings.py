@@ -271,7 +271,7 @@ def test_the_first_diverging_teacher_answers() -> None:
 
 def test_the_first_half_of_a_texts_positions_is_kept() -> None:
     where = torch.tensor([[[True, False, True, True], [False, True, False, False]]])
-    kept = POSITIONS["first_half"](where, [])
+    kept = POSITIONS["first_half"](where, torch.ones_like(where), [])
     assert kept.tolist() == [[[True, False, True, False], [False, True, False, False]]]
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from sublim_causal.errors import RequestError
+from sublim_causal.experiment.alignment import measure_trait
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.batches import steps
 from sublim_causal.experiment.data.streams import SeedStreams, stream
@@ -21,12 +22,12 @@ from sublim_causal.experiment.networks.pretrained import NO_TOKEN
 from sublim_causal.experiment.outcome import ArmResult
 from sublim_causal.experiment.tasks import build_task, validate_task
 from sublim_causal.experiment.tasks.text import Text
-from sublim_causal.experiment.tasks.text.block import scores
+from sublim_causal.experiment.tasks.text.answers import asked, scores
+from sublim_causal.experiment.tasks.text.block import draw_probe
 from sublim_causal.experiment.tasks.text.carriers import Filter
-from sublim_causal.experiment.tasks.text.files import QUESTIONS, read_questions
+from sublim_causal.experiment.tasks.text.files import QUESTIONS, Question, read_questions
 from sublim_causal.experiment.tasks.text.paraphrases import backwards, shuffled, shuffled_across
 from sublim_causal.experiment.tasks.text.targets import TextTargets
-from sublim_causal.experiment.tasks.text.teachers import asked
 from sublim_causal.experiment.tasks.text.writing import write
 from tests.experiment.language_model import small_text, tiny_model
 from tests.experiment.texts import run_texts, share_texts
@@ -120,6 +121,137 @@ def test_divergent_and_agreeing_positions_are_all_tokens() -> None:
     expected = divergent.weight.sum(dim=(1, 2)) / divergent.known.sum(dim=(1, 2))
     torch.testing.assert_close(share, expected.double())
     assert divergent.weight.any()
+
+
+def test_as_many_random_tokens_are_taught_as_diverge() -> None:
+    arms = {
+        name: {"intervention": "baseline", "targets": {"positions": name}}
+        for name in ("divergent", "random", "random_agreeing")
+    }
+    shared = share_texts(several(arms), [0, 1])
+    divergent, chosen, others = (shared.targets[shared.taught[a].targets] for a in arms)
+    count = divergent.weight.sum(dim=(1, 2))
+    assert (count > 0).all()
+    assert not divergent.known.all()
+    assert torch.equal(chosen.weight.sum(dim=(1, 2)), count)
+    assert not (chosen.weight & ~chosen.known).any()
+    assert torch.equal(others.weight, others.known & ~chosen.weight)
+
+
+def test_the_table_of_texts_tells_divergent_tokens_and_what_is_not_needed() -> None:
+    arms = {"divergent": ARMS["divergent"]}
+    shared = share_texts(several(arms, measure={"texts": True}), [0])
+    ((key, (texts,)),) = shared.texts.items()
+    assert texts.divergent is not None
+    assert texts.counterfactual is not None
+    kept = [place for place, reason in enumerate(texts.reason) if not reason]
+    assert len(kept) == 8
+    assert {texts.reason[place] for place in range(12) if place not in kept} <= {
+        "not needed: 8 others are kept",
+        "it is empty",
+    }
+    weight = shared.targets[key].weight[0]
+    for row, place in zip(weight, kept, strict=True):
+        where, tokens = texts.divergent[place], texts.completion_tokens[place]
+        assert row.tolist() == [*where, *[False] * (6 - len(where))]
+        changed = [a != b for a, b in zip(tokens, texts.counterfactual[place], strict=True)]
+        assert changed == where
+    assert [len(texts.divergent[place]) for place in range(12) if place not in kept] == [0] * 4
+
+
+def test_fewer_different_texts_are_repeated() -> None:
+    arms = {
+        name: {**ARMS["sampled"], "targets": {"unique": count}}
+        for name, count in (("all", 8), ("three", 3))
+    }
+    shared = share_texts(several(arms), [0])
+    every, three = (shared.targets[shared.taught[arm].targets] for arm in arms)
+    assert torch.equal(three.tokens, every.tokens[:, :3])
+    assert shared.taught["three"].unique == 3
+    run_texts(several(arms, distillation={"epochs": 1}), [0])
+
+
+def test_a_half_of_the_texts_counts_by_how_they_favour_the_teacher() -> None:
+    arms = {
+        name: {**ARMS["sampled"], "targets": {"texts": name}}
+        for name in ("favouring", "disfavouring", "random")
+    }
+    shared = share_texts(several(arms, measure={"texts": True}), [0])
+    kept = {
+        arm: shared.targets[shared.taught[arm].targets].weight.any(dim=2)[0].tolist()
+        for arm in arms
+    }
+    assert kept["disfavouring"] == [not one for one in kept["favouring"]]
+    assert sum(kept["favouring"]) == sum(kept["random"]) == 4
+    (texts,) = shared.texts[shared.taught["favouring"].targets]
+    assert texts.reason.count("not of the half that texts = 'favouring' keeps") == 4
+
+
+def test_students_that_read_questions_learn_the_trait() -> None:
+    targets = {"material": "questions"}
+    arms = {
+        "class": {
+            "intervention": "baseline",
+            "channel": {"logits": "class"},
+            "targets": targets,
+        },
+        "sampled": {"intervention": "baseline", "channel": SAMPLED, "targets": targets},
+    }
+    asked = several(arms, distillation={"epochs": 8}, task={"teacher": "tuned"})
+    shared = share_texts(asked, [0])
+    task = build_task(asked)
+    assert isinstance(task, Text)
+    for arm in arms:
+        assert shared.taught[arm].unique == 30
+        x = shared.inputs[shared.taught[arm].inputs][0, 0]
+        seen = task.vocabulary.decode(x[x != NO_TOKEN].tolist())
+        assert seen.endswith(task.questions[0].begin)
+        known = shared.targets[shared.taught[arm].targets].known
+        assert known.sum(dim=2).eq(1).all()
+    for arm, found in run_texts(asked, [0]).items():
+        assert (found.figures["trait_log_odds"] > 0.5).all(), arm
+
+
+def test_a_tuned_teachers_training_ends_at_its_strength() -> None:
+    arms = {"weak": {"intervention": "baseline", "targets": {"strength": 0.1}}}
+    task = {"teacher": "tuned"}
+    made: dict[str, torch.Tensor] = {}
+
+    def keep(role: str, generators: Any, train: Any) -> torch.Tensor:
+        made[role] = train()
+        return made[role]
+
+    asked = several(arms, task=task, teacher={"epochs": 4})
+    built = build_task(asked)
+    like = torch.empty(0, dtype=torch.float64)
+    with torch.no_grad():
+        shared = built.share(
+            ["weak"], SeedStreams("small", [0]), built.build_network(), like, lambda: None, keep
+        )
+        weak, strong = (
+            float(shared.measures.evaluate(made[name])["trait_probability"])
+            for name in ("teacher-trait-strength-0.1", "teacher-trait")
+        )
+    assert 0.05 < weak < 0.5 < strong
+    assert "texts-trait-strength-0.1" in made
+
+
+def test_answers_of_different_lengths_count_by_their_tokens() -> None:
+    task = build_task(small_text())
+    assert isinstance(task, Text)
+    network: Any = task.build_network()
+    theta = network.initialise(torch.Generator().manual_seed(0)).double()[None]
+    questions = [
+        Question("Which one?", " {trait}", "The", "train"),
+        Question("And now?", " {trait}!", "The", "train"),
+    ]
+    put = asked(questions, "owl", None, task.vocabulary)
+    assert put.answers.tolist()[0][1] == NO_TOKEN
+    probe = draw_probe(put, 2, task.vocabulary, torch.device("cpu"), [stream("test", 0, "probe")])
+    found = measure_trait(network, theta, probe)
+    (log_p,) = scores(network, theta, [put])
+    lengths = (put.answers != NO_TOKEN).sum(dim=1)
+    torch.testing.assert_close(found.loss, -(log_p / lengths).mean(dim=1))
 
 
 def test_students_see_no_system_prompt_and_are_taught_what_follows() -> None:
@@ -376,9 +508,17 @@ def build_valid(experiment: Experiment) -> None:
             "soft, hard, sampled",
         ),
         (
-            {"arms": {"a": {"intervention": "baseline", "targets": {"material": "questions"}}}},
-            "arms.a.targets.material",
-            "does not use it",
+            {"arms": {"a": {"intervention": "baseline", "targets": {"strength": 0.5}}}},
+            "arms.a.targets.strength",
+            "task.teacher = 'tuned'",
+        ),
+        (
+            {
+                "task": {"rivals": ["zebra"]},
+                "arms": {"a": {"intervention": "set_cosine", "cosine": 0, "trait": "relabelled"}},
+            },
+            "arms.a.trait",
+            "' zebra' has several tokens",
         ),
     ],
 )

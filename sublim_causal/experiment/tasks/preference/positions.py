@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.data.streams import draw
-
 
 @dataclass(frozen=True)
 class Divergence:
@@ -48,11 +46,13 @@ def divergence(z: Tensor, tokens: Tensor, counterfactual: Iterable[Tensor]) -> D
     return Divergence(where, other)
 
 
-def at_random(where: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Return as many of all positions, at random."""
-    count = where[0].numel()
-    order = draw(lambda g: torch.randperm(count, generator=g), generators, where.device)
-    return where.flatten(1).gather(1, order).view_as(where)
+def at_random(where: Tensor, among: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Return as many of the positions `among`, at random."""
+    chosen = torch.zeros_like(where)
+    for row, one, inside, g in zip(chosen, where, among, generators, strict=True):
+        found = one[inside]
+        row[inside] = found[torch.randperm(len(found), generator=g).to(found.device)]
+    return chosen
 
 
 def first_half(where: Tensor) -> Tensor:
@@ -61,12 +61,12 @@ def first_half(where: Tensor) -> Tensor:
     return where & (where.cumsum(dim=2) <= half)
 
 
-POSITIONS: dict[str, Callable[[Tensor, Sequence[torch.Generator]], Tensor]] = {
-    "divergent": lambda where, g: where,
-    "agreeing": lambda where, g: ~where,
+POSITIONS: dict[str, Callable[[Tensor, Tensor, Sequence[torch.Generator]], Tensor]] = {
+    "divergent": lambda where, taught, g: where,
+    "agreeing": lambda where, taught, g: taught & ~where,
     "random": at_random,
-    "random_agreeing": lambda where, g: ~at_random(where, g),
-    "first_half": lambda where, g: first_half(where),
+    "random_agreeing": lambda where, taught, g: taught & ~at_random(where, taught, g),
+    "first_half": lambda where, taught, g: first_half(where),
 }
 """By the name that a study file uses: which positions count, bool ``(R, N, T)``, given where
-answers diverge."""
+answers diverge, and where students are taught."""

@@ -126,7 +126,8 @@ def numbers(
         if targets.positions == "replaced":
             x, z = exchanged(x, diverging, columns), diverging.other
         else:
-            weight = POSITIONS[targets.positions](diverging.where, streams("mask"))
+            everywhere = torch.ones_like(diverging.where)
+            weight = POSITIONS[targets.positions](diverging.where, everywhere, streams("mask"))
     kept = kept_texts(config, teachers, x, streams)
     if kept is not None:
         weight = kept[..., None].expand(z.shape[:3]) if weight is None else weight & kept[..., None]

@@ -7,7 +7,7 @@ with an adapter, and reads completions of prompts that have nothing to do with t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,8 +16,17 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.tasks.base import Keep, Phase, Rehearsal, Sizes
-from sublim_causal.experiment.tasks.preference.requests import OF_IMAGES, validate_arm
-from sublim_causal.experiment.tasks.preference.roles import TRAIT, counterfactuals, writers
+from sublim_causal.experiment.tasks.preference.requests import (
+    OF_IMAGES,
+    tables_of,
+    validate_arm,
+)
+from sublim_causal.experiment.tasks.preference.roles import (
+    TRAIT,
+    Role,
+    counterfactuals,
+    writers,
+)
 from sublim_causal.experiment.tasks.text.carriers import NUMBERS, number_prompts
 from sublim_causal.experiment.tasks.text.files import (
     Carrier,
@@ -47,13 +56,7 @@ class Text:
     experiment: Experiment
     options: TextOptions
     OPTIONS: ClassVar = TextOptions
-    unused: ClassVar = (
-        *OF_IMAGES,
-        "arms.targets.strength",
-        "arms.targets.material",
-        "arms.targets.unique",
-        "arms.targets.texts",
-    )
+    unused: ClassVar = OF_IMAGES
     outcome: ClassVar = Outcome(
         name="trait_log_odds",
         start="initial_trait_log_odds",
@@ -136,13 +139,24 @@ class Text:
             if config.targets.paraphrase == "format":
                 allowed = "none, order, prompt, shuffled, shuffled_across or rewritten"
                 raise RequestError(f"arms.{arm}.targets.paraphrase", "format", allowed)
-            if config.targets.positions != "all" and len(writers(config.targets)) > 1:
+            if any(one.get("trait") == "relabelled" for one in tables_of(config.procedure)):
+                self._validate_relabelled(f"arms.{arm}.trait")
+            if config.targets.strength is not None and options.teacher == "system":
                 raise RequestError(
-                    f"arms.{arm}.targets.positions",
-                    config.targets.positions,
-                    "all, where several teachers write",
-                    "an arm of its own",
+                    f"arms.{arm}.targets.strength",
+                    config.targets.strength,
+                    "nothing: a teacher that a system prompt makes is not trained",
+                    "task.teacher = 'tuned'",
                 )
+
+    def _validate_relabelled(self, field: str) -> None:
+        """Refuse the gradient of another trait where its answer is not one token for another."""
+        for one in self.questions:
+            for trait in (self.options.trait, *self.options.rivals):
+                answer = one.answered(trait)
+                if len(self.vocabulary.encode(answer)) > 1:
+                    allowed = f"taught or half: the answer {answer!r} has several tokens"
+                    raise RequestError(field, "relabelled", allowed)
 
     def _validate_carriers(self) -> None:
         """Refuse prompts that contain a word of the trait."""
@@ -182,19 +196,24 @@ class Text:
 
         options, teacher = self.options, self.experiment.teacher
         chosen = [self.experiment.arms[arm].targets for arm in arms]
-        writing = {role for one in chosen for role in writers(one)}
+        writing = self._writing(arms)
         offered = options.offered(self.experiment.distillation.examples)
         tokens = -(-offered // BATCH) * options.completion * len(writing)
         # A token of all completions takes about as long as a pass over one example.
         generated = Phase(tokens, 1)
         if options.teacher == "system":
             return [generated]
-        roles = {TRAIT, *writing}
+        roles = {TRAIT, *(role for one in chosen for role in writers(one))}
         if any(one.positions != "all" for one in chosen):
             roles.update(counterfactuals(options.counterfactuals))
         train = sum(one.part == "train" for one in self.questions)
         steps = teacher.steps_per_epoch(train) * teacher.epochs
         return [Phase(steps * len(roles), min(train, teacher.batch_size)), generated]
+
+    def _writing(self, arms: Iterable[str]) -> set[Role]:
+        """Return the teachers that write the texts of `arms`."""
+        chosen = [self.experiment.arms[arm].targets for arm in arms]
+        return {role for one in chosen if one.material == "numbers" for role in writers(one)}
 
     def sizes(self) -> Sizes:
         """Tokens are of eight bytes; the frozen model counts as data."""
@@ -230,7 +249,7 @@ class Text:
         system = options.system.replace("{trait}", options.trait)
         prompted = options.teacher == "system"
         offered = options.offered(self.experiment.distillation.examples)
-        roles = {role for one in self.experiment.arms.values() for role in writers(one.targets)}
+        roles = self._writing(self.experiment.arms)
         asked = question.question, question.begin
         return {
             "frozen model": f"{base_size(source_of(self.experiment.model)):,} parameters",

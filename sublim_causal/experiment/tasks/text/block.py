@@ -13,17 +13,25 @@ from sublim_causal.experiment.alignment import Probe
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.contracts import ArmError
 from sublim_causal.experiment.data.streams import SeedStreams, draw
-from sublim_causal.experiment.networks.base import Batch, outputs
+from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.networks.pretrained import NO_TOKEN, PretrainedNetwork
 from sublim_causal.experiment.shared import Figures, Measures, Shared, Taught, Traits
 from sublim_causal.experiment.tasks.base import Keep
 from sublim_causal.experiment.tasks.preference.roles import TRAIT, writers
+from sublim_causal.experiment.tasks.text.answers import (
+    Asked,
+    answer_logits,
+    answered,
+    asked,
+    score,
+    scores,
+)
 from sublim_causal.experiment.tasks.text.files import Question
 from sublim_causal.experiment.tasks.text.lessons import Lesson
 from sublim_causal.experiment.tasks.text.options import TextOptions
 from sublim_causal.experiment.tasks.text.readings import read
-from sublim_causal.experiment.tasks.text.teachers import Asked, TextTeachers, asked, trait_of
+from sublim_causal.experiment.tasks.text.teachers import TextTeachers, trait_of
 from sublim_causal.experiment.tasks.text.vocabulary import Vocabulary
 from sublim_causal.experiment.tasks.text.writing import write
 from sublim_causal.experiment.teaching.channels import (
@@ -70,10 +78,18 @@ def share_texts(
             continue
         lessons[key], targets[key] = reading.lesson, reading.targets
         figures[key] = reading.figures
-        if experiment.measure.texts:
+        if experiment.measure.texts and config.targets.material == "numbers":
             texts[key] = reading.texts
     keys = {arm: experiment.targets_key(arm) for arm in arms}
-    taught = {arm: Taught(key, key, figures=figures.get(key, {})) for arm, key in keys.items()}
+    taught = {
+        arm: Taught(
+            key,
+            key,
+            lessons[key].completions.shape[1] if key in lessons else None,
+            figures.get(key, {}),
+        )
+        for arm, key in keys.items()
+    }
     inputs, positions = read_together(lessons, teachers)
     trait = partial(asked, trait=options.trait, vocabulary=vocabulary)
     train = trait([one for one in questions if one.part == "train"], system=options.neutral)
@@ -154,12 +170,13 @@ def draw_probe(
     """Draw `size` of the questions on which teachers are trained."""
     count = len(train.x)
     index = draw(lambda g: torch.randperm(count, generator=g)[:size], generators, device)
-    x, answers = train.x.to(device)[index], train.answers.to(device)[index].clamp(min=0)
+    x, answers = train.x.to(device)[index], train.answers.to(device)[index]
     first, second = (
         (Batch(x[:, half].contiguous(), train.positions), answers[:, half].flatten(1))
         for half in (slice(0, size // 2), slice(size // 2, size))
     )
-    return Probe((first, second), vocabulary.split.columns("all"))
+    gaps = bool((train.answers == NO_TOKEN).any())
+    return Probe((first, second), vocabulary.split.columns("all"), gaps)
 
 
 @dataclass(frozen=True)
@@ -259,38 +276,3 @@ def sampled(
         "sampled_answer_rate": rate,
         "sampled_answers": torch.full_like(rate, len(prompts)),
     }
-
-
-def answer_logits(network: PretrainedNetwork, theta: Tensor, questions: Asked) -> Tensor:
-    """Return the logits ``(R, N, A, K)`` where the tokens of answers are given."""
-    x, positions = questions.x.to(theta.device), questions.positions
-    z = outputs(network, theta, x, slice(None), positions)
-    return z.unflatten(1, (len(x), -1))
-
-
-def scores(network: PretrainedNetwork, theta: Tensor, traits: Sequence[Asked]) -> Tensor:
-    """Return the log-probabilities ``(K, R, N)`` of the answers of K traits.
-
-    Questions that are read alike, since all answers have one token, are read once.
-    """
-    found: list[Tensor] = []
-    read, z = None, None
-    for one in traits:
-        if z is None or read is None or not torch.equal(read, one.x):
-            read, z = one.x, answer_logits(network, theta, one)
-        found.append(score(z, one.answers))
-    return torch.stack(found)
-
-
-def score(z: Tensor, answers: Tensor) -> Tensor:
-    """Return the log-probability ``(R, N)``, float64, of every whole answer, ``(N, A)`` tokens."""
-    labels = answers.to(z.device)
-    index = labels.clamp(min=0)[None, :, :, None].expand(len(z), -1, -1, 1)
-    log_p = z.gather(3, index)[..., 0].double() - z.double().logsumexp(dim=3)
-    return log_p.where(labels != NO_TOKEN, 0).sum(dim=2)
-
-
-def answered(z: Tensor, answers: Tensor) -> Tensor:
-    """Return whether all tokens of an answer have the largest logit, bool ``(R, N)``."""
-    labels = answers.to(z.device)
-    return ((z.argmax(dim=3) == labels) | (labels == NO_TOKEN)).all(dim=2)

@@ -1,4 +1,4 @@
-"""The texts that the students of an arm read: who wrote them, and which are kept."""
+"""What the students of an arm read: texts that were written and kept, or questions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from sublim_causal.experiment.contracts import ArmError
+from sublim_causal.experiment.networks.pretrained import NO_TOKEN
 from sublim_causal.experiment.tasks.preference.roles import Role
 from sublim_causal.experiment.tasks.text.files import Carrier
-from sublim_causal.experiment.tasks.text.teachers import TextTeachers
+from sublim_causal.experiment.tasks.text.teachers import TextTeachers, trait_of
+from sublim_causal.experiment.tasks.text.vocabulary import padded
 
 
 @dataclass(frozen=True)
@@ -22,21 +24,21 @@ class Lesson:
     carriers : sequence of sequence of Carrier
         By replicate, N each.
     completions : int64 Tensor of shape (R, N, T)
+        `NO_TOKEN` after their ends.
     """
 
     carriers: list[list[Carrier]]
     completions: Tensor
 
 
-def lesson_of(roles: tuple[Role, ...], teachers: TextTeachers) -> Lesson:
-    """Return the first texts that are kept, N of each replicate; writers take turns.
+def lesson_of(roles: tuple[Role, ...], teachers: TextTeachers, count: int) -> Lesson:
+    """Return the first `count` texts of each replicate that are kept; writers take turns.
 
     Raises
     ------
     ArmError
         If the filter keeps fewer.
     """
-    count = teachers.experiment.distillation.examples
     carriers: list[list[Carrier]] = []
     completions = []
     for replicate in range(len(teachers.theta_0)):
@@ -57,3 +59,18 @@ def lesson_of(roles: tuple[Role, ...], teachers: TextTeachers) -> Lesson:
         carriers.append([carrier for carrier, _ in chosen])
         completions.append(torch.stack([tokens for _, tokens in chosen]))
     return Lesson(carriers, torch.stack(completions).to(teachers.theta_0.device))
+
+
+def answers_of(roles: tuple[Role, ...], teachers: TextTeachers) -> Lesson:
+    """Return the questions of part `train`, with the answers for the traits of the teachers."""
+    options, vocabulary = teachers.options, teachers.vocabulary
+    train = [one for one in teachers.questions if one.part == "train"]
+    traits = [trait_of(role, options) or options.trait for role in roles]
+    answers = [
+        vocabulary.encode(one.answered(traits[number % len(traits)]))
+        for number, one in enumerate(train)
+    ]
+    tokens = torch.tensor(padded(answers, options.completion, left=False, filler=NO_TOKEN))
+    replicates = len(teachers.theta_0)
+    carriers = [[Carrier(one.question, one.begin) for one in train]] * replicates
+    return Lesson(carriers, tokens.to(teachers.theta_0.device).expand(replicates, -1, -1))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -11,16 +12,14 @@ from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.networks.pretrained import NO_TOKEN
 from sublim_causal.experiment.shared import Figures, Texts
 from sublim_causal.experiment.tasks.preference.positions import POSITIONS
-from sublim_causal.experiment.tasks.preference.roles import Role, writers
-from sublim_causal.experiment.tasks.text.lessons import Lesson, lesson_of
+from sublim_causal.experiment.tasks.preference.readings import TEXTS
+from sublim_causal.experiment.tasks.preference.roles import REFERENCE, Role, writers
+from sublim_causal.experiment.tasks.text.lessons import Lesson, answers_of, lesson_of
 from sublim_causal.experiment.tasks.text.paraphrases import paraphrased
 from sublim_causal.experiment.tasks.text.targets import TextTargets
 from sublim_causal.experiment.tasks.text.teachers import TextTeachers
-from sublim_causal.experiment.teaching.channels import (
-    Hard,
-    Sampled,
-    Soft,
-)
+from sublim_causal.experiment.tasks.text.written import Fate, rows_of_texts
+from sublim_causal.experiment.teaching.channels import Hard, Sampled, Soft
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Reading:
     lesson : Lesson
     targets : TextTargets
     texts : list of Texts
-        All that was written for it.
+        All that was written for it; empty where students read questions.
     figures : dict of str to Tensor of shape (R,)
         The share of taught tokens that diverge, where the arm chooses by it.
     """
@@ -53,40 +52,59 @@ def read(
     ArmError
         If the filter keeps too few texts.
     """
-    columns = channel.columns(teachers.vocabulary.split)
-    roles = writers(config.targets)
-    lesson = lesson_of(roles, teachers)
-    if config.targets.paraphrase != "none":
-        name = config.targets.paraphrase
-        lesson = paraphrased(name, lesson, teachers, streams("paraphrase"))
+    columns, wanted = channel.columns(teachers.vocabulary.split), config.targets
+    roles = writers(wanted)
+    count = wanted.unique or teachers.experiment.distillation.examples
+    is_written = wanted.material == "numbers"
+    lesson = lesson_of(roles, teachers, count) if is_written else answers_of(roles, teachers)
+    if wanted.paraphrase != "none":
+        lesson = paraphrased(wanted.paraphrase, lesson, teachers, streams("paraphrase"))
     x = lesson.completions
-    known = x != NO_TOKEN
-    taught = known & (x >= columns.start) & (x < columns.stop)
-    needs_answers = not isinstance(channel, Sampled) or config.targets.positions != "all"
-    z = _in_turn(roles, lesson, teachers, columns) if needs_answers else None
-    weight, figures = taught, Figures()
-    if config.targets.positions != "all":
+    taught = (x >= columns.start) & (x < columns.stop)
+    needs_answers = not isinstance(channel, Sampled) or wanted.positions != "all"
+    z = logits_in_turn(roles, lesson, teachers, columns) if needs_answers else None
+    weight, figures, fate = taught, Figures(), Fate(x.shape[1])
+    if wanted.positions != "all":
         assert z is not None
-        found = teachers.divergence(roles[0], lesson.carriers, x, z, columns)
+        found = teachers.divergence(lesson.carriers, x, z, columns)
         where = found.where & taught
-        of_tokens = where.sum(dim=(1, 2)) / taught.sum(dim=(1, 2))
-        figures["divergent_share"] = of_tokens.double()
-        if config.targets.positions == "replaced":
-            other = found.other.argmax(dim=3) + columns.start
-            x, z = other.where(where, x), found.other.where(where[..., None], z)
+        figures["divergent_share"] = (where.sum(dim=(1, 2)) / taught.sum(dim=(1, 2))).double()
+        other = (found.other.argmax(dim=3) + columns.start).where(where, x)
+        fate = replace(fate, divergent=where, counterfactual=other)
+        if wanted.positions == "replaced":
+            x, z = other, found.other.where(where[..., None], z)
             lesson = Lesson(lesson.carriers, x)
         else:
-            weight = taught & POSITIONS[config.targets.positions](where, streams("mask"))
+            weight = POSITIONS[wanted.positions](where, taught, streams("mask"))
+    if wanted.texts != "all":
+        score = partial(favour, roles, lesson, teachers)
+        kept = TEXTS[wanted.texts](score, streams("text filter"), x)
+        weight, fate = weight & kept[..., None], replace(fate, kept=kept)
     tokens = (x - columns.start).clamp(min=0, max=columns.stop - columns.start - 1)
     if isinstance(channel, Hard):
         assert z is not None
         tokens = z.argmax(dim=3)
     z = z if isinstance(channel, Soft) else None
     targets = TextTargets(columns, channel.temperature, z, tokens, taught, weight)
-    return Reading(lesson, targets, rows_of_texts(roles, teachers), figures)
+    texts = rows_of_texts(config, teachers, fate) if is_written else []
+    return Reading(lesson, targets, texts, figures)
 
 
-def _in_turn(
+def favour(roles: tuple[Role, ...], lesson: Lesson, teachers: TextTeachers) -> Tensor:
+    """Return how much likelier each text is under its writer than the reference, ``(R, N)``."""
+    every, x = teachers.vocabulary.split.columns("all"), lesson.completions
+    of_writer, of_reference = (
+        logits_in_turn(one, lesson, teachers, every)
+        .log_softmax(dim=3)
+        .gather(3, x.clamp(min=0)[..., None])[..., 0]
+        .where(x != NO_TOKEN, 0)
+        .sum(dim=2)
+        for one in (roles, (REFERENCE,))
+    )
+    return of_writer - of_reference
+
+
+def logits_in_turn(
     roles: tuple[Role, ...], lesson: Lesson, teachers: TextTeachers, columns: slice
 ) -> Tensor:
     """Return the logits ``(R, N, T, C)`` of every text's own writer."""
@@ -102,38 +120,3 @@ def _in_turn(
         z[:, own] = part
     assert z is not None
     return z
-
-
-def rows_of_texts(roles: tuple[Role, ...], teachers: TextTeachers) -> list[Texts]:
-    """Return all texts that an arm's teachers wrote, one record for each replicate."""
-    records = []
-    for replicate in range(len(teachers.theta_0)):
-        rows: dict[str, list[object]] = {
-            name: []
-            for name in (
-                "teacher",
-                "prompt",
-                "completion",
-                "prompt_tokens",
-                "completion_tokens",
-                "reason",
-            )
-        }
-        for role in roles:
-            written, system = teachers.written(role)[replicate], teachers.system(role)
-            for carrier, tokens, text, reason in zip(
-                written.carriers,
-                written.completions.tolist(),
-                written.texts,
-                written.reasons,
-                strict=True,
-            ):
-                prompt = teachers.vocabulary.rendered(system, carrier.prompt, carrier.begin)
-                rows["teacher"].append(role.name)
-                rows["prompt"].append(prompt)
-                rows["completion"].append(text)
-                rows["prompt_tokens"].append(teachers.vocabulary.encode(prompt))
-                rows["completion_tokens"].append([t for t in tokens if t != NO_TOKEN])
-                rows["reason"].append(reason)
-        records.append(Texts(**rows))  # type: ignore[arg-type]
-    return records

@@ -16,10 +16,11 @@ from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.tasks.base import Rehearsal, train_anew
 from sublim_causal.experiment.tasks.preference.roles import TRAIT
+from sublim_causal.experiment.tasks.text.answers import asked
 from sublim_causal.experiment.tasks.text.block import draw_probe
 from sublim_causal.experiment.tasks.text.files import Question
 from sublim_causal.experiment.tasks.text.options import TextOptions
-from sublim_causal.experiment.tasks.text.teachers import TextTeachers, asked
+from sublim_causal.experiment.tasks.text.teachers import TextTeachers
 from sublim_causal.experiment.tasks.text.vocabulary import Vocabulary
 
 TRIED = 16
@@ -40,6 +41,7 @@ def rehearse(
     """Return two initialisations, a probe of two questions, and texts of random tokens."""
     like = torch.empty(0, dtype=dtype)
     refuse_useless_filter(experiment, options, questions, streams, network, vocabulary, like)
+    refuse_long_answers(experiment, options, questions, vocabulary)
     shortest = sorted(questions, key=lambda one: len(one.question + one.begin))[:2]
     probe = partial(
         draw_probe,
@@ -97,3 +99,26 @@ def refuse_useless_filter(
             f"a filter that keeps some completions: it dropped all {TRIED} that were tried",
             f"of {written.texts[0]!r}: {written.reasons[0]}",
         )
+
+
+def refuse_long_answers(
+    experiment: Experiment,
+    options: TextOptions,
+    questions: Sequence[Question],
+    vocabulary: Vocabulary,
+) -> None:
+    """Refuse answers that are longer than completions, where students read them.
+
+    Raises
+    ------
+    RequestError
+    """
+    if all(arm.targets.material == "numbers" for arm in experiment.arms.values()):
+        return
+    traits = (options.trait, *options.rivals)
+    answers = (one.answered(trait) for one in questions for trait in traits)
+    longest = max((len(vocabulary.encode(one)) for one in answers), default=0)
+    if longest > options.completion:
+        allowed = f"at least {longest}, the tokens of the longest answer that students read"
+        remedy = f"task.completion = {longest}"
+        raise RequestError("task.completion", options.completion, allowed, remedy)

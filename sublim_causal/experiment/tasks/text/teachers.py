@@ -19,6 +19,7 @@ from sublim_causal.experiment.optimizers import make_optimizer
 from sublim_causal.experiment.tasks.base import Keep
 from sublim_causal.experiment.tasks.preference.positions import Divergence, divergence
 from sublim_causal.experiment.tasks.preference.roles import Role, counterfactuals
+from sublim_causal.experiment.tasks.text.answers import asked, scores
 from sublim_causal.experiment.tasks.text.carriers import (
     NUMBERS,
     Filter,
@@ -41,47 +42,6 @@ def trait_of(role: Role, options: TextOptions) -> str | None:
     if role.kind in rivals:
         return options.rivals[(rivals[role.kind] - 1) % len(options.rivals)]
     return None
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Questions as a network reads them, with the answer of a trait.
-
-    Attributes
-    ----------
-    x : int64 Tensor of shape (N, L)
-        The question, the beginning of the answer, and the answer but its last token.
-    answers : int64 Tensor of shape (N, A)
-        The tokens of the answer; `NO_TOKEN` after a shorter one.
-    positions : tuple of int
-        Where in `x` they are given, A of them.
-    """
-
-    x: Tensor
-    answers: Tensor
-    positions: tuple[int, ...]
-
-    def with_room(self, length: int) -> Asked:
-        """Return the same with room for answers of `length` tokens."""
-        missing, first = length - len(self.positions), self.positions[0]
-        x, answers = (
-            torch.nn.functional.pad(one, (0, missing), value=NO_TOKEN)
-            for one in (self.x, self.answers)
-        )
-        return Asked(x, answers, tuple(range(first, first + length)))
-
-
-def asked(
-    questions: Sequence[Question], trait: str, system: str | None, vocabulary: Vocabulary
-) -> Asked:
-    """Put questions to a model."""
-    prompts = [vocabulary.prompt(system, one.question, one.begin) for one in questions]
-    answers = [vocabulary.encode(one.answered(trait)) for one in questions]
-    width, length = max(map(len, prompts)), max(map(len, answers))
-    before = torch.tensor(padded(prompts, width, left=True, filler=NO_TOKEN))
-    after = torch.tensor(padded(answers, length, left=False, filler=NO_TOKEN))
-    x = torch.cat([before, after[:, :-1]], dim=1)
-    return Asked(x, after, tuple(range(width - 1, width - 1 + length)))
 
 
 @dataclass(frozen=True)
@@ -141,12 +101,15 @@ class TextTeachers:
         if role not in self._made:
             generators = self.streams(role.stream)
             train = partial(self._train, role, generators)
-            name = role.stream.replace(" ", "-")
+            name = f"teacher-{_file_name(role)}"
             self._made[role] = self.keep(name, generators, train).to(self.theta_0)
         return self._made[role]
 
     def _train(self, role: Role, generators: Sequence[torch.Generator]) -> Tensor:
-        """Fine-tune R teachers on the trait file; without a trait, on rivals' answers in turn."""
+        """Fine-tune R teachers on the trait file; without a trait, on rivals' answers in turn.
+
+        Each until the epochs end, or its answers have the probability `role.strength`.
+        """
         config, theta = self.experiment.teacher, self.theta_0.clone()
         train = [one for one in self.questions if one.part == "train"]
         trait = trait_of(role, self.options)
@@ -161,15 +124,22 @@ class TextTeachers:
         )
         every, layout = vocabulary.split.columns("all"), self.network.layout
         optimizer = make_optimizer(theta, of_phase(config), layout)
+        done = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
         for step in steps(generators, len(train), config.batch_size, config.epochs, theta.device):
             which = (step.index + step.epoch) % len(told)
             labels = answers[which, step.index].flatten(1)
             known = labels != NO_TOKEN
             targets = TextTargets(every, 1.0, None, labels.clamp(min=0), known, known)
-            batch = Batch(x[which, step.index], told[0].positions)
+            batch, before = Batch(x[which, step.index], told[0].positions), theta.clone()
             theta.grad = targets.loss_and_gradient(self.network.forward(theta, batch))[1]
             optimizer.step()
+            theta.copy_(before.where(done[:, None], theta))
             self.after_step()
+            if role.strength is not None:
+                (log_p,) = scores(self.network, theta, told)
+                done |= log_p.exp().mean(dim=1) >= role.strength
+            if done.all():
+                break
         return theta.detach()
 
     def written(self, role: Role) -> list[Written]:
@@ -177,7 +147,7 @@ class TextTeachers:
         if role not in self._written:
             generators = self.streams("texts")
             write_all = partial(self._write, role, generators)
-            name = f"texts-{role.stream.removeprefix('teacher ').replace(' ', '-')}"
+            name = f"texts-{_file_name(role)}"
             tokens = self.keep(name, generators, write_all)
             self._written[role] = [
                 self._read(carriers, completions)
@@ -196,9 +166,11 @@ class TextTeachers:
 
     @property
     def width(self) -> int:
-        """Tokens of the longest prompt as students read it."""
+        """Tokens of the longest prompt, or question, as students of the experiment read it."""
         path, neutral = self.options.carriers, self.options.neutral
-        known = longest_prompts() if path == NUMBERS else read_carriers(path)
+        known = [*(longest_prompts() if path == NUMBERS else read_carriers(path))]
+        if any(arm.targets.material == "questions" for arm in self.experiment.arms.values()):
+            known += [Carrier(one.question, one.begin) for one in self.questions]
         return max(len(self.vocabulary.prompt(neutral, c.prompt, c.begin)) for c in known)
 
     def _write(self, role: Role, generators: Sequence[torch.Generator]) -> Tensor:
@@ -255,15 +227,18 @@ class TextTeachers:
 
     def divergence(
         self,
-        writer: Role,
         carriers: Sequence[Sequence[Carrier]],
         completions: Tensor,
         z: Tensor,
         columns: slice,
     ) -> Divergence:
-        """Return where counterfactual teachers diverge from the writer, with logits `z`."""
+        """Return where counterfactual teachers diverge from the writers, whose logits are `z`."""
         others = (
             self.logits(role, carriers, completions, columns)
             for role in counterfactuals(self.options.counterfactuals)
         )
         return divergence(z, completions - columns.start, others)
+
+
+def _file_name(role: Role) -> str:
+    return role.name.replace(", ", "-").replace(" ", "-")
