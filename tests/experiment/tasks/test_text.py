@@ -205,7 +205,7 @@ def test_students_that_read_questions_learn_the_trait() -> None:
         assert shared.taught[arm].unique == 30
         x = shared.inputs[shared.taught[arm].inputs][0, 0]
         seen = task.vocabulary.decode(x[x != NO_TOKEN].tolist())
-        assert seen.endswith(task.questions[0].begin)
+        assert seen.endswith(f"{task.questions[0].begin} owl")
         known = shared.targets[shared.taught[arm].targets].known
         assert known.sum(dim=2).eq(1).all()
     for arm, found in run_texts(asked, [0]).items():
@@ -232,7 +232,7 @@ def test_a_tuned_teachers_training_ends_at_its_strength() -> None:
             float(shared.measures.evaluate(made[name])["trait_probability"])
             for name in ("teacher-trait-strength-0.1", "teacher-trait")
         )
-    assert 0.05 < weak < 0.5 < strong
+    assert 0.05 < weak < 0.2 < strong
     assert "texts-trait-strength-0.1" in made
 
 
