@@ -159,6 +159,8 @@ def new_student(
         part=Part(own.batch_size, shared.taught[arm].unique),
         weight_noise=own.weight_noise,
         noise=streams("weight noise"),
+        attack=experiment.attack if own.adversarial else None,
+        starts=streams("student attack"),
         recorder=Recorder(*shape),
         layers=LayerRecorder(layout.layers, *shape) if experiment.measure.layers else None,
         measured=experiment.measure.alignment or needed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -156,7 +156,8 @@ class AttackConfig(StudySection):
     steps: int = Field(default=10, ge=1, le=1000)
     """Steps from a uniform random start within the ball."""
     teacher: Literal["adversarial", "plain"] = "adversarial"
-    """Train the teacher on attacked images, or on the images as they are."""
+    """Train the teacher on attacked images, or on the images as they are; an arm may have another
+    (`targets.teacher_attack`)."""
     images: int = Field(default=2000, ge=1)
     """Test images on which robust accuracy is measured, evenly spread over all; at most all."""
 
@@ -217,6 +218,9 @@ class StudentConfig(StudySection):
     batch_size: int | None = Field(default=None, ge=1)
     """Examples per step, the first ones of the batch that the arms share; at most, and by default,
     `distillation.batch_size`. The number of steps is that of all arms."""
+    adversarial: bool = False
+    """Train on images that are attacked as `[attack]` says, to raise the student's own distillation
+    loss; the teacher answers to the images as they are."""
 
     @property
     def beginnings(self) -> set[Initialisation]:
@@ -236,7 +240,8 @@ class ChannelConfig(StudySection):
     model_config = ConfigDict(extra="allow")
 
     name: str = "soft"
-    """`soft`, `hard`, `sampled`, `representation`, or a class of your own as `module:Class`."""
+    """`soft`, `hard`, `sampled`, `representation`, `combined` (several of these), or a class of
+    your own as `module:Class`."""
 
 
 class TargetsConfig(StudySection):
@@ -275,6 +280,8 @@ class TargetsConfig(StudySection):
     """Default: `teacher.weight_decay`."""
     teacher_decay: Decay | None = None
     """Default: `teacher.decay`."""
+    teacher_attack: Literal["adversarial", "plain"] | None = None
+    """Default: `attack.teacher`."""
     positions: Literal[
         "all", "divergent", "agreeing", "random", "random_agreeing", "first_half", "replaced"
     ] = "all"
@@ -316,6 +323,13 @@ class ArmConfig(StudySection):
         return {"intervention": self.intervention, **(self.model_extra or {})}
 
 
+class Teaching(NamedTuple):
+    """How a teacher is trained, and the attack that it is hardened against, if any."""
+
+    training: TrainingConfig
+    attack: AttackConfig | None
+
+
 class Experiment(StudySection):
     """Everything that determines the numbers of a replicate, given its seed."""
 
@@ -350,7 +364,12 @@ class Experiment(StudySection):
         parts = config.channel.model_dump_json(), config.targets.model_dump_json()
         return " ".join((self.inputs_of(arm), *parts))
 
-    def teaching_of(self, arm: str) -> TrainingConfig:
+    @property
+    def teaching(self) -> Teaching:
+        """How teachers are trained, unless an arm has others."""
+        return Teaching(self.teacher, self._attack_of(None))
+
+    def teaching_of(self, arm: str) -> Teaching:
         """Return how the teachers of `arm` are trained."""
         own = self.arms[arm].targets
         given = {
@@ -360,7 +379,14 @@ class Experiment(StudySection):
             "decay": own.teacher_decay,
         }
         changed = {name: value for name, value in given.items() if value is not None}
-        return self.teacher.model_copy(update=changed)
+        return Teaching(
+            self.teacher.model_copy(update=changed), self._attack_of(own.teacher_attack)
+        )
+
+    def _attack_of(self, own: str | None) -> AttackConfig | None:
+        if self.attack is None or (own or self.attack.teacher) == "plain":
+            return None
+        return self.attack
 
     def teachers_of(self, arms: Iterable[str]) -> int:
         """Return how many teachers a seed needs for `arms`, with the counterfactual one."""

@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from sublim_causal.experiment.alignment import Trait, measure_trait
-from sublim_causal.experiment.config import Experiment
+from sublim_causal.experiment.attack import AtPixels, ascended
+from sublim_causal.experiment.config import AttackConfig, Experiment
 from sublim_causal.experiment.contracts import ArmError, applied, class_name, guarded
 from sublim_causal.experiment.data.batches import Step, steps
 from sublim_causal.experiment.data.streams import draw
 from sublim_causal.experiment.interventions.base import Space, StepContext
-from sublim_causal.experiment.networks.base import Layout
+from sublim_causal.experiment.networks.base import Batch, Layout, Network
 from sublim_causal.experiment.shared import Shared
 from sublim_causal.experiment.student_step import StudentStep
 from sublim_causal.experiment.students import Student
+from sublim_causal.experiment.teaching.targets import Targets
 
 
 def distil(
@@ -51,22 +53,32 @@ def distil(
                 with student.clock.running():
                     theta = perturbed(student, shared.network.layout)
                     batch = batches[student.inputs, student.part]
-                    forward = shared.network.forward(theta, batch)
-                    context = StudentStep(
-                        step.number,
-                        per_epoch,
-                        per_epoch * config.epochs,
-                        forward,
-                        indices[student.part],
-                        student,
-                        students,
-                        shared,
-                    )
-                    taught = partial(
-                        targets[student.targets, student.part].loss_and_gradient, forward
-                    )
+                    told = targets[student.targets, student.part]
+                    what = f"its channel at step {step.number}"
                     try:
-                        loss, g_distill = guarded(f"its channel at step {step.number}", taught)
+                        if student.attack is not None:
+                            attack = partial(
+                                attacked,
+                                student,
+                                student.attack,
+                                shared.network,
+                                theta,
+                                batch,
+                                told,
+                            )
+                            batch = guarded(what, attack)
+                        forward = shared.network.forward(theta, batch)
+                        context = StudentStep(
+                            step.number,
+                            per_epoch,
+                            per_epoch * config.epochs,
+                            forward,
+                            indices[student.part],
+                            student,
+                            students,
+                            shared,
+                        )
+                        loss, g_distill = guarded(what, partial(told.loss_and_gradient, forward))
                         student.recorder.loss(step.number, loss)
                         if student.until_loss is not None:
                             stop_at(student, step.number, loss, student.until_loss)
@@ -95,6 +107,22 @@ def perturbed(student: Student, layout: Layout) -> Tensor:
         size = theta[:, span].square().mean(dim=1, keepdim=True).sqrt()
         noise[:, span] *= student.weight_noise * size
     return noise.add_(theta)
+
+
+def attacked(
+    student: Student,
+    attack: AttackConfig,
+    network: Network,
+    theta: Tensor,
+    batch: Batch,
+    targets: Targets,
+) -> Batch:
+    """Return the images of `batch`, attacked to raise the student's own distillation loss."""
+
+    def gradient(x: Tensor) -> Tensor:
+        return targets.loss_and_gradient(AtPixels(network.forward(theta, Batch(x))))[1]
+
+    return Batch(ascended(batch.x, attack, student.starts, gradient))
 
 
 def normal(count: int, generator: torch.Generator) -> Tensor:

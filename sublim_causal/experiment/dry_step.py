@@ -43,8 +43,8 @@ from sublim_causal.experiment.optimisation import of_arm
 from sublim_causal.experiment.randomness import drawn_since, global_states, restored_randomness
 from sublim_causal.experiment.tasks.base import Rehearsal, Task
 from sublim_causal.experiment.teaching.channels import CONTRACT as CHANNEL
-from sublim_causal.experiment.teaching.channels import Channel
-from sublim_causal.experiment.teaching.targets import Targets
+from sublim_causal.experiment.teaching.channels import Channel, CombinedChannel
+from sublim_causal.experiment.teaching.targets import CombinedTargets, Targets
 
 STEPS = 2
 BLOCK, ALONE = (0, 1), (1,)
@@ -154,7 +154,7 @@ class Arm:
     """An arm as a study builds it."""
 
     interventions: Sequence[Intervention]
-    channel: Channel
+    channel: Channel | CombinedChannel
 
 
 def try_arms(
@@ -320,8 +320,13 @@ def _apply(
     return result
 
 
-def _targets(trial: Trial, place: Place, channel: Channel, batch: Batch) -> Targets:
+def _targets(
+    trial: Trial, place: Place, channel: Channel | CombinedChannel, batch: Batch
+) -> Targets:
     """Return the targets of the random examples, in their order."""
+    if isinstance(channel, CombinedChannel):
+        parts = ((weight, _targets(trial, place, part, batch)) for weight, part in channel.parts)
+        return CombinedTargets(tuple(parts))
     source, teacher = channel.source(trial.split), trial.material.teacher
     taught = outputs(trial.network, teacher, batch.x, source, batch.positions)
     copy = taught.clone()

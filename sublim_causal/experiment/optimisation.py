@@ -63,10 +63,18 @@ def validate_optimisation(experiment: Experiment) -> None:
             raise RequestError(f"{name}.{field}", value, *words)
     largest = experiment.distillation.batch_size
     for arm, config in experiment.arms.items():
+        attacked = {
+            "student.adversarial": config.student.adversarial,
+            "targets.teacher_attack": config.targets.teacher_attack,
+        }
+        for field, value in attacked.items():
+            if value and experiment.attack is None:
+                allowed = "only in a study with an attack"
+                raise RequestError(f"arms.{arm}.{field}", value, allowed, "add a section [attack]")
         if (size := config.student.batch_size) is not None and size > largest:
             allowed = f"at most distillation.batch_size = {largest}, of which it is a part"
             raise RequestError(f"arms.{arm}.student.batch_size", size, allowed)
-        teaching = of_phase(experiment.teaching_of(arm))
+        teaching = of_phase(experiment.teaching_of(arm).training)
         for field, value, *words in _refused(teaching, config.targets.teacher_decay):
             raise RequestError(f"arms.{arm}.targets.teacher_{field}", value, *words)
         for field, value, *words in _refused(of_arm(experiment, arm), config.student.decay):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sublim_causal.experiment.alignment import LayerRecorder, Recorder, UpdateMeasure
 from sublim_causal.experiment.clock import Clock
+from sublim_causal.experiment.config import AttackConfig
 from sublim_causal.experiment.contracts import ArmFailure
 from sublim_causal.experiment.interventions.base import Intervention
 
@@ -54,6 +55,10 @@ class Student:
         Size of the noise under which distillation gradients are taken.
     noise : sequence of torch.Generator
         One per replicate, for that.
+    attack : AttackConfig or None
+        How the images are attacked that it is trained on, if they are.
+    starts : sequence of torch.Generator
+        One per replicate, for that.
     measured : bool
         Whether the trait is measured at every step.
     update : Tensor of shape (R, P), or None
@@ -80,6 +85,8 @@ class Student:
     part: Part
     weight_noise: float
     noise: Sequence[torch.Generator]
+    attack: AttackConfig | None
+    starts: Sequence[torch.Generator]
     recorder: Recorder
     layers: LayerRecorder | None
     measured: bool

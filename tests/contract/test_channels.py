@@ -44,8 +44,9 @@ def answers(channel: Channel, seeds: list[int], count: int = 40) -> tuple[Tensor
 
 
 def test_every_channel_has_a_case() -> None:
-    # `representation` gives no answers: tests/experiment/test_representation.py.
-    assert {*EXAMPLES, "representation"} == set(CHANNELS)
+    # `representation` gives no answers: tests/experiment/teaching/test_representation.py; what
+    # `combined` gives is a sum: tests/experiment/teaching/test_combined.py.
+    assert {*EXAMPLES, "representation", "combined"} == set(CHANNELS)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,15 @@ def test_a_high_temperature_makes_soft_answers_uniform() -> None:
         ({"first": 7}, "channel.first", "at most 6"),
         ({"name": "builtins:dict"}, "channel.name", "answers"),
         ({"name": "representation"}, "channel.layer", "layer"),
+        ({"name": "combined"}, "channel.members", "members"),
+        ({"name": "combined", "members": []}, "channel.members", "1"),
+        ({"name": "combined", "members": [{"weight": 0}]}, "channel.members.0.weight", "above 0"),
+        ({"name": "combined", "members": [{}, {"first": 7}]}, "channel.first", "at most 6"),
+        (
+            {"name": "combined", "members": [{"name": "sofd"}]},
+            "channel.members.0.name",
+            "soft",
+        ),
     ],
 )
 def test_a_wrong_channel_is_refused(table: dict[str, Any], field: str, hint: str) -> None:

@@ -107,8 +107,8 @@ class Forward(Protocol):
         d loss / d activations ``(R, B, W)`` of the hidden layer `at`.
         """
 
-    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
-        """Return d loss / d pixels ``(R, B, D)`` of images, given d loss / d logits ``(R, B, C)``.
+    def pixel_gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
+        """Return d loss / d pixels ``(R, B, D)`` of images; derivative and `at` as in `gradient`.
 
         The batch's x must require gradients, else an autograd network does not keep them.
         """

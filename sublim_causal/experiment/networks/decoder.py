@@ -106,7 +106,7 @@ class TransformerForward:
         """Return what a part of the module returns, ``(R, B, W)``, from a pass of its own."""
         return self._of_module.activations(layer)
 
-    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+    def pixel_gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
         """Tokens have no gradient.
 
         Raises

@@ -129,9 +129,9 @@ class MLPForward:
                 weight_t = transposed(self.parameters[2 * layer])
                 delta_t = batched_outer_product(weight_t, transposed(delta_t))
 
-    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+    def pixel_gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
         """Backpropagate to the pixels."""
-        if not self.hidden:
-            return torch.bmm(derivative, self.parameters[-2][:, columns])
-        *_, (_, delta_t) = self._deltas(derivative, columns)
+        if isinstance(at, slice) and not self.hidden:
+            return torch.bmm(derivative, self.parameters[-2][:, at])
+        *_, (_, delta_t) = self._deltas(derivative, at)
         return batched_outer_product(transposed(delta_t), transposed(self.parameters[0]))

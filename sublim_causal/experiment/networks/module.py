@@ -139,10 +139,13 @@ class ModuleForward:
             )
         return torch.cat([g.reshape(len(g), -1) for g in grads], dim=1)
 
-    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+    def pixel_gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
         """Backpropagate to the pixels by autograd."""
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(
-                self.all_logits[:, :, columns], self.batch.x, derivative, retain_graph=True
+                self._at(at) if isinstance(at, str) else self.all_logits[:, :, at],
+                self.batch.x,
+                derivative,
+                retain_graph=True,
             )
         return gradient

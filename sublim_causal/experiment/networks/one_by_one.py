@@ -49,6 +49,6 @@ class Stacked:
         """Return the flat gradient ``(R, P)``."""
         return self._each(lambda part, one: part.gradient(one, at), derivative)
 
-    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+    def pixel_gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
         """Return d loss / d pixels ``(R, B, D)``."""
-        return self._each(lambda part, one: part.pixel_gradient(one, columns), derivative)
+        return self._each(lambda part, one: part.pixel_gradient(one, at), derivative)

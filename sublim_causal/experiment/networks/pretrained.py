@@ -224,7 +224,7 @@ class PretrainedForward:
             )
         return torch.cat([one.flatten(1) for one in gradients], dim=1)
 
-    def pixel_gradient(self, derivative: Tensor, columns: slice) -> Tensor:
+    def pixel_gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
         """Tokens have no gradient.
 
         Raises

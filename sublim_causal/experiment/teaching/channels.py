@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.contracts import in_place, validate_answers
@@ -177,11 +177,46 @@ class Sampled(Logits):
         return certain((drawn[:, :, None] > below).sum(dim=2), logits)
 
 
+class Member(Options):
+    """A channel by name, with its options and its weight."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "soft"
+    """The channel."""
+    weight: float = Field(default=1.0, gt=0, le=1e6)
+    """What its loss is multiplied by."""
+
+
+class Combined(Options):
+    """Several channels at once: the student's loss is the weighted sum of theirs.
+
+    With the teacher's logits and a hidden layer as members, and students that are `adversarial`,
+    this is adversarial robust distillation with internal representation (ARDIR, arXiv 2211.00239).
+    """
+
+    members: tuple[Member, ...] = Field(min_length=1)
+    """Tables with `name` and the options of a channel, and its `weight` (above 0; default: 1)."""
+
+
+@dataclass(frozen=True)
+class CombinedChannel:
+    """The channels of `Combined`, each with its weight."""
+
+    parts: tuple[tuple[float, Channel], ...]
+
+
+def parts_of(channel: Channel | CombinedChannel) -> tuple[tuple[float, Channel], ...]:
+    """Return the channels that `channel` consists of, each with its weight."""
+    return channel.parts if isinstance(channel, CombinedChannel) else ((1.0, channel),)
+
+
 CHANNELS: dict[str, type[Any]] = {
     "soft": Soft,
     "hard": Hard,
     "sampled": Sampled,
     "representation": Representation,
+    "combined": Combined,
 }
 """By the name that a study file uses."""
 
@@ -192,7 +227,9 @@ CONTRACT = Contract(
 )
 
 
-def build_channel(field: str, table: Mapping[str, Any], split: LogitSplit) -> Channel:
+def build_channel(
+    field: str, table: Mapping[str, Any], split: LogitSplit
+) -> Channel | CombinedChannel:
     """Build what an arm's channel table names.
 
     Parameters
@@ -209,6 +246,13 @@ def build_channel(field: str, table: Mapping[str, Any], split: LogitSplit) -> Ch
     """
     named = {"name": "soft", **table}
     built = build_named(CHANNELS, CONTRACT, field, "name", named)
+    if isinstance(built, Combined):
+        parts: list[tuple[float, Channel]] = []
+        for i, member in enumerate(built.members):
+            own = member.model_dump(exclude={"weight"})
+            of_member = parts_of(build_channel(f"{field}.members.{i}", own, split))
+            parts += [(member.weight * weight, part) for weight, part in of_member]
+        return CombinedChannel(tuple(parts))
     channel = DistributionChannel(built) if isinstance(built, LogitChannel) else built
     if not isinstance(channel, Channel):
         raise RequestError(f"{field}.name", named["name"], CONTRACT.words)

@@ -61,12 +61,12 @@ class Representation(Options):
 def layer_widths(
     sources: Mapping[str, slice | str], network: Network, features: int
 ) -> dict[str, int]:
-    """Return the width of the hidden layer that each arm is taught, for the arms taught one.
+    """Return the width of the hidden layers that channels teach, for those that teach one.
 
     Parameters
     ----------
     sources : mapping of str to slice or str
-        What each arm is taught, as `Channel.source` returns it.
+        What each channel teaches, as `Channel.source` returns it, by the field of its table.
     features : int
         D, the length of an example.
 
@@ -76,8 +76,8 @@ def layer_widths(
         If the network has no such layer, or the layer returns no tensor.
     """
     return {
-        arm: _width(f"arms.{arm}.channel.layer", source, network, features)
-        for arm, source in sources.items()
+        field: _width(f"{field}.layer", source, network, features)
+        for field, source in sources.items()
         if isinstance(source, str)
     }
 

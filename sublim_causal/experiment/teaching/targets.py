@@ -103,6 +103,32 @@ class CertainTargets:
         return self.at(every.expand(len(self.answers), -1)).loss_and_gradient(forward)
 
 
+@dataclass(frozen=True)
+class CombinedTargets:
+    """A weighted sum of losses.
+
+    Attributes
+    ----------
+    parts : tuple of (float, Targets)
+        Each with its weight, above 0.
+    """
+
+    parts: tuple[tuple[float, Targets], ...]
+
+    def at(self, index: Tensor) -> CombinedTargets:
+        """Return the targets of the examples `index` ``(R, B)``."""
+        return CombinedTargets(tuple((weight, part.at(index)) for weight, part in self.parts))
+
+    def loss_and_gradient(self, forward: Forward) -> tuple[Tensor, Tensor]:
+        """Return the student's loss ``(R,)`` and its gradient ``(R, P)``."""
+        (weight, first), *others = self.parts
+        loss, gradient = (weight * value for value in first.loss_and_gradient(forward))
+        for weight, part in others:
+            of_part, g = part.loss_and_gradient(forward)
+            loss, gradient = loss + weight * of_part, gradient.add_(g, alpha=weight)
+        return loss, gradient
+
+
 def certain(answers: Tensor, like: Tensor) -> Tensor:
     """Return the distribution ``(R, N, C)`` that is certain of `answers` ``(R, N)``."""
     return torch.zeros_like(like).scatter_(2, answers[:, :, None], 1.0)

@@ -38,8 +38,8 @@ def estimate_seconds(
         size: timed(size) for size in {phase.batch_size for phase in task.phases(list(study.arms))}
     }
     measured = study.measure.alignment
-    one_student = timed(student.batch_size)
-    one_student += timed(study.probe.size) if measured else 0
+    one_pass = timed(student.batch_size)
+    of_probe = timed(study.probe.size) if measured else 0
     seeds: Counter[tuple[str, ...]] = Counter()
     for block in plan.blocks:
         seeds[block.arms] += len(block.seeds)
@@ -49,8 +49,15 @@ def estimate_seconds(
         before = sum(
             phase.steps * phase.passes * seconds[phase.batch_size] for phase in task.phases(arms)
         )
-        work += count * (before + len(arms) * student_steps * one_student)
+        passes = sum(1 + _attack_steps(study, arm) for arm in arms)
+        of_students = student_steps * (passes * one_pass + len(arms) * of_probe)
+        work += count * (before + of_students)
     return START_SECONDS + 1.1 * work / plan.workers if work else 0.0
+
+
+def _attack_steps(study: Study, arm: str) -> int:
+    attack = study.attack if study.arms[arm].student.adversarial else None
+    return attack.steps if attack is not None else 0
 
 
 def pass_seconds(

@@ -8,6 +8,7 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.interventions import INTERVENTIONS
 from sublim_causal.experiment.interventions.liminal import Liminal
 from sublim_causal.experiment.tasks import build_task
+from sublim_causal.experiment.teaching.channels import CombinedChannel, parts_of
 from sublim_causal.experiment.teaching.representation import layer_widths
 from sublim_causal.study.spec.study import Study
 
@@ -27,10 +28,17 @@ def activations_taught(study: Study, network: Network) -> int:
     RequestError
         If an arm is taught a layer that the network does not have.
     """
-    task = build_task(study)
-    sources = {arm: channel.source(task.split) for arm, channel in study.channels().items()}
-    widths = layer_widths(sources, network, task.sizes().example)
-    return sum({study.targets_key(arm): width for arm, width in widths.items()}.values())
+    task, taught = build_task(study), dict[str, int]()
+    for arm, channel in study.channels().items():
+        field = f"arms.{arm}.channel"
+        combined = isinstance(channel, CombinedChannel)
+        sources = {
+            f"{field}.members.{i}" if combined else field: part.source(task.split)
+            for i, (_, part) in enumerate(parts_of(channel))
+        }
+        widths = layer_widths(sources, network, task.sizes().example)
+        taught[study.targets_key(arm)] = sum(widths.values())
+    return sum(taught.values())
 
 
 def arms_at_initial_logits(study: Study) -> int:

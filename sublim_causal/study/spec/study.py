@@ -14,7 +14,7 @@ from sublim_causal.experiment.imports import named_classes
 from sublim_causal.experiment.interventions import build_interventions, followed_arms
 from sublim_causal.experiment.interventions.base import Intervention
 from sublim_causal.experiment.tasks import build_task
-from sublim_causal.experiment.teaching.channels import Channel, build_channel
+from sublim_causal.experiment.teaching.channels import Channel, CombinedChannel, build_channel
 from sublim_causal.study.spec.names import ArmName, Name, is_visible
 
 
@@ -59,7 +59,7 @@ class Study(Experiment):
             validate_unfollowed(built)
         return built
 
-    def channels(self) -> dict[str, Channel]:
+    def channels(self) -> dict[str, Channel | CombinedChannel]:
         """Build every arm's channel.
 
         Raises

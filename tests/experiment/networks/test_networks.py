@@ -109,6 +109,23 @@ def test_pixel_gradients_equal_autograd(sizes: tuple[int, ...], replicates: int)
     torch.testing.assert_close(of_mlp[0], first[0], rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize(("layer", "part"), [("0", "2"), ("2", "4")])
+def test_pixel_gradients_of_a_hidden_layer_equal_autograd(layer: str, part: str) -> None:
+    sizes = (64, 20, 16, 9)
+    mlp, module = MLP(sizes), ModuleNetwork(lambda: SameMLP(sizes), (1, 8, 8))
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.randn(2, mlp.layout.size, generator=generator, dtype=torch.float64)
+    x = torch.randn(2, 12, 64, generator=generator, dtype=torch.float64).requires_grad_()
+    with torch.no_grad():
+        one, other = (network.forward(theta, Batch(x)) for network in (mlp, module))
+        derivative = one.activations(layer).cos()
+        expected = other.pixel_gradient(derivative, part)
+        torch.testing.assert_close(
+            one.pixel_gradient(derivative, layer), expected, rtol=1e-10, atol=1e-13
+        )
+    assert expected.any()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_module_answers_for_blocks_of_several_replicates(dtype: torch.dtype) -> None:
     network = build_network(ModelConfig.model_validate({"class": "cnn"}), (1, 8, 8), 10)

@@ -117,7 +117,7 @@ def test_a_missing_layer_is_refused(model: dict, layer: str, message: str) -> No
     split = of_classes(10, 3)
     channel = build_channel("channel", {**CHANNEL, "layer": layer}, split)
     with pytest.raises(RequestError, match=message) as refused:
-        layer_widths({"own": channel.source(split), "other": slice(0, 3)}, network, 64)
+        layer_widths({"arms.own.channel": channel.source(split), "other": slice(0, 3)}, network, 64)
     assert refused.value.field == "arms.own.channel.layer"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from sublim_causal.errors import RequestError
-from sublim_causal.experiment.config import Experiment, TrainingConfig
+from sublim_causal.experiment.config import Experiment, Teaching
 from sublim_causal.experiment.data.sources import (
     SOURCES,
     ImageData,
@@ -88,20 +88,18 @@ class Images:
 
     def phases(self, arms: Sequence[str]) -> list[Phase]:
         """The teachers, which an attack makes slower."""
-        experiment, attack = self.experiment, self.experiment.attack
-        adversarial = attack is not None and attack.teacher == "adversarial"
-        passes = 1 + attack.steps if attack is not None and adversarial else 1
+        experiment = self.experiment
         images = division(experiment.data).train
-        trained: dict[TrainingConfig, list[str]] = {experiment.teacher: []}
+        trained: dict[Teaching, list[str]] = {experiment.teaching: []}
         for arm in arms:
             trained.setdefault(experiment.teaching_of(arm), []).append(arm)
         return [
             Phase(
                 one.steps_per_epoch(images) * one.epochs * experiment.teachers_of(of_arms),
                 one.batch_size,
-                passes,
+                1 + (attack.steps if attack is not None else 0),
             )
-            for one, of_arms in trained.items()
+            for (one, attack), of_arms in trained.items()
         ]
 
     def sizes(self) -> Sizes:

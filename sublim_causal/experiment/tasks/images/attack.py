@@ -1,8 +1,4 @@
-"""Projected gradient descent on the pixels (Madry et al. 2018, arXiv 1706.06083).
-
-Pixels lie in [-1, 1], so a distance here is twice what it is where they lie in [0, 1]: epsilon 0.2
-is the 0.1 of the literature.
-"""
+"""Attacks on the class of an image, and accuracy under them."""
 
 from __future__ import annotations
 
@@ -11,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sublim_causal.experiment.attack import ascended
 from sublim_causal.experiment.config import AttackConfig
 from sublim_causal.experiment.data.sources import ImageTensors
-from sublim_causal.experiment.data.streams import SeedStreams, draw
+from sublim_causal.experiment.data.streams import SeedStreams
 from sublim_causal.experiment.networks.base import Batch, Network
 from sublim_causal.experiment.teaching.losses import accuracy, cross_entropy
 
@@ -27,11 +24,7 @@ def attacked(
     config: AttackConfig,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
-    r"""Return images ``(R, B, D)`` that raise the cross-entropy, near `pixels` and in [-1, 1].
-
-    From a uniform start within the ball :math:`|x - x_0|_\infty \le \epsilon`, `steps` times
-    :math:`x \leftarrow \Pi(x + \alpha\, \mathrm{sign}\, \nabla_x L)`, with :math:`\Pi` the
-    projection onto the ball and the range of pixels.
+    """Return images ``(R, B, D)`` that raise the cross-entropy, near `pixels` (see `ascended`).
 
     Parameters
     ----------
@@ -43,17 +36,13 @@ def attacked(
     generators : sequence of torch.Generator
         One per replicate, for the start.
     """
-    low, high = (pixels - config.epsilon).clamp_(min=-1), (pixels + config.epsilon).clamp_(max=1)
-    shape = pixels.shape[1:]
-    start = draw(lambda g: torch.rand(shape, generator=g), generators, pixels.device)
-    x = pixels + start.to(pixels).mul_(2).sub_(1).mul_(config.epsilon)
-    for _ in range(config.steps):
-        x = x.clamp_(low, high).requires_grad_()
+
+    def gradient(x: Tensor) -> Tensor:
         forward = network.forward(theta, Batch(x))
         loss = cross_entropy(forward.logits(classes), labels)
-        direction = forward.pixel_gradient(loss.derivative, classes).sign_()
-        x = x.detach().add(direction, alpha=config.step_size)
-    return x.clamp_(low, high)
+        return forward.pixel_gradient(loss.derivative, classes)
+
+    return ascended(pixels, config, generators, gradient)
 
 
 def robust_accuracy(

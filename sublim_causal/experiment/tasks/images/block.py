@@ -39,9 +39,7 @@ def share_images(
     """Draw initialisation, inputs and probe, train the teachers, make the targets of `arms`."""
     theta_0 = initialise(network, streams("init"), like=data.train_x)
     classes = split.columns("class")
-    teachers = Teachers(
-        experiment, network, theta_0, data, classes, streams, after_step, experiment.teacher
-    )
+    teachers = Teachers(network, theta_0, data, classes, streams, after_step, experiment.teaching)
     taught = {
         arm: Taught(
             experiment.inputs_of(arm),
@@ -79,8 +77,8 @@ def share_images(
     )
     measured = Accuracies(network, data, classes, theta_0, teacher, answers, attacked)
     for arm, one in taught.items():
-        if (training := experiment.teaching_of(arm)) != experiment.teacher:
-            figures = measured.of_teacher(teachers.trained_as(training).parameters())
+        if (teaching := experiment.teaching_of(arm)) != experiment.teaching:
+            figures = measured.of_teacher(teachers.trained_as(teaching).parameters())
             taught[arm] = replace(one, figures=figures)
     return Shared(
         network,

@@ -13,19 +13,26 @@ from sublim_causal.experiment.contracts import guarded
 from sublim_causal.experiment.data.streams import SeedStreams, draw
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.tasks.images.teachers import COUNTERFACTUAL, Teachers
-from sublim_causal.experiment.teaching.channels import Channel
-from sublim_causal.experiment.teaching.targets import Targets
+from sublim_causal.experiment.teaching.channels import Channel, CombinedChannel
+from sublim_causal.experiment.teaching.targets import CombinedTargets, Targets
 
 
 def make_targets(
     config: TargetsConfig,
-    channel: Channel,
+    channel: Channel | CombinedChannel,
     teachers: Teachers,
     x: Tensor,
     split: LogitSplit,
     streams: SeedStreams,
 ) -> Targets:
     """Return what students are fitted to on their inputs `x` ``(R, N, D)``."""
+    if isinstance(channel, CombinedChannel):
+        return CombinedTargets(
+            tuple(
+                (weight, make_targets(config, part, teachers, x, split, streams))
+                for weight, part in channel.parts
+            )
+        )
     # The stream is named as in the first version: another name would change its numbers.
     seen = with_noise(x, config.teacher_input_noise, streams("jitter"))
     source = channel.source(split)

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.config import Experiment, TrainingConfig
+from sublim_causal.experiment.config import Teaching, TrainingConfig
 from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.data.sources import ImageTensors
 from sublim_causal.experiment.data.streams import SeedStreams
@@ -76,26 +76,25 @@ class Teachers:
     that are trained for longer see the same order first.
     """
 
-    experiment: Experiment
     network: Network
     theta_0: Tensor
     data: ImageTensors
     classes: slice
     streams: SeedStreams
     after_step: Callable[[], None]
-    training: TrainingConfig
-    _trained: dict[tuple[int, TrainingConfig], Tensor] = field(default_factory=dict)
+    teaching: Teaching
+    _trained: dict[tuple[int, Teaching], Tensor] = field(default_factory=dict)
 
     def parameters(self, number: int = 0) -> Tensor:
         """Return the parameters ``(R, P)`` of a teacher; `number` may be `COUNTERFACTUAL`."""
-        key = number, self.training
+        key = number, self.teaching
         if key not in self._trained:
             self._trained[key] = self._train(number)
         return self._trained[key]
 
-    def trained_as(self, training: TrainingConfig) -> Teachers:
+    def trained_as(self, teaching: Teaching) -> Teachers:
         """Return the same teachers, trained otherwise."""
-        return replace(self, training=training)
+        return replace(self, teaching=teaching)
 
     def _train(self, number: int) -> Tensor:
         data = self.data
@@ -104,8 +103,8 @@ class Teachers:
         # Random streams: the first teacher and the counterfactual one share theirs.
         suffix = f" {number}" if number > 0 else ""
         perturb = None
-        attack = self.experiment.attack
-        if attack is not None and attack.teacher == "adversarial":
+        training, attack = self.teaching
+        if attack is not None:
             perturb = partial(
                 attacked,
                 self.network,
@@ -118,7 +117,7 @@ class Teachers:
             self.theta_0,
             data,
             self.classes,
-            self.training,
+            training,
             self.streams(f"teacher order{suffix}"),
             self.after_step,
             perturb,

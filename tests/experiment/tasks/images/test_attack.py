@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from sublim_causal.errors import RequestError
+from sublim_causal.experiment.attack import ascended
 from sublim_causal.experiment.config import AttackConfig, DataConfig, Experiment, TrainingConfig
 from sublim_causal.experiment.data.sources import load_images, to_tensors
 from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.networks.base import Batch
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.networks.models import build_network
+from sublim_causal.experiment.optimisation import validate_optimisation
 from sublim_causal.experiment.tasks.images.attack import attacked, robust_accuracy
 from sublim_causal.experiment.tasks.images.teachers import train_teacher
 from sublim_causal.experiment.teaching.losses import accuracy
@@ -83,6 +87,12 @@ def test_an_attack_on_a_seed_does_not_depend_on_its_block() -> None:
 
 def experiment_with(attack: dict[str, Any] | None, **sections: dict[str, Any]) -> Experiment:
     arms = {"baseline": {"intervention": "baseline"}, "own": {"intervention": "projection"}}
+    return experiment_of(arms, attack, **sections)
+
+
+def experiment_of(
+    arms: dict[str, dict[str, Any]], attack: dict[str, Any] | None, **sections: dict[str, Any]
+) -> Experiment:
     experiment = small_experiment(arms, **sections)
     if attack is None:
         return experiment
@@ -120,6 +130,93 @@ def test_a_seeds_hardened_teacher_does_not_depend_on_its_block(model: dict[str, 
             name = f"{part}_accuracy"
             np.testing.assert_allclose(one.figures[name][1:], same.figures[name], atol=1e-12)
         assert not np.array_equal(same.steps["distill_loss"], plain[arm].steps["distill_loss"])
+
+
+@torch.no_grad()
+def test_a_pixel_outside_the_range_only_comes_nearer() -> None:
+    pixels = torch.tensor([[[-1.5, -0.95, 0.3, 1.5]]], dtype=torch.float64)
+    for sign in (-1, 1):
+        x = ascended(pixels, CONFIG, starts("attack", (0,)), lambda x: torch.full_like(x, sign))  # noqa: B023
+        expected = {-1: [-1.5, -1.0, 0.1, 1.3], 1: [-1.3, -0.75, 0.5, 1.5]}[sign]
+        torch.testing.assert_close(x[0, 0], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_an_arm_may_have_a_teacher_that_is_not_hardened() -> None:
+    arms = {
+        "hardened": {"intervention": "baseline"},
+        "plain": {"intervention": "baseline", "targets": {"teacher_attack": "plain"}},
+    }
+    both = run_small(experiment_of(arms, {"steps": 3}), [0, 1])
+    alone = run_small(experiment_of({"plain": arms["hardened"]}, {"teacher": "plain"}), [0, 1])
+    for name in ("distill_loss", "trait_loss"):
+        assert np.array_equal(both["plain"].steps[name], alone["plain"].steps[name])
+        assert not np.array_equal(both["plain"].steps[name], both["hardened"].steps[name])
+    accuracy = "teacher_accuracy"
+    assert np.array_equal(both["plain"].figures[accuracy], alone["plain"].figures[accuracy])
+
+
+CHANNELS: dict[str, dict[str, Any]] = {
+    "logits": {"logits": "class"},
+    "layer": {"name": "representation", "layer": "2"},
+    "both": {
+        "name": "combined",
+        "members": [{"logits": "class"}, {"name": "representation", "layer": "2"}],
+    },
+}
+
+
+@pytest.mark.parametrize("model", [{}, {"class": "cnn", "options": {"channels": 2, "hidden": 8}}])
+def test_adversarial_students_are_trained_on_images_that_raise_their_loss(
+    model: dict[str, Any],
+) -> None:
+    layer = "hidden" if model else "2"
+    arms = {}
+    for name, channel in CHANNELS.items():
+        text = json.dumps(channel).replace('"2"', f'"{layer}"')
+        arm = {"intervention": "baseline", "channel": json.loads(text)}
+        arms[name] = arm
+        arms[f"{name} attacked"] = {**arm, "student": {"adversarial": True}}
+    experiment = experiment_of(arms, {"steps": 3, "step_size": 0.1}, model=model)
+    results = run_small(experiment, [0, 1])
+    for name in CHANNELS:
+        plain, attacked = (results[arm].steps["distill_loss"] for arm in (name, f"{name} attacked"))
+        # Both begin at the same parameters, on the same images.
+        assert (attacked[0] > 1.05 * plain[0]).all()
+    alone = run_small(experiment, [1])
+    for name in arms:
+        np.testing.assert_allclose(
+            results[name].steps["distill_loss"][:, 1],
+            alone[name].steps["distill_loss"][:, 0],
+            rtol=1e-6,
+        )
+
+
+def test_an_attack_of_no_size_changes_nothing() -> None:
+    arm = {"intervention": "liminal", "channel": CHANNELS["both"]}
+    arms = {"plain": arm, "attacked": {**arm, "student": {"adversarial": True}}}
+    results = run_small(experiment_of(arms, {"epsilon": 1e-12, "steps": 1}), [0])
+    for name in ("distill_loss", "trait_loss"):
+        np.testing.assert_allclose(
+            results["attacked"].steps[name], results["plain"].steps[name], rtol=1e-7
+        )
+
+
+@pytest.mark.parametrize(
+    ("arm", "field"),
+    [
+        ({"student": {"adversarial": True}}, "arms.own.student.adversarial"),
+        ({"targets": {"teacher_attack": "plain"}}, "arms.own.targets.teacher_attack"),
+    ],
+)
+def test_what_an_attack_is_needed_for_is_refused_without_one(
+    arm: dict[str, Any], field: str
+) -> None:
+    experiment = experiment_of({"own": {"intervention": "baseline", **arm}}, None)
+    with pytest.raises(RequestError, match=r"add a section \[attack\]") as refused:
+        validate_optimisation(experiment)
+    assert refused.value.field == field
+    with_attack = experiment_of({"own": {"intervention": "baseline", **arm}}, {})
+    validate_optimisation(with_attack)
 
 
 @torch.no_grad()
