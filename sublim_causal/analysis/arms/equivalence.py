@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sublim_causal.analysis.arms.contrasts import paired_arms, paired_contrast
 from sublim_causal.analysis.arms.independent import welch_contrast
 from sublim_causal.analysis.estimates.bootstrap import ClusterMean, cluster_bootstrap
+from sublim_causal.analysis.estimates.distributions import t_sf
 from sublim_causal.analysis.estimates.intervals import t_bounds
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
@@ -125,6 +125,6 @@ def _one_sided_tests(value: float, se: float, df: float, margin: float) -> dict[
     return {
         "t_lower": lower,
         "t_upper": upper,
-        "p_lower": float(stats.t.sf(lower, df)),
-        "p_upper": float(stats.t.cdf(upper, df)),
+        "p_lower": float(t_sf(lower, df)),
+        "p_upper": float(t_sf(-upper, df)),
     }

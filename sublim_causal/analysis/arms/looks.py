@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sublim_causal.analysis.arms.contrasts import paired_arms
 from sublim_causal.analysis.arms.sequential import (
@@ -25,6 +24,7 @@ from sublim_causal.analysis.arms.sequential import (
 )
 from sublim_causal.analysis.arms.stopping import StoppingRule
 from sublim_causal.analysis.estimates.bootstrap import Bounds
+from sublim_causal.analysis.estimates.distributions import norm_isf, t_sf
 from sublim_causal.analysis.estimates.intervals import t_bounds
 from sublim_causal.analysis.estimates.types import MIN_SEEDS
 
@@ -145,7 +145,7 @@ def look_p_value(rule: StoppingRule, place: int, mean: Mean, null: float = 0.0) 
     t = abs(mean.value - null) / mean.se
     if rule.boundary == "anytime":
         return _anytime_p(t, mean.n)
-    return _overall(rule.looks, place, 2 * float(stats.t.sf(t, mean.n - 1)))
+    return _overall(rule.looks, place, 2 * float(t_sf(t, mean.n - 1)))
 
 
 def look_p_equivalence(rule: StoppingRule, place: int, mean: Mean, margin: float) -> float | None:
@@ -157,13 +157,13 @@ def look_p_equivalence(rule: StoppingRule, place: int, mean: Mean, margin: float
         return 1.0
     if rule.boundary == "anytime":
         return _anytime_p(t, mean.n) / 2
-    return _overall(rule.looks, place, 2 * float(stats.t.sf(t, mean.n - 1))) / 2
+    return _overall(rule.looks, place, 2 * float(t_sf(t, mean.n - 1))) / 2
 
 
 def _overall(looks: Sequence[int], place: int, nominal: float) -> float:
     """Return the two-sided error of the O'Brien-Fleming rule whose look `place` has `nominal`."""
     growth = np.sqrt(looks[-1] / np.asarray(looks, dtype=float))
-    z = float(stats.norm.isf(nominal / 2))
+    z = float(norm_isf(nominal / 2))
     return min(1.0, crossing_probability(looks, z / growth[place] * growth)) if z > 0 else 1.0
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import integrate, stats
 
 from sublim_causal.analysis.arms.contrasts import paired_arms
 from sublim_causal.analysis.arms.independent import samples
+from sublim_causal.analysis.estimates.distributions import norm_sf, t_critical, t_isf
 from sublim_causal.analysis.estimates.panel import seeds_and_arms
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Floats
 from sublim_causal.errors import DataError, RequestError
@@ -51,6 +51,8 @@ class Pilot:
     @property
     def sd_upper(self) -> float:
         """Upper 80 % confidence limit of the standard deviation."""
+        from scipy import stats
+
         df = self.n_seeds - 1
         return float(self.sd * np.sqrt(df / stats.chi2.ppf(1 - _CAUTION, df)))
 
@@ -147,12 +149,14 @@ def pilots(
 
 def half_width(sd: float, n_seeds: int, level: float = 0.95) -> float:
     """Expected half-width t_{n-1} sd / sqrt(n) of the paired t interval."""
-    return float(stats.t.isf((1 - level) / 2, n_seeds - 1) * sd / np.sqrt(n_seeds))
+    return float(t_critical(level, n_seeds - 1) * sd / np.sqrt(n_seeds))
 
 
 def power_of_contrast(sd: float, difference: float, n_seeds: int, level: float = 0.95) -> float:
     """Power of the two-sided paired t test: noncentral t with sqrt(n) difference / sd."""
-    critical = stats.t.isf((1 - level) / 2, n_seeds - 1)
+    from scipy import stats
+
+    critical = t_critical(level, n_seeds - 1)
     df, shift = n_seeds - 1, np.sqrt(n_seeds) * difference / sd
     # P(T < -c) as P(-T > c): the lower tail of scipy (and statsmodels) is NaN where it is tiny.
     return float(stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift))
@@ -168,15 +172,17 @@ def power_of_equivalence(
 
     with u = s / sigma, t the one-sided critical value and the bracket 0 beyond u_0.
     """
+    from scipy import integrate, stats
+
     df = n_seeds - 1
-    critical = stats.t.isf(alpha, df)
+    critical = t_isf(alpha, df)
     above = np.sqrt(n_seeds) * (margin + difference) / sd
     below = np.sqrt(n_seeds) * (margin - difference) / sd
     scaled = stats.chi(df, scale=1 / np.sqrt(df))
     end = min((above + below) / (2 * critical), float(scaled.isf(1e-12)))
 
     def accepted(u: float) -> float:
-        inside = stats.norm.cdf(below - critical * u) - stats.norm.cdf(-above + critical * u)
+        inside = norm_sf(critical * u - below) - norm_sf(above - critical * u)
         return float(inside * scaled.pdf(u))
 
     return float(integrate.quad(accepted, 0.0, end, limit=200)[0]) if end > 0 else 0.0

@@ -18,8 +18,8 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
 
+from sublim_causal.analysis.estimates.distributions import t_critical
 from sublim_causal.analysis.estimates.headline import is_skewed, skewness
 from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.settings import validate_level
@@ -84,7 +84,9 @@ def prediction_interval(
 
 def _shift_outside(df: int, level: float) -> float:
     """Shift, in standard errors of prediction, at which a run falls outside with `POWER`."""
-    limit = float(stats.t.isf((1 - level) / 2, df))
+    from scipy import optimize, stats
+
+    limit = float(t_critical(level, df))
 
     def lacking(shift: float) -> float:
         return float(stats.nct.sf(limit, df, shift)) - POWER

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from scipy import optimize, stats
 
 from sublim_causal.analysis.arms.stopping import validate_looks
+from sublim_causal.analysis.estimates.distributions import norm_isf, norm_sf
 from sublim_causal.analysis.estimates.settings import validate_level
+from sublim_causal.analysis.estimates.types import Floats
 
 _POINTS = 160
 """Nodes of the quadrature; more change the chance of crossing by less than 1e-7."""
@@ -58,16 +59,21 @@ def crossing_probability(looks: Sequence[int], critical: Sequence[float]) -> flo
     bounds = np.asarray(critical, dtype=float) * np.sqrt(share)
     node, weight = np.polynomial.legendre.leggauss(_POINTS)
     at = bounds[0] * node
-    density = stats.norm.pdf(at, scale=np.sqrt(share[0])) * weight * bounds[0]
-    crossed = 2 * stats.norm.sf(critical[0])
+    sd = np.sqrt(share[0])
+    density = _normal_density(at, sd) * weight * bounds[0]
+    crossed = 2 * norm_sf(critical[0])
     for k in range(1, len(looks)):
         sd, bound = np.sqrt(share[k] - share[k - 1]), bounds[k]
-        beyond = stats.norm.sf((bound - at) / sd) + stats.norm.cdf((-bound - at) / sd)
+        beyond = norm_sf((bound - at) / sd) + norm_sf((bound + at) / sd)
         crossed += float(density @ beyond)
         following = bound * node
-        step = np.exp(-0.5 * ((following[:, None] - at) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
+        step = _normal_density(following[:, None] - at, sd)
         density, at = step @ density * weight * bound, following
     return float(crossed)
+
+
+def _normal_density(x: Floats, sd: float) -> Floats:
+    return np.exp(-0.5 * (x / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
 
 
 def naive_error(looks: Sequence[int], level: float = 0.95) -> float:
@@ -79,7 +85,7 @@ def naive_error(looks: Sequence[int], level: float = 0.95) -> float:
         If `looks` do not rise from at least 3, or `level` is not in (0, 1).
     """
     validate_level(level)
-    return crossing_probability(looks, [stats.norm.isf((1 - level) / 2)] * len(looks))
+    return crossing_probability(looks, [norm_isf((1 - level) / 2)] * len(looks))
 
 
 def nominal_levels(looks: Sequence[int], level: float = 0.95) -> tuple[float, ...]:
@@ -110,11 +116,13 @@ def nominal_levels(looks: Sequence[int], level: float = 0.95) -> tuple[float, ..
 @cache
 def _nominal_levels(looks: tuple[int, ...], level: float) -> tuple[float, ...]:
     growth = np.sqrt(looks[-1] / np.asarray(looks, dtype=float))
-    single = stats.norm.isf((1 - level) / 2)
+    single = norm_isf((1 - level) / 2)
+    from scipy import optimize
+
     critical = optimize.brentq(
         lambda c: crossing_probability(looks, c * growth) - (1 - level), single / 2, 2 * single
     )
-    return tuple(1 - 2 * stats.norm.sf(critical * growth))
+    return tuple(1 - 2 * norm_sf(critical * growth))
 
 
 def anytime_half_width(

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from sublim_causal.analysis.arms.power import Pilot
 from sublim_causal.analysis.arms.sequential import anytime_half_width, nominal_levels
 from sublim_causal.analysis.arms.stopping import Boundary, validate_looks
+from sublim_causal.analysis.estimates.distributions import t_critical
 
 N_STUDIES = 2000
 
@@ -80,4 +80,4 @@ def _half_width(looks: Sequence[int], place: int, boundary: Boundary, level: flo
     if boundary == "anytime":
         return anytime_half_width(1.0, n, level)
     nominal = nominal_levels(looks, level)[place]
-    return float(stats.t.isf((1 - nominal) / 2, n - 1) / np.sqrt(n))
+    return float(t_critical(nominal, n - 1) / np.sqrt(n))

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
 from sublim_causal.analysis.arms.multiplicity import N_FLIPS, flip_signs, flipped_t
+from sublim_causal.analysis.estimates.distributions import t_isf
 from sublim_causal.analysis.estimates.types import Estimate, Floats, Result
 
 FEWEST_FLIPPED = 6
@@ -53,7 +53,7 @@ def with_simultaneous(
         one = results[k]
         assert isinstance(one, Estimate)
         df = one.n_seeds - 1 if one.df is None else one.df
-        alone = float(stats.t.isf((1 - level) / (2 * len(members)), df))
+        alone = float(t_isf((1 - level) / (2 * len(members)), df))
         half = one.se * (alone if critical is None else critical)
         bounds = {
             "method": BONFERRONI if critical is None else MAX_T,

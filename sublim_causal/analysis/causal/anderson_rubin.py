@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import linalg, optimize, stats
+from scipy import linalg
 
 from sublim_causal.analysis.causal.doses import (
     OUTCOME,
@@ -18,6 +18,7 @@ from sublim_causal.analysis.causal.doses import (
     unmoved,
 )
 from sublim_causal.analysis.causal.overidentification import overidentification_note
+from sublim_causal.analysis.estimates.distributions import f_ppf, f_sf
 from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.panel import Panel
 from sublim_causal.analysis.estimates.ratios import ConfidenceSet
@@ -54,10 +55,10 @@ class _Pivot:
     def p_value(self, b: float) -> float:
         """``T^2 (n - k) / ((n - 1) k) ~ F(k, n - k)``."""
         scale = (self.n - self.k) / ((self.n - 1) * self.k)
-        return float(stats.f.sf(self.t2(b) * scale, self.k, self.n - self.k))
+        return f_sf(self.t2(b) * scale, self.k, self.n - self.k)
 
     def critical(self, level: float) -> float:
-        quantile = float(stats.f.ppf(level, self.k, self.n - self.k))
+        quantile = f_ppf(level, self.k, self.n - self.k)
         return (self.n - 1) * self.k / (self.n - self.k) * quantile
 
     def region(self, level: float) -> ConfidenceSet:
@@ -194,6 +195,8 @@ def _minimise(pivot: _Pivot) -> float:
     values = [pivot.t2(scale * np.tan(angle)) for angle in angles]
     i = int(np.argmin(values))
     bounds = (angles[max(i - 1, 0)], angles[min(i + 1, len(angles) - 1)])
+    from scipy import optimize
+
     found = optimize.minimize_scalar(
         lambda angle: pivot.t2(scale * np.tan(angle)),
         bounds=bounds,
@@ -210,4 +213,4 @@ def _overidentification(pivot: _Pivot, best: float) -> TestResult:
         return TestResult(null, None, None, reason="one dose: nothing to compare")
     f = pivot.t2(best) * (n - k + 1) / ((n - 1) * (k - 1))
     df = (float(k - 1), float(n - k + 1))
-    return TestResult(null, f, float(stats.f.sf(f, *df)), df, "F")
+    return TestResult(null, f, (f_sf(f, *df)), df, "F")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from sublim_causal.analysis.estimates.distributions import beta_isf, beta_ppf
 from sublim_causal.analysis.estimates.types import Floats
 
 N_DRAWS = 20_000
@@ -54,6 +54,6 @@ def lower_mean_bound(values: Floats, alpha: float, rng: np.random.Generator) -> 
 def share_limits(count: int, n: int, level: float) -> Limits:
     """Return the exact binomial limits (Clopper and Pearson 1934) of a share, `count` of `n`."""
     alpha = (1 - level) / 2
-    low = float(stats.beta.ppf(alpha, count, n - count + 1)) if count else 0.0
-    high = float(stats.beta.isf(alpha, count + 1, n - count)) if count < n else 1.0
+    low = beta_ppf(alpha, count, n - count + 1) if count else 0.0
+    high = beta_isf(alpha, count + 1, n - count) if count < n else 1.0
     return Limits(low, high)

@@ -12,9 +12,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import linalg, optimize, stats
+from scipy import linalg
 
 from sublim_causal.analysis.causal.doses import OUTCOME, DosePanel, dose_panel
+from sublim_causal.analysis.estimates.distributions import f_ppf, f_sf, t_isf
 from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.intervals import mean_interval
 from sublim_causal.analysis.estimates.settings import Settings, validate_level
@@ -179,6 +180,8 @@ def monotone_trend(
         return TestResult(null, None, None, reason=reason)
     signed = values if direction == "rising" else -values
     tied = any(len(np.unique(row)) < len(row) for row in signed)
+    from scipy import stats
+
     found = stats.page_trend_test(signed, method="asymptotic" if tied else "auto")
     how = "Page's L, normal" if found.method == "asymptotic" else "Page's L, exact"
     return TestResult(null, float(found.statistic), float(found.pvalue), (), how)
@@ -212,7 +215,7 @@ def linear_curve(
     coefficients = values @ np.linalg.pinv(design).T
     fitted = design @ coefficients.mean(axis=0)
     spread = design @ np.cov(coefficients.T) @ design.T / n
-    width = np.sqrt(2 * (n - 1) / (n - 2) * stats.f.ppf(level, 2, n - 2))
+    width = np.sqrt(2 * (n - 1) / (n - 2) * f_ppf(level, 2, n - 2))
     half = width * np.sqrt(np.diag(spread))
     misfit = _lack_of_fit(values, design)
     bent = misfit.p_value is not None and misfit.p_value < 1 - level
@@ -272,9 +275,11 @@ def isotonic_curve(
     sign = -1.0 if direction == "falling" else 1.0
     rising = sign * values
     mean = rising.mean(axis=0)
-    half = stats.t.isf((1 - level) / (2 * n_doses), n - 1) * rising.std(axis=0, ddof=1) / np.sqrt(n)
+    half = t_isf((1 - level) / (2 * n_doses), n - 1) * rising.std(axis=0, ddof=1) / np.sqrt(n)
     low = np.maximum.accumulate(mean - half)
     high = np.minimum.accumulate((mean + half)[::-1])[::-1]
+    from scipy import optimize
+
     fitted = optimize.isotonic_regression(mean).x
     gap = float((low - high).max())
     if direction == "falling":
@@ -333,4 +338,4 @@ def _lack_of_fit(values: Floats, design: Floats) -> TestResult:
     if np.linalg.matrix_rank(cov) < k:
         return TestResult(null, None, None, reason="doses do not vary independently over seeds")
     f = float(n * mean @ np.linalg.solve(cov, mean)) * (n - k) / ((n - 1) * k)
-    return TestResult(null, f, float(stats.f.sf(f, k, n - k)), (float(k), float(n - k)), "F")
+    return TestResult(null, f, (f_sf(f, k, n - k)), (float(k), float(n - k)), "F")

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT
+from sublim_causal.analysis.estimates.bootstrap import Bounds
+from sublim_causal.analysis.estimates.distributions import norm_isf, t_critical
 from sublim_causal.analysis.estimates.panel import paired_panel
 from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Floats
@@ -133,8 +134,9 @@ def sensitivity(
     e_m, e_y = m - alpha, y - y.mean()
     if not (e_m @ e_m > 0 and e_y @ e_y > 0):
         raise DataError("alignment or outcome change by the same amount in every seed")
-    correlation = stats.pearsonr(e_m, e_y)
-    rt, limits = float(correlation.statistic), correlation.confidence_interval(level)
+    standard_m, standard_y = (e / np.linalg.norm(e) for e in (e_m, e_y))
+    rt = float(np.clip(standard_m @ standard_y, -1.0, 1.0))
+    low, high = _fisher_limits(rt, n, validate_level(level))
     scale = float(np.sqrt((e_y @ e_y) / (e_m @ e_m)))
     slopes = scale * (rt - grid * np.sqrt((1 - rt**2) / (1 - grid**2)))
     # Generalised least squares with rho known: alpha and the slope are uncorrelated, and the
@@ -143,7 +145,7 @@ def sensitivity(
     var_alpha = (e_m @ e_m) / 2 / rows / (n / 2)
     var_slope = (1 - rt**2) * (e_y @ e_y) / rows / (e_m @ e_m)
     se = np.sqrt(slopes**2 * var_alpha + alpha**2 * var_slope)
-    half = float(stats.t.isf((1 - validate_level(level)) / 2, n - 2)) * se
+    half = float(t_critical(level, n - 2)) * se
     spread_m, spread_y = (float(np.var(panel.columns[c]) * 2 * n) for c in (mediator, outcome))
     left_m, left_y = float(e_m @ e_m / 2), float((1 - rt**2) * (e_y @ e_y) / 2)
     return Sensitivity(
@@ -155,8 +157,8 @@ def sensitivity(
         low=alpha * slopes - half,
         high=alpha * slopes + half,
         rho_zero=rt,
-        rho_zero_low=float(limits.low),
-        rho_zero_high=float(limits.high),
+        rho_zero_low=low,
+        rho_zero_high=high,
         r2_product=rt**2,
         r2_product_total=rt**2 * left_m / spread_m * left_y / spread_y,
         r2_mediator=1 - left_m / spread_m,
@@ -167,3 +169,11 @@ def sensitivity(
         n_dropped=panel.n_dropped,
         level=level,
     )
+
+
+def _fisher_limits(r: float, n: int, level: float) -> Bounds:
+    """Return the limits of a correlation of n pairs by Fisher's z."""
+    if n == 3 or abs(r) == 1:
+        return Bounds(-1.0, 1.0) if n == 3 else Bounds(r, r)
+    half = norm_isf((1 - level) / 2) / np.sqrt(n - 3)
+    return Bounds(float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half)))

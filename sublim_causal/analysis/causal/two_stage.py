@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from sublim_causal.analysis.causal.doses import (
     OUTCOME,
@@ -20,6 +19,7 @@ from sublim_causal.analysis.causal.doses import (
 )
 from sublim_causal.analysis.causal.fixed_effects import demean
 from sublim_causal.analysis.causal.overidentification import overidentification_note
+from sublim_causal.analysis.estimates.distributions import chi2_sf, f_sf
 from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.panel import (
     Panel,
@@ -206,7 +206,7 @@ def _first_stage_test(fit: _Arrays) -> TestResult:
     return TestResult(
         null=_NULL_FIRST,
         statistic=float(f),
-        p_value=float(stats.f.sf(f, fit.k, df)),
+        p_value=(f_sf(f, fit.k, df)),
         df=(float(fit.k), float(df)),
         distribution="F",
     )
@@ -216,7 +216,7 @@ def _sargan_test(fit: _Arrays) -> TestResult:
     if fit.k < 2:
         return TestResult(_NULL_SARGAN, None, None, reason="one instrument: nothing to compare")
     statistic = float(len(fit.y) * (fit.projected_residuals**2).sum() / (fit.residuals**2).sum())
-    p = float(stats.chi2.sf(statistic, fit.k - 1))
+    p = chi2_sf(statistic, fit.k - 1)
     return TestResult(_NULL_SARGAN, statistic, p, (float(fit.k - 1),), "chi2")
 
 
@@ -230,7 +230,7 @@ def _wu_hausman_test(fit: _Arrays) -> TestResult:
     coefficients = np.linalg.lstsq(x, fit.y, rcond=None)[0]
     sigma2 = float(((fit.y - x @ coefficients) ** 2).sum()) / df
     f = float(coefficients[1] ** 2 / (sigma2 * np.linalg.inv(x.T @ x)[1, 1]))
-    return TestResult(_NULL_WU, f, float(stats.f.sf(f, 1, df)), (1.0, float(df)), "F")
+    return TestResult(_NULL_WU, f, (f_sf(f, 1, df)), (1.0, float(df)), "F")
 
 
 def _two_stage_effect(

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from sublim_causal.analysis.estimates.bootstrap import (
     Bounds,
@@ -23,6 +22,7 @@ from sublim_causal.analysis.estimates.bootstrap import (
     Distribution,
     cluster_bootstrap,
 )
+from sublim_causal.analysis.estimates.distributions import t_critical, t_sf
 from sublim_causal.analysis.estimates.headline import (
     is_skewed,
     is_stable,
@@ -49,13 +49,13 @@ MEAN = Estimand("mean", "The mean over seeds.")
 
 def t_bounds(value: float, se: float, df: float, level: float) -> Bounds:
     """Return value -+ t_{df, (1 + level) / 2} se."""
-    half = float(stats.t.isf((1 - level) / 2, df)) * se
+    half = float(t_critical(level, df)) * se
     return Bounds(value - half, value + half)
 
 
 def t_p_value(value: float, se: float, df: float, null: float = 0.0) -> float:
     """Two-sided p of (value - null) / se on df degrees of freedom."""
-    return float(2 * stats.t.sf(abs(value - null) / se, df))
+    return float(2 * t_sf(abs(value - null) / se, df))
 
 
 def t_estimate(

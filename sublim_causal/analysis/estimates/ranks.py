@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from sublim_causal.analysis.estimates.types import Floats
 
@@ -42,6 +41,8 @@ def spearman(x: Floats, y: Floats) -> float:
     """Return Spearman's rank correlation; NaN where one of both is constant."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
+    from scipy import stats
+
     return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
 
 
@@ -54,6 +55,8 @@ def auroc(x: Floats, is_positive: NDArray[np.bool_]) -> float:
     n_negative = len(x) - n_positive
     if not (n_positive and n_negative):
         return float("nan")
+    from scipy import stats
+
     ranks = float(stats.rankdata(x)[is_positive].sum())
     return (ranks - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
 

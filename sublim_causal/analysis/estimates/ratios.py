@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from sublim_causal.analysis.estimates.bootstrap import Bounds, ClusterRatio, cluster_bootstrap
+from sublim_causal.analysis.estimates.distributions import t_critical
 from sublim_causal.analysis.estimates.headline import (
     is_skewed,
     is_stable,
@@ -165,7 +165,7 @@ def ratio_estimate(
     if denominator == 0:
         return NotEstimable(estimand, "the denominator of the ratio is 0")
     ratio = numerator / denominator
-    region = fieller_set(numerator, denominator, cov, float(stats.t.ppf(0.5 + level / 2, df)))
+    region = fieller_set(numerator, denominator, cov, float(t_critical(level, df)))
 
     def deviation(value: float) -> float:
         contrast = np.array([1.0, -value])
@@ -258,7 +258,7 @@ def ratio_of_sums(
     drawn = cluster_bootstrap(
         ClusterRatio(numerators, denominators), n_boot=settings.n_boot, rng=settings.rng
     )
-    critical = float(stats.t.isf((1 - JUDGED_LEVEL) / 2, n - 1))
+    critical = float(t_critical(JUDGED_LEVEL, n - 1))
     region = fieller_set(float(numerators.mean()), float(denominators.mean()), cov, critical)
     judged = drawn.interval(JUDGED_LEVEL), Bounds(region.low, region.high)
     choice = quoted_interval(settings.interval, residuals, *judged)

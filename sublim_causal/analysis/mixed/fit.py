@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from sublim_causal.analysis.estimates.distributions import t_sf
 from sublim_causal.analysis.estimates.types import FEW_SEEDS, Floats
 from sublim_causal.analysis.mixed.chunks import Data, open_data
 from sublim_causal.analysis.mixed.covariance import Inference, cluster_robust, model_based
@@ -143,7 +143,7 @@ def _finish(problem: Problem, formula: str, group: str, cell: str, vcov: Vcov, d
     se = pd.Series(errors, names, name="se")
     freedom = pd.Series([inference.df(row) for row in back], names, name="df")
     statistic = np.abs(t_statistics(values, errors))
-    p = pd.Series(2 * stats.t.sf(statistic, freedom), names, name="p_value")
+    p = pd.Series(2 * t_sf(statistic, freedom), names, name="p_value")
     singular = is_singular(problem, theta)
     return MixedFit(
         formula=formula,

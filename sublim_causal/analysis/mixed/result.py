@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sublim_causal.analysis.estimates.bootstrap import (
     N_BOOT,
@@ -16,6 +15,7 @@ from sublim_causal.analysis.estimates.bootstrap import (
     Distribution,
     cluster_bootstrap,
 )
+from sublim_causal.analysis.estimates.distributions import f_sf, t_critical, t_sf
 from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import Floats, TestResult
 from sublim_causal.analysis.mixed.covariance import Inference, group_products
@@ -113,7 +113,7 @@ class MixedFit:
             If `level` is not between 0 and 1.
         """
         validate_level(level)
-        half = stats.t.isf((1 - level) / 2, self.df) * self.se
+        half = t_critical(level, self.df) * self.se
         return pd.DataFrame({"low": self.params - half, "high": self.params + half})
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
@@ -175,7 +175,7 @@ class MixedFit:
         value = rows @ self.params.to_numpy()
         se = standard_errors(self._inference.vcov, self._scaled(rows))
         df = np.array([self._df(row) for row in rows])
-        half = stats.t.isf((1 - level) / 2, df) * se
+        half = t_critical(level, df) * se
         statistic = t_statistics(value, se)
         return pd.DataFrame(
             {
@@ -184,7 +184,7 @@ class MixedFit:
                 "se": se,
                 "df": df,
                 "statistic": statistic,
-                "p_value": 2 * stats.t.sf(np.abs(statistic), df),
+                "p_value": 2 * t_sf(np.abs(statistic), df),
                 "low": value - half,
                 "high": value + half,
             }
@@ -207,7 +207,7 @@ class MixedFit:
         statistic = float(((directions @ self.params.to_numpy()) ** 2 / values).mean())
         df = np.array([self._df(row) for row in directions])
         denominator = pooled_df(df)
-        p = float(stats.f.sf(statistic, q, denominator))
+        p = f_sf(statistic, q, denominator)
         return TestResult(null, statistic, p, (float(q), denominator), "F")
 
     def statistic(self, contrast: str | Floats) -> ClusterStatistic:

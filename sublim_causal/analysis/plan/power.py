@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sublim_causal.analysis.arms.power import Pilot
 from sublim_causal.analysis.arms.sequential import anytime_half_width, nominal_levels
 from sublim_causal.analysis.arms.stopping import Boundary, validate_looks
+from sublim_causal.analysis.estimates.distributions import t_critical
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Floats
 from sublim_causal.analysis.plan.methods.comparable import comparable_arms
 from sublim_causal.analysis.plan.methods.slopes import StepSlope
@@ -126,4 +126,4 @@ def _factor(
     if boundary == "anytime":
         return anytime_half_width(1.0, n, level) * np.sqrt(n)
     nominal = level if boundary is None else nominal_levels(seeds, level)[place]
-    return np.asarray(stats.t.isf((1 - nominal) / 2, df))
+    return np.asarray(t_critical(nominal, df))

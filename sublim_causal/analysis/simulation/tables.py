@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import signal
 
 from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.errors import RequestError
@@ -194,6 +193,8 @@ def _shocks(truth: Truth, rng: np.random.Generator, *shape: int) -> Floats:
 
 def _ar(rng: np.random.Generator, shape: tuple[int, ...], rho: float) -> Floats:
     """Stationary AR(1) of unit variance along the last axis."""
+    from scipy import signal
+
     noise = rng.normal(size=shape)
     if rho == 0:
         return noise

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
 
+from sublim_causal.analysis.estimates.distributions import norm_isf
 from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.report.figures.style import INK, new_figure, zero_line
 
@@ -45,7 +45,7 @@ def normal_quantiles(effects: Floats, label: str) -> Figure:
 
 def _gaussian_positions(count: int) -> Floats:
     """Normal quantiles of `count` ordered values, Blom's positions."""
-    return np.asarray(stats.norm.ppf((np.arange(1, count + 1) - 0.375) / (count + 0.25)))
+    return np.asarray(-norm_isf((np.arange(1, count + 1) - 0.375) / (count + 0.25)))
 
 
 def influence(left_out: pd.Series, value: float, low: float, high: float, label: str) -> Figure:

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
-from scipy import stats
 
+from sublim_causal.analysis.estimates.distributions import f_ppf
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.figures.style import (
     INK,
@@ -152,7 +152,7 @@ def _ellipse(
     ax: Axes, centre: tuple[float, float], cov: np.ndarray, n_seeds: int, level: float
 ) -> None:
     """Hotelling's confidence region of two means, in the units of the axes."""
-    scale = 2 * (n_seeds - 1) / (n_seeds - 2) * stats.f.ppf(level, 2, n_seeds - 2)
+    scale = 2 * (n_seeds - 1) / (n_seeds - 2) * f_ppf(level, 2, n_seeds - 2)
     # Axes differ in unit: the ellipse is the image of a circle under the Cholesky factor.
     angles = np.linspace(0, 2 * np.pi, 90)
     circle = np.stack([np.cos(angles), np.sin(angles)])

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 import numpy as np
-from scipy import stats
 
 from sublim_causal.analysis.estimates.collapse import widest_gap
+from sublim_causal.analysis.estimates.distributions import beta_isf, beta_ppf
 from sublim_causal.analysis.estimates.panel import validate_columns
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import FRACTION, Estimand, Estimate, Result, too_few
@@ -69,7 +69,7 @@ def collapsed_share(
     named = [seed for seed, low in zip(seeds, gap.below, strict=True) if low and gap.is_wide]
     k = len(named)
     tail = 1 - level if k == 0 else (1 - level) / 2
-    high = float(stats.beta.isf(tail, k + 1, n - k))
+    high = beta_isf(tail, k + 1, n - k)
     if k:
         listed = ", ".join(map(str, named))
         where = (
@@ -85,7 +85,7 @@ def collapsed_share(
         estimand=estimand,
         value=k / n,
         se=float(np.sqrt(k * (n - k) / n**3)),
-        low=float(stats.beta.ppf(tail, k, n - k + 1)) if k else 0.0,
+        low=beta_ppf(tail, k, n - k + 1) if k else 0.0,
         high=high,
         level=level,
         df=None,

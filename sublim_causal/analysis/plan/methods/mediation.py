@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT
 from sublim_causal.analysis.causal.mediation import LABEL, REASON, mediate
 from sublim_causal.analysis.causal.sensitivity import Sensitivity, sensitivity
+from sublim_causal.analysis.estimates.distributions import norm_sf
 from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, NotEstimable, Result
@@ -163,7 +163,7 @@ def _rho_zero(estimand: Estimand, found: Sensitivity) -> Estimate:
         high=found.rho_zero_high,
         level=found.level,
         df=None,
-        p_value=float(2 * stats.norm.sf(abs(z) / se_z)),
+        p_value=float(2 * norm_sf(abs(z) / se_z)),
         method=f"{LABEL}; Fisher z",
         n_seeds=n,
         n_dropped=found.n_dropped,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
+from sublim_causal.analysis.estimates.distributions import t_critical
 from sublim_causal.analysis.estimates.types import MIN_SEEDS, Floats
 from sublim_causal.analysis.plan.ranges import ANY, FRACTION, Range, range_of
 from sublim_causal.analysis.plan.record import Record
@@ -69,7 +69,7 @@ class Curve:
         half, enough = np.full(len(self.steps), np.nan), n >= MIN_SEEDS
         sd = np.nanstd(self.seeds[:, enough], axis=0, ddof=1)
         n_ = n[enough]
-        half[enough] = stats.t.isf((1 - self.level) / 2, n_ - 1) * sd / np.sqrt(n_)
+        half[enough] = t_critical(self.level, n_ - 1) * sd / np.sqrt(n_)
         return half
 
     @property
