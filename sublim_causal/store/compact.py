@@ -15,8 +15,8 @@ from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 
-from sublim_causal.errors import RunError
-from sublim_causal.location import is_remote, sizes
+from sublim_causal.errors import RequestError, RunError
+from sublim_causal.location import is_remote, sizes, write_atomically
 from sublim_causal.store.blocks import (
     COMMIT_TABLE,
     WEIGHTS,
@@ -27,9 +27,10 @@ from sublim_causal.store.blocks import (
     span,
 )
 from sublim_causal.store.damage import CheckedBlock, check_blocks
+from sublim_causal.store.manifest import STUDY_FILE, read_manifest, write_manifest
 from sublim_causal.store.own_columns import own_columns
 from sublim_causal.store.removal import remove_uncommitted
-from sublim_causal.store.schema import TABLES
+from sublim_causal.store.schema import SCHEMA_VERSION, TABLES
 from sublim_causal.store.tables import dataset, read_table, write_block
 
 BLOCK_ROWS = 2**17
@@ -146,6 +147,41 @@ def compact(run: Path, progress: Callable[[int, int], None] | None = None) -> Co
         {path: problem for found in problems for path, problem in found.items()},
         sum("failed" in piece.checked.statuses for piece in pieces),
     )
+
+
+def summarise(run: Path, place: Path) -> Size:
+    """Write a copy of `run` to `place` that has no table but ``replicates``, compacted.
+
+    Plans that need no steps give the same results there.
+
+    Parameters
+    ----------
+    run, place : Path
+        Run directory, and one that does not exist yet.
+
+    Raises
+    ------
+    RequestError
+        If there is something at `place`.
+    RunError
+        If nothing is finished yet, or a file is damaged.
+    """
+    if place.exists():
+        allowed = "a place where nothing is yet"
+        raise RequestError("--summary", str(place), allowed, "delete it first, or name another")
+    manifest, own = read_manifest(run), own_columns(run)
+    commits = {
+        arm: [block for _, block in pairs] for arm, pairs in groupby(committed(run), itemgetter(0))
+    }
+    tables = {arm: read_table(run, COMMIT_TABLE, arms=[arm]) for arm in commits}
+    write_manifest(place, {**manifest, "schema_version": SCHEMA_VERSION})
+    if (run / STUDY_FILE).exists():
+        write_atomically(place / STUDY_FILE, (run / STUDY_FILE).read_bytes())
+    for arm, blocks in commits.items():
+        for block in blocks:
+            rows = tables[arm][tables[arm]["seed"].between(*span(block))]
+            write_block(place, block, arm, {COMMIT_TABLE: rows}, own=own)
+    return compact(place).after
 
 
 def size(run: Path) -> Size:
