@@ -121,21 +121,19 @@ def write_files(
     out: Path, sections: Sequence[Section], *, title: str, subtitle: str, footer: str
 ) -> Path:
     """Write page, tables and figures to the folder `out`; return the page's path."""
-    from sublim_causal.report.figures.style import pdf, shared_fonts, svg
+    from sublim_causal.report.figures.drawing import drawings
 
     blocks = [block for section in sections for block in section.blocks]
-    drawings: dict[str, str] = {}
+    drawn = drawings([block for block in blocks if isinstance(block, Picture)])
     files: dict[str, str | bytes] = {}
-    with shared_fonts():
-        for block in blocks:
-            if isinstance(block, Picture):
-                name = drawings[block.name] = svg(block.figure, block.name)
-                files[f"figures/{block.name}.svg"] = name
-                files[f"figures/{block.name}.pdf"] = pdf(block.figure)
-                block.figure.clear()  # its bitmaps are large, and it is not needed any more
-            elif isinstance(block, Table):
-                files[f"tables/{block.name}.csv"] = plain(block.frame.to_csv(index=False))
-                files[f"tables/{block.name}.tex"] = latex(block)
-    files[PAGE] = render(sections, drawings, title=title, subtitle=subtitle, footer=footer)
+    for name, drawing in drawn.items():
+        files[f"figures/{name}.svg"] = drawing.svg
+        files[f"figures/{name}.pdf"] = drawing.pdf
+    for block in blocks:
+        if isinstance(block, Table):
+            files[f"tables/{block.name}.csv"] = plain(block.frame.to_csv(index=False))
+            files[f"tables/{block.name}.tex"] = latex(block)
+    shown = {name: drawing.svg for name, drawing in drawn.items()}
+    files[PAGE] = render(sections, shown, title=title, subtitle=subtitle, footer=footer)
     write(out, files)
     return out / PAGE

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends import _backend_pdf_ps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.font_manager import get_font
 from matplotlib.text import Text
-
-from sublim_causal.errors import escaped
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, in an order of differing
 # lightness; dashes and markers carry the same information in grey.
@@ -41,10 +33,6 @@ WIDTH, HEIGHT = 4.5, 3.2
 INK, FAINT = "#222222", "#8a8a8a"
 MONOSPACE = "DejaVu Sans Mono"
 """Font of names: arms and estimands."""
-FALLBACKS = {"DejaVu Sans": "Verdana, Arial, sans-serif", MONOSPACE: "Menlo, Consolas, monospace"}
-"""Fonts that replace those of a figure where a page lacks them, of similar width."""
-LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "MATH", "kern")
-"""Tables of a font that place letters, which a PDF has placed already."""
 SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -154,67 +142,3 @@ def legend_above(figure: Figure, handles: Sequence[Any], *, names: bool = True) 
     )
     if names:
         set_names(legend.get_texts())
-
-
-def svg(figure: Figure, name: str) -> str:
-    """Return `figure` as an SVG element: no XML prologue, ids unique to `name`, no date."""
-    buffer = io.StringIO()
-    with settings(**{"svg.hashsalt": name}):
-        figure.set_dpi(120)
-        # Not `savefig`, which draws every figure twice, the first time into nothing.
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
-    figure.set_layout_engine("none")  # what is placed stays placed, and costs no second time
-    text = escaped(buffer.getvalue())
-    for font, others in FALLBACKS.items():
-        text = text.replace(f"'{font}'", f"'{font}', {others}")
-    # Several pictures share a page: their ids must differ, and what refers to them must follow.
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text[text.index("<svg") :])
-
-
-def pdf(figure: Figure) -> bytes:
-    """Return `figure` as PDF without dates."""
-    buffer = io.BytesIO()
-    with settings():
-        figure.set_dpi(200)
-        FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None})
-    return buffer.getvalue()
-
-
-@contextmanager
-def shared_fonts() -> Iterator[None]:
-    """Let the PDFs that are written meanwhile embed the same few glyphs of each font.
-
-    matplotlib reads the whole font for each figure, which takes most of the time of a PDF. Here it
-    is read again only for a figure with new glyphs, and without `LAYOUT_TABLES`.
-    """
-    backend: Any = _backend_pdf_ps
-    choose, load = backend.get_glyphs_subset, backend.subset.load_font
-    chosen: dict[str, tuple[frozenset[int], Any]] = {}
-
-    def load_glyphs(file: Any, options: Any, **more: Any) -> Any:
-        font = load(file, options, **more)
-        for table in LAYOUT_TABLES:
-            if table in font:
-                del font[table]
-        return font
-
-    def choose_once(file: Any, glyphs: Iterable[int]) -> AbstractContextManager[Any]:
-        known, made = chosen.get(str(file)) or (ascii_glyphs(file), None)
-        if made is None or not known.issuperset(glyphs):
-            known = known.union(glyphs)
-            made = open_fonts.enter_context(choose(file, set(known)))
-            chosen[str(file)] = (known, made)
-        return nullcontext(made)
-
-    with ExitStack() as open_fonts:
-        backend.get_glyphs_subset, backend.subset.load_font = choose_once, load_glyphs
-        try:
-            yield
-        finally:
-            backend.get_glyphs_subset, backend.subset.load_font = choose, load
-
-
-def ascii_glyphs(file: Any) -> frozenset[int]:
-    """Return the numbers of the glyphs of printable ASCII characters in a font."""
-    font = get_font(file)
-    return frozenset(font.get_char_index(code) for code in range(32, 127))

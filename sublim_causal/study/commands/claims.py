@@ -26,7 +26,8 @@ def claims(
     """Draw the claims of RUN...: a row each, with estimate and interval, coloured by verdict."""
     from sublim_causal.analysis.plan.results.stored import read_results
     from sublim_causal.report.figures.claims import claims_figure, claims_text
-    from sublim_causal.report.figures.style import pdf, settings, svg
+    from sublim_causal.report.figures.drawing import pdf, svg
+    from sublim_causal.report.figures.style import settings
 
     if out_file.suffix not in (".svg", ".pdf"):
         raise RequestError("--out", str(out_file), "a file that ends in .svg or .pdf")
