@@ -38,22 +38,43 @@ def several() -> list[Results]:
     ]
 
 
-def test_claims_of_one_unit_share_an_axis_and_have_the_colour_of_their_verdict(
+def test_claims_stand_below_their_plan_in_the_column_of_their_unit(
     several: list[Results],
 ) -> None:
     percent, nats = claims_figure(several).axes
     assert [text.get_text() for text in percent.get_yticklabels()] == [
-        "decay: share",
-        "decay: lost",
-        "noise: open",
+        *("decay, 8 seeds", "share"),
+        *("decay, 8 seeds", "lost"),
+        *("numbers, 8 seeds", "odds"),
+        *("noise, 8 seeds", "open"),
     ]
-    assert nats.get_xlabel() == "nats"
-    marks = {
-        float(line.get_xdata()[0]): line.get_color()
-        for line in (*percent.lines, *nats.lines)
-        if line.get_marker() in ("o", "X", "s")
+    assert [ax.get_xlabel() for ax in (percent, nats)] == ["% or points", "nats"]
+    numbers = {round(text.get_position()[1]): text.get_text() for text in nats.texts}
+    assert numbers == {
+        **dict.fromkeys((7, 5, 3, 1), ""),
+        6: "50 % [30, 70]",
+        4: "\N{MINUS SIGN}30 points [\N{MINUS SIGN}50, \N{MINUS SIGN}10]",
+        2: "2.00 [1.80, 2.20]",
+        0: "not estimated",
     }
-    assert marks == {50.0: "#009E73", -30.0: "#D55E00", 2.0: "#E69F00"}
+
+
+def test_marks_have_the_colour_and_the_shape_of_their_verdict(several: list[Results]) -> None:
+    marks = [
+        {
+            (float(line.get_xdata()[0]), float(line.get_ydata()[0])): (
+                line.get_color(),
+                line.get_marker(),
+            )
+            for line in ax.lines
+            if line.get_marker() != "None" and math.isfinite(line.get_xdata()[0])
+        }
+        for ax in claims_figure(several).axes
+    ]
+    assert marks == [
+        {(50.0, 6): ("#009E73", "o"), (-30.0, 4): ("#D55E00", "X")},
+        {(2.0, 2): ("#E69F00", "s")},
+    ]
 
 
 def test_the_text_says_what_is_drawn(several: list[Results]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from sublim_causal.analysis.estimates.types import DIFFERENCE, FRACTION
 from sublim_causal.analysis.plan.claims.verdicts import ClaimVerdict
@@ -14,37 +17,65 @@ from sublim_causal.errors import RequestError
 from sublim_causal.report.figures.runs import Bar, forest
 from sublim_causal.report.figures.stability import VERDICT_STYLES
 from sublim_causal.report.figures.style import WIDTH, legend_above, new_figure
-from sublim_causal.report.wording import estimate, named, scale_of
+from sublim_causal.report.wording import estimate, in_cell, scale_of
 
-PERCENT = "% or percentage points"
-LABELS = {FRACTION: PERCENT, DIFFERENCE: PERCENT, "1": "shares and cosines, without a unit"}
-"""Labels of axes by unit, where they are not the unit itself."""
+PERCENT = "% or points"
+LABELS = {FRACTION: PERCENT, DIFFERENCE: PERCENT, "1": "shares, cosines"}
+"""Labels of columns by unit, where they are not the unit itself; points are percentage points."""
+ROW = 0.18
+"""Inches of a row."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the figure: a plan above its claims, or one of them.
+
+    Attributes
+    ----------
+    label : str
+        The plan, or what is claimed.
+    claim : ClaimVerdict or None
+        None for a plan.
+    """
+
+    label: str
+    claim: ClaimVerdict | None = None
 
 
 def claims_figure(results: Sequence[Results]) -> Figure:
     """Draw every claim of `results` as a row, with the estimate of its first essential condition.
 
-    Estimates of one unit share an axis; a claim that could not be estimated has a row and no mark.
+    The claims of a plan stand below its name. Every unit has a column, and the numbers stand at the
+    end of a row; a claim that could not be estimated has a row and no mark.
 
     Raises
     ------
     RequestError
         If no plan of `results` has a claim.
     """
-    by_unit: dict[str, list[Bar]] = {}
-    for plan, claim in _claims(results):
-        by_unit.setdefault(_unit(claim), []).append(_bar(plan, claim))
-    if not by_unit:
+    rows = [row for one in results if one.verdicts for row in _rows(one)]
+    claims = [row.claim for row in rows if row.claim is not None]
+    if not claims:
         raise RequestError("results", "no claim", "results of at least one plan with claims")
-    # Without an estimate there is no unit: such rows stand on the first axis.
-    without = by_unit.pop("", [])
-    by_unit.setdefault(next(iter(by_unit), PERCENT), []).extend(without)
-    heights = [len(bars) + 1.5 for bars in by_unit.values()]
-    figure = new_figure(2 * WIDTH, 0.5 + 0.24 * sum(heights))
-    axes = figure.subplots(len(by_unit), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for ax, (unit, bars) in zip(axes.flat, by_unit.items(), strict=True):
-        forest(bars, unit, ax=ax)
-    seen = {claim.verdict for _, claim in _claims(results)}
+    units = list(dict.fromkeys(filter(None, map(_unit, claims)))) or [PERCENT]
+    figure = new_figure(2 * WIDTH, 0.9 + ROW * len(rows))
+    columns = figure.subplots(1, len(units), squeeze=False)[0]
+    for ax, unit in zip(columns, units, strict=True):
+        forest([_bar(row, unit) for row in rows], unit, ax=ax)
+        ax.tick_params(axis="y", length=0)
+        ax.tick_params(labeltop=True)
+        ax.spines["left"].set_visible(False)
+        ax.margins(y=0)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        _shade(ax, rows)
+    for ax in columns[1:]:
+        ax.tick_params(labelleft=False)
+    for label, row in zip(columns[0].get_yticklabels(), rows, strict=True):
+        label.set_fontweight("normal" if row.claim else "bold")
+    for place, row in enumerate(reversed(rows)):
+        at_end = columns[-1].get_yaxis_transform()
+        columns[-1].text(1.04, place, _numbers(row), transform=at_end, va="center", fontsize=8)
+    seen = {claim.verdict for claim in claims}
     legend_above(
         figure,
         [
@@ -71,18 +102,40 @@ def _claims(results: Sequence[Results]) -> list[tuple[str, ClaimVerdict]]:
     return [(one.plan, claim) for one in results for claim in one.verdicts]
 
 
+def _rows(one: Results) -> list[Row]:
+    claims = [Row(claim.name.replace("_", " "), claim) for claim in one.verdicts]
+    return [Row(f"{one.plan}, {one.n_seeds} seeds"), *claims]
+
+
+def _shade(ax: Axes, rows: Sequence[Row]) -> None:
+    """Shade every second plan with its claims."""
+    starts = [place for place, row in enumerate(rows) if row.claim is None]
+    ends = [*starts[1:], len(rows)]
+    for start, end in list(zip(starts, ends, strict=True))[::2]:
+        top, bottom = len(rows) - 0.5 - start, len(rows) - 0.5 - end
+        ax.axhspan(bottom, top, color="#f3f3f3", linewidth=0, zorder=0)
+
+
 def _unit(claim: ClaimVerdict) -> str:
-    """Return the label of a claim's axis; an empty text without an estimate."""
+    """Return the label of a claim's column; an empty text without an estimate."""
     if claim.headline is None:
         return ""
     unit = claim.headline.estimand.unit
     return LABELS.get(unit, unit)
 
 
-def _bar(plan: str, claim: ClaimVerdict) -> Bar:
-    color, marker = VERDICT_STYLES[claim.verdict]
-    label, found = named(f"{plan}: {claim.name}"), claim.headline
-    if found is None:
-        return Bar(label, float("nan"), float("nan"), float("nan"), color, marker)
+def _numbers(row: Row) -> str:
+    if row.claim is None:
+        return ""
+    found = row.claim.headline
+    return "not estimated" if found is None else in_cell(found)
+
+
+def _bar(row: Row, unit: str) -> Bar:
+    """Return the mark of a row in the column of `unit`; of other units, one that is not drawn."""
+    found = None if row.claim is None else row.claim.headline
+    if row.claim is None or found is None or _unit(row.claim) != unit:
+        return Bar(row.label, float("nan"), float("nan"), float("nan"))
+    color, marker = VERDICT_STYLES[row.claim.verdict]
     scale = scale_of(found)
-    return Bar(label, scale * found.value, scale * found.low, scale * found.high, color, marker)
+    return Bar(row.label, scale * found.value, scale * found.low, scale * found.high, color, marker)
