@@ -44,9 +44,31 @@ def _add_change(scale: float, layer: Any, inputs: tuple[Tensor], output: Tensor)
     """Add what the adapters change to the `output` of a layer: a forward hook."""
     (x,) = inputs
     a, b = layer.lora_A.to(x.dtype), layer.lora_B.to(x.dtype)
-    low = torch.bmm(x.reshape(len(a), -1, x.shape[-1]), a.mT)
-    frozen = output.reshape(len(b), -1, output.shape[-1])
-    return torch.baddbmm(frozen, low, b.mT, alpha=scale).view(output.shape)
+    x, frozen = (one.reshape(len(a), -1, one.shape[-1]) for one in (x, output))
+    return _LowRank.apply(x, a, b, frozen, scale).view(output.shape)
+
+
+class _LowRank(torch.autograd.Function):
+    """``frozen + scale * x @ a^T @ b^T`` per replicate.
+
+    For `x` ``(R, M, n_in)``, `a` ``(R, r, n_in)``, `b` ``(R, n_out, r)``. Of every product with r
+    rows or columns the faster transpose is taken: autograd's own take twice the time on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx, x, a, b, frozen, scale):  # type: ignore[no-untyped-def]
+        low = torch.bmm(a, x.mT)
+        ctx.save_for_backward(x, a, b, low)
+        ctx.scale = scale
+        return torch.baddbmm(frozen, low.mT, b.mT, alpha=scale)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        x, a, b, low = ctx.saved_tensors
+        grad_low = torch.bmm(b.mT, grad.mT).mul_(ctx.scale)
+        grad_b = torch.bmm(low, grad).mul_(ctx.scale).mT
+        grad_x = torch.bmm(grad_low.mT, a) if ctx.needs_input_grad[0] else None
+        return grad_x, torch.bmm(grad_low, x), grad_b, grad, None
 
 
 def _outputs_and_inputs(layer: nn.Module) -> tuple[int, int]:
