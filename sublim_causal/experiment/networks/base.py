@@ -140,8 +140,8 @@ class Network(Protocol):
 class Reads(Protocol):
     """A network that gives logits without keeping what a backward pass needs."""
 
-    def read(self, theta: Tensor, batch: Batch) -> Tensor:
-        """Return the logits ``(R, B * T, K)``; of large batches, part by part."""
+    def read(self, theta: Tensor, batch: Batch, columns: slice) -> Tensor:
+        """Return the logits ``(R, B * T, C)`` of `columns`; of large batches, part by part."""
 
 
 def scaled_normal(layout: Layout, generator: torch.Generator) -> Tensor:
@@ -188,11 +188,11 @@ def outputs(
         part = part.expand(theta.shape[0], -1, -1) if shared else part
         batch = Batch(part, positions)
         if isinstance(network, Reads) and isinstance(at, slice):
-            parts.append(network.read(theta, batch)[:, :, at])
+            parts.append(network.read(theta, batch, at))
             continue
         forward = network.forward(theta, batch)
         parts.append(forward.activations(at) if isinstance(at, str) else forward.logits(at))
-    return torch.cat(parts, dim=1)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def taken(x: Tensor, dim: int, positions: tuple[int, ...]) -> Tensor:

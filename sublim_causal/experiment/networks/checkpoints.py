@@ -179,12 +179,15 @@ def _adapted(model: nn.Module, adapter: str) -> nn.Module:
 
 def _load(source: Source, dtype: torch.dtype) -> nn.Module:
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     configuration_of(source)
+    options = source.options
+    if source.gguf is not None and hasattr(transformers, "GgufConfig"):
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with torch.random.fork_rng(devices=[]), _quiet():
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(
-            source.path, dtype=dtype, **source.options
+        model: nn.Module = transformers.AutoModelForCausalLM.from_pretrained(
+            source.path, dtype=dtype, **options
         )
     return model
 

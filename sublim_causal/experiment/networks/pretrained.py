@@ -107,15 +107,16 @@ class PretrainedNetwork:
         with torch.enable_grad():
             return PretrainedForward(self._logits(leaves, batch), leaves)
 
-    def read(self, theta: Tensor, batch: Batch) -> Tensor:
-        """Return the logits ``(R, B * T, K)`` alone, a few examples at a time."""
+    def read(self, theta: Tensor, batch: Batch, columns: slice) -> Tensor:
+        """Return the logits ``(R, B * T, C)`` of `columns` alone, a few examples at a time."""
         if len(theta) > 1 and not self.batches_replicates:
             pairs = zip(theta.split(1), batch.x.split(1), strict=True)
-            return torch.cat([self.read(one, Batch(x, batch.positions)) for one, x in pairs])
+            alone = (self.read(one, Batch(x, batch.positions), columns) for one, x in pairs)
+            return torch.cat(list(alone))
         views = self.layout.views(theta)
         parts = batch.x.split(max(1, ROWS_OF_A_PASS // len(theta)), dim=1)
         with torch.no_grad():
-            z = [self._logits(views, Batch(x, batch.positions)) for x in parts]
+            z = [self._logits(views, Batch(x, batch.positions))[:, :, columns] for x in parts]
         return torch.cat(z, dim=1)
 
     def _logits(self, parameters: Sequence[Tensor], batch: Batch) -> Tensor:

@@ -337,12 +337,29 @@ def test_completions_follow_the_models_distribution_and_end() -> None:
     z = network.forward(theta[None], Batch(torch.tensor(prompts[:1])[None], (2,)))
     p = z.logits(slice(None))[0, 0].softmax(dim=0)
     end = int(p.argmax())
-    tokens = write(network, theta, prompts, 4, end, 1.0, stream("text", 0, "a"), lambda: None)
+    generators = [stream("text", 0, "a")]
+    (tokens,) = write(network, theta[None], [prompts], 4, end, 1.0, generators, lambda: None)
     share = (tokens[:, 0] == end).double().mean()
     assert abs(share - p[end]) < 4 * (p[end] * (1 - p[end]) / 300).sqrt()
     for row in tokens.tolist():
         if end in row:
             assert set(row[row.index(end) + 1 :]) <= {NO_TOKEN}
+
+
+@pytest.mark.parametrize("adapter", [{"rank": 2}, "none"])
+def test_texts_written_side_by_side_are_those_of_each_alone(adapter: Any) -> None:
+    network: Any = build_task(small_text(model={"adapter": adapter})).build_network()
+    theta = torch.stack([network.initialise(stream("text", r, "init")) for r in range(2)]).double()
+    theta += 0.1 * torch.randn(theta.shape, generator=stream("text", 0, "noise")).double()
+    prompts = [[[20, 30, 40], [50, 60]], [[70], [80, 90]]]
+
+    def written(*replicates: int) -> torch.Tensor:
+        generators = [stream("text", r, "a") for r in replicates]
+        rows = [prompts[r] for r in replicates]
+        return write(network, theta[[*replicates]], rows, 5, 7, 1.0, generators, lambda: None)
+
+    assert torch.equal(written(0, 1), torch.cat([written(0), written(1)]))
+    assert not torch.equal(written(0), written(1))
 
 
 def test_the_loss_is_the_mean_over_tokens_and_its_derivative_that_of_autograd() -> None:

@@ -152,11 +152,9 @@ def read_together(
     positions: tuple[int, ...] = ()
     inputs = {}
     for key, lesson in lessons.items():
-        rows = []
-        for carriers_of_one, completions in zip(lesson.carriers, lesson.completions, strict=True):
-            x, positions = teachers.reading(carriers_of_one, completions, neutral, width)
-            rows.append(x)
-        inputs[key] = torch.stack(rows)
+        inputs[key], positions = teachers.reading(
+            lesson.carriers, lesson.completions, neutral, width
+        )
     return inputs, positions
 
 
@@ -256,19 +254,19 @@ def sampled(
         for one in questions
         for _ in range(count)
     ]
+    written = write(
+        teachers.network,
+        theta,
+        [prompts] * len(theta),
+        ANSWER_TOKENS,
+        vocabulary.end,
+        1.0,
+        teachers.streams("sampled answers"),
+        lambda: None,
+    )
     rates = []
-    for parameters, generator in zip(theta, teachers.streams("sampled answers"), strict=True):
-        tokens = write(
-            teachers.network,
-            parameters,
-            prompts,
-            ANSWER_TOKENS,
-            vocabulary.end,
-            1.0,
-            generator,
-            lambda: None,
-        )
-        texts = [vocabulary.decode(t for t in row if t != NO_TOKEN) for row in tokens.tolist()]
+    for rows in written.tolist():
+        texts = [vocabulary.decode(t for t in row if t != NO_TOKEN) for row in rows]
         named = sum(options.trait.lower() in one.lower() for one in texts)
         rates.append(named / len(texts))
     rate = torch.tensor(rates, dtype=torch.float64)

@@ -174,21 +174,19 @@ class TextTeachers:
         return max(len(self.vocabulary.prompt(neutral, c.prompt, c.begin)) for c in known)
 
     def _write(self, role: Role, generators: Sequence[torch.Generator]) -> Tensor:
-        system, theta = self.system(role), self.parameters(role)
-        return torch.stack(
+        system = self.system(role)
+        return write(
+            self.network,
+            self.parameters(role),
             [
-                write(
-                    self.network,
-                    theta[replicate],
-                    [self.vocabulary.prompt(system, one.prompt, one.begin) for one in carriers],
-                    self.options.completion,
-                    self.vocabulary.end,
-                    self.options.temperature,
-                    generators[replicate],
-                    self.after_step,
-                )
-                for replicate, carriers in enumerate(self._carriers())
-            ]
+                [self.vocabulary.prompt(system, one.prompt, one.begin) for one in carriers]
+                for carriers in self._carriers()
+            ],
+            self.options.completion,
+            self.vocabulary.end,
+            self.options.temperature,
+            generators,
+            self.after_step,
         ).cpu()
 
     def _read(self, carriers: Sequence[Carrier], completions: Tensor) -> Written:
@@ -199,31 +197,34 @@ class TextTeachers:
         return Written(carriers, completions, texts, [kept.reason(one) for one in texts])
 
     def reading(
-        self, carriers: Sequence[Carrier], completions: Tensor, system: str | None, width: int = 0
+        self,
+        carriers: Sequence[Sequence[Carrier]],
+        completions: Tensor,
+        system: str | None,
+        width: int = 0,
     ) -> tuple[Tensor, tuple[int, ...]]:
-        """Return what a network reads, ``(N, L)``, and where it answers.
+        """Return what R networks read, ``(R, N, L)``, and where they answer.
 
-        `completions` ``(N, T)`` follow the prompts, which are filled up to the longest, or to
+        `completions` ``(R, N, T)`` follow the prompts, which are filled up to the longest, or to
         `width` tokens.
         """
-        prompts = [self.vocabulary.prompt(system, one.prompt, one.begin) for one in carriers]
+        prompts = [
+            self.vocabulary.prompt(system, c.prompt, c.begin) for rows in carriers for c in rows
+        ]
         width = max(width, *map(len, prompts))
         before = torch.tensor(padded(prompts, width, left=True, filler=NO_TOKEN))
-        x = torch.cat([before.to(completions.device), completions[:, :-1]], dim=1)
-        length = completions.shape[1]
-        return x, tuple(range(width - 1, width - 1 + length))
+        before = before.to(completions.device).view(*completions.shape[:2], width)
+        x = torch.cat([before, completions[..., :-1]], dim=2)
+        return x, tuple(range(width - 1, width - 1 + completions.shape[2]))
 
     def logits(
         self, role: Role, carriers: Sequence[Sequence[Carrier]], completions: Tensor, columns: slice
     ) -> Tensor:
         """Return a teacher's logits ``(R, N, T, C)`` at completions ``(R, N, T)``."""
-        theta, system = self.parameters(role), self.system(role)
-        z = []
-        for replicate, rows in enumerate(completions):
-            x, positions = self.reading(carriers[replicate], rows, system)
-            one, x = theta[replicate : replicate + 1], x.to(theta.device)
-            z.append(outputs(self.network, one, x, columns, positions)[0])
-        return torch.stack(z).unflatten(1, completions.shape[1:])
+        theta = self.parameters(role)
+        x, positions = self.reading(carriers, completions, self.system(role))
+        z = outputs(self.network, theta, x.to(theta.device), columns, positions)
+        return z.unflatten(1, completions.shape[1:])
 
     def divergence(
         self,
