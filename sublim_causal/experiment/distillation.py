@@ -83,6 +83,8 @@ def distil(
                         if student.until_loss is not None:
                             stop_at(student, step.number, loss, student.until_loss)
                         take_step(student, g_distill, context, shared)
+                        # Else they would hold what this pass keeps during that of the next student.
+                        del forward, context
                     except ArmError as error:
                         student.failure = error.failure()
             after_step()

@@ -25,7 +25,7 @@ def initial_student(
     theta_0: Tensor,
     draw_reference: Callable[[Sequence[torch.Generator]], Tensor],
     streams: Callable[[str], Sequence[torch.Generator]],
-    parts: Mapping[str, Tensor],
+    parts: Mapping[str, Sequence[slice]],
     field: str = "student",
 ) -> Tensor:
     r"""Return the parameters ``(R, P)`` at which an arm's students begin, layer by layer.
@@ -37,7 +37,7 @@ def initial_student(
 
     Parameters
     ----------
-    parts : mapping of str to Tensor of shape (P,)
+    parts : mapping of str to sequence of slice
         What `parts_of` returns.
     field : str
         The place of `own` in the study file, for error messages.
@@ -62,16 +62,17 @@ def initial_student(
     }
     theta = begins[own.initialisation].clone()
     for name, kind in own.layers.items():
-        theta = torch.where(parts[name].to(theta.device), begins[kind], theta)
+        for span in parts[name]:
+            theta[:, span] = begins[kind][:, span]
     return theta
 
 
-def parts_of(layout: Layout, split: LogitSplit) -> dict[str, Tensor]:
-    """Return which parameters belong to each layer, bool ``(P,)``, and to parts of the last one.
+def parts_of(layout: Layout, split: LogitSplit) -> dict[str, list[slice]]:
+    """Return which parameters belong to each layer, and to parts of the last one.
 
     Where the last layer has a row for every logit, ``class`` and ``auxiliary`` are those rows.
     """
-    parts = {name: layout.mask([name]) for name in layout.layers}
+    parts = {name: [span] for name, span in layout.layers.items()}
     head = layout.layers[list(layout.layers)[-1]]
     starts = itertools.accumulate(layout.sizes, initial=0)
     rows = [
@@ -81,9 +82,9 @@ def parts_of(layout: Layout, split: LogitSplit) -> dict[str, Tensor]:
     ]
     if all(shape and shape[0] == split.total for _, shape in rows):
         for name, columns in (("class", split.trait), ("auxiliary", split.taught)):
-            mask = torch.zeros(layout.size, dtype=torch.bool)
-            for start, shape in rows:
-                width = math.prod(shape[1:])
-                mask[start + columns.start * width : start + columns.stop * width] = True
-            parts[name] = mask
+            widths = ((start, math.prod(shape[1:])) for start, shape in rows)
+            parts[name] = [
+                slice(start + columns.start * width, start + columns.stop * width)
+                for start, width in widths
+            ]
     return parts
