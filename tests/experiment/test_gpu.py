@@ -50,11 +50,22 @@ OWN: dict[str, list[dict[str, Any]]] = {
         {**BASELINE, "channel": {"name": "sampled"}},
         {**BASELINE, "channel": {"temperature": 2.0, "logits": "class"}},
         {**BASELINE, "channel": {"name": "representation", "layer": "0"}},
-        *({**BASELINE, "inputs": name} for name in ("gaussian", "pink", "training")),
+        *({**BASELINE, "inputs": name} for name in ("gaussian", "mixed_shapes", "training")),
     ],
 }
+BOTH = {
+    "name": "combined",
+    "members": [{"logits": "class"}, {"name": "representation", "layer": "0"}],
+}
 SECTIONS: dict[str, dict[str, Any]] = {
-    "attack": {"attack": {"steps": 2, "images": 20}},
+    "attack": {
+        "arms": {
+            "baseline": BASELINE,
+            "both": {**BASELINE, "channel": BOTH, "student": {"adversarial": True}},
+            "plain": {**BASELINE, "targets": {"teacher_attack": "plain"}},
+        },
+        "attack": {"steps": 2, "images": 20},
+    },
     "until a loss": {"distillation": {"until_loss": 1e-3}},
     "everything measured": {"measure": {"layers": True, "weights": True}},
     "convolutions": {"model": {"class": "cnn", "options": {}}},
