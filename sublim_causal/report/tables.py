@@ -114,9 +114,8 @@ def estimates_table(
     """
     levels = {one.level for one in results if isinstance(one, Estimate)}
     heading = f"{100 * levels.pop():g} % interval" if len(levels) == 1 else "interval"
-    letters = dict(
-        zip(dict.fromkeys(note for one in results for note in _notes(one)), _LETTERS, strict=False)
-    )
+    notes = dict.fromkeys(note for one in results for note in _notes(one))
+    letters = {note: _letter(place) for place, note in enumerate(notes)}
     names = labels or [named(one.estimand.name) for one in results]
     rows = [
         {"": label, **_row(one, heading), "notes": ", ".join(letters[n] for n in _notes(one))}
@@ -141,7 +140,10 @@ def declared_table(material: Material, name: str, methods: Collection[str]) -> I
         yield estimates_table(name, "Declared in the plan.", found)
 
 
-_LETTERS = [*string.ascii_lowercase, *(2 * letter for letter in string.ascii_lowercase)]
+def _letter(place: int) -> str:
+    """Return a to z for the first notes, then aa to zz, and so on."""
+    rounds, letter = divmod(place, len(string.ascii_lowercase))
+    return (rounds + 1) * string.ascii_lowercase[letter]
 
 
 def _notes(one: Result) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sublim_causal.analysis.estimates.types import Estimand, NotEstimable
 from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.report.elements import Table
-from sublim_causal.report.tables import latex
+from sublim_causal.report.tables import estimates_table, latex
 from tests.report.conftest import (
     QUICK,
 )
@@ -38,6 +39,16 @@ def test_latex_tables_are_as_wide_as_the_text(page: Path) -> None:
         assert path.read_text().count(r"\begin{longtable}") == 1
     noted = (page.parent / "tables" / "results.tex").read_text()
     assert r"\noindent a: " in noted
+
+
+def test_every_note_has_a_letter_of_its_own() -> None:
+    asked = Estimand("effect", "An effect.", "final_accuracy", "a - b")
+    table = estimates_table("t", "caption", [NotEstimable(asked, f"why {i}") for i in range(60)])
+    letters = table.shown["notes"].tolist()
+    assert letters[:2] == ["a", "b"]
+    assert letters[26] == "aa"
+    assert letters[52] == "aaa"
+    assert len(set(letters)) == len(table.notes) == 60
 
 
 def test_latex_is_escaped() -> None:

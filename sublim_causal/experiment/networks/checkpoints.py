@@ -141,6 +141,16 @@ def vocabulary_size(source: Source) -> int:
     return int(configuration_of(source).get_text_config().vocab_size)
 
 
+def activation_size(source: Source) -> int:
+    """Return about how many numbers a pass over one token keeps until its gradient is taken.
+
+    A block keeps some ten vectors of the hidden size and four of its feed-forward part.
+    """
+    config = configuration_of(source).get_text_config()
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return int(config.num_hidden_layers * (10 * config.hidden_size + 4 * inner))
+
+
 def base_size(source: Source) -> int:
     """Return how many numbers the frozen model has."""
     return sum(one.numel() for one in skeleton(source, "none").parameters())

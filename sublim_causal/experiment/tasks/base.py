@@ -29,20 +29,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phase:
-    """Steps of one seed before its students, at most: of an optimizer, or tokens of a generation.
+    """Steps of one seed before its students, at most: of an optimizer, or of a generation.
 
     Attributes
     ----------
     steps : int
+        A step of a generation writes the next token of all texts of a batch.
     batch_size : int
         Examples of a step.
     passes : int
         Forward and backward passes of a step.
+    tokens : int
+        Tokens that are written; 0 where the steps are those of an optimizer.
     """
 
     steps: int
     batch_size: int
     passes: int = 1
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,15 @@ class Sizes:
         Sets of examples that the arms of a seed see.
     data : int
         Of the data set.
+    activations : int or None
+        Of a pass over one example, until its gradient is taken; None: few beside the parameters.
     """
 
     example: int
     answers: int
     inputs: int
     data: int
+    activations: int | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FLOAT_BYTES = 4
 MODEL_VECTORS = 24
 """Flat vectors of length P alive at a time for one model: parameters, Adam, gradients, graph."""
+KEPT_VECTORS, STEP_VECTORS = 5, 12
+"""Where the task counts activations: vectors that an arm keeps, and those of one step."""
 
 
 def activations_taught(study: Study, network: Network) -> int:
@@ -62,9 +64,13 @@ def study_bytes(study: Study, parameters: int, block_size: int, activations: int
     initial = min(sizes.inputs, arms_at_initial_logits(study)) * sizes.answers
     targets = kinds * sizes.answers + activations
     seen = student.examples * (sizes.inputs * sizes.example + initial + targets) * block_size
-    models = parameters * MODEL_VECTORS * (len(study.arms) + 1) * block_size
+    vectors = MODEL_VECTORS * (len(study.arms) + 1)
     batch = max(student.batch_size, study.probe.size, study.teacher.batch_size)
-    return FLOAT_BYTES * (seen + models + sizes.data + 8 * batch * sizes.example * block_size)
+    step = 8 * batch * sizes.example
+    if sizes.activations is not None:
+        vectors = KEPT_VECTORS * len(study.arms) + STEP_VECTORS
+        step += (student.batch_size + study.probe.size) * sizes.activations
+    return FLOAT_BYTES * (seen + sizes.data + (parameters * vectors + step) * block_size)
 
 
 def parse_memory(text: str) -> int:

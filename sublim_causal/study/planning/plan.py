@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from sublim_causal.experiment.interventions import validate_layers
@@ -12,7 +12,7 @@ from sublim_causal.study.executors import Resources
 from sublim_causal.study.planning.memory import activations_taught, study_bytes, workers_for
 from sublim_causal.study.planning.options import RunOptions
 from sublim_causal.study.spec.study import Study
-from sublim_causal.study.worker.blocks import Block, block_steps, missing_blocks
+from sublim_causal.study.worker.blocks import Block, Work, block_work, missing_blocks
 from sublim_causal.study.worker.device import validate_precision
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class RunPlan:
         What is missing.
     done, total : int
         Replicates that exist, and that will exist in the end; of this process's seeds.
-    steps : int
-        Optimizer steps to do.
+    work : Work
+        What is to be done.
     workers, block_size : int
     worker_bytes : int
         Estimated memory of a worker.
@@ -40,7 +40,7 @@ class RunPlan:
     blocks: list[Block]
     done: int
     total: int
-    steps: int
+    work: Work
     workers: int
     block_size: int
     worker_bytes: int
@@ -78,11 +78,19 @@ def plan_run(
         blocks,
         kept,
         len(seeds) * len(study.arms),
-        sum(n * block_steps(study, arms) for arms, n in Counter(b.arms for b in blocks).items()),
+        _work(study, blocks),
         workers_for(memory, worker_bytes, limit) if device == "cpu" else limit,
         block_size,
         worker_bytes,
         device,
+    )
+
+
+def _work(study: Study, blocks: Sequence[Block]) -> Work:
+    alike = Counter((one.arms, len(one.seeds)) for one in blocks)
+    found = [(count, block_work(study, *one)) for one, count in alike.items()]
+    return Work(
+        *(sum(count * getattr(one, field.name) for count, one in found) for field in fields(Work))
     )
 
 

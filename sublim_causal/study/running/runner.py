@@ -154,7 +154,7 @@ def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: C
     )
     shared = options.seed_range is not None
     replicates = sum(len(block.seeds) * len(block.arms) for block in plan.blocks)
-    display = Display(console, plan.steps, replicates, build_task(study).outcome.name)
+    display = Display(console, plan.work.steps, replicates, build_task(study).outcome.name)
     with interruptible(dispatcher, console) as presses:
         with contextlib.nullcontext() if shared else mirror:
             with display.show(), contextlib.closing(dispatcher.run(plan.blocks)) as events:

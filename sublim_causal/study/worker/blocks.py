@@ -53,9 +53,39 @@ def _chunks(seeds: list[int], size: int) -> Iterator[tuple[int, ...]]:
         yield tuple(seeds[start : start + size])
 
 
-def block_steps(study: Study, arms: Sequence[str]) -> int:
-    """Optimizer steps of one block: before the students, and of `arms` and those they follow."""
+@dataclass(frozen=True)
+class Work:
+    """What is to be done, at most.
+
+    Attributes
+    ----------
+    optimizer_steps : int
+    generation_steps : int
+        Each writes the next token of a batch of texts.
+    tokens : int
+        Tokens that these write.
+    """
+
+    optimizer_steps: int
+    generation_steps: int
+    tokens: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of both kinds, as progress counts them."""
+        return self.optimizer_steps + self.generation_steps
+
+
+def block_work(study: Study, arms: Sequence[str], seeds: int = 1) -> Work:
+    """Return the work of one block: before the students, and of `arms` and those they follow.
+
+    An optimizer steps, and a token is written, for all `seeds` of a block at once.
+    """
     student, needed = study.distillation, study.with_followed(arms)
-    before = sum(phase.steps for phase in build_task(study).phases(needed))
+    phases = build_task(study).phases(needed)
     one_student = student.steps_per_epoch(student.examples) * student.epochs
-    return before + one_student * len(needed)
+    return Work(
+        sum(one.steps for one in phases if not one.tokens) + one_student * len(needed),
+        sum(one.steps for one in phases if one.tokens),
+        seeds * sum(one.tokens for one in phases),
+    )

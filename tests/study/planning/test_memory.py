@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sublim_causal.errors import RequestError
@@ -12,7 +14,9 @@ from sublim_causal.study.planning.memory import (
     workers_for,
 )
 from sublim_causal.study.spec.reading import load_study
+from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.trainer import make_network
+from tests.experiment.language_model import small_text
 
 
 def test_memory_does_not_depend_on_the_number_of_seeds() -> None:
@@ -22,8 +26,8 @@ def test_memory_does_not_depend_on_the_number_of_seeds() -> None:
 
 def test_activations_that_are_taught_count_as_memory() -> None:
     study = load_study("representation")
-    # Two layers of 256 units, each taught to several arms, held once.
-    assert activations_taught(study, make_network(study)) == 512
+    # Two layers of 256 units of two teachers, each taught to several arms, held once.
+    assert activations_taught(study, make_network(study)) == 1024
     with_them, without = (study_bytes(study, 270_093, 1, count) for count in (512, 0))
     assert with_them - without == 4 * 50_000 * 512
 
@@ -37,6 +41,18 @@ def test_logits_of_the_reference_count_where_an_arm_asks_for_them() -> None:
 @pytest.mark.parametrize("name", ["numbers", "teachers", "paraphrase", "numbers_causal"])
 def test_a_worker_of_a_study_on_texts_needs_less_than_a_gigabyte(name: str) -> None:
     assert study_bytes(load_study(name), 100_272, 1) < 0.7 * 10**9
+
+
+def test_activations_of_a_language_model_count_by_batch_and_length() -> None:
+    def size(**sections: Any) -> int:
+        table = {**small_text(**sections).model_dump(by_alias=True), "seeds": 1}
+        return study_bytes(Study.model_validate(table), 1000, 1)
+
+    of_token = 2 * (10 * 16 + 4 * 32)
+    batches = size(distillation={"batch_size": 8}) - size(distillation={"batch_size": 4})
+    assert batches > 4 * 4 * of_token * 60
+    lengths = size(task={"completion": 20}) - size(task={"completion": 6})
+    assert lengths > 4 * (4 + 4) * 14 * of_token
 
 
 def test_workers_follow_from_the_budget() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from sublim_causal.study.spec.reading import load_study
-from sublim_causal.study.worker.blocks import Block, block_steps, missing_blocks
+from sublim_causal.study.spec.study import Study
+from sublim_causal.study.worker.blocks import Block, Work, block_work, missing_blocks
+from tests.experiment.language_model import small_text
 
 
 def test_missing_replicates_are_grouped_by_what_they_miss() -> None:
@@ -20,9 +22,19 @@ def test_missing_replicates_are_grouped_by_what_they_miss() -> None:
 
 def test_steps_of_a_block() -> None:
     study = load_study("paper")
-    assert block_steps(study, list(study.arms)) == 5 * 49 + 4 * 5 * 49
+    assert block_work(study, list(study.arms)).optimizer_steps == 5 * 49 + 4 * 5 * 49
     yoked = load_study("yoked")
-    assert block_steps(yoked, ["yoked"]) == 5 * 49 + 2 * 5 * 49
+    assert block_work(yoked, ["yoked"]).optimizer_steps == 5 * 49 + 2 * 5 * 49
+
+
+def test_tokens_are_counted_for_every_seed_of_a_block() -> None:
+    arms = {
+        "soft": {"intervention": "baseline", "channel": {"logits": "all"}},
+        "rival": {"intervention": "baseline", "targets": {"teacher": "rival"}},
+    }
+    study = Study.model_validate({**small_text(arms).model_dump(by_alias=True), "seeds": 3})
+    assert block_work(study, ["soft"]) == Work(4, 6, 72)
+    assert block_work(study, list(arms), seeds=3) == Work(8, 12, 432)
 
 
 def test_steps_of_a_block_with_several_teachers() -> None:
@@ -30,4 +42,4 @@ def test_steps_of_a_block_with_several_teachers() -> None:
     assert study.teachers_of(["baseline"]) == 1
     assert study.teachers_of(["baseline", "random"]) == 2
     assert study.teachers_of(list(study.arms)) == 5
-    assert block_steps(study, ["random"]) == 2 * 5 * 49 + 5 * 49
+    assert block_work(study, ["random"]).optimizer_steps == 2 * 5 * 49 + 5 * 49

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from safetensors.numpy import save
 
@@ -15,6 +16,7 @@ from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.blocks import Block
 from sublim_causal.study.worker.kept import KeptNetworks, decode, encode
 from sublim_causal.study.worker.trainer import Job, prepare
+from tests.experiment.language_model import small_text
 from tests.experiment.texts import small_texts
 
 BASE_STEPS, TEACHER_STEPS, STUDENT_STEPS = 12, 6, 8
@@ -53,6 +55,29 @@ def test_a_later_start_takes_reference_and_teachers_from_the_run(tmp_path: Path)
         pd.testing.assert_frame_equal(rows(tmp_path / "a", arm), rows(tmp_path / "b", arm))
     kept = {folder.name: len([*folder.iterdir()]) for folder in (tmp_path / "a/networks").iterdir()}
     assert kept == {"reference": 2, "teacher-trait-0.95": 1}
+
+
+@pytest.mark.parametrize("stopped", [4, 9], ids=["while texts are written", "while students learn"])
+def test_a_language_models_run_that_was_stopped_ends_as_one_that_was_not(
+    stopped: int, tmp_path: Path
+) -> None:
+    table = small_text(measure={"texts": True, "layers": True}).model_dump(by_alias=True)
+    study = Study.model_validate({**table, "seeds": 1})
+
+    def started(run: Path, steps: int) -> None:
+        left = iter(range(steps))
+        prepare(Job(study, run, None, "cpu", "fp64", ()))(
+            Block((0,), ("baseline",)), lambda: next(left)
+        )
+
+    started(tmp_path / "whole", 10)
+    with pytest.raises(StopIteration):
+        started(tmp_path / "stopped", stopped)
+    started(tmp_path / "stopped", 10 if stopped < 6 else 4)
+    for name in ("steps", "texts", "traits", "layers"):
+        found, expected = (read_table(tmp_path / run, name) for run in ("stopped", "whole"))
+        assert len(found) > 0
+        pd.testing.assert_frame_equal(found, expected)
 
 
 def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 CLASS = "transformers"
 """The class of models that the task takes."""
+LOGITS_OF_A_STEP = 6
+"""Tensors as large as the logits that a step has at a time."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +200,9 @@ class Text:
         chosen = [self.experiment.arms[arm].targets for arm in arms]
         writing = self._writing(arms)
         offered = options.offered(self.experiment.distillation.examples)
-        tokens = -(-offered // BATCH) * options.completion * len(writing)
+        length = options.completion * len(writing)
         # A token of all completions takes about as long as a pass over one example.
-        generated = Phase(tokens, 1)
+        generated = Phase(-(-offered // BATCH) * length, 1, tokens=offered * length)
         if options.teacher == "system":
             return [generated]
         roles = {TRAIT, *(role for one in chosen for role in writers(one))}
@@ -217,12 +219,17 @@ class Text:
 
     def sizes(self) -> Sizes:
         """Tokens are of eight bytes; the frozen model counts as data."""
-        from sublim_causal.experiment.networks.checkpoints import base_size, source_of
+        from sublim_causal.experiment.networks.checkpoints import (
+            activation_size,
+            base_size,
+            source_of,
+        )
 
         read = len({self.experiment.targets_key(arm) for arm in self.experiment.arms})
-        example = 2 * self._example_tokens()
+        length, source = self._example_tokens(), source_of(self.experiment.model)
         answers = self.options.completion * self.split.total
-        return Sizes(example, answers, read, base_size(source_of(self.experiment.model)))
+        kept = length * activation_size(source) + LOGITS_OF_A_STEP * answers
+        return Sizes(2 * length, answers, read, base_size(source), kept)
 
     def _carriers(self, count: int, generator: torch.Generator) -> list[Carrier]:
         if self.options.carriers == NUMBERS:
