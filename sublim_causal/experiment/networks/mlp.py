@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from sublim_causal.experiment.networks.base import Batch, Layout, scaled_normal
-from sublim_causal.experiment.networks.products import batched_outer_product, transposed
+from sublim_causal.experiment.networks.products import (
+    batched_outer_product,
+    product,
+    transposed,
+    wants_transposed,
+)
 
 relu_backward = torch.ops.aten.threshold_backward.grad_input
 
@@ -85,8 +90,13 @@ class MLPForward:
         return torch.baddbmm(bias[:, None], last, weight.transpose(1, 2))
 
     @cached_property
-    def _hidden_transposed(self) -> list[Tensor]:
-        return [transposed(h) for h in self.hidden]
+    def _inputs(self) -> list[Tensor]:
+        """What enters each layer, ``(R, B, width)``."""
+        return [self.batch.x, *self.hidden]
+
+    @cached_property
+    def _inputs_transposed(self) -> list[Tensor]:
+        return [self.batch.transposed, *map(transposed, self.hidden)]
 
     def activations(self, layer: str) -> Tensor:
         """Return the activations ``(R, B, W)`` of a layer, after its ReLU."""
@@ -99,39 +109,46 @@ class MLPForward:
         """Backpropagate; what does not lead to `at` has gradient zero."""
         flat = derivative.new_empty(derivative.shape[0], self.layout.size)
         gradients = self.layout.views(flat)
-        inputs_t = [self.batch.transposed, *self._hidden_transposed]
         if isinstance(at, str):
             for unused in gradients[2 * self._number(at) + 2 :]:
                 unused.zero_()
         else:
-            delta_t = derivative.transpose(1, 2)
-            gradients[-2].zero_()[:, at] = torch.bmm(delta_t, inputs_t[-1].transpose(1, 2))
-            gradients[-1].zero_()[:, at] = delta_t.sum(dim=2)
-        for layer, delta_t in self._deltas(derivative, at):
-            gradients[2 * layer].copy_(batched_outer_product(delta_t, inputs_t[layer]))
-            torch.sum(delta_t, dim=2, out=gradients[2 * layer + 1])
+            torch.bmm(derivative.mT, self._inputs[-1], out=gradients[-2].zero_()[:, at])
+            gradients[-1].zero_()[:, at] = derivative.sum(dim=1)
+        for layer, delta in self._deltas(derivative, at):
+            if wants_transposed(delta):
+                x = self._inputs_transposed[layer]
+                gradients[2 * layer].copy_(batched_outer_product(transposed(delta), x))
+            else:
+                product(delta.mT, self._inputs[layer], out=gradients[2 * layer])
+            torch.sum(delta, dim=1, out=gradients[2 * layer + 1])
         return flat
 
     def _deltas(self, derivative: Tensor, at: slice | str) -> Iterator[tuple[int, Tensor]]:
-        """Yield d loss / d (what enters the ReLU) ``(R, width, B)``, layer by layer downwards."""
+        """Yield d loss / d (what enters the ReLU) ``(R, B, width)``, layer by layer downwards."""
         if isinstance(at, str):
-            top = self._number(at)
-            delta_t = derivative.mT.clone(memory_format=torch.contiguous_format)
+            top, delta = self._number(at), derivative.clone()
         elif self.hidden:
             top = len(self.hidden) - 1
-            delta_t = torch.bmm(self.parameters[-2][:, at].transpose(1, 2), derivative.mT)
+            delta = torch.bmm(derivative, self.parameters[-2][:, at])
         else:
             return
         for layer in range(top, -1, -1):
-            relu_backward(delta_t, self._hidden_transposed[layer], 0, grad_input=delta_t)
-            yield layer, delta_t
+            relu_backward(delta, self.hidden[layer], 0, grad_input=delta)
+            yield layer, delta
             if layer:
-                weight_t = transposed(self.parameters[2 * layer])
-                delta_t = batched_outer_product(weight_t, transposed(delta_t))
+                delta = self._below(delta, layer)
+
+    def _below(self, delta: Tensor, layer: int) -> Tensor:
+        """Return the derivative at what enters a layer, given that at what it puts out."""
+        weight = self.parameters[2 * layer]
+        if wants_transposed(delta):
+            return batched_outer_product(delta, transposed(weight))
+        return product(delta, weight)
 
     def pixel_gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
         """Backpropagate to the pixels."""
         if isinstance(at, slice) and not self.hidden:
             return torch.bmm(derivative, self.parameters[-2][:, at])
-        *_, (_, delta_t) = self._deltas(derivative, at)
-        return batched_outer_product(transposed(delta_t), transposed(self.parameters[0]))
+        *_, (_, delta) = self._deltas(derivative, at)
+        return self._below(delta, 0)
