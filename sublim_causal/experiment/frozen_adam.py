@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BETAS, EPS = (0.9, 0.999), 1e-8
+from sublim_causal.experiment.adam import BETAS, EPS
 
 
 class FrozenAdam(torch.optim.Optimizer):

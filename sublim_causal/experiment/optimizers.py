@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sublim_causal.experiment.adam import Adam
 from sublim_causal.experiment.config import Optimizer
 from sublim_causal.experiment.frozen_adam import FrozenAdam
 from sublim_causal.experiment.muon import Muon
@@ -17,8 +18,8 @@ from sublim_causal.experiment.optimisation import Optimisation
 from sublim_causal.experiment.sign_sgd import SignSGD
 
 OPTIMIZERS: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
-    "adam": partial(torch.optim.Adam, fused=True),
-    "adamw": partial(torch.optim.AdamW, weight_decay=0.01, fused=True),
+    "adam": Adam,
+    "adamw": partial(Adam, weight_decay=0.01),
     "sgd": torch.optim.SGD,
     "momentum": partial(torch.optim.SGD, momentum=0.9),
     "muon": Muon,

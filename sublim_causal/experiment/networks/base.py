@@ -114,6 +114,22 @@ class Forward(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class PassCost:
+    """What a forward and backward pass takes.
+
+    Attributes
+    ----------
+    operations : int
+        About how many operations, whatever the number of replicates.
+    flop : float
+        Floating-point operations of matrix products for one example.
+    """
+
+    operations: int
+    flop: float
+
+
 class Network(Protocol):
     """A network as a function of flat parameters."""
 
@@ -127,6 +143,10 @@ class Network(Protocol):
     @property
     def batches_replicates(self) -> bool:
         """Whether replicates side by side take less time than one after another."""
+
+    @property
+    def cost(self) -> PassCost | None:
+        """What a pass takes on a CPU; None where replicates share no operation there."""
 
     @property
     def hidden_layers(self) -> tuple[str, ...]:

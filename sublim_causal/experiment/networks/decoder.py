@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.networks.base import Batch, Layout, as_index, taken
+from sublim_causal.experiment.networks.base import Batch, Layout, PassCost, as_index, taken
 from sublim_causal.experiment.networks.module import ModuleForward, ModuleNetwork
 from sublim_causal.experiment.networks.products import product
 from sublim_causal.experiment.networks.transformer import Transformer
@@ -52,6 +52,12 @@ class TransformerNetwork:
     def layout(self) -> Layout:
         """Names and shapes of the parameters."""
         return self.of_module.layout
+
+    @property
+    def cost(self) -> PassCost:
+        """Every parameter takes part in three products of a token."""
+        tokens = len(self.module.embeddings.position)
+        return PassCost(100 * len(self.module.blocks), 6 * tokens * self.layout.size)
 
     @property
     def hidden_layers(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.networks.base import Batch, Layout, scaled_normal
+from sublim_causal.experiment.networks.base import Batch, Layout, PassCost, scaled_normal
 from sublim_causal.experiment.networks.products import (
     batched_outer_product,
     product,
@@ -48,6 +48,11 @@ class MLP:
     def hidden_layers(self) -> tuple[str, ...]:
         """All layers but the last; their activations are those after the ReLU."""
         return tuple(self.layout.layers)[:-1]
+
+    @cached_property
+    def cost(self) -> PassCost:
+        """Every parameter takes part in three products of an example."""
+        return PassCost(10 * len(self.layout.layers), 6 * self.layout.size)
 
     def initialise(self, generator: torch.Generator) -> Tensor:
         """Weights N(0, 1/fan_in), biases 0."""

@@ -33,6 +33,7 @@ class ModuleNetwork:
     shape: tuple[int, ...]
     scaled: bool = False
     batches_replicates: ClassVar = False
+    cost: ClassVar = None
 
     @cached_property
     def module(self) -> torch.nn.Module:

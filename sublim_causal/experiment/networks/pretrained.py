@@ -46,6 +46,7 @@ class PretrainedNetwork:
     adapter: str
     order: tuple[int, ...] | None = None
     hidden_layers: ClassVar[tuple[str, ...]] = ()
+    cost: ClassVar = None
 
     @property
     def batches_replicates(self) -> bool:

@@ -1,11 +1,11 @@
 """Matrix products, by the library that is fast on this machine.
 
-torch multiplies float32 matrices through MKL, which on AMD processors takes a code path of 256 bits.
-Those from Zen 5 on have vector units of 512 bits: measured 102 GFLOP/s a core where oneDNN, which
-torch ships too, reaches 225. On such machines products go through oneDNN. It wants both factors
-with the summed axis last and contiguous, so callers keep transposed copies they can reuse. Zen 4
-knows the same instructions, but its units are of 256 bits: MKL reaches 103 of oneDNN's 111 there,
-and needs no copies.
+torch multiplies float32 matrices through MKL, which on AMD processors takes a code path of 256
+bits. Those from Zen 5 on have vector units of 512 bits: measured 102 GFLOP/s a core where oneDNN,
+which torch ships too, reaches 225. On such machines products go through oneDNN. It wants both
+factors with the summed axis last and contiguous, so callers keep transposed copies they can reuse.
+Zen 4 knows the same instructions, but its units are of 256 bits: MKL reaches 103 of oneDNN's 111
+there, and needs no copies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-
 
 ZEN_5 = 26
 """The processor family of AMD's Zen 5."""

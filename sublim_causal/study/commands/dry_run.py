@@ -49,7 +49,7 @@ def show_plan(spec: Study, options: RunOptions) -> None:
         ("arms", ", ".join(spec.arms)),
         ("replicates", f"{plan.total} ({seeds} seeds x {len(spec.arms)} arms)"),
         ("already there", str(plan.done)),
-        ("blocks to run", f"{len(plan.blocks)} of at most {plan.block_size} seeds"),
+        ("blocks to run", f"{len(plan.blocks)} of at most {plan.block_size} seeds ({plan.why})"),
         ("optimizer steps", f"{plan.work.optimizer_steps:,}"),
         *((("tokens to write", f"at most {written:,}"),) if (written := plan.work.tokens) else ()),
         ("device", f"{plan.device}, {plan.workers} workers, {options.precision}"),

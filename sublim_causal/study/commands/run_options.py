@@ -72,7 +72,9 @@ Workers = Annotated[
 ]
 BlockSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Seeds trained together; default: 1 on a CPU, all that fit a GPU."),
+    typer.Option(
+        min=1, help="Seeds trained together; default: few on a CPU (a small network), all on a GPU."
+    ),
 ]
 Memory = Annotated[
     str | None, typer.Option(help="Memory of all workers; default: a quarter of the machine.")

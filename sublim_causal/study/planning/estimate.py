@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from functools import partial
@@ -32,7 +33,7 @@ def estimate_seconds(
     if plan.device != "cpu":
         return None
     student, task = study.distillation, build_task(study)
-    timed = partial(pass_seconds, study, network, precision=precision)
+    timed = partial(pass_seconds, study, network, plan.block_size, precision=precision)
     student_steps = student.steps_per_epoch(student.examples) * student.epochs
     seconds = {
         size: timed(size) for size in {phase.batch_size for phase in task.phases(list(study.arms))}
@@ -52,7 +53,10 @@ def estimate_seconds(
         passes = sum(1 + _attack_steps(study, arm) for arm in arms)
         of_students = student_steps * (passes * one_pass + len(arms) * of_probe)
         work += count * (before + of_students)
-    return START_SECONDS + 1.1 * work / plan.workers if work else 0.0
+    if not work:
+        return 0.0
+    of_block = work / len(plan.blocks)
+    return START_SECONDS + 1.1 * of_block * math.ceil(len(plan.blocks) / plan.workers)
 
 
 def _attack_steps(study: Study, arm: str) -> int:
@@ -61,15 +65,22 @@ def _attack_steps(study: Study, arm: str) -> int:
 
 
 def pass_seconds(
-    study: Study, network: Network, batch_size: int, *, precision: Precision, repeats: int = 5
+    study: Study,
+    network: Network,
+    block_size: int,
+    batch_size: int,
+    *,
+    precision: Precision,
+    repeats: int = 5,
 ) -> float:
-    """Time one forward and backward pass, in seconds: the median of at most `repeats`.
+    """Time a forward and backward pass of a block, in seconds a seed: the median of `repeats`.
 
     The first is not counted; passes end after `LONGEST_SECONDS`.
     """
     import torch
 
     from sublim_causal.experiment.data.streams import stream
+    from sublim_causal.experiment.networks.base import Batch
     from sublim_causal.experiment.teaching.losses import cross_entropy
 
     task, generator = build_task(study), stream(study.name, -1, "estimate")
@@ -85,10 +96,11 @@ def pass_seconds(
         return time.perf_counter() - start
 
     with configured(precision) as dtype:
-        theta = network.initialise(generator)[None].to(dtype)
-        batch = task.sample(batch_size, generator, dtype)
+        theta = network.initialise(generator).to(dtype).repeat(block_size, 1)
+        one = task.sample(batch_size, generator, dtype)
+        batch = Batch(one.x.repeat(block_size, *[1] * (one.x.dim() - 1)), one.positions)
         once(batch)
         times = [once(batch)]
         while len(times) < repeats and sum(times) < LONGEST_SECONDS:
             times.append(once(batch))
-    return median(times)
+    return median(times) / block_size

@@ -30,7 +30,8 @@ class RunOptions:
     workers : int or None
         Workers at a time; default: one a core, or one a GPU.
     block_size : int or None
-        Seeds trained together; default: 1 on a CPU, on a GPU what its memory holds.
+        Seeds trained together; default: on a CPU by a model of a step's cost, on a GPU what its
+        memory holds.
     memory : int or None
         Budget of all workers together, bytes; default: what the executor has.
     data_dir : Path or None

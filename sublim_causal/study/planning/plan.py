@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sublim_causal.experiment.interventions import validate_layers
 from sublim_causal.study.executors import Resources
+from sublim_causal.study.planning.block_size import balanced, step_cost
 from sublim_causal.study.planning.memory import activations_taught, study_bytes, workers_for
 from sublim_causal.study.planning.options import RunOptions
 from sublim_causal.study.spec.study import Study
@@ -32,6 +33,8 @@ class RunPlan:
     work : Work
         What is to be done.
     workers, block_size : int
+    why : str
+        Why blocks are of this size.
     worker_bytes : int
         Estimated memory of a worker.
     device : str
@@ -43,6 +46,7 @@ class RunPlan:
     work: Work
     workers: int
     block_size: int
+    why: str
     worker_bytes: int
     device: str
 
@@ -66,14 +70,24 @@ def plan_run(
     parameters = network.layout.size
     validate_layers(study.interventions(), network.layout.layers)
     activations = activations_taught(study, network)
-    fitting = 1 if device == "cpu" else gpu_block(study, parameters, activations, resources)
     seeds = range(study.seeds) if options.seed_range is None else options.seed_range
-    block_size = min(options.block_size or fitting, len(seeds))
+    missing = sum(any(seed not in done.get(arm, ()) for arm in study.arms) for seed in seeds)
+    memory = options.memory or resources.memory
+    slots = options.workers or resources.slots
+    if options.block_size is not None:
+        block_size, why = options.block_size, "as --block-size says"
+    elif device == "cpu":
+        workers = min(slots, max(1, missing))
+        most = fitting(study, parameters, activations, memory // workers)
+        block_size, why = cpu_block(study, network, max(1, missing), workers, most)
+    else:
+        most = fitting(study, parameters, activations, int(0.8 * resources.gpu_memory))
+        block_size, why = most, "what the GPU's memory holds"
+    block_size = min(block_size, len(seeds))
     kept = sum(len(done.get(arm, set()) & set(seeds)) for arm in study.arms)
     blocks = missing_blocks(study, done, block_size, seeds)
     worker_bytes = study_bytes(study, parameters, block_size, activations)
-    limit = min(options.workers or resources.slots, max(1, len(blocks)))
-    memory = options.memory or resources.memory
+    limit = min(slots, max(1, len(blocks)))
     return RunPlan(
         blocks,
         kept,
@@ -81,6 +95,7 @@ def plan_run(
         _work(study, blocks),
         workers_for(memory, worker_bytes, limit) if device == "cpu" else limit,
         block_size,
+        why,
         worker_bytes,
         device,
     )
@@ -94,8 +109,19 @@ def _work(study: Study, blocks: Sequence[Block]) -> Work:
     )
 
 
-def gpu_block(study: Study, parameters: int, activations: int, resources: Resources) -> int:
-    """Return how many seeds fit into four fifths of a GPU's free memory, at least one."""
+def fitting(study: Study, parameters: int, activations: int, memory: int) -> int:
+    """Return how many seeds fit into the `memory` of a worker, at least one."""
     fixed = study_bytes(study, parameters, 0, activations)
     each = study_bytes(study, parameters, 1, activations) - fixed
-    return max(1, int(0.8 * resources.gpu_memory - fixed) // each)
+    return max(1, (memory - fixed) // each)
+
+
+def cpu_block(
+    study: Study, network: Network, seeds: int, workers: int, fitting: int
+) -> tuple[int, str]:
+    """Return how many of the missing `seeds` a CPU's worker trains together, and why."""
+    cost = step_cost(study, network)
+    if cost is None:
+        return 1, "seeds of this network share nothing on a CPU"
+    size = balanced(seeds, workers, min(fitting, cost.seeds()))
+    return size, f"overhead is {cost.overhead(size):.0%} of a step, alone {cost.overhead(1):.0%}"

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from sublim_causal.study.executors import Resources
+from sublim_causal.study.planning.block_size import balanced
+from sublim_causal.study.planning.options import RunOptions
+from sublim_causal.study.planning.plan import RunPlan, plan_run
+from sublim_causal.study.spec.reading import load_study
+from sublim_causal.study.spec.study import Study
+from sublim_causal.study.worker.trainer import make_network
 from tests.study.commands import TINY, sublim
+
+OPTIONS: dict[str, Any] = {
+    "run": Path("runs"),
+    "device": "cpu",
+    "precision": "fp32",
+    "executor": "local",
+    "address": None,
+    "workers": None,
+    "block_size": None,
+    "memory": None,
+    "data_dir": None,
+    "download": False,
+    "tracking_uri": None,
+    "mirror_replicates": None,
+}
 
 
 @pytest.fixture
@@ -44,3 +68,39 @@ def test_a_dry_run_deletes_no_file(tmp_path: Path) -> None:
     planned = sublim("run", *options, "--dry-run", cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("seeds", "workers", "most", "size"),
+    [(12, 2, 3, 3), (6, 2, 4, 3), (6, 2, 8, 3), (7, 2, 3, 2), (30, 2, 4, 4), (1, 2, 8, 1)],
+)
+def test_all_workers_get_equally_many_seeds(seeds: int, workers: int, most: int, size: int) -> None:
+    assert balanced(seeds, workers, most) == size
+    blocks = math.ceil(seeds / size)
+    rounds = math.ceil(blocks / workers)
+    assert rounds * size <= math.ceil(seeds / workers) + rounds - 1
+
+
+def planned(study: Study, **asked: object) -> RunPlan:
+    """Plan a run on two cores with 8 GB."""
+    options = RunOptions(**OPTIONS | asked)
+    return plan_run(study, make_network(study), options, Resources("cpu", 2, 8 * 2**30), {})
+
+
+def test_seeds_of_small_networks_are_trained_together_on_a_cpu() -> None:
+    study = load_study("quickstart")
+    together = planned(study)
+    assert 1 < together.block_size <= 6
+    assert len({len(block.seeds) for block in together.blocks}) == 1
+    assert len(together.blocks) % 2 == 0
+    assert planned(load_study("paper")).block_size == 1
+    assert planned(load_study("quickstart", settings=["model.class=cnn"])).block_size == 1
+    assert planned(study, block_size=5).block_size == 5
+    assert planned(study, workers=6).block_size <= 2
+
+
+def test_blocks_fit_into_the_memory() -> None:
+    study = load_study("quickstart")
+    one = planned(study, block_size=1).worker_bytes
+    tight = planned(study, memory=2 * one)
+    assert (tight.block_size, tight.workers) == (1, 2)
