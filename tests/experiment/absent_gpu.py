@@ -131,6 +131,12 @@ class InTurn(nullcontext[None]):
     map = staticmethod(map)
 
 
+def _tensor(data: Any, *, device: Any = None, make: Any = torch.tensor, **named: Any) -> Tensor:
+    """Do what `torch.tensor` does, which asks no mode where its result lies."""
+    made: Tensor = make(data, **named)
+    return made if device is None else made.to(device)
+
+
 @contextmanager
 def absent_gpu() -> Iterator[AbsentGPU]:
     """Let tensors be made on `DEVICE`, and moved there, while the context lasts."""
@@ -139,6 +145,7 @@ def absent_gpu() -> Iterator[AbsentGPU]:
         mock.patch(
             "torch.optim.optimizer._get_fused_kernels_supported_devices", return_value=supported
         ),
+        mock.patch.object(torch, "tensor", _tensor),
         mock.patch.object(streams, "ThreadPoolExecutor", InTurn),
         AbsentGPU() as gpu,
     ):
