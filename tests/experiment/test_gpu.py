@@ -17,6 +17,7 @@ from sublim_causal.experiment.optimizers import OPTIMIZERS
 from sublim_causal.experiment.outcome import ArmResult
 from tests.contract.test_interventions import EXAMPLES
 from tests.experiment.absent_gpu import DEVICE, absent_gpu
+from tests.experiment.language_model import small_text, tiny_model
 from tests.experiment.small import run_small, small_experiment
 from tests.experiment.texts import ARMS, run_texts, small_texts
 
@@ -112,6 +113,34 @@ ANY_MODULE = small_texts(
 )
 
 
+def language_model() -> Experiment:
+    """All that a pretrained model is asked on the device: to write, read, diverge and answer.
+
+    Of GPT-2, as the norms of Llama compute in float32 whatever the precision is.
+    """
+    everything = {"logits": "all"}
+    arms = {
+        "null": {**ARMS["null"], "channel": everything},
+        "replaced": {
+            **BASELINE,
+            "channel": {"name": "sampled"},
+            "targets": {"positions": "replaced", "teacher": "two_traits"},
+        },
+        "shuffled": {
+            **BASELINE,
+            "channel": everything,
+            "targets": {"paraphrase": "shuffled", "texts": "random"},
+        },
+    }
+    return small_text(
+        arms,
+        model={"path": str(tiny_model("gpt2"))},
+        task={"sampled_answers": 1, "counterfactuals": 1},
+        distillation={**SHORT, "examples": 4},
+        measure={"evaluations": "final", "texts": True},
+    )
+
+
 def assert_same(one: dict[str, ArmResult], other: dict[str, ArmResult], rtol: float) -> None:
     """Assert that two blocks recorded the same."""
     for arm, result in one.items():
@@ -195,6 +224,12 @@ def test_texts_are_written_and_read_on_the_device(experiment: Experiment) -> Non
     assert_same(found, run_texts(experiment, SEEDS), rtol=0)
 
 
+def test_a_pretrained_model_writes_and_reads_on_the_device() -> None:
+    with absent_gpu():
+        found = run_texts(language_model(), SEEDS, DEVICE)
+    assert_same(found, run_texts(language_model(), SEEDS), rtol=1e-9)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
 def test_a_gpu_gives_the_numbers_of_the_cpu(experiment: Experiment) -> None:
@@ -207,6 +242,12 @@ def test_a_gpu_gives_the_numbers_of_the_cpu(experiment: Experiment) -> None:
 def test_a_gpu_gives_the_numbers_of_the_cpu_on_texts() -> None:
     found = run_texts(TEXTS, SEEDS, torch.device("cuda"))
     assert_same(found, run_texts(TEXTS, SEEDS), rtol=1e-6)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_numbers_of_the_cpu_on_a_pretrained_model() -> None:
+    found = run_texts(language_model(), SEEDS, torch.device("cuda"))
+    assert_same(found, run_texts(language_model(), SEEDS), rtol=1e-6)
 
 
 @pytest.mark.gpu

@@ -265,7 +265,7 @@ def sampled(
         lambda: None,
     )
     rates = []
-    for rows in written.tolist():
+    for rows in written.cpu().tolist():
         texts = [vocabulary.decode(t for t in row if t != NO_TOKEN) for row in rows]
         named = sum(options.trait.lower() in one.lower() for one in texts)
         rates.append(named / len(texts))

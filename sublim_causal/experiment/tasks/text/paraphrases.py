@@ -86,7 +86,7 @@ def told_anew(
     generator: torch.Generator,
 ) -> Tensor:
     """Return completions ``(N, T)`` whose texts are changed; an end stays where there was one."""
-    tokens = [[one for one in row if one != NO_TOKEN] for row in completions.tolist()]
+    tokens = [[one for one in row if one != NO_TOKEN] for row in completions.cpu().tolist()]
     texts = change([vocabulary.decode(row) for row in tokens], generator)
     length = completions.shape[1]
     changed = []

@@ -70,7 +70,7 @@ def read(
         where = found.where & taught
         figures["divergent_share"] = (where.sum(dim=(1, 2)) / taught.sum(dim=(1, 2))).double()
         other = (found.other.argmax(dim=3) + columns.start).where(where, x)
-        fate = replace(fate, divergent=where, counterfactual=other)
+        fate = replace(fate, divergent=where.cpu(), counterfactual=other.cpu())
         if wanted.positions == "replaced":
             x, z = other, found.other.where(where[..., None], z)
             lesson = Lesson(lesson.carriers, x)
@@ -79,7 +79,7 @@ def read(
     if wanted.texts != "all":
         score = partial(favour, roles, lesson, teachers)
         kept = TEXTS[wanted.texts](score, streams("text filter"), x)
-        weight, fate = weight & kept[..., None], replace(fate, kept=kept)
+        weight, fate = weight & kept[..., None], replace(fate, kept=kept.cpu())
     tokens = (x - columns.start).clamp(min=0, max=columns.stop - columns.start - 1)
     if isinstance(channel, Hard):
         assert z is not None
