@@ -186,6 +186,8 @@ def try_arms(
     with restored_randomness(), torch.no_grad():
         tried = partial(_try_block, experiment, network, task, dtype)
         alone = tried(ALONE, arms)
+        if not own:
+            return
         first, again = (tried(BLOCK, {arm: arms[arm] for arm in own}) for _ in range(2))
     row = BLOCK.index(ALONE[0])
     for arm in own:

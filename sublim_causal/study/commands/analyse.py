@@ -61,10 +61,11 @@ def note_analysed(run: Path) -> None:
     from sublim_causal.store.lock import manifest_locked
     from sublim_causal.store.manifest import read_manifest
     from sublim_causal.store.tables import read_table
-    from sublim_causal.study.running.manifest import record_analysed
 
     if is_remote(run) or read_manifest(run)["finished"] is not None:
         return
+    from sublim_causal.study.running.manifest import record_analysed
+
     seeds = read_table(run, "replicates", columns=["seed"])["seed"].nunique()
     with contextlib.suppress(SublimError, OSError), manifest_locked(run):
         record_analysed(run, int(seeds))

@@ -59,14 +59,18 @@ def run(
     no_report: option.NoReport = False,
 ) -> None:
     """Run STUDY, or complete what is missing of it."""
+    from sublim_causal.study.executors.forkserver import import_for_workers
+
+    spec, path = load_announced(study, settings or [], seeds, arms)
+    if executor == "local" and not dry_run:
+        import_for_workers()  # while this process imports the same
+
     from sublim_causal.store.connection import validate_address
-    from sublim_causal.study.commands.dry_run import show_plan
     from sublim_causal.study.planning.memory import parse_memory
     from sublim_causal.study.planning.options import RunOptions, seeds_of
     from sublim_causal.study.running.stopping import parse_looks, refuse_seeds, rule_of_run
     from sublim_causal.study.worker.device import validate_precision_name
 
-    spec, path = load_announced(study, settings or [], seeds, arms)
     target = out_dir or locate(Path("runs") / spec.name)
     uri = tracking_uri or mirror_beside(target)
     looks = parse_looks(at) if at is not None else None
@@ -95,6 +99,8 @@ def run(
     if options.tracking_uri is not None:
         validate_address(options.tracking_uri)
     if dry_run:
+        from sublim_causal.study.commands.dry_run import show_plan
+
         show_plan(spec, options)
         return
     run_and_report(spec, rule, options, plan=plan or "primary", report=not no_report)

@@ -10,14 +10,16 @@ import pkgutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sublim_causal.errors import RequestError, SublimError, nearest
-from sublim_causal.store.curves import ArmCurves
-from sublim_causal.study.worker.blocks import Block
-from sublim_causal.study.worker.trainer import Job
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sublim_causal.store.curves import ArmCurves
+    from sublim_causal.study.worker.blocks import Block
+    from sublim_causal.study.worker.trainer import Job
 
 RECEIVE_SECONDS = 0.2
 """How long an executor waits for a message."""

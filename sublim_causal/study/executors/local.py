@@ -16,6 +16,7 @@ from multiprocessing.synchronize import Event
 
 from sublim_causal.errors import RequestError, SublimError
 from sublim_causal.study.executors import RECEIVE_SECONDS, Idle, Lost, Message, Resources
+from sublim_causal.study.executors.forkserver import import_for_workers, start_method
 from sublim_causal.study.executors.machine import cores, default_memory
 from sublim_causal.study.executors.training import StepCounter, train
 from sublim_causal.study.worker.blocks import Block
@@ -59,12 +60,7 @@ class LocalExecutor:
 
     def warm_up(self) -> None:
         """Let the server that forks workers import torch."""
-        if start_method() == "forkserver":
-            from multiprocessing import forkserver
-
-            # torch.optim imports torch._dynamo at first use, which takes longer than torch itself.
-            multiprocessing.set_forkserver_preload([__name__, "torch", "torch._dynamo"])
-            forkserver.ensure_running()
+        import_for_workers()
 
     def load(self, job: Job, worker_bytes: int) -> None:
         """Keep the job for the workers to come."""
@@ -119,11 +115,6 @@ def free_gpu_memory() -> int:
 
     free, _ = torch.cuda.mem_get_info()
     return int(free)
-
-
-def start_method() -> str:
-    """How workers start: ``"forkserver"``, which imports torch once, where there is one."""
-    return "forkserver" if os.name == "posix" else "spawn"
 
 
 def work(job: Job, pipe: Connection, stop: threading.Event) -> None:

@@ -1,0 +1,22 @@
+"""The process that imports torch once, and from which workers of this machine are forked."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+
+def start_method() -> str:
+    """How workers start: ``"forkserver"``, which imports torch once, where there is one."""
+    return "forkserver" if os.name == "posix" else "spawn"
+
+
+def import_for_workers() -> None:
+    """Let that process begin to import, if there can be one and it has not begun."""
+    if start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        # torch.optim imports torch._dynamo at first use, which takes longer than torch itself.
+        modules = ["torch", "torch._dynamo", "sublim_causal.study.executors.local"]
+        multiprocessing.set_forkserver_preload(modules)
+        forkserver.ensure_running()
