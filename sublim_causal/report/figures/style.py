@@ -132,11 +132,14 @@ def zero_line(ax: Axes, *, vertical: bool = False, at: float = 0.0) -> None:
 def legend_above(figure: Figure, handles: Sequence[Any], *, names: bool = True) -> None:
     """Put one legend over the whole figure, in as many columns as its labels leave room for.
 
-    `names` tells whether its labels are names of arms.
+    The figure grows with a legend of more than four rows. `names` tells whether its labels are
+    names of arms.
     """
     longest = max(len(str(handle.get_label())) for handle in handles)
     room = figure.get_figwidth() * 72 / (42 + 5.0 * longest)  # points: a sample and 8-point letters
     columns = max(1, min(len(handles), int(room)))
+    rows = -(-len(handles) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.165 * max(0, rows - 4))
     legend = figure.legend(
         handles=list(handles), loc="outside upper left", ncols=columns, columnspacing=1.2
     )
