@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from sublim_causal.experiment.networks.products import multiplies_bfloat16
 from sublim_causal.store.tables import read_table
 from tests.experiment.language_model import small_text
 from tests.study.commands import sublim
@@ -44,6 +45,19 @@ def test_a_run_keeps_its_texts_and_goes_on_with_them(tmp_path: Path) -> None:
     assert len(by_arm) == 2
     assert by_arm[0] == by_arm[1]
     assert set(read_table(tmp_path / "run", "traits")["trait"]) == {"owl", "cat", "dog"}
+
+
+@pytest.mark.end_to_end
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="no bfloat16 products here")
+def test_a_run_in_bfloat16_is_close_to_one_in_float32(tmp_path: Path) -> None:
+    study, chances = written(tmp_path), []
+    for precision in ("fp32", "bf16"):
+        options = (*OPTIONS[2:], "--out", precision, "--precision", precision)
+        done = sublim("run", study, *options, "--arms", "soft", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        chances.append(read_table(tmp_path / precision, "replicates")["initial_trait_probability"])
+    assert chances[0].to_numpy() == pytest.approx(chances[1].to_numpy(), rel=0.05)
+    assert (chances[0] != chances[1]).all()
 
 
 def test_a_wrong_request_writes_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from sublim_causal.study.executors.ray import SETTINGS, Origin, validate_node, v
 from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.trainer import Job
 from tests.study.commands import TINY, TINY_TEXTS, command, environment, same_tables, start, sublim
+from tests.study.test_language_model import written
 
 pytestmark = pytest.mark.end_to_end
 
@@ -70,6 +71,15 @@ def test_texts_are_the_same_on_a_cluster(cluster: Any, tmp_path: Path) -> None:
     kept = [sorted(path.name for path in run.glob("networks/*/*")) for run in (here, there)]
     assert kept[0] == kept[1]
     assert len(kept[0]) == 6
+
+
+def test_a_language_model_is_the_same_on_a_cluster(cluster: Any, tmp_path: Path) -> None:
+    study, here, there = written(tmp_path), tmp_path / "here", tmp_path / "there"
+    options = ("--workers", "1", "--tracking-uri", "none", "--no-report")
+    for out, executor in ((here, ()), (there, on(cluster))):
+        done = sublim("run", study, *options, *executor, "--out", out, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    same_tables(there, here)
 
 
 @pytest.mark.slow
