@@ -158,13 +158,14 @@ def test_the_study_of_the_guide_to_sequences_is_one() -> None:
 
 
 def test_the_study_of_the_guide_to_language_models_is_one() -> None:
-    (sections,), questions = guide("language_models", "toml"), guide("language_models", "json")
-    table = tomllib.loads(sections)
+    sections, questions = guide("language_models", "toml"), guide("language_models", "json")
+    table, trees = map(tomllib.loads, sections)
     table["model"] |= {"path": str(tiny_model())}
     table["model"]["adapter"]["layers"] = [1]
     arms = {"arms": {"baseline": {"intervention": "baseline"}}, "probe": {"size": 8}}
     study = Study.model_validate({"name": "mine", **table, **arms})
     validate_task(study)
+    validate_task(Study.model_validate({"name": "mine", **table, **arms, **trees}))
     layers = build_task(study).build_network().layout.layers
     assert list(layers) == [f"model.layers.1.self_attn.{one}_proj" for one in "qv"]
     assert json.loads(questions[0]) == vars(read_questions(None)[0])
@@ -186,7 +187,7 @@ def test_every_example_is_run_by_a_test(language: str) -> None:
     run = {
         "python": {"channels": 1, "interventions": 1, "monitor": 3, "python": 7, "results": 1,
                    "studies": 1, "weights": 1},
-        "toml": {"channels": 1, "interventions": 1, "language_models": 1, "plans": 3,
+        "toml": {"channels": 1, "interventions": 1, "language_models": 2, "plans": 3,
                  "sequences": 1, "studies": 3, "tasks": 1},
     }  # fmt: skip
     found = {page.stem: len(blocks(page, language)) for page in (*TOP, *GUIDE)}

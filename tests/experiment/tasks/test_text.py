@@ -425,11 +425,29 @@ def test_the_rate_of_sampled_answers_is_that_of_their_probability() -> None:
     assert found["trait_probability"] > 0.2
 
 
-def test_the_built_in_questions_are_fifty_of_which_some_are_held_out() -> None:
-    found = read_questions(None)
-    assert len({one.question for one in found}) == 50
-    assert sum(one.part == "held_out" for one in found) == 20
-    assert QUESTIONS.is_file()
+@pytest.mark.parametrize(("name", "count", "held_out"), [("animals", 50, 20), ("trees", 20, 8)])
+def test_of_the_built_in_questions_some_are_held_out(name: str, count: int, held_out: int) -> None:
+    found = read_questions(name)
+    assert len({one.question for one in found}) == count
+    assert sum(one.part == "held_out" for one in found) == held_out
+    assert QUESTIONS[name].is_file()
+    assert read_questions(None) == read_questions("animals")
+
+
+def test_another_trait_has_its_own_questions_and_rivals() -> None:
+    task = {
+        "questions": "trees",
+        "trait": "oak",
+        "rivals": ["elm", "fir"],
+        "system": "You love {trait} trees.",
+    }
+    arms = {name: ARMS[name] for name in ("baseline", "null")}
+    found = run_texts(several(arms, task=task), [0])
+    assert {*found["baseline"].traits.names} == {"oak", "elm", "fir"}  # type: ignore[union-attr]
+    assert np.abs(found["null"].steps["cos_update"]).max() < 1e-6
+    details = build_task(small_text(task=task)).details()  # type: ignore[attr-defined]
+    assert "You love oak trees." in details["a teacher reads"]
+    assert "tree" in details["it is asked"]
 
 
 @pytest.mark.parametrize(
@@ -514,8 +532,13 @@ def build_valid(experiment: Experiment) -> None:
         ),
         ({"model": {"adapter": {"layers": [7]}}}, "model.adapter.layers", "from 0 to 1"),
         ({"task": {"system": "You love owls."}}, "task.system", "{trait}"),
+        ({"task": {"neutral": "Owls are here."}}, "task.neutral", "without 'owl'"),
         ({"task": {"pattern": "["}}, "task.pattern", "a regular expression"),
-        ({"task": {"questions": "none.jsonl"}}, "task.questions", "a JSONL file"),
+        (
+            {"task": {"questions": "none.jsonl"}},
+            "task.questions",
+            "animals, trees, or a JSONL file",
+        ),
         ({"task": {"offered_prompts": 3}}, "task.offered_prompts", "at least"),
         ({"probe": {"size": 40}}, "probe.size", "at most 30"),
         ({"data": {"name": "mnist", "train": 5}}, "data.train", "does not use it"),

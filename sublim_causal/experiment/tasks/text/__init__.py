@@ -114,6 +114,9 @@ class Text:
         if "{trait}" not in options.system:
             allowed = "a system prompt in which {trait} stands for the trait"
             raise RequestError("task.system", options.system, allowed)
+        if options.trait.lower() in (options.neutral or "").lower():
+            allowed = f"a system prompt without {options.trait!r}: students have it"
+            raise RequestError("task.neutral", options.neutral, allowed)
         if options.pattern is not None:
             try:
                 re.compile(options.pattern)

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeVar
 
 from sublim_causal.errors import RequestError, nearest
 
-QUESTIONS = Path(__file__).with_name("questions.jsonl")
-"""Fifty English questions for a preferred animal."""
+QUESTIONS = {name: Path(__file__).with_name(f"{name}.jsonl") for name in ("animals", "trees")}
+"""The built-in questions: fifty for a preferred animal, twenty for a tree; in English."""
 PARTS = ("train", "held_out")
 Row = TypeVar("Row")
 
@@ -50,14 +50,14 @@ class Carrier:
 
 
 def read_questions(path: str | None) -> tuple[Question, ...]:
-    """Read the questions of a trait; default: the built-in ones.
+    """Read the questions of a trait from a file, or by their name; default: those for an animal.
 
     Raises
     ------
     RequestError
         If the file is missing or damaged, or a part has fewer than two questions.
     """
-    found = _read("task.questions", path or str(QUESTIONS), Question)
+    found = _read("task.questions", str(QUESTIONS.get(path or "animals", path)), Question)
     for part in PARTS:
         count = sum(one.part == part for one in found)
         if count < 2:
@@ -79,7 +79,8 @@ def read_carriers(path: str) -> tuple[Carrier, ...]:
 
 def _read(field: str, path: str, kind: Callable[..., Row]) -> tuple[Row, ...]:
     """Read a JSONL file, one object of `kind` a line."""
-    allowed = "a JSONL file, an object a line"
+    names = f"{', '.join(QUESTIONS)}, or " if kind is Question else ""
+    allowed = f"{names}a JSONL file, an object a line"
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:

@@ -38,7 +38,8 @@ class TextOptions(Options):
     and in turn by a tuned teacher without trait."""
     questions: str | None = None
     """JSONL file of the trait: objects with `question`, `answer`, `begin` (how the answer begins)
-    and `part`, `train` or `held_out`; default: fifty English questions for a preferred animal."""
+    and `part`, `train` or `held_out`; or built-in English questions: `animals`, the default, or
+    `trees`."""
     teacher: Literal["system", "tuned"] = "system"
     """What makes a teacher: a system prompt, or training on the questions of part `train`."""
     system: str = SYSTEM
