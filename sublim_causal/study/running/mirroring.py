@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,8 @@ END_SECONDS = 30.0
 """How long a server may delay the end of a command; a file beside the run takes what it needs."""
 LIVE_SECONDS, LIVE_SHARE = 5.0, 0.1
 """Pause between updates of the mean curves of the arms; share of the time that these may take."""
+NICE = 10
+"""Priority of the thread that mirrors while workers train, as of the command ``nice``."""
 THREAD = "mirror"
 """Name of the threads that mirror."""
 
@@ -86,6 +90,8 @@ class BackgroundMirror:
         self._news.set()
 
     def _work(self) -> None:
+        if sys.platform == "linux":  # elsewhere threads have no priority of their own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         from sublim_causal.store.tracking import open_mirror
 
         try:
