@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from functools import partial
+from functools import cache, partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ def estimate_seconds(
     if plan.device != "cpu":
         return None
     student, task = study.distillation, build_task(study)
-    timed = partial(pass_seconds, study, network, plan.block_size, precision=precision)
+    timed = cache(partial(pass_seconds, study, network, plan.block_size, precision=precision))
     student_steps = student.steps_per_epoch(student.examples) * student.epochs
     seconds = {
         size: timed(size) for size in {phase.batch_size for phase in task.phases(list(study.arms))}
