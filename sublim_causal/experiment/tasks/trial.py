@@ -248,8 +248,10 @@ def _of(kind: type[Any], member: str, value: object) -> Any:
 
 
 def _whole(member: str, value: object) -> None:
-    """Refuse a record whose fields are not whole numbers from 0 on."""
+    """Refuse a record whose fields are not whole numbers from 0 on, or None by default."""
     for name, number in vars(value).items():
+        if number is None and getattr(type(value), name, 0) is None:
+            continue
         if not isinstance(number, int) or number < 0:
             raise ContractError(
                 f"{member}: {name} is a whole number, at least 0", f"it is {number!r}"
