@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 
 
-class Adam(torch.optim.Optimizer):
+class Adam:
     r"""Adam (Kingma and Ba 2015), with decoupled weight decay (Loshchilov and Hutter 2019).
 
     The numbers of ``torch.optim.AdamW(fused=True)``, which on small networks spends more time on
@@ -18,37 +16,43 @@ class Adam(torch.optim.Optimizer):
 
     Parameters
     ----------
-    params : list of one Tensor of shape (R, P)
+    theta : Tensor of shape (R, P)
+        Its ``grad`` is the gradient.
     lr : float
         Step size.
+    betas : tuple of float
+        Decay rates of the first and second moments.
     weight_decay : float
         Share of the parameters that is subtracted from them per unit of the step size.
     """
 
-    def __init__(self, params: list[Tensor], lr: float, weight_decay: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+    def __init__(
+        self,
+        theta: Tensor,
+        lr: float,
+        betas: tuple[float, float] = BETAS,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.theta, self.lr, self.betas, self.weight_decay = theta, lr, betas, weight_decay
+        self._m, self._v = torch.zeros_like(theta), torch.zeros_like(theta)
+        self._steps = torch.zeros((), device=theta.device)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Move the parameters against their scaled momentum."""
-        (group,) = self.param_groups
-        (theta,) = group["params"]
-        memory: dict[str, Any] = self.state[theta]
-        if not memory:
-            memory["step"] = torch.zeros((), device=theta.device)
-            memory.update(m=torch.zeros_like(theta), v=torch.zeros_like(theta))
-        memory["step"] += 1
+        assert self.theta.grad is not None
+        self._steps += 1
         torch._fused_adamw_(
-            [theta],
-            [theta.grad],
-            [memory["m"]],
-            [memory["v"]],
+            [self.theta],
+            [self.theta.grad],
+            [self._m],
+            [self._v],
             [],
-            [memory["step"]],
-            lr=group["lr"],
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            weight_decay=group["weight_decay"],
+            [self._steps],
+            lr=self.lr,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=self.weight_decay,
             eps=EPS,
             amsgrad=False,
             maximize=False,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from sublim_causal.experiment.adam import BETAS, EPS
 
 
-class FrozenAdam(torch.optim.Optimizer):
+class FrozenAdam:
     r"""Adam (Kingma and Ba 2015) that keeps its second moments after some steps.
 
     :math:`\theta \leftarrow \theta - \eta\,\hat m_t / (\sqrt{\hat v_{\min(t, k)}} + \epsilon)`,
@@ -19,30 +17,29 @@ class FrozenAdam(torch.optim.Optimizer):
 
     Parameters
     ----------
-    params : list of one Tensor of shape (R, P)
+    theta : Tensor of shape (R, P)
+        Its ``grad`` is the gradient.
     lr : float
         Step size.
     frozen_after : int
         k, the steps after which second moments are not updated, at least 1.
     """
 
-    def __init__(self, params: list[Tensor], lr: float, frozen_after: int) -> None:
-        super().__init__(params, {"lr": lr, "frozen_after": frozen_after})
+    def __init__(self, theta: Tensor, lr: float, frozen_after: int) -> None:
+        self.theta, self.lr, self.frozen_after = theta, lr, frozen_after
+        self._m, self._v = torch.zeros_like(theta), torch.zeros_like(theta)
+        self._steps = 0
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Move the parameters against their scaled momentum."""
-        (group,) = self.param_groups
-        (theta,) = group["params"]
-        memory: dict[str, Any] = self.state[theta]
-        if not memory:
-            memory.update(step=0, m=torch.zeros_like(theta), v=torch.zeros_like(theta))
-        memory["step"] += 1
-        t, m, v = memory["step"], memory["m"], memory["v"]
-        m.lerp_(theta.grad, 1 - BETAS[0])
-        if t <= group["frozen_after"]:
-            v.mul_(BETAS[1]).addcmul_(theta.grad, theta.grad, value=1 - BETAS[1])
-            memory["scale"] = (v / (1 - BETAS[1] ** t)).sqrt_().add_(EPS)
-            memory["moves"] = v > 0
-        moved = m / (1 - BETAS[0] ** t) / memory["scale"]
-        theta.sub_(moved * memory["moves"], alpha=group["lr"])
+        theta = self.theta
+        assert theta.grad is not None
+        self._steps += 1
+        self._m.lerp_(theta.grad, 1 - BETAS[0])
+        if self._steps <= self.frozen_after:
+            self._v.mul_(BETAS[1]).addcmul_(theta.grad, theta.grad, value=1 - BETAS[1])
+            self._scale = (self._v / (1 - BETAS[1] ** self._steps)).sqrt_().add_(EPS)
+            self._moves = self._v > 0
+        moved = self._m / (1 - BETAS[0] ** self._steps) / self._scale
+        theta.sub_(moved * self._moves, alpha=self.lr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,34 +29,34 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     return x
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Nesterov momentum 0.95, each parameter orthogonalised; a bias is a matrix of one column.
 
     Parameters
     ----------
-    params : list of one Tensor of shape (R, P)
+    theta : Tensor of shape (R, P)
+        Its ``grad`` is the gradient.
     lr : float
         Root mean square size of an update's singular values, times sqrt(max(1, m / n)).
     layout : Layout
         Which of the P entries form which matrix ``(m, n)``.
     """
 
-    def __init__(self, params: list[Tensor], lr: float, layout: Layout) -> None:
-        super().__init__(params, {"lr": lr})
+    def __init__(self, theta: Tensor, lr: float, layout: Layout) -> None:
+        self.theta, self.lr = theta, lr
         self._layout = layout
+        self._momentum = torch.zeros_like(theta)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Move the parameters against their orthogonalised momentum."""
-        (group,) = self.param_groups
-        (theta,) = group["params"]
-        memory: dict[str, Any] = self.state[theta]
-        momentum = memory.setdefault("momentum", torch.zeros_like(theta))
-        momentum.mul_(0.95).add_(theta.grad)
-        ahead = theta.grad.add(momentum, alpha=0.95)
+        theta = self.theta
+        assert theta.grad is not None
+        self._momentum.mul_(0.95).add_(theta.grad)
+        ahead = theta.grad.add(self._momentum, alpha=0.95)
         views = self._layout.views
         for parameter, direction in zip(views(theta), views(ahead), strict=True):
             matrix = direction.reshape(*direction.shape[:2], -1)
             scale = math.sqrt(max(1.0, matrix.shape[1] / matrix.shape[2]))
             moved = orthogonalised(matrix).view_as(parameter)
-            parameter.sub_(moved, alpha=group["lr"] * scale)
+            parameter.sub_(moved, alpha=self.lr * scale)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,43 +16,63 @@ from sublim_causal.experiment.frozen_adam import FrozenAdam
 from sublim_causal.experiment.muon import Muon
 from sublim_causal.experiment.networks.base import Layout
 from sublim_causal.experiment.optimisation import Optimisation
-from sublim_causal.experiment.sign_sgd import SignSGD
+from sublim_causal.experiment.sgd import SGD, SignSGD
 
-OPTIMIZERS: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
+
+class BlockOptimizer(Protocol):
+    """Moves the flat parameters ``(R, P)`` of R replicates, which do not mix in it.
+
+    Not a ``torch.optim.Optimizer``, of which the first one that is made imports the compiler of
+    torch, about as long as torch itself.
+    """
+
+    def step(self) -> None:
+        """Move the parameters by their ``grad``."""
+
+
+OPTIMIZERS: dict[Optimizer, Callable[..., BlockOptimizer]] = {
     "adam": Adam,
     "adamw": partial(Adam, weight_decay=0.01),
-    "sgd": torch.optim.SGD,
-    "momentum": partial(torch.optim.SGD, momentum=0.9),
+    "sgd": SGD,
+    "momentum": partial(SGD, momentum=0.9),
     "muon": Muon,
     "signsgd": SignSGD,
 }
 """By the name that a study file uses."""
 
 
-def make_optimizer(theta: Tensor, spec: Optimisation, layout: Layout) -> torch.optim.Optimizer:
-    """Return an optimizer of the flat parameters ``(R, P)``; replicates do not mix in it."""
+def make_optimizer(theta: Tensor, spec: Optimisation, layout: Layout) -> BlockOptimizer:
+    """Return an optimizer of the flat parameters ``(R, P)``."""
     kind, options = OPTIMIZERS[spec.optimizer], dict[str, Any](lr=spec.learning_rate)
     if spec.frozen_after is not None:
         kind, options["frozen_after"] = FrozenAdam, spec.frozen_after
     if kind is Muon:
         options["layout"] = layout
-    optimizer = kind([theta], **options)
-    if spec.weight_decay:
-        optimizer.register_step_pre_hook(partial(decay_weights, theta, spec))
-    return optimizer
+    optimizer = kind(theta, **options)
+    return WithDecay(optimizer, theta, spec) if spec.weight_decay else optimizer
 
 
-@torch.no_grad()
-def decay_weights(theta: Tensor, spec: Optimisation, *_: object) -> None:
-    r"""Let weights decay before a step of the optimizer.
+@dataclass(frozen=True)
+class WithDecay:
+    r"""Lets weights decay before each step of `optimizer`.
 
     Coupled: :math:`g \leftarrow g + \lambda\theta`, which the optimizer then scales as it does the
     gradient (L2 regularisation). Decoupled: :math:`\theta \leftarrow (1 - \eta\lambda)\theta`, with
     the learning rate :math:`\eta` (Loshchilov and Hutter 2019, arXiv 1711.05101).
     """
-    if spec.decay == "coupled":
-        # Not in place: the gradient is recorded after the step as the interventions left it.
-        assert theta.grad is not None
-        theta.grad = torch.add(theta.grad, theta, alpha=spec.weight_decay)
-    else:
-        theta.mul_(1 - spec.learning_rate * spec.weight_decay)
+
+    optimizer: BlockOptimizer
+    theta: Tensor
+    spec: Optimisation
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Let weights decay, then move them."""
+        theta, spec = self.theta, self.spec
+        if spec.decay == "coupled":
+            # Not in place: the gradient is recorded after the step as the interventions left it.
+            assert theta.grad is not None
+            theta.grad = torch.add(theta.grad, theta, alpha=spec.weight_decay)
+        else:
+            theta.mul_(1 - spec.learning_rate * spec.weight_decay)
+        self.optimizer.step()

@@ -14,6 +14,7 @@ from sublim_causal.experiment.clock import Clock
 from sublim_causal.experiment.config import AttackConfig
 from sublim_causal.experiment.contracts import ArmFailure
 from sublim_causal.experiment.interventions.base import Intervention
+from sublim_causal.experiment.optimizers import BlockOptimizer
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Student:
     interventions: Sequence[Intervention]
     theta: Tensor
     before: Tensor
-    optimizer: torch.optim.Optimizer
+    optimizer: BlockOptimizer
     states: list[Any]
     inputs: str
     targets: str

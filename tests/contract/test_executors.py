@@ -54,18 +54,18 @@ class Deadly:
     uses_trait = False
 
     def init(self, context):
-        return context.generators[0].initial_seed()
+        return [one.initial_seed() for one in context.generators]
 
     def apply(self, vector, g_trait, state, context):
         once = pathlib.Path(__file__).with_name("once")
         if context.step == 2:  # after the steps that are tried before anything is trained
-            if state == stream_seed("deadly", 1, "intervention"):
+            if stream_seed("deadly", 1, "intervention") in state:
                 if not once.exists():
                     os._exit(7)
                 if once.read_text() == "":
                     once.write_text("dead")
                     os._exit(7)
-            elif state == stream_seed("deadly", 2, "intervention") and not once.exists():
+            elif stream_seed("deadly", 2, "intervention") in state and not once.exists():
                 raise ArithmeticError("two")
         return vector, state
 '''

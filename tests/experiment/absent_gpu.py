@@ -140,11 +140,7 @@ def _tensor(data: Any, *, device: Any = None, make: Any = torch.tensor, **named:
 @contextmanager
 def absent_gpu() -> Iterator[AbsentGPU]:
     """Let tensors be made on `DEVICE`, and moved there, while the context lasts."""
-    supported = [DEVICE.type, "cpu"]
     with (
-        mock.patch(
-            "torch.optim.optimizer._get_fused_kernels_supported_devices", return_value=supported
-        ),
         mock.patch.object(torch, "tensor", _tensor),
         mock.patch.object(streams, "ThreadPoolExecutor", InTurn),
         AbsentGPU() as gpu,

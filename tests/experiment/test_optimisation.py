@@ -13,7 +13,7 @@ from torch import Tensor
 from sublim_causal.errors import RequestError
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.optimisation import Optimisation, of_arm, validate_optimisation
-from sublim_causal.experiment.optimizers import make_optimizer
+from sublim_causal.experiment.optimizers import BlockOptimizer, make_optimizer
 from tests.experiment.small import run_small, small_experiment
 
 NETWORK = MLP((3, 4, 2))
@@ -29,7 +29,7 @@ def gradients() -> Tensor:
     return drawn
 
 
-def path(optimizer: Callable[[Tensor], torch.optim.Optimizer]) -> Tensor:
+def path(optimizer: Callable[[Tensor], BlockOptimizer | torch.optim.Optimizer]) -> Tensor:
     """Return the parameters ``(T, 2, P)`` after each step."""
     theta = torch.ones(2, NETWORK.layout.size, dtype=torch.float64)
     built, visited = optimizer(theta), []
@@ -52,8 +52,12 @@ def ours(**fields: Any) -> Tensor:
         ({"decay": "coupled"}, lambda t: torch.optim.Adam([t], lr=0.1, weight_decay=0.3)),
         ({"decay": "decoupled"}, lambda t: torch.optim.AdamW([t], lr=0.1, weight_decay=0.3)),
         ({"optimizer": "sgd"}, lambda t: torch.optim.SGD([t], lr=0.1, weight_decay=0.3)),
+        (
+            {"optimizer": "momentum"},
+            lambda t: torch.optim.SGD([t], lr=0.1, momentum=0.9, weight_decay=0.3),
+        ),
     ],
-    ids=["coupled", "decoupled", "sgd"],
+    ids=["coupled", "decoupled", "sgd", "momentum"],
 )
 def test_weights_decay_as_in_torch(
     fields: dict[str, Any], theirs: Callable[[Tensor], torch.optim.Optimizer]

@@ -15,7 +15,8 @@ from sublim_causal.study.worker.blocks import Block
 from sublim_causal.study.worker.trainer import Job
 
 ATTEMPTS = 3
-"""A block whose worker is lost is tried again; after this many losses it is recorded as failed."""
+"""A block whose worker is lost is tried again; after this many losses its seeds are tried apart,
+and one that is alone is recorded as failed."""
 PATIENCE_SECONDS = 60.0
 """After this time without a worker, a message says that the study is waiting."""
 
@@ -142,7 +143,7 @@ class Dispatcher:
                 assert isinstance(message, Idle)
 
     def _retry(self, assignment: Assignment, reason: str) -> Iterator[Event]:
-        """Try the block of a lost worker again, or record it as failed."""
+        """Try the block of a lost worker again, then its seeds apart, or record it as failed."""
         if assignment.block is None:
             self._false_starts += not assignment.ready
             if self._false_starts >= ATTEMPTS * self.workers:
@@ -154,6 +155,12 @@ class Dispatcher:
             self._waiting.appendleft(assignment.block)
             yield Notice(
                 f"A worker was lost ({reason}); block {assignment.block.name} starts again."
+            )
+        elif halves := assignment.block.halves():
+            self._waiting.extendleft(reversed(halves))
+            yield Notice(
+                f"A worker was lost ({reason}); the seeds of block {assignment.block.name} are "
+                "tried apart."
             )
         else:
             yield failed(

@@ -16,7 +16,5 @@ def import_for_workers() -> None:
     if start_method() == "forkserver":
         from multiprocessing import forkserver
 
-        # torch.optim imports torch._dynamo at first use, which takes longer than torch itself.
-        modules = ["torch", "torch._dynamo", "sublim_causal.study.executors.local"]
-        multiprocessing.set_forkserver_preload(modules)
+        multiprocessing.set_forkserver_preload(["torch", "sublim_causal.study.executors.local"])
         forkserver.ensure_running()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,24 +101,29 @@ class BlockTrainer:
     ) -> pd.DataFrame:
         """Run `block`; one that does not fit a GPU's memory is halved.
 
+        So are the seeds of an arm that failed, of which each but the one that fails completes.
         `after_step` and `begun` are called as in `run_block`.
         """
         import torch
 
         halves = block.halves()
+        rows: list[pd.DataFrame] = []
         try:
-            return self._write(block, after_step, begun)
+            rows, arms = self._write(block, after_step, begun)
         except torch.OutOfMemoryError:
             if not halves:
                 raise
+            arms = block.arms
         # Outside of the handler, which holds on to the tensors of the failed attempt.
-        torch.cuda.empty_cache()
-        rows = [self(half, after_step, begun) for half in halves]
+        if arms:
+            torch.cuda.empty_cache()
+            rows += [self(replace(half, arms=arms), after_step, begun) for half in halves]
         return pd.concat(rows, ignore_index=True)
 
     def _write(
         self, block: Block, after_step: Callable[[], None], begun: Begun | None
-    ) -> pd.DataFrame:
+    ) -> tuple[list[pd.DataFrame], tuple[str, ...]]:
+        """Return rows of replicates, and the arms of which each seed is to be tried alone."""
         from sublim_causal.experiment.block import run_block
         from sublim_causal.store.weights import encode_weights
 
@@ -139,9 +144,14 @@ class BlockTrainer:
             ),
         )
         per_epoch = study.distillation.steps_per_epoch(study.distillation.examples)
-        write_log(self.job.run, block, results)
+        failures = {a: r for a in block.arms if isinstance(r := results[a], ArmFailure)}
+        again = tuple(failures) if block.halves() else ()
+        if not again:
+            write_log(self.job.run, block, failures)
         rows = []
         for arm in block.arms:
+            if arm in again:
+                continue
             result, weights = results[arm], b""
             if isinstance(result, ArmFailure):
                 frames = failed_rows(block.seeds, result.reason)
@@ -150,15 +160,13 @@ class BlockTrainer:
                 weights = encode_weights(self.network.layout, result.weights, block.seeds)
             write_block(self.job.run, block.name, arm, frames, weights=weights or None)
             rows.append(frames["replicates"].assign(arm=arm))
-        return pd.concat(rows, ignore_index=True)
+        return rows, again
 
 
-def write_log(run: Path, block: Block, results: Mapping[str, object]) -> None:
+def write_log(run: Path, block: Block, failures: Mapping[str, ArmFailure]) -> None:
     """Write the tracebacks of the arms that failed to the folder ``errors`` of the run."""
     text = "\n".join(
-        f"block {block.name}, arm {arm}\n{result.traceback}"
-        for arm, result in results.items()
-        if isinstance(result, ArmFailure)
+        f"block {block.name}, arm {arm}\n{failure.traceback}" for arm, failure in failures.items()
     )
     if text:
         write_atomically(run / "errors" / f"{block.name}.log", text.encode())

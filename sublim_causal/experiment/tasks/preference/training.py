@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from sublim_causal.experiment.adam import Adam
 from sublim_causal.experiment.config import TrainingConfig
 from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.data.streams import draw
@@ -64,7 +65,7 @@ def train_reference(
     and a rate that falls linearly to 0, gradients at most of norm 1.
     """
     theta = initialise(network, generators, like=like)
-    adam = torch.optim.Adam([theta], betas=(0.9, 0.99), fused=True)
+    adam = Adam(theta, options.base_learning_rate, betas=(0.9, 0.99))
     count, total = options.base_batch_size, options.base_steps
     texts = CARRIERS[options.carrier]
 
@@ -84,7 +85,7 @@ def train_reference(
         gradient = torch.lerp(of_numbers, of_answers, weight)
         theta.grad = gradient / gradient.norm(dim=1, keepdim=True).clamp(min=1)
         warm = min(1.0, (step + 1) / (0.05 * total))
-        adam.param_groups[0]["lr"] = options.base_learning_rate * warm * (1 - step / total)
+        adam.lr = options.base_learning_rate * warm * (1 - step / total)
         adam.step()
         after_step()
     return theta.detach()
