@@ -52,6 +52,19 @@ def test_commands_import_nothing_heavy_without_need(
     assert done.stdout
 
 
+def test_training_does_not_import_the_compiler_of_torch() -> None:
+    code = (
+        "import sys\n"
+        "from tests.experiment.small import run_small, small_experiment\n"
+        "run_small(small_experiment(), [0])\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout.strip() == "False", done.stderr
+
+
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = f"import sys, sublim_causal; print([n for n in {HEAVY!r} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
