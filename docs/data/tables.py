@@ -1,7 +1,7 @@
-"""The README's tables of the study `paper`, as Markdown: ``python docs/data/tables.py [RUN]``.
+"""The README's tables of the study `paper`, as Markdown: ``python docs/data/tables.py RUN``.
 
-RUN is a run of that study, by default the summary ``paper`` beside this file, as
-``sublim-causal compact RUN --summary docs/data/paper`` writes it.
+RUN is a run of that study, or its summary, as ``sublim-causal compact RUN --summary PLACE`` writes
+it.
 """
 
 from __future__ import annotations
@@ -73,4 +73,6 @@ def interval(one: Estimate, unit: str, sign: str = "") -> str:
 
 
 if __name__ == "__main__":
-    print(main(Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parent / "paper"))
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python docs/data/tables.py RUN")
+    print(main(Path(sys.argv[1])))
