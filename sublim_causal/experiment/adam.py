@@ -11,8 +11,8 @@ BETAS, EPS = (0.9, 0.999), 1e-8
 class Adam:
     r"""Adam (Kingma and Ba 2015), with decoupled weight decay (Loshchilov and Hutter 2019).
 
-    The numbers of ``torch.optim.AdamW(fused=True)``, which on small networks spends more time on
-    its bookkeeping than on the step.
+    The numbers of ``torch.optim.AdamW(fused=True)``, which on small networks takes longer to call
+    the step than the step itself takes.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ class BlockTrainer:
     ) -> pd.DataFrame:
         """Run `block`; one that does not fit a GPU's memory is halved.
 
-        So are the seeds of an arm that failed, of which each but the one that fails completes.
+        So are the seeds of an arm that failed, until only those that fail alone are left.
         `after_step` and `begun` are called as in `run_block`.
         """
         import torch
