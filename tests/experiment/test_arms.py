@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from sublim_causal.experiment.config import StudentConfig
 from sublim_causal.experiment.data.streams import stream
-from sublim_causal.experiment.muon import orthogonalised
 from sublim_causal.experiment.networks.initialisation import initial_student, initialise
 from sublim_causal.experiment.networks.mlp import MLP
 from sublim_causal.experiment.optimizers import OPTIMIZERS
+from sublim_causal.experiment.optimizers.muon import orthogonalised
 from sublim_causal.experiment.teaching.targets import LogitTargets
 from tests.experiment.small import run_small, small_experiment
 

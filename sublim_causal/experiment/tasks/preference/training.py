@@ -9,7 +9,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.adam import Adam
 from sublim_causal.experiment.config import TrainingConfig
 from sublim_causal.experiment.data.batches import gather, steps
 from sublim_causal.experiment.data.streams import draw
@@ -17,6 +16,7 @@ from sublim_causal.experiment.networks.base import Batch, Network, outputs, take
 from sublim_causal.experiment.networks.initialisation import initialise
 from sublim_causal.experiment.optimisation import of_phase
 from sublim_causal.experiment.optimizers import make_optimizer
+from sublim_causal.experiment.optimizers.adam import Adam
 from sublim_causal.experiment.tasks.preference import PreferenceOptions
 from sublim_causal.experiment.tasks.preference.language import (
     CARRIERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.adam import BETAS, EPS
+from sublim_causal.experiment.optimizers.adam import BETAS, EPS
 
 
 class FrozenAdam:

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.adam import Adam
 from sublim_causal.experiment.config import Optimizer
-from sublim_causal.experiment.frozen_adam import FrozenAdam
-from sublim_causal.experiment.muon import Muon
 from sublim_causal.experiment.networks.base import Layout
 from sublim_causal.experiment.optimisation import Optimisation
-from sublim_causal.experiment.sgd import SGD, SignSGD
+from sublim_causal.experiment.optimizers.adam import Adam
+from sublim_causal.experiment.optimizers.frozen_adam import FrozenAdam
+from sublim_causal.experiment.optimizers.muon import Muon
+from sublim_causal.experiment.optimizers.sgd import SGD, SignSGD
 
 
 class BlockOptimizer(Protocol):
