@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import runpy
 import shlex
 import tomllib
 from collections.abc import Iterator
@@ -207,6 +208,15 @@ def test_every_command_line_is_understood(line: str) -> None:
     name, *arguments = shlex.split(line.replace("s3://", ""), comments=True)
     group: Any = typer.main.get_command(app)
     assert group.commands[name].make_context(name, arguments)
+
+
+def test_the_readme_shows_the_tables_of_its_data() -> None:
+    data = CHECKOUT / "docs" / "data"
+    printed = runpy.run_path(str(data / "tables.py"))["main"](data / "paper")
+    readme = (CHECKOUT / "README.md").read_text()
+    arms, alignment = printed.split("\n\n")
+    for table in (arms, alignment):
+        assert f"\n\n{table}\n\n" in readme
 
 
 def test_the_readme_is_short() -> None:

@@ -1,7 +1,7 @@
 """The README's tables of the study `paper`, as Markdown: ``python docs/data/tables.py RUN``.
 
 RUN is a run of that study, or its summary, as ``sublim-causal compact RUN --summary PLACE`` writes
-it.
+it. The README shows those of ``docs/data/paper``.
 """
 
 from __future__ import annotations
@@ -46,10 +46,13 @@ def accuracies(results: Results) -> Iterator[str]:
 def alignment(results: Results) -> Iterator[str]:
     """Yield the rows of the table of the baseline's alignment."""
     cosine, update = (
-        f"{estimate(results, name).value:.4f}"
-        for name in ("mean_cosine_mean", "update_cosine_baseline")
+        f"{one.value:.4f} [{one.low:.4f}, {one.high:.4f}]"
+        for one in (
+            estimate(results, "mean_cosine_mean"),
+            estimate(results, "update_cosine_baseline"),
+        )
     )
-    share = f"{100 * estimate(results, 'share_positive_mean').value:.1f} %"
+    share = interval(estimate(results, "share_positive_mean"), " %")
     yield "| alignment under baseline | paper | here |"
     yield "|---|---|---|"
     yield f"| mean cosine of distillation and trait gradient | 0.0075 | {cosine} |"
