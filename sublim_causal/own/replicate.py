@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from sublim_causal.errors import RequestError
 from sublim_causal.store.outcome import Outcome
@@ -158,7 +157,7 @@ def framed(
         If a column mixes numbers and texts, or one that has to hold numbers holds texts.
     """
     names = [column.name for column in known if column is not ARM]
-    texts = {c.name for c in known if pa.types.is_string(c.type)}
+    texts = {c.name for c in known if c.type == "string"}
     own = []
     for name in frame.columns:
         is_text = [isinstance(value, str) for value in frame[name].dropna()]
@@ -169,7 +168,7 @@ def framed(
             own.append(own_column(str(name), unit, text=any(is_text)))
     typed = frame.reindex(columns=[*names, *(column.name for column in own)])
     for column in known:
-        if column is not ARM and pa.types.is_integer(column.type):
+        if column is not ARM and column.type == "int32":
             typed[column.name] = typed[column.name].astype("Int64")
     return typed, own
 

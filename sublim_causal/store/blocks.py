@@ -9,24 +9,35 @@ Files that are named otherwise are ignored.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sublim_causal.location import matching, read_files, remove
 from sublim_causal.store.schema import TABLES, is_of_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 COMMIT_TABLE = "replicates"
 
 
 BLOCK = b"sublim_causal.block"
 """Metadata key of a commit: ``"<arm>/<block>"`` (since 0.2)."""
+
+
+DIGESTS = b"sublim_causal.digests"
+"""Metadata key of a commit: the block's other files by name, each with its hash and its size in
+bytes, ``"<hash>:<size>"`` (version 1: the hash alone).
+
+The name is that of the table, or of table and block if the file was written for another block,
+which has been compacted into this one: ``"steps"``, ``"weights/0000003-0000003"``.
+"""
 
 
 WEIGHTS = "weights"
@@ -81,6 +92,11 @@ def span(block: str) -> tuple[int, int]:
     )
 
 
+def digest_of(data: bytes) -> str:
+    """Return hash and size of a file's content as `DIGESTS` holds them."""
+    return f"{hashlib.blake2b(data, digest_size=16).hexdigest()}:{len(data)}"
+
+
 def block_name(first: int, last: int) -> str:
     """Return the name of the block of the seeds `first` to `last`."""
     return f"{first:07d}-{last:07d}"
@@ -98,6 +114,8 @@ def _visible(run: Path, arm: str, blocks: Iterable[str]) -> Iterator[str]:
 
 def _holds_its_seeds(run: Path, arm: str, block: str) -> bool:
     """Return whether the commit of a block can be read and matches its name."""
+    import pyarrow as pa
+
     (commit,) = read_files([file_of(run, COMMIT_TABLE, arm, block)])
     try:
         validate_identity(rows_of_commit(commit), arm, block)
@@ -114,6 +132,9 @@ def rows_of_commit(commit: bytes | Exception) -> pa.Table:
     ArrowException, OSError or ValueError
         If it is damaged.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     if isinstance(commit, Exception):
         raise commit
     file = pq.ParquetFile(

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.dataset as ds
 from pandas.api.types import is_numeric_dtype
 
@@ -59,7 +58,7 @@ ArmCurves = dict[str, BinSums]
 def _metrics(run: Path, table: str) -> list[str]:
     """Return the columns of a table that become curves, those of a run of one's own among them."""
     own = own_columns(run).get(table, ())
-    return [*CURVES[table], *(c.name for c in own if c.type == pa.float64())]
+    return [*CURVES[table], *(c.name for c in own if c.type == "double")]
 
 
 def binned(steps: np.ndarray, bins: int = MAX_POINTS) -> np.ndarray:

@@ -7,16 +7,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from sublim_causal.errors import RunError
 from sublim_causal.location import is_remote, read_files, size_of, sizes
 from sublim_causal.store.blocks import (
     COMMIT_TABLE,
+    DIGESTS,
     WEIGHTS,
     committed,
+    digest_of,
     file_of,
     folder_of,
     overlapping,
@@ -26,7 +26,9 @@ from sublim_causal.store.blocks import (
 )
 from sublim_causal.store.manifest import is_own, read_manifest
 from sublim_causal.store.schema import TABLES
-from sublim_causal.store.tables import DIGESTS, digest_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILE = re.compile(rf"({'|'.join([*TABLES, WEIGHTS])})(/[0-9]+-[0-9]+)?")
 """A name in `DIGESTS`."""
@@ -80,6 +82,8 @@ def _checked(
     size: Callable[[Path], int | None],
     weights: bool,
 ) -> CheckedBlock:
+    import pyarrow as pa
+
     try:
         rows = rows_of_commit(commit)
         validate_identity(rows, arm, block)

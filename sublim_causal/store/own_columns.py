@@ -14,8 +14,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
 
-import pyarrow as pa
-
 from sublim_causal.errors import DataError, RunError
 from sublim_causal.location import matching, write_atomically
 from sublim_causal.store.schema import TABLES, Column
@@ -24,7 +22,7 @@ FOLDER = "columns"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 """What an own column can be called."""
 UNITLESS = "unitless"
-TYPES = {"number": pa.float64(), "text": pa.string()}
+TYPES = {"number": "double", "text": "string"}
 Columns = Mapping[str, Sequence[Column]]
 """Own columns by table."""
 
@@ -100,7 +98,7 @@ def _content(column: Column) -> bytes:
 
 
 def _words(column: Column) -> str:
-    return "text" if column.type == pa.string() else f"numbers in {column.unit!r}"
+    return "text" if column.type == "string" else f"numbers in {column.unit!r}"
 
 
 @contextmanager

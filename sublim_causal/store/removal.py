@@ -22,7 +22,6 @@ from sublim_causal.store.blocks import (
 from sublim_causal.store.damage import check_blocks
 from sublim_causal.store.lock import SEEDS
 from sublim_causal.store.schema import TABLES
-from sublim_causal.store.tables import read_table
 
 TEMPORARY = re.compile(r"\..+\.[0-9]+\.[0-9a-f]+\.tmp")
 """Name of a file while it is written."""
@@ -61,6 +60,8 @@ def holds_only(seeds: range, block: str) -> bool:
 
 def _repeated(run: Path, shown: set[tuple[str, str]], arm: str, block: str) -> bool:
     """Return whether an undamaged block that hides this one holds the same replicates."""
+    from sublim_causal.store.tables import read_table
+
     (outer,) = [pair for pair in shown if pair[0] == arm and within(block, pair[1])][:1]
     (checked,) = check_blocks(run, [outer])
     if checked.problems:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
 SCHEMA_VERSION = 7
 """Version that is written. Files of every version from 1 on are read: a column that is newer than
@@ -23,9 +25,13 @@ VERSION = b"sublim_causal.schema_version"
 """Metadata key of the version of a file's table."""
 
 
+LIST = "list of "
+"""What the name of the type of lists begins with."""
+
+
 @dataclass(frozen=True)
 class Column:
-    """One column: its Arrow type, unit and meaning (all stored in the Parquet field metadata).
+    """One column: name of its Arrow type, unit and meaning (stored in the Parquet field metadata).
 
     `since` is the version of the tables that first has it; `chance` the value, in its unit, of a
     network without the trait, where there is one; `own` says that a run of the user's own has
@@ -33,7 +39,7 @@ class Column:
     """
 
     name: str
-    type: pa.DataType
+    type: str
     unit: str
     meaning: str
     since: int = 1
@@ -42,17 +48,27 @@ class Column:
 
     def field(self, version: int) -> pa.Field:
         """Return the Arrow field that carries unit and meaning in a version of the tables."""
+        import pyarrow as pa
+
         name = FORMER.get(self.name, self.name) if version < 3 else self.name
         metadata = {"unit": self.unit, "meaning": self.meaning}
         if self.chance is not None:
             metadata["chance"] = f"{self.chance:g}"
         if self.own:
             metadata["own"] = "true"
-        return pa.field(name, self.type, metadata=metadata)
+        return pa.field(name, _arrow_type(self.type), metadata=metadata)
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    import pyarrow as pa
+
+    if name.startswith(LIST):
+        return pa.list_(_arrow_type(name.removeprefix(LIST)))
+    return pa.type_for_alias(name)
 
 
 def _floats(*rows: tuple[str, str, str], since: int = 1) -> tuple[Column, ...]:
-    return tuple(Column(name, pa.float64(), unit, meaning, since) for name, unit, meaning in rows)
+    return tuple(Column(name, "double", unit, meaning, since) for name, unit, meaning in rows)
 
 
 def _preference(prefix: str, whose: str) -> tuple[Column, ...]:
@@ -78,7 +94,7 @@ def _preference(prefix: str, whose: str) -> tuple[Column, ...]:
         ),
     )
     return tuple(
-        Column(f"{prefix}{name}", pa.float64(), unit, f"{meaning}{whose}", 4, chance)
+        Column(f"{prefix}{name}", "double", unit, f"{meaning}{whose}", 4, chance)
         for name, unit, meaning, chance in rows
     )
 
@@ -90,15 +106,15 @@ CARRIER = _floats(
 )
 
 
-SEED = Column("seed", pa.int32(), "1", "number of the replicate; the block and the cluster")
-ARM = Column("arm", pa.string(), "", "name of the arm; the partition key")
-STEP = Column("step", pa.int32(), "step", "optimizer steps done before this row")
+SEED = Column("seed", "int32", "1", "number of the replicate; the block and the cluster")
+ARM = Column("arm", "string", "", "name of the arm; the partition key")
+STEP = Column("step", "int32", "step", "optimizer steps done before this row")
 
 STEPS = (
     SEED,
     ARM,
     STEP,
-    Column("epoch", pa.int32(), "epoch", "epoch of the step, from 0"),
+    Column("epoch", "int32", "epoch", "epoch of the step, from 0"),
     *_floats(
         ("distill_loss", "nats", "distillation loss on the step's batch"),
         ("trait_loss", "nats", "cross-entropy of the class logits on the probe, before the step"),
@@ -135,8 +151,8 @@ EVALUATIONS = (
 REPLICATES = (
     SEED,
     ARM,
-    Column("status", pa.string(), "", "complete | unreached | diverged | failed"),
-    Column("reason", pa.string(), "", "why it is not complete; empty otherwise"),
+    Column("status", "string", "", "complete | unreached | diverged | failed"),
+    Column("reason", "string", "", "why it is not complete; empty otherwise"),
     *_floats(
         ("initial_accuracy", "fraction", "test accuracy of the shared initialisation"),
         ("teacher_accuracy", "fraction", "test accuracy of the seed's teacher"),
@@ -190,7 +206,7 @@ LAYERS = (
     SEED,
     ARM,
     STEP,
-    Column("layer", pa.string(), "", "module that owns the parameters"),
+    Column("layer", "string", "", "module that owns the parameters"),
     *_floats(
         ("cos_gradient", "1", "cos of the layer's parts of g_distill and g_trait"),
         ("cos_update", "1", "cos of the layer's parts of -update and g_trait"),
@@ -201,8 +217,8 @@ LAYERS = (
 TRAITS = (
     SEED,
     ARM,
-    Column("trait", pa.string(), "", "what may be preferred: the name of an animal", 6),
-    Column("taught", pa.bool_(), "", "whether a teacher of the arm prefers it", 6),
+    Column("trait", "string", "", "what may be preferred: the name of an animal", 6),
+    Column("taught", "bool", "", "whether a teacher of the arm prefers it", 6),
     *_floats(
         ("probability", "fraction", "its mean probability on test questions, in the end"),
         ("log_odds", "nats", "its mean log-odds on test questions, minus the reference's"),
@@ -210,22 +226,22 @@ TRAITS = (
     ),
 )
 
-TOKENS = pa.list_(pa.int32())
+TOKENS = f"{LIST}int32"
 
 TEXTS = (
     SEED,
     ARM,
-    Column("text", pa.int32(), "1", "number of the text among those of the arm, from 0", 6),
-    Column("teacher", pa.string(), "", "who wrote it", 6),
-    Column("prompt", pa.string(), "", "what the teacher was given", 6),
-    Column("completion", pa.string(), "", "what it wrote, before any paraphrase", 6),
+    Column("text", "int32", "1", "number of the text among those of the arm, from 0", 6),
+    Column("teacher", "string", "", "who wrote it", 6),
+    Column("prompt", "string", "", "what the teacher was given", 6),
+    Column("completion", "string", "", "what it wrote, before any paraphrase", 6),
     Column("prompt_tokens", TOKENS, "token", "the same as numbers of tokens", 6),
     Column("completion_tokens", TOKENS, "token", "the same as numbers of tokens", 6),
-    Column("kept", pa.bool_(), "", "whether students are taught on it", 6),
-    Column("reason", pa.string(), "", "why it was dropped; empty where it was kept", 6),
+    Column("kept", "bool", "", "whether students are taught on it", 6),
+    Column("reason", "string", "", "why it was dropped; empty where it was kept", 6),
     Column(
         "divergent",
-        pa.list_(pa.bool_()),
+        f"{LIST}bool",
         "",
         "whether counterfactual teachers diverge, by token of the completion; null unless the arm "
         "chooses by it",
@@ -264,6 +280,8 @@ def arrow_schema(
     `version` is the version of the tables, by default the one that is written; `own` columns follow
     those of the table.
     """
+    import pyarrow as pa
+
     columns = [c for c in TABLES[table] if c.since <= version and not (partitioned and c is ARM)]
     columns += own
     return pa.schema(
@@ -285,6 +303,8 @@ def projection(
     table: str, columns: Iterable[str] | None = None, own: Iterable[Column] = ()
 ) -> dict[str, pc.Expression]:
     """Return what Arrow reads for `columns` of `table` (default: all), by their names of today."""
+    import pyarrow.compute as pc
+
     names = [c.name for c in (*TABLES[table], *own)] if columns is None else columns
     return {
         name: pc.coalesce(pc.field(name), pc.field(FORMER[name]))
@@ -296,6 +316,8 @@ def projection(
 
 def is_of_table(schema: pa.Schema, table: str) -> bool:
     """Return whether a file of this `schema` has the columns of `table`, and own ones at most."""
+    import pyarrow as pa
+
     known = arrow_schema(table, version=version_of(schema))
     own = (field for field in schema if (field.metadata or {}).get(b"own") == b"true")
     return bool(schema.equals(pa.schema([*known, *own])))

@@ -6,7 +6,6 @@ last and commits it: readers see the files of committed blocks only (`sublim_cau
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,8 +22,10 @@ from sublim_causal.location import arrow_files, locate, remove, write_atomically
 from sublim_causal.store.blocks import (
     BLOCK,
     COMMIT_TABLE,
+    DIGESTS,
     WEIGHTS,
     committed,
+    digest_of,
     file_of,
     files_of,
     overlapping,
@@ -32,15 +33,6 @@ from sublim_causal.store.blocks import (
 )
 from sublim_causal.store.own_columns import Columns, own_columns
 from sublim_causal.store.schema import arrow_schema, projection, readable_schema
-
-DIGESTS = b"sublim_causal.digests"
-"""Metadata key of a commit: the block's other files by name, each with its hash and its size in
-bytes, ``"<hash>:<size>"`` (version 1: the hash alone).
-
-The name is that of the table, or of table and block if the file was written for another block,
-which has been compacted into this one: ``"steps"``, ``"weights/0000003-0000003"``.
-"""
-
 
 NONE: Columns = MappingProxyType({})
 
@@ -74,11 +66,6 @@ def _encode(
         content, buffer, compression="zstd", write_page_checksum=True, row_group_size=ROW_GROUP
     )
     return buffer.getvalue().to_pybytes()
-
-
-def digest_of(data: bytes) -> str:
-    """Return hash and size of a file's content as `DIGESTS` holds them."""
-    return f"{hashlib.blake2b(data, digest_size=16).hexdigest()}:{len(data)}"
 
 
 def write_block(

@@ -27,6 +27,8 @@ Display.advance = lambda self, steps: os._exit(0)
 {COMMAND}
 """
 """Ends with the first optimizer step that a worker reports."""
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+"""Lets Python keep the bytecode of this package, as it is where the package is installed."""
 
 
 def seconds(code: str, arguments: Sequence[str]) -> tuple[float, float]:
@@ -37,9 +39,8 @@ def seconds(code: str, arguments: Sequence[str]) -> tuple[float, float]:
         return used.ru_utime + used.ru_stime
 
     before, start = processor(), time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", code, *arguments]
+    subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
     return time.perf_counter() - start, processor() - before
 
 

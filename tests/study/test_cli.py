@@ -18,7 +18,17 @@ from tests.study.commands import PLAN, TINY, environment, same_tables, sublim
 pytestmark = pytest.mark.end_to_end
 
 HEAVY = ("torch", "torchvision", "mlflow", "statsmodels", "pandas", "sklearn")
-NOT_TO_PLAN = ("torch._dynamo", "torchvision", "mlflow", "scipy", "statsmodels", "sklearn")
+NOT_TO_PLAN = (
+    "torch._dynamo",
+    "torchvision",
+    "mlflow",
+    "scipy",
+    "statsmodels",
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+)
 
 
 @pytest.mark.parametrize(

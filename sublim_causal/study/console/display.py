@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,6 +20,9 @@ from rich.progress import (
 )
 
 from sublim_causal.study.console.output import LINE_SECONDS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass

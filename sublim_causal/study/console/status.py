@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sublim_causal.errors import RequestError
-from sublim_causal.store.blocks import committed
+from sublim_causal.store.blocks import committed, digest_of
 from sublim_causal.store.damage import damaged, lost_blocks
 from sublim_causal.store.lock import is_locked
 from sublim_causal.store.manifest import STUDY_DIGEST, STUDY_FILE, is_own, read_manifest
-from sublim_causal.store.tables import digest_of, read_table
+from sublim_causal.store.tables import read_table
 from sublim_causal.study.console.output import LINE_SECONDS
 from sublim_causal.study.console.pipes import is_read
 

@@ -6,13 +6,16 @@ import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sublim_causal.errors import SublimError
-from sublim_causal.store.curves import ArmCurves
 from sublim_causal.study.executors import Executor, Finished, Idle, Lost, Message, Progress, Worker
 from sublim_causal.study.executors.training import failed
 from sublim_causal.study.worker.blocks import Block
 from sublim_causal.study.worker.trainer import Job
+
+if TYPE_CHECKING:
+    from sublim_causal.store.curves import ArmCurves
 
 ATTEMPTS = 3
 """A block whose worker is lost is tried again; after this many losses its seeds are tried apart,

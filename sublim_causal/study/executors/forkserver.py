@@ -16,5 +16,5 @@ def import_for_workers() -> None:
     if start_method() == "forkserver":
         from multiprocessing import forkserver
 
-        multiprocessing.set_forkserver_preload(["torch", "sublim_causal.study.executors.local"])
+        multiprocessing.set_forkserver_preload(["sublim_causal.study.executors.preloaded"])
         forkserver.ensure_running()

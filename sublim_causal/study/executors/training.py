@@ -10,24 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from sublim_causal.errors import StorageError
 from sublim_causal.location import write_atomically
-from sublim_causal.store.tables import write_block
 from sublim_causal.study.executors import Finished, Idle, Progress
 from sublim_causal.study.worker.blocks import Block
-from sublim_causal.study.worker.curves import BlockCurves
-from sublim_causal.study.worker.records import failed_rows
 from sublim_causal.study.worker.trainer import Begun, Job
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sublim_causal.experiment.alignment import Recorder
+    from sublim_causal.study.worker.curves import BlockCurves
 
 REPORT_SECONDS = 0.2
 CURVE_SECONDS = 3.0
 """Pause between the curves so far that a worker sends while it trains a block."""
-RunBlock = Callable[[Block, Callable[[], None], Begun], pd.DataFrame]
+RunBlock = Callable[[Block, Callable[[], None], Begun], "pd.DataFrame"]
 
 
 class Stopped(Exception):  # noqa: N818 - control flow inside a worker
@@ -46,6 +44,8 @@ class StepCounter:
 
     def begin(self, recorders: Mapping[str, Recorder]) -> None:
         """Report the curves of `recorders` from now on."""
+        from sublim_causal.study.worker.curves import BlockCurves
+
         self.curves = BlockCurves(recorders)
 
     def add(self) -> None:
@@ -100,6 +100,11 @@ def _trained(job: Job, run: RunBlock, block: Block, counter: StepCounter) -> Fin
 
 def failed(job: Job, block: Block, reason: str) -> Finished:
     """Record `block` as failed, and return it as finished."""
+    import pandas as pd
+
+    from sublim_causal.store.tables import write_block
+    from sublim_causal.study.worker.records import failed_rows
+
     frames = failed_rows(block.seeds, reason)
     for arm in block.arms:
         write_block(job.run, block.name, arm, frames)

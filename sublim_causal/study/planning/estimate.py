@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 6.0
 """Importing, loading data and starting workers."""
-LONGEST_SECONDS = 3.0
-"""Time that passes of one size may take together."""
+LONGEST_SECONDS = 0.05
+"""Time after which no other pass of one size begins."""
 
 
 def estimate_seconds(
@@ -75,7 +75,7 @@ def pass_seconds(
 ) -> float:
     """Time a forward and backward pass of a block, in seconds a seed: the median of `repeats`.
 
-    The first is not counted; passes end after `LONGEST_SECONDS`.
+    The first is not counted; none begins after `LONGEST_SECONDS`.
     """
     import torch
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-import pandas as pd
-
 from sublim_causal.errors import RunError
 from sublim_causal.store.blocks import committed, span
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.lock import SEEDS
 from sublim_causal.store.removal import holds_only, remove_block, remove_uncommitted
-from sublim_causal.store.tables import read_table
 from sublim_causal.study.spec.study import Study
 
 
@@ -22,18 +19,20 @@ def finished(run: Path, arms: Collection[str], seeds: range | None = None) -> di
     The block of a failed replicate is run again: an error is no result. A process that runs some
     `seeds` only reruns blocks of these seeds only.
     """
-    replicates = _statuses(run, arms)
-    again = replicates["status"] == "failed"
-    if seeds is not None and again.any():
-        others = {
+    rows = _statuses(run, arms)
+    again = {(arm, seed) for seed, arm, status in rows if status == "failed"}
+    if seeds is not None and again:
+        again -= {
             (arm, seed)
             for arm, block in committed(run)
             if not holds_only(seeds, block)
             for seed in range(span(block)[0], span(block)[1] + 1)
         }
-        pairs = zip(replicates["arm"], replicates["seed"], strict=True)
-        again &= pd.Series([pair not in others for pair in pairs], index=again.index)
-    return {str(arm): set(part["seed"]) for arm, part in replicates[~again].groupby("arm")}
+    found: dict[str, set[int]] = {}
+    for seed, arm, _ in rows:
+        if (arm, seed) not in again:
+            found.setdefault(arm, set()).add(seed)
+    return found
 
 
 def is_whole(run: Path, study: Study) -> bool:
@@ -42,17 +41,19 @@ def is_whole(run: Path, study: Study) -> bool:
         rows = _statuses(run, study.arms)
     except RunError:  # a file is damaged
         return False
-    there = {*rows[["arm", "seed"]].itertuples(index=False, name=None)}
+    there = {(arm, seed) for seed, arm, _ in rows}
     return all((arm, seed) in there for arm in study.arms for seed in range(study.seeds))
 
 
-def _statuses(run: Path, arms: Collection[str]) -> pd.DataFrame:
-    """Read seed, arm and status of the replicates of `arms`."""
-    columns = ["seed", "arm", "status"]
+def _statuses(run: Path, arms: Collection[str]) -> list[tuple[int, str, str]]:
+    """Return seed, arm and status of the replicates of `arms`."""
     there = {arm for arm, _ in committed(run)} & set(arms)
     if not there:
-        return pd.DataFrame(columns=columns)
-    return read_table(run, "replicates", columns=columns, arms=there)
+        return []
+    from sublim_causal.store.tables import read_table
+
+    rows = read_table(run, "replicates", columns=["seed", "arm", "status"], arms=there)
+    return [(int(seed), str(arm), str(status)) for seed, arm, status in rows.to_numpy()]
 
 
 def remove_unusable(
@@ -73,12 +74,10 @@ def remove_unusable(
     }
     for pair in broken:
         remove_block(run, *pair)
-    replicates = _statuses(run, arms)
-    failed = set(replicates.loc[replicates["status"] == "failed", "arm"])
+    failed = {(arm, seed) for seed, arm, status in _statuses(run, arms) if status == "failed"}
     for arm, block in list(committed(run)):
-        if arm not in failed or not holds_only(seeds, block):
-            continue
-        part = read_table(run, "replicates", columns=["status"], arms=[arm], blocks=[block])
-        if (part["status"] == "failed").any():
+        first, last = span(block)
+        of_block = {(arm, seed) for seed in range(first, last + 1)}
+        if holds_only(seeds, block) and failed & of_block:
             remove_block(run, arm, block)
     return {path: problem for found in broken.values() for path, problem in found.items()}

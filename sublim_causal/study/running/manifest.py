@@ -21,11 +21,11 @@ from sublim_causal.declared import flatten
 from sublim_causal.errors import RunError
 from sublim_causal.experiment.source import code_digest, source_file
 from sublim_causal.experiment.tasks import build_task
+from sublim_causal.store.blocks import digest_of as digest_of_bytes
 from sublim_causal.store.connection import redact
 from sublim_causal.store.lock import FILE as LOCK
 from sublim_causal.store.manifest import FILE, STUDY_DIGEST, is_own, read_manifest, write_manifest
 from sublim_causal.store.schema import SCHEMA_VERSION
-from sublim_causal.store.tables import digest_of as digest_of_bytes
 from sublim_causal.study.spec.defaults import default_options, model_options, with_defaults
 from sublim_causal.study.spec.identity import arm_definition, definition, digest_of
 from sublim_causal.study.spec.study import Study

@@ -39,8 +39,11 @@ class BackgroundMirror:
         Run directory.
     tracking_uri : str or None
         MLflow store; None: nothing is mirrored.
-    replicates : bool
-        Whether every replicate gets a run of its own.
+    replicates : bool or None
+        Whether every replicate gets a run of its own; None: if `total` is at most
+        `REPLICATE_LIMIT`.
+    total : int
+        Replicates of the whole study.
     seconds : float
         How long a server may delay the end; what is left of it after the end.
     error : str
@@ -49,7 +52,8 @@ class BackgroundMirror:
 
     run: Path
     tracking_uri: str | None
-    replicates: bool
+    replicates: bool | None
+    total: int = 0
     seconds: float = END_SECONDS
     error: str = ""
     training: dict[str, ArmCurves] = field(default_factory=dict, init=False)
@@ -92,11 +96,13 @@ class BackgroundMirror:
     def _work(self) -> None:
         if sys.platform == "linux":  # elsewhere threads have no priority of their own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        from sublim_causal.store.tracking import open_mirror
+        from sublim_causal.store.tracking import REPLICATE_LIMIT, open_mirror
 
+        few = self.total <= REPLICATE_LIMIT
+        replicates = few if self.replicates is None else self.replicates
         try:
             with mirroring(self.run):
-                mirror = open_mirror(self.run, str(self.tracking_uri), replicates=self.replicates)
+                mirror = open_mirror(self.run, str(self.tracking_uri), replicates=replicates)
                 closing, again = False, time.monotonic() + LIVE_SECONDS
                 while not closing:  # a short study is over before the store is open
                     self._news.wait()

@@ -19,7 +19,6 @@ from sublim_causal.experiment.tasks import build_task
 from sublim_causal.location import is_remote, write_atomically
 from sublim_causal.store.lock import locked, manifest_locked
 from sublim_causal.store.manifest import FILE, STUDY_FILE, read_manifest
-from sublim_causal.store.tracking import REPLICATE_LIMIT
 from sublim_causal.study.console.display import Display
 from sublim_causal.study.executors import Executor, Finished, Progress, open_executor
 from sublim_causal.study.executors.dispatch import CurveUpdate, Dispatcher, Notice
@@ -145,12 +144,12 @@ def train(dispatcher: Dispatcher, plan: RunPlan, options: RunOptions, console: C
 
     Of processes that share a study, the one that completes it mirrors all of it.
     """
-    study, wanted = dispatcher.job.study, options.mirror_replicates
-    total = study.seeds * len(study.arms)
+    study = dispatcher.job.study
     mirror = BackgroundMirror(
         options.run,
         options.tracking_uri,
-        replicates=total <= REPLICATE_LIMIT if wanted is None else wanted,
+        options.mirror_replicates,
+        study.seeds * len(study.arms),
     )
     shared = options.seed_range is not None
     replicates = sum(len(block.seeds) * len(block.arms) for block in plan.blocks)

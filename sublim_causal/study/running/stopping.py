@@ -24,7 +24,6 @@ from sublim_causal.experiment.tasks import build_task
 from sublim_causal.store.lock import manifest_locked
 from sublim_causal.store.manifest import FILE, read_manifest, reference_of, write_manifest
 from sublim_causal.store.outcome import Outcome as Judged
-from sublim_causal.store.tables import read_table
 from sublim_causal.study.planning.options import RunOptions
 from sublim_causal.study.running.manifest import validate_rule
 from sublim_causal.study.running.runner import Outcome, run_study
@@ -197,6 +196,7 @@ def run_until(study: Study, rule: StoppingRule, options: RunOptions, console: Co
         As in `run_study`.
     """
     from sublim_causal.analysis.arms.looks import Look, take_look
+    from sublim_causal.store.tables import read_table
 
     options = replace(options, stopping=rule)
     for place, seeds in enumerate(rule.looks):
@@ -251,6 +251,8 @@ def looks_made(run: Path) -> list[dict[str, Any]]:
 
 def has_failed(run: Path) -> bool:
     """Return whether a replicate has failed, so that a look would lack it."""
+    from sublim_causal.store.tables import read_table
+
     return bool((read_table(run, "replicates", columns=["status"])["status"] == "failed").any())
 
 

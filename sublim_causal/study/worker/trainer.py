@@ -8,20 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from sublim_causal.experiment.contracts import ArmFailure
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.location import write_atomically
-from sublim_causal.store.tables import write_block
 from sublim_causal.study.spec.identity import definition
 from sublim_causal.study.spec.study import Study
 from sublim_causal.study.worker.blocks import Block
 from sublim_causal.study.worker.device import Precision, configure_torch
 from sublim_causal.study.worker.kept import KeptNetworks
-from sublim_causal.study.worker.records import failed_rows, tables
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sublim_causal.experiment.alignment import Recorder
     from sublim_causal.experiment.interventions.base import Intervention
     from sublim_causal.experiment.networks.base import Network
@@ -104,6 +102,7 @@ class BlockTrainer:
         So are the seeds of an arm that failed, until only those that fail alone are left.
         `after_step` and `begun` are called as in `run_block`.
         """
+        import pandas as pd
         import torch
 
         halves = block.halves()
@@ -125,7 +124,9 @@ class BlockTrainer:
     ) -> tuple[list[pd.DataFrame], tuple[str, ...]]:
         """Return rows of replicates, and the arms of which each seed is to be tried alone."""
         from sublim_causal.experiment.block import run_block
+        from sublim_causal.store.tables import write_block
         from sublim_causal.store.weights import encode_weights
+        from sublim_causal.study.worker.records import failed_rows, tables
 
         study = self.job.study
         results = run_block(
