@@ -112,7 +112,8 @@ def targets_of(asked: AdapterConfig, model: nn.Module) -> list[str]:
             allowed = (
                 f"numbers of blocks, from {min(blocks, default=0)} to {max(blocks, default=0)}"
             )
-            raise RequestError("model.adapter.layers", block, allowed)
+            remedy = "correct it, or leave layers out to adapt all blocks"
+            raise RequestError("model.adapter.layers", block, allowed, remedy)
     adapted = [
         name
         for name in linear
@@ -121,7 +122,8 @@ def targets_of(asked: AdapterConfig, model: nn.Module) -> list[str]:
     ]
     if not adapted:
         allowed = "targets and layers that some linear layer has, beside the head"
-        raise RequestError("model.adapter", asked.model_dump_json(), allowed)
+        remedy = "leave targets or layers out"
+        raise RequestError("model.adapter", asked.model_dump_json(), allowed, remedy)
     return adapted
 
 

@@ -102,10 +102,12 @@ def tokenizer_of(source: Source) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.path, **source.options)
     except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(source, "a model with a tokenizer", error) from error
+        what = "a model whose tokenizer transformers can read"
+        raise _unreadable(source, what, "tokenizer.save_pretrained", error) from error
     if tokenizer.eos_token_id is None:
         allowed = "a model whose tokenizer has a token with which texts end (eos_token)"
-        raise RequestError("model.path", source.path, allowed)
+        remedy = "set eos_token in its tokenizer_config.json, or take another model"
+        raise RequestError("model.path", source.path, allowed, remedy)
     return tokenizer
 
 
@@ -123,17 +125,26 @@ def configuration_of(source: Source) -> Any:
     try:
         config = AutoConfig.from_pretrained(source.path, **source.options)
     except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(source, "a model that transformers can read", error) from error
+        what = "a model that transformers can read"
+        raise _unreadable(source, what, "model.save_pretrained", error) from error
     if type(config) not in AutoModelForCausalLM._model_mapping:
         allowed = "a model with a causal language head (AutoModelForCausalLM)"
         kind = f"{source.path}: {type(config).__name__}"
-        raise RequestError("model.path", kind, allowed)
+        raise RequestError("model.path", kind, allowed, "take a model that continues texts")
     return config
 
 
-def _unreadable(source: Source, allowed: str, error: Exception) -> RequestError:
-    first = (str(error) or type(error).__name__).splitlines()[0]
-    return RequestError("model.path", source.path, allowed, first)
+def _unreadable(source: Source, what: str, writer: str, error: Exception) -> RequestError:
+    """Return the error, with what transformers says of it."""
+    reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    if not Path(source.path).is_dir():
+        remedy = "check the name and the connection, or give the folder of a copy"
+    elif source.gguf is None:
+        remedy = f"write its files into the folder again, as {writer} does"
+    else:
+        remedy = "copy the GGUF file again, or take another"
+    allowed = f"{what}; it says: {reason.splitlines()[0].rstrip(' .:')}"
+    return RequestError("model.path", source.path, allowed, remedy)
 
 
 def vocabulary_size(source: Source) -> int:

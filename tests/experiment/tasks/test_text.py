@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.batches import steps
 from sublim_causal.experiment.data.streams import SeedStreams, stream
 from sublim_causal.experiment.networks.base import Batch
+from sublim_causal.experiment.networks.checkpoints import Source, configuration_of, tokenizer_of
 from sublim_causal.experiment.networks.pretrained import NO_TOKEN
 from sublim_causal.experiment.outcome import ArmResult
 from sublim_causal.experiment.tasks import build_task, validate_task
@@ -570,6 +572,11 @@ def test_a_wrong_request_is_refused(sections: dict[str, Any], field: str, hint: 
     assert hint in str(refused.value)
 
 
+def test_a_block_that_is_not_there_is_refused_with_a_remedy() -> None:
+    with pytest.raises(RequestError, match="or leave layers out to adapt all blocks"):
+        build_valid(small_text(model={"adapter": {"layers": [7]}}))
+
+
 @pytest.mark.parametrize(
     ("row", "hint"),
     [
@@ -585,6 +592,53 @@ def test_wrong_carrier_prompts_are_refused(tmp_path: Path, row: Any, hint: str) 
         validate_task(small_text(task={"carriers": path}))
     assert refused.value.field.startswith("task.carriers")
     assert hint in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        (None, "write {path}, or correct the path"),
+        (b"\xff", "save it in UTF-8"),
+        (b"", "it is empty: write one into it"),
+        (b"Which?", 'write it as {{"question": "...", "answer": "..."}}'),
+    ],
+)
+def test_a_damaged_file_of_questions_is_refused_with_a_remedy(
+    tmp_path: Path, text: bytes | None, remedy: str
+) -> None:
+    path = tmp_path / "questions.jsonl"
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(RequestError) as refused:
+        read_questions(str(path))
+    assert refused.value.remedy == remedy.format(path=path)
+
+
+def test_a_folder_and_a_misspelt_name_in_place_of_questions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="a file that you may read: Is a directory"):
+        read_questions(str(tmp_path))
+    with pytest.raises(RequestError, match="did you mean 'animals'"):
+        read_questions("animal")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "what"),
+    [
+        ("tokenizer.json", "whose tokenizer transformers can read"),
+        ("config.json", "that transformers can read"),
+    ],
+)
+def test_a_model_with_a_damaged_file_is_refused_with_a_remedy(
+    tmp_path: Path, damaged: str, what: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model(), folder)
+    (folder / damaged).write_text("{")
+    source = Source(str(folder), None)
+    with pytest.raises(RequestError) as refused:
+        _ = configuration_of(source), tokenizer_of(source)
+    assert what in refused.value.allowed
+    assert refused.value.remedy.startswith("write its files into the folder again")
 
 
 def test_a_model_without_a_causal_head_is_refused(tmp_path: Path) -> None:

@@ -121,8 +121,10 @@ class Text:
             try:
                 re.compile(options.pattern)
             except re.error as error:
-                allowed = "a regular expression"
-                raise RequestError("task.pattern", options.pattern, allowed, str(error)) from error
+                remedy = "correct it; a character that stands for itself has a backslash before it"
+                raise RequestError(
+                    "task.pattern", options.pattern, f"a regular expression: {error}", remedy
+                ) from error
         train = sum(one.part == "train" for one in self.questions)
         if experiment.probe.size > train:
             raise RequestError(

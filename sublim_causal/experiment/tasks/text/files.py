@@ -62,7 +62,7 @@ def read_questions(path: str | None) -> tuple[Question, ...]:
         count = sum(one.part == part for one in found)
         if count < 2:
             allowed = f"a file with at least 2 questions whose part is {part!r}"
-            raise RequestError("task.questions", path, allowed, f"it has {count}")
+            raise RequestError("task.questions", path, allowed, f"it has {count}: add more")
     return found
 
 
@@ -83,15 +83,22 @@ def _read(field: str, path: str, kind: Callable[..., Row]) -> tuple[Row, ...]:
     allowed = f"{names}a JSONL file, an object a line"
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise RequestError(field, path, allowed, str(error)) from error
+    except FileNotFoundError as error:
+        place = Path(path).expanduser().absolute()
+        remedy = nearest(path, QUESTIONS if names else ()) or f"write {place}, or correct the path"
+        raise RequestError(field, path, allowed, remedy) from error
+    except OSError as error:
+        remedy = f"give a file that you may read: {error.strerror}"
+        raise RequestError(field, path, allowed, remedy) from error
+    except ValueError as error:
+        raise RequestError(field, path, allowed, "save it in UTF-8") from error
     rows = [
         _row(f"{field}, line {number}", line, kind)
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
     if not rows:
-        raise RequestError(field, path, allowed, "it is empty")
+        raise RequestError(field, path, allowed, "it is empty: write one into it")
     return tuple(rows)
 
 
@@ -102,7 +109,8 @@ def _row(field: str, line: str, kind: Callable[..., Row]) -> Row:
     try:
         found = json.loads(line)
     except ValueError as error:
-        raise RequestError(field, line, allowed, str(error)) from error
+        example = json.dumps(dict.fromkeys(fields, "..."))
+        raise RequestError(field, line, allowed, f"write it as {example}") from error
     if not isinstance(found, Mapping) or not all(isinstance(one, str) for one in found.values()):
         raise RequestError(field, line, f"{allowed}; texts in quotation marks")
     for name in found:
