@@ -39,7 +39,11 @@ class ArmMean(OfArm, WithInterval):
 
 
 class SeedMean(WithInterval):
-    """Mean over seeds of a column that the arms of a seed share."""
+    """Mean over seeds of a column that the arms of a seed share.
+
+    Where they do not, as accuracies of teachers of an arm's own, it is the reference arm's in seeds
+    in which that is complete.
+    """
 
     outcome: ReplicateColumn
     """Column of ``replicates``."""
@@ -78,9 +82,13 @@ def _mean(values: pd.Series, estimand: Estimand, settings: Settings) -> Result:
 
 def _seed_mean(record: Record, declared: SeedMean, settings: Settings) -> Sequence[Result]:
     estimand = declared.estimand(with_unit("replicates", declared.outcome), "every arm of a seed")
-    validate_columns(record.complete, [declared.outcome])
-    values = record.complete.groupby("seed")[declared.outcome].mean().dropna()
-    return [within(_mean(values, estimand, settings), declared.outcome)]
+    complete = record.complete
+    validate_columns(complete, [declared.outcome])
+    by_arm = complete.pivot(index="seed", columns="arm", values=declared.outcome)
+    values = by_arm.mean(axis=1)
+    if record.reference in by_arm:
+        values = by_arm[record.reference].combine_first(values)
+    return [within(_mean(values.dropna(), estimand, settings), declared.outcome)]
 
 
 MEAN_METHODS: Mapping[str, Method] = {

@@ -64,6 +64,19 @@ def test_replicates_are_counted_by_arm_status_and_reason(results: Results) -> No
     assert not any(one.has_interval or one.p_value for one in found.values())
 
 
+def test_the_mean_of_what_arms_share_is_the_reference_arms_where_they_do_not(
+    record: Record,
+) -> None:
+    own = record.replicates["arm"] == "half"
+    rows = record.replicates.assign(teacher_accuracy=0.9 + 0.001 * record.replicates["seed"])
+    rows.loc[own, "teacher_accuracy"] = 0.2
+    declared = {"name": "teacher", "method": "seed_mean", "outcome": "teacher_accuracy"}
+    plan = {"name": "means", "estimand": [{"sentence": "Of the study's teacher.", **declared}]}
+    found = run_plan(replace(record, replicates=rows), parse_plan(plan))["teacher"]
+    shared = rows[~own].query("status == 'complete'")["teacher_accuracy"].sum()
+    assert found.value == pytest.approx((shared + 3 * 0.2) / N_SEEDS)
+
+
 def test_the_range_is_that_of_complete_seeds(record: Record, results: Results) -> None:
     values = record.complete.query("arm == 'baseline'")["final_accuracy"]
     found = [results[f"range_{part}_baseline"].value for part in ("smallest", "largest", "below")]
