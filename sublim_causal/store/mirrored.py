@@ -15,6 +15,9 @@ from sublim_causal.store.curves import Point, metric_name, parameters
 
 STUDY = ("study", "", "")
 
+METRICS, PARAMS = 900, 100
+"""Points and parameters of one call: MLflow takes 1,000 values, 100 parameters among them."""
+
 Key = tuple[str, str, str]
 """Kind (study, arm or replicate), arm and seed of a mirrored run."""
 
@@ -178,11 +181,12 @@ class MirroredRuns:
         metrics = [Metric(name, value, time, step) for name, step, value in points]
         shown = {metric_name(n)[:250]: escaped(v)[:6000] for n, v in (params or {}).items()}
         texts = [Param(name, value) for name, value in shown.items()]
-        for what, values, size in (("params", texts, 100), ("metrics", metrics, 1000)):
-            for start in range(0, len(values), size):
-                part = {what: values[start : start + size]}
-                self.client.log_batch(self.known[key].run_id, **part)
-                self.answered()
+        while texts or metrics:
+            self.client.log_batch(
+                self.known[key].run_id, metrics=metrics[:METRICS], params=texts[:PARAMS]
+            )
+            self.answered()
+            metrics, texts = metrics[METRICS:], texts[PARAMS:]
 
     def close(self, key: Key, status: str, end: int) -> None:
         """Give the run of `key` its last status, at the time `end` in ms."""
@@ -199,7 +203,7 @@ class MirroredRuns:
             return ""
         above = ("arm", arm, "")
         if above not in self.known:
-            self.write_arm(arm, "", status="RUNNING")
+            self.write(above, "", name=arm, params={}, status="RUNNING")  # until its means are
         return self.known[above].run_id
 
     def nest(self) -> None:
