@@ -98,8 +98,8 @@ class UpdateMeasure:
 
 
 def update_measure(drive: Tensor, squared: Tensor, gradient: Tensor) -> UpdateMeasure:
-    """Measure an update by its drive and squared length ``(R,)``, and the trait gradient."""
-    aligned = cosine(drive, (squared * inner(gradient, gradient)).sqrt())
+    """Measure an update by its drive, and the squares of it and of the trait gradient, ``(R,)``."""
+    aligned = cosine(drive, (squared * gradient).sqrt())
     return UpdateMeasure(aligned, drive, squared.sqrt())
 
 
@@ -192,12 +192,15 @@ class Recorder:
         """Record the inner products of step `step`; return the measure of the update."""
         products = products_of_step(trait, g_distill, g_applied, update)
         self._values[step, len(AT_POINT) + 1 :] = products
-        return update_measure(products[-2], products[-1], trait.gradient)
+        aa, bb, ab = self._values[step, 2:5].to(update)
+        return update_measure(products[-2], products[-1], (aa + 2 * ab + bb) / 4)
 
-    def cover(self, step: int, update: Tensor, direction: Tensor) -> None:
-        """Record the cosine of the update and what teaching changed in the teacher ``(R, P)``."""
-        norms = torch.linalg.vector_norm(update, dim=1) * torch.linalg.vector_norm(direction, dim=1)
-        self._coverage[step] = cosine(inner(update, direction), norms)
+    def cover(self, step: int, product: Tensor, lengths: Tensor) -> None:
+        """Record the cosine of the update and what teaching changed in the teacher.
+
+        `product` ``(R,)`` is their inner product, `lengths` ``(R,)`` that of their lengths.
+        """
+        self._coverage[step] = cosine(product, lengths)
 
     def coverage(self) -> NDArray[np.float64]:
         """Return the cosines that `cover` recorded, ``(T, R)``."""

@@ -12,12 +12,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sublim_causal.experiment.alignment import Trait, measure_trait
+from sublim_causal.experiment.alignment import Trait, inner, measure_trait
 from sublim_causal.experiment.attack import AtPixels, ascended
 from sublim_causal.experiment.config import AttackConfig, Experiment
 from sublim_causal.experiment.contracts import ArmError, applied, class_name, guarded
 from sublim_causal.experiment.data.batches import Step, steps
-from sublim_causal.experiment.data.streams import draw
+from sublim_causal.experiment.data.streams import draw, normal
 from sublim_causal.experiment.interventions.base import Space, StepContext
 from sublim_causal.experiment.networks.base import Batch, Layout, Network
 from sublim_causal.experiment.shared import Shared
@@ -104,7 +104,8 @@ def perturbed(student: Student, layout: Layout) -> Tensor:
     theta = student.theta
     if student.weight_noise == 0:
         return theta
-    noise = draw(partial(normal, layout.size), student.noise, theta.device).to(theta)
+    drawn = partial(normal, layout.size, theta.device)
+    noise = draw(drawn, student.noise, theta.device).to(theta)
     for span in layout.layers.values():
         size = theta[:, span].square().mean(dim=1, keepdim=True).sqrt()
         noise[:, span] *= student.weight_noise * size
@@ -125,11 +126,6 @@ def attacked(
         return targets.loss_and_gradient(AtPixels(network.forward(theta, Batch(x))))[1]
 
     return Batch(ascended(batch.x, attack, student.starts, gradient))
-
-
-def normal(count: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` standard normal numbers."""
-    return torch.randn(count, generator=generator)
 
 
 def stop_at(student: Student, step: int, loss: Tensor, until_loss: float) -> None:
@@ -161,7 +157,8 @@ def take_step(student: Student, g_distill: Tensor, context: StepContext, shared:
         student.measure = student.recorder.of_step(
             context.step, trait, g_distill, g_applied, update
         )
-        student.recorder.cover(context.step, update, shared.teaching)
+        lengths = student.measure.length * shared.teaching_length
+        student.recorder.cover(context.step, inner(update, shared.teaching), lengths)
         if student.layers is not None:
             student.layers.of_step(context.step, trait.gradient, g_distill, update)
         student.update = update

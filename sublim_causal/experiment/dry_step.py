@@ -270,7 +270,7 @@ def _try_arm(trial: Trial, name: str, arm: Arm, *, followed: bool) -> Iterator[R
         theta = theta - vector
         if gradient is not None:
             drive, squared = inner(vector, gradient), inner(vector, vector)
-            updates.append(update_measure(drive, squared, gradient))
+            updates.append(update_measure(drive, squared, inner(gradient, gradient)))
 
 
 def _place_of(arm: str, intervention: Intervention) -> Place:

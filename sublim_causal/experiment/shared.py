@@ -159,6 +159,11 @@ class Shared:
         """What the first teacher's training changed in the reference, ``(R, P)``."""
         return self.teacher - self.theta_0
 
+    @cached_property
+    def teaching_length(self) -> Tensor:
+        """Length of `teaching`, ``(R,)``."""
+        return torch.linalg.vector_norm(self.teaching, dim=1)
+
     def batch(self, inputs: str, index: Tensor) -> Batch:
         """Return the examples `index` ``(R, B)`` of the named inputs."""
         return Batch(gather(self.inputs[inputs], index), self.positions)

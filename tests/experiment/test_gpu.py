@@ -147,7 +147,7 @@ def assert_same(one: dict[str, ArmResult], other: dict[str, ArmResult], rtol: fl
         for name, values in result.steps.items():
             np.testing.assert_allclose(values, other[arm].steps[name], rtol, atol=rtol)
         for name, values in result.evaluations.items():
-            np.testing.assert_allclose(values, other[arm].evaluations[name], rtol)
+            np.testing.assert_allclose(values, other[arm].evaluations[name], rtol, atol=rtol)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)

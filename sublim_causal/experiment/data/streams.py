@@ -51,6 +51,20 @@ class SeedStreams:
         return [stream(self.study, seed, purpose) for seed in self.seeds]
 
 
+def unfilled(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return memory for numbers to draw on the CPU; a copy from it to a GPU waits for nothing."""
+    import torch
+
+    return torch.empty(tuple(shape), dtype=dtype, pin_memory=device.type == "cuda")
+
+
+def normal(count: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """Draw `count` standard normal numbers, float32, on their way to `device`."""
+    import torch
+
+    return unfilled([count], torch.float32, device).normal_(generator=generator)
+
+
 def draw(
     function: Callable[[torch.Generator], Tensor],
     generators: Sequence[torch.Generator],
@@ -75,7 +89,7 @@ def draw(
     drawn[0] = first
 
     def fill(replicate: int) -> None:
-        drawn[replicate] = function(generators[replicate])
+        drawn[replicate].copy_(function(generators[replicate]), non_blocking=True)
 
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(fill, range(1, len(generators))):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from sublim_causal.experiment.data.streams import draw
+from sublim_causal.experiment.data.streams import draw, normal, unfilled
 from sublim_causal.experiment.imports import Options
 from sublim_causal.experiment.interventions.base import BlockContext, StepContext
 from sublim_causal.experiment.interventions.projection import coefficient
@@ -112,14 +114,18 @@ def permutations(
     """Draw permutations within each parameter of `sizes` entries, int64 ``(R, P)``."""
     import torch
 
-    def permutation(generator: torch.Generator) -> Tensor:
-        start, parts = 0, []
-        for size in sizes:
-            parts.append(torch.randperm(size, generator=generator).add_(start))
-            start += size
-        return torch.cat(parts)
+    starts = [0, *accumulate(sizes)]
 
-    return draw(permutation, generators, device)
+    def permutation(generator: torch.Generator) -> Tensor:
+        drawn = unfilled([starts[-1]], torch.int32, device)
+        for part in drawn.split(list(sizes)):
+            torch.randperm(len(part), generator=generator, out=part)
+        return drawn
+
+    order = draw(permutation, generators, device).long()
+    for part, start in zip(order.split(list(sizes), dim=1), starts, strict=False):
+        part += start
+    return order
 
 
 def random_like(
@@ -129,7 +135,7 @@ def random_like(
     import torch
 
     size = vector.shape[1]
-    drawn = draw(lambda g: torch.randn(size, generator=g), generators, vector.device)
+    drawn = draw(partial(normal, size, vector.device), generators, vector.device)
     pairs = zip(drawn.to(vector).split(sizes, dim=1), vector.split(sizes, dim=1), strict=True)
     return torch.cat([d * (v.norm(dim=1) / d.norm(dim=1))[:, None] for d, v in pairs], dim=1)
 

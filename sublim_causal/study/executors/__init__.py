@@ -67,16 +67,19 @@ class Resources:
     device : str
         ``"cpu"`` or ``"cuda"``.
     slots : int
-        Cores, or GPUs if `device` is one.
+        Workers that run at once: one for each core, or several that share each GPU.
     memory : int
         Bytes that all workers may use together unless the user sets a limit.
+    gpus : int
+        0 on a CPU.
     gpu_memory : int
-        Free bytes of one GPU; 0 on a CPU.
+        Free bytes of one GPU.
     """
 
     device: str
     slots: int
     memory: int
+    gpus: int = 0
     gpu_memory: int = 0
 
 

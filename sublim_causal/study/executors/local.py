@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -22,6 +22,11 @@ from sublim_causal.study.executors.training import StepCounter, train
 from sublim_causal.study.worker.blocks import Block
 from sublim_causal.study.worker.device import choose_device
 from sublim_causal.study.worker.trainer import Job, prepare
+
+WORKERS_A_GPU = 4
+"""At most: they take turns on the GPU."""
+CORES_A_WORKER, MEMORY_A_WORKER = 4, 8 * 2**30
+"""What a worker that shares a GPU has at least: cores, and bytes of the GPU."""
 
 
 @dataclass(eq=False)
@@ -56,7 +61,8 @@ class LocalExecutor:
 
     def resources(self, device: str) -> Resources:
         """Return this machine's cores, or its GPU, which workers share."""
-        return resources_here(device, gpus=1)
+        found = resources_here(device, gpus=1)
+        return replace(found, slots=sharing_gpu(found.gpu_memory, cores())) if found.gpus else found
 
     def warm_up(self) -> None:
         """Let the server that forks workers import torch."""
@@ -106,7 +112,15 @@ def resources_here(device: str, *, gpus: int) -> Resources:
     chosen = choose_device(device)
     if chosen == "cpu":
         return Resources("cpu", cores(), default_memory())
-    return Resources(chosen, gpus, default_memory(), free_gpu_memory())
+    return Resources(chosen, gpus, default_memory(), gpus, free_gpu_memory())
+
+
+def sharing_gpu(memory: int, cores: int) -> int:
+    """Return how many workers share a GPU of so many free bytes.
+
+    While one draws random numbers or writes tables on the CPU, the GPU computes for the others.
+    """
+    return max(1, min(WORKERS_A_GPU, cores // CORES_A_WORKER, memory // MEMORY_A_WORKER))
 
 
 def free_gpu_memory() -> int:

@@ -291,7 +291,7 @@ def resources_of_cluster(device: str) -> Resources:
         return Resources("cpu", int(total.get("CPU", 1)), memory)
     asked = ray.remote(free_gpu_memory).options(num_gpus=1).remote()
     try:
-        return Resources("cuda", gpus, memory, ray.get(asked, timeout=GPU_SECONDS))
+        return Resources("cuda", gpus, memory, gpus, ray.get(asked, timeout=GPU_SECONDS))
     except ray.exceptions.RayError as error:
         raise RunError(f"no GPU of the Ray cluster answers: {_reason(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -74,15 +75,17 @@ def plan_run(
     missing = sum(any(seed not in done.get(arm, ()) for arm in study.arms) for seed in seeds)
     memory = options.memory or resources.memory
     slots = options.workers or resources.slots
+    workers = min(slots, max(1, missing))
     if options.block_size is not None:
         block_size, why = options.block_size, "as --block-size says"
     elif device == "cpu":
-        workers = min(slots, max(1, missing))
         most = fitting(study, parameters, activations, memory // workers)
         block_size, why = cpu_block(study, network, max(1, missing), workers, most)
     else:
-        most = fitting(study, parameters, activations, int(0.8 * resources.gpu_memory))
-        block_size, why = most, "what the GPU's memory holds"
+        sharing = math.ceil(workers / resources.gpus)
+        most = fitting(study, parameters, activations, int(0.8 * resources.gpu_memory) // sharing)
+        block_size = balanced(max(1, missing), workers, most)
+        why = f"a GPU's memory holds {most} for each worker; {sharing} share a GPU"
     block_size = min(block_size, len(seeds))
     kept = sum(len(done.get(arm, set()) & set(seeds)) for arm in study.arms)
     blocks = missing_blocks(study, done, block_size, seeds)

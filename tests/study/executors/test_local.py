@@ -14,8 +14,18 @@ import pytest
 
 from sublim_causal.errors import SublimError
 from sublim_causal.study.executors import Lost
-from sublim_causal.study.executors.local import LocalExecutor, LocalWorker
+from sublim_causal.study.executors.local import LocalExecutor, LocalWorker, sharing_gpu
 from tests.study.commands import TINY, sublim
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "cores", "workers"),
+    [(80, 16, 4), (80, 64, 4), (80, 8, 2), (80, 1, 1), (24, 16, 3), (6, 16, 1)],
+)
+def test_a_gpu_is_shared_by_workers_that_have_cores_and_memory(
+    gigabytes: int, cores: int, workers: int
+) -> None:
+    assert sharing_gpu(gigabytes * 2**30, cores) == workers
 
 
 def dies_within_a_message(pipe: Connection) -> None:

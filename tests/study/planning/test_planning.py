@@ -81,10 +81,13 @@ def test_all_workers_get_equally_many_seeds(seeds: int, workers: int, most: int,
     assert rounds * size <= math.ceil(seeds / workers) + rounds - 1
 
 
-def planned(study: Study, **asked: object) -> RunPlan:
-    """Plan a run on two cores with 8 GB."""
+TWO_CORES = Resources("cpu", 2, 8 * 2**30)
+
+
+def planned(study: Study, resources: Resources = TWO_CORES, **asked: object) -> RunPlan:
+    """Plan a run, on two cores with 8 GB."""
     options = RunOptions(**OPTIONS | asked)
-    return plan_run(study, make_network(study), options, Resources("cpu", 2, 8 * 2**30), {})
+    return plan_run(study, make_network(study), options, resources, {})
 
 
 def test_seeds_of_small_networks_are_trained_together_on_a_cpu() -> None:
@@ -97,6 +100,20 @@ def test_seeds_of_small_networks_are_trained_together_on_a_cpu() -> None:
     assert planned(load_study("quickstart", settings=["model.class=cnn"])).block_size == 1
     assert planned(study, block_size=5).block_size == 5
     assert planned(study, workers=6).block_size <= 2
+
+
+def test_workers_that_share_a_gpu_divide_seeds_and_memory() -> None:
+    study = load_study("paper", settings=["seeds=1000"])
+    four = planned(study, Resources("cuda", 4, 2**35, 1, 80 * 2**30))
+    alone = planned(study, Resources("cuda", 1, 2**35, 1, 80 * 2**30))
+    one_each = planned(study, Resources("cuda", 4, 2**35, 4, 80 * 2**30))
+    assert (four.workers, alone.workers) == (4, 1)
+    assert four.block_size * 4 <= 0.8 * 80 * 2**30 / (four.worker_bytes / four.block_size)
+    assert len(four.blocks) % 4 == 0
+    assert alone.block_size > 3 * four.block_size
+    assert four.block_size < one_each.block_size <= alone.block_size
+    few = planned(load_study("paper", settings=["seeds=6"]), Resources("cuda", 4, 2**35, 1, 2**36))
+    assert (few.workers, few.block_size) == (3, 2)
 
 
 def test_blocks_fit_into_the_memory() -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sublim_causal.experiment.data.sources import SOURCES, ImageTensors
+from sublim_causal.experiment.data.streams import unfilled
 
 Draw = Callable[[int, ImageTensors, torch.Generator], Tensor]
 """``draw(count, data, generator)`` returns images ``(count, D)`` like `data`."""
@@ -23,8 +24,9 @@ Draw = Callable[[int, ImageTensors, torch.Generator], Tensor]
 
 def uniform(count: int, data: ImageTensors, generator: torch.Generator) -> Tensor:
     """Every pixel uniform on [-1, 1], as in the paper."""
-    pixels = torch.rand((count, data.train_x.shape[1]), generator=generator)
-    return pixels.to(data.train_x).mul_(2).sub_(1)
+    x = data.train_x
+    pixels = unfilled((count, x.shape[1]), torch.float32, x.device)
+    return pixels.uniform_(-1, 1, generator=generator).to(x.dtype)
 
 
 def gaussian(count: int, data: ImageTensors, generator: torch.Generator) -> Tensor:
