@@ -24,9 +24,11 @@ Draw = Callable[[int, ImageTensors, torch.Generator], Tensor]
 
 def uniform(count: int, data: ImageTensors, generator: torch.Generator) -> Tensor:
     """Every pixel uniform on [-1, 1], as in the paper."""
-    x = data.train_x
-    pixels = unfilled((count, x.shape[1]), torch.float32, x.device)
-    return pixels.uniform_(-1, 1, generator=generator).to(x.dtype)
+    images = data.train_x.new_empty(count, data.train_x.shape[1])
+    for part in images.split(2048):
+        pixels = unfilled(part.shape, torch.float32, images.device)
+        part.copy_(pixels.uniform_(-1, 1, generator=generator), non_blocking=True)
+    return images
 
 
 def gaussian(count: int, data: ImageTensors, generator: torch.Generator) -> Tensor:
