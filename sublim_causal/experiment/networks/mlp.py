@@ -14,7 +14,9 @@ from torch import Tensor
 from sublim_causal.experiment.networks.base import Batch, Layout, PassCost, scaled_normal
 from sublim_causal.experiment.networks.products import (
     batched_outer_product,
+    linear_backward,
     product,
+    relu_layer,
     transposed,
     wants_transposed,
 )
@@ -64,7 +66,7 @@ class MLP:
         hidden = []
         x = batch.x
         for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
-            x = batched_outer_product(x, weight).add_(bias[:, None]).relu_()
+            x = relu_layer(x, weight, bias)
             hidden.append(x)
         return MLPForward(self.layout, batch, parameters, hidden)
 
@@ -142,18 +144,11 @@ class MLPForward:
             relu_backward(delta, self.hidden[layer], 0, grad_input=delta)
             yield layer, delta
             if layer:
-                delta = self._below(delta, layer)
-
-    def _below(self, delta: Tensor, layer: int) -> Tensor:
-        """Return the derivative at what enters a layer, given that at what it puts out."""
-        weight = self.parameters[2 * layer]
-        if wants_transposed(delta):
-            return batched_outer_product(delta, transposed(weight))
-        return product(delta, weight)
+                delta = linear_backward(delta, self.parameters[2 * layer])
 
     def pixel_gradient(self, derivative: Tensor, at: slice | str) -> Tensor:
         """Backpropagate to the pixels."""
         if isinstance(at, slice) and not self.hidden:
             return torch.bmm(derivative, self.parameters[-2][:, at])
         *_, (_, delta) = self._deltas(derivative, at)
-        return self._below(delta, 0)
+        return linear_backward(delta, self.parameters[0])

@@ -4,8 +4,9 @@ torch multiplies float32 matrices through MKL, which on AMD processors takes a c
 bits. Those from Zen 5 on have vector units of 512 bits: measured 102 GFLOP/s a core where oneDNN,
 which torch ships too, reaches 225. On such machines products go through oneDNN. It wants both
 factors with the summed axis last and contiguous, so callers keep transposed copies they can reuse.
-Zen 4 knows the same instructions, but its units are of 256 bits: MKL reaches 103 of oneDNN's 111
-there, and needs no copies.
+Zen 4 knows the same instructions, but its units are of 256 bits: oneDNN reaches 109 where MKL
+reaches 101, less than copies cost. So only the layers of one replicate, whose factors are as
+oneDNN wants them, go through it there, with bias and ReLU on the way.
 """
 
 from __future__ import annotations
@@ -19,33 +20,37 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ZEN_5 = 26
-"""The processor family of AMD's Zen 5."""
+ZEN_4, ZEN_5 = 25, 26
+"""Processor families of AMD; of the first, only Zen 4 has AVX-512."""
 
 
 @lru_cache(maxsize=1)
-def prefers_onednn() -> bool:
-    """Whether float32 products go through oneDNN: an AMD processor from Zen 5 on."""
+def amd_family() -> int:
+    """Return the family of an AMD processor with AVX-512 if torch has oneDNN; else 0."""
     try:
         processor = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
+        return 0
     family = re.search(r"^cpu family\s*: (\d+)$", processor, re.MULTILINE)
-    return (
+    if (
         "AuthenticAMD" in processor
         and family is not None
-        and int(family[1]) >= ZEN_5
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
+    ):
+        return int(family[1])
+    return 0
 
 
 def product_engine(device: torch.device) -> str:
     """Name of the library that multiplies float32 matrices, for the record."""
     if device.type != "cpu":
         return device.type
-    return "onednn" if prefers_onednn() else "mkl" if torch.backends.mkl.is_available() else "blas"
+    if amd_family() >= ZEN_5:
+        return "onednn"
+    own = "mkl" if torch.backends.mkl.is_available() else "blas"
+    return f"{own} and onednn" if amd_family() >= ZEN_4 else own
 
 
 def multiplies_bfloat16() -> bool:
@@ -61,8 +66,8 @@ def rounds_factors(a: Tensor) -> bool:
     return a.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium"
 
 
-def _goes_to_onednn(a: Tensor) -> bool:
-    return a.dtype == torch.float32 and a.device.type == "cpu" and prefers_onednn()
+def _goes_to_onednn(a: Tensor, since: int = ZEN_5) -> bool:
+    return a.dtype == torch.float32 and a.device.type == "cpu" and amd_family() >= since
 
 
 def outer_product(a: Tensor, b: Tensor) -> Tensor:
@@ -73,8 +78,32 @@ def outer_product(a: Tensor, b: Tensor) -> Tensor:
     if rounds_factors(a):
         return _rounded(torch.mm, a, b)
     if _goes_to_onednn(a):
-        return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+        return _by_onednn(a, b)
     return torch.mm(a, b.t())
+
+
+def _by_onednn(a: Tensor, b: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(a, b, bias, then, [], "")
+
+
+def _is_layer_of_onednn(x: Tensor) -> bool:
+    return x.shape[0] == 1 and _goes_to_onednn(x, ZEN_4) and not rounds_factors(x)
+
+
+def relu_layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``relu(x @ weight^T + bias)`` per replicate, for `x` ``(R, B, in)``."""
+    if _is_layer_of_onednn(x):
+        return _by_onednn(x[0], weight[0], bias[0], "relu")[None]
+    return batched_outer_product(x, weight).add_(bias[:, None]).relu_()
+
+
+def linear_backward(delta: Tensor, weight: Tensor) -> Tensor:
+    """Return ``delta @ weight`` per replicate: what a layer passes down, ``(R, B, in)``."""
+    if wants_transposed(delta):
+        return batched_outer_product(delta, transposed(weight))
+    if _is_layer_of_onednn(delta):
+        return _by_onednn(delta[0], weight[0].t())[None]
+    return product(delta, weight)
 
 
 def wants_transposed(a: Tensor) -> bool:

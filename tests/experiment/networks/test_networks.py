@@ -137,15 +137,15 @@ def test_a_module_answers_for_blocks_of_several_replicates(dtype: torch.dtype) -
     torch.testing.assert_close(both[1:], one, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("onednn", [False, True])
+@pytest.mark.parametrize("family", [0, products.ZEN_4, products.ZEN_5])
 def test_float32_products_agree_whichever_library_multiplies(
-    monkeypatch: pytest.MonkeyPatch, onednn: bool
+    monkeypatch: pytest.MonkeyPatch, family: int
 ) -> None:
-    if onednn and not (
+    if family and not (
         torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     ):
         pytest.skip("this build of torch has no oneDNN")
-    monkeypatch.setattr(products, "prefers_onednn", lambda: onednn)
+    monkeypatch.setattr(products, "amd_family", lambda: family)
     sizes = (64, 32, 16, 9)
     mlp, module = MLP(sizes), ModuleNetwork(lambda: SameMLP(sizes), (1, 8, 8))
     generator = torch.Generator().manual_seed(1)
