@@ -74,7 +74,10 @@ def plan_run(
     seeds = range(study.seeds) if options.seed_range is None else options.seed_range
     missing = sum(any(seed not in done.get(arm, ()) for arm in study.arms) for seed in seeds)
     memory = options.memory or resources.memory
-    slots = options.workers or resources.slots
+    slots, of_gpu = options.workers or resources.slots, int(0.8 * resources.gpu_memory)
+    if resources.gpus and options.workers is None:
+        together = of_gpu // study_bytes(study, parameters, 1, activations)
+        slots = min(slots, resources.gpus * max(1, together))
     workers = min(slots, max(1, missing))
     if options.block_size is not None:
         block_size, why = options.block_size, "as --block-size says"
@@ -83,7 +86,7 @@ def plan_run(
         block_size, why = cpu_block(study, network, max(1, missing), workers, most)
     else:
         sharing = math.ceil(workers / resources.gpus)
-        most = fitting(study, parameters, activations, int(0.8 * resources.gpu_memory) // sharing)
+        most = fitting(study, parameters, activations, of_gpu // sharing)
         block_size = balanced(max(1, missing), workers, most)
         why = f"a GPU's memory holds {most} for each worker; {sharing} share a GPU"
     block_size = min(block_size, len(seeds))

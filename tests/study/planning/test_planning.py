@@ -112,6 +112,8 @@ def test_workers_that_share_a_gpu_divide_seeds_and_memory() -> None:
     assert len(four.blocks) % 4 == 0
     assert alone.block_size > 3 * four.block_size
     assert four.block_size < one_each.block_size <= alone.block_size
+    small = planned(study, Resources("cuda", 4, 2**35, 1, 2**30))
+    assert small.workers * small.worker_bytes <= 0.8 * 2**30
     few = planned(load_study("paper", settings=["seeds=6"]), Resources("cuda", 4, 2**35, 1, 2**36))
     assert (few.workers, few.block_size) == (3, 2)
 
