@@ -88,6 +88,11 @@ class TrialStep:
         """Which logits are which."""
         return self.trial.split
 
+    @property
+    def teaching(self) -> Tensor:
+        """What the first teacher's training changed in the initialisation, ``(R, P)``."""
+        return self.trial.material.teacher - self.trial.material.theta_0
+
     def initial_logits(self) -> Tensor:
         """Return the logits ``(R, B, K)`` of the shared initialisation on the step's batch."""
         trial = self.trial

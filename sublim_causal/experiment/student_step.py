@@ -36,6 +36,11 @@ class StudentStep:
         """Which logits are which."""
         return self.shared.split
 
+    @property
+    def teaching(self) -> Tensor:
+        """What the first teacher's training changed in the initialisation, ``(R, P)``."""
+        return self.shared.teaching
+
     def initial_logits(self) -> Tensor:
         """Return the logits ``(R, B * T, K)`` of the reference on the step's batch."""
         return self.shared.initial_logits(self.student.inputs, self.index)

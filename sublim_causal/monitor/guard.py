@@ -34,8 +34,13 @@ from sublim_causal.monitor.steps import (
 )
 from sublim_causal.monitor.trait import TraitLoss, measure
 
-NEED_MORE = ("liminal",)
-"""Built-in interventions that need the student's batch and its logits."""
+NEED_MORE = {
+    "liminal": "add its term to your loss",
+    "set_coverage": "teachers are in studies",
+    "clamp": "other arms are in studies",
+    "yoked": "other arms are in studies",
+}
+"""What to do instead of built-in interventions that need more than the vector and the trait."""
 
 OF_THE_VECTOR = {"shuffle": ("coordinates", "random"), "trait": ("taught",)}
 """Values of options with which the vector and the trait gradient are all that is needed."""
@@ -68,7 +73,7 @@ def guard(
         Returns the scalar trait loss at the current parameters; it runs in eval mode, as for
         `AlignmentMonitor`.
     intervention : str or Intervention
-        Name of a built-in one that needs neither another arm nor the student's logits
+        Name of a built-in one that needs no other arm, no teacher, and no logits of the student
         (``projection``, ``shuffled`` with coordinates or random directions, ``set_cosine``,
         ``train_only``, ``baseline``, ``chain``), ``module:Class``, or an object with the contract's
         members. It is handed one replicate: vectors ``(1, P)``.
@@ -151,8 +156,8 @@ def _validate_member(one: Intervention) -> None:
     """Refuse an intervention that needs the loss, other arms, or the probe of a study."""
     name = next((n for n, kind in INTERVENTIONS.items() if type(one) is kind), "")
     if name in NEED_MORE or followed_arms([one]):
-        others = [n for n in INTERVENTIONS if n not in (*NEED_MORE, "clamp", "yoked")]
-        remedy = "add its term to your loss" if name in NEED_MORE else "other arms are in studies"
+        others = [n for n in INTERVENTIONS if n not in NEED_MORE]
+        remedy = NEED_MORE.get(name, "other arms are in studies")
         raise RequestError("guard.intervention", name, ", ".join(others), remedy)
     for option, known in OF_THE_VECTOR.items():
         value = getattr(one, option, known[0])

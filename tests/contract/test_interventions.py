@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -53,6 +53,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"cosine": 0.0, "trait": "half"},
         {"cosine": 0.0, "trait": "relabelled"},
     ],
+    "set_coverage": [{"coverage": 0.2}, {"coverage": -0.5, "space": "gradient"}],
     "liminal": [{}, {"logits": "class", "schedule": "anneal", "weight": 3}],
     "clamp": [{}, {"match": "drive"}, {"match": "cosine and length"}],
     "yoked": [{}, {"target": "other", "procedure": {"intervention": "baseline"}}],
@@ -81,6 +82,7 @@ class Seen:
     forward: Forward
     theta: Tensor
     initial: Tensor
+    teaching: Tensor
     steps_per_epoch: int = 2
     steps: int = 6
     split: LogitSplit = SPLIT
@@ -140,7 +142,7 @@ def situation(seeds: list[int], step: int = 1) -> Situation:
             draw_probe,
             lambda generators: initialise(NETWORK, generators, like=theta),
         ),
-        Seen(step, NETWORK.forward(theta, batch), theta, initial),
+        Seen(step, NETWORK.forward(theta, batch), theta, initial, rows("teaching", P)),
     )
 
 
@@ -326,6 +328,26 @@ def test_an_injection_sets_the_cosine(cosine: float) -> None:
     found = torch.nn.functional.cosine_similarity(after, seen.g_trait)
     wanted = torch.full((R,), cosine, dtype=torch.float64)
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("coverage", [0.2, 0.0, -0.9])
+def test_coverage_is_set_along_what_teaching_changed(coverage: float) -> None:
+    seen = situation([0, 1, 2])
+    table = {"intervention": "set_coverage", "coverage": coverage}
+    after = applied(build_interventions("arms.a", table), seen)
+    # The vector is subtracted from the parameters.
+    found = torch.nn.functional.cosine_similarity(-after, seen.step.teaching)
+    torch.testing.assert_close(found, torch.full((R,), coverage).double(), rtol=1e-7, atol=1e-12)
+    unit = torch.nn.functional.normalize(seen.step.teaching, dim=1)
+    kept, before = (v - (v * unit).sum(1, keepdim=True) * unit for v in (after, seen.vector))
+    torch.testing.assert_close(kept, before, rtol=1e-9, atol=1e-12)
+
+
+def test_without_a_change_of_the_teacher_coverage_cannot_be_set() -> None:
+    seen = situation([0, 1, 2])
+    (one,) = build_interventions("arms.a", {"intervention": "set_coverage", "coverage": 0.2})
+    still = replace(seen.step, teaching=torch.zeros(R, P).double())
+    assert torch.equal(one.apply(seen.vector, None, None, still)[0], seen.vector)
 
 
 @pytest.mark.parametrize(("target", "cosine"), [("other", 0.3), ("baseline", -0.1)])

@@ -238,6 +238,28 @@ def test_coverage_is_the_cosine_of_the_update_and_what_teaching_changed() -> Non
     assert len(result.coverage) == 1
 
 
+@pytest.mark.parametrize("coverage", [0.3, -0.1, 0.0])
+@pytest.mark.parametrize("initialisation", ["shared", "other"])
+def test_coverage_is_recorded_as_it_was_set(coverage: float, initialisation: str) -> None:
+    own = {"intervention": "set_coverage", "coverage": coverage}
+    student = {"initialisation": initialisation}
+    # Plain SGD's step is a multiple of the gradient, so that it has the gradient's coverage.
+    arms = {
+        "update": {**own, "student": student},
+        "gradient": {**own, "space": "gradient", "student": {**student, "optimizer": "sgd"}},
+        "several": {**own, "targets": {"teachers": 2}},
+    }
+    for result in run_small(small_experiment(arms), [0, 1]).values():
+        np.testing.assert_allclose(result.coverage, coverage, rtol=1e-7, atol=1e-12)
+
+
+def test_coverage_can_be_set_where_nothing_is_measured() -> None:
+    arms = {"own": {"intervention": "set_coverage", "coverage": 0.3}}
+    on = run_small(small_experiment(arms), [0])["own"]
+    off = run_small(small_experiment(arms, measure={"alignment": False}), [0])["own"]
+    assert np.array_equal(on.steps["distill_loss"], off.steps["distill_loss"])
+
+
 def test_coverage_is_not_measured_where_nothing_is() -> None:
     experiment = small_experiment(measure={"alignment": False})
     assert np.isnan(run_small(experiment, [4])["baseline"].coverage).all()

@@ -24,6 +24,7 @@ ARMS: dict[str, dict[str, Any]] = {
         "cosine": 0.0,
         "channel": {"name": "sampled"},
     },
+    "covered": {"intervention": "set_coverage", "coverage": 0.3},
     "shuffled": {"intervention": "shuffled"},
     "liminal": {"intervention": "liminal"},
 }
@@ -49,6 +50,10 @@ def test_a_block_of_seeds_equals_the_plain_loop_of_one_seed(arm: str) -> None:
             np.testing.assert_allclose(
                 result.steps[name][:, i], expected, rtol=1e-7, atol=1e-10, err_msg=name
             )
+
+
+def test_coverage_is_recorded_as_it_was_set() -> None:
+    np.testing.assert_allclose(results()["covered"].coverage, 0.3, rtol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,9 @@ def test_every_built_in_intervention_acts_or_is_refused(name: str) -> None:
     problem = Problem()
     optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
     if name not in EXAMPLES:
+        options = {"coverage": 0.3} if name == "set_coverage" else {}
         with pytest.raises(RequestError, match=r"guard\.intervention"):
-            guard(optimizer, problem.trait, name)
+            guard(optimizer, problem.trait, name, **options)
         return
     handle = guard(optimizer, problem.trait, name, **EXAMPLES[name])
     before = [p.detach().clone() for p in problem.model.parameters()]

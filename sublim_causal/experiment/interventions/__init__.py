@@ -18,7 +18,7 @@ from sublim_causal.experiment.interventions.baseline import Baseline
 from sublim_causal.experiment.interventions.chain import Chain
 from sublim_causal.experiment.interventions.liminal import Liminal
 from sublim_causal.experiment.interventions.projection import Projection
-from sublim_causal.experiment.interventions.set_cosine import SetCosine
+from sublim_causal.experiment.interventions.set_cosine import SetCosine, SetCoverage
 from sublim_causal.experiment.interventions.shuffled import Shuffled
 from sublim_causal.experiment.interventions.train_only import TrainOnly
 from sublim_causal.experiment.interventions.yoked import Clamp, Yoked
@@ -29,6 +29,7 @@ INTERVENTIONS: dict[str, type[Any]] = {
     "liminal": Liminal,
     "shuffled": Shuffled,
     "set_cosine": SetCosine,
+    "set_coverage": SetCoverage,
     "train_only": TrainOnly,
     "clamp": Clamp,
     "yoked": Yoked,

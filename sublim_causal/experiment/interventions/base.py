@@ -76,6 +76,10 @@ class StepContext(Protocol):
     def forward(self) -> Forward:
         """The student's pass over the step's batch: logits, and gradients of losses on them."""
 
+    @property
+    def teaching(self) -> Tensor:
+        """What the first teacher's training changed in the initialisation, ``(R, P)``."""
+
     def initial_logits(self) -> Tensor:
         """Return the logits ``(R, B, K)`` of the shared initialisation on the step's batch."""
 

@@ -1,4 +1,4 @@
-"""Set the alignment with the trait gradient to a chosen value, to test sufficiency."""
+"""Set the alignment with the trait gradient, or the coverage, to a chosen value."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from sublim_causal.experiment.alignment import Probe
 
 
-def with_cosine(vector: Tensor, g_trait: Tensor, cosine: Tensor | float) -> Tensor:
-    r"""Set the part of `vector` ``(R, P)`` along `g_trait` so that their cosine is `cosine`.
+def with_cosine(vector: Tensor, along: Tensor, cosine: Tensor | float) -> Tensor:
+    r"""Set the part of `vector` ``(R, P)`` along `along` so that their cosine is `cosine`.
 
-    With :math:`v = a\,\hat g + v_\perp`, :math:`v_\perp` is kept and a becomes
-    :math:`c\,|v_\perp| / \sqrt{1 - c^2}`. A zero `g_trait` leaves `vector` unchanged.
+    With :math:`v = a\,\hat g + v_\perp`, g being `along`, :math:`v_\perp` is kept and a becomes
+    :math:`c\,|v_\perp| / \sqrt{1 - c^2}`. A zero `along` leaves `vector` unchanged.
 
     Parameters
     ----------
@@ -28,11 +28,11 @@ def with_cosine(vector: Tensor, g_trait: Tensor, cosine: Tensor | float) -> Tens
     """
     from sublim_causal.experiment.alignment import inner
 
-    square = inner(g_trait, g_trait)
-    along = inner(vector, g_trait) / square
-    rest = vector - along[:, None] * g_trait
+    square = inner(along, along)
+    part = inner(vector, along) / square
+    rest = vector - part[:, None] * along
     scale = cosine * (inner(rest, rest) / (square * (1 - cosine**2))).sqrt()
-    return rest.addcmul(scale[:, None], g_trait).where((square > 0)[:, None], vector)
+    return rest.addcmul(scale[:, None], along).where((square > 0)[:, None], vector)
 
 
 def with_drive(vector: Tensor, g_trait: Tensor, drive: Tensor) -> Tensor:
@@ -84,3 +84,28 @@ class SetCosine(Options):
         """Return the aligned vector."""
         gradient = g_trait if state is None else context.trait_gradient(state)
         return with_cosine(vector, gradient, self.cosine), state
+
+
+class SetCoverage(Options):
+    r"""Set the coverage of the update to the same value at every step (arXiv 2606.22019).
+
+    That is its cosine with what the first teacher's training changed,
+    :math:`\cos(\theta_{t+1} - \theta_t, \theta_T - \theta_0)`: the columns `coverage` and
+    `mean_coverage` of the table ``replicates``.
+    """
+
+    coverage: float = Field(gt=-1, lt=1)
+    """The cosine; 0 removes the part along the teacher's change, below 0 moves away from it."""
+    space: Literal["gradient", "update"] = "update"
+    """Act on the optimizer's step, whose coverage is then exactly this, or on the gradient."""
+
+    uses_trait: ClassVar[bool] = False
+
+    def init(self, context: BlockContext) -> None:
+        """No state."""
+
+    def apply(
+        self, vector: Tensor, g_trait: Tensor | None, state: None, context: StepContext
+    ) -> tuple[Tensor, None]:
+        """Return the covering vector; a teacher without change leaves it as it is."""
+        return with_cosine(vector, -context.teaching, self.coverage), None

@@ -14,12 +14,12 @@ from sublim_causal.experiment.interventions.base import Intervention
 from sublim_causal.experiment.interventions.baseline import Baseline
 from sublim_causal.experiment.interventions.liminal import Liminal
 from sublim_causal.experiment.interventions.projection import Projection
-from sublim_causal.experiment.interventions.set_cosine import SetCosine
+from sublim_causal.experiment.interventions.set_cosine import SetCosine, SetCoverage
 from sublim_causal.experiment.interventions.shuffled import Shuffled
 from sublim_causal.experiment.interventions.train_only import TrainOnly
 from sublim_causal.experiment.interventions.yoked import Clamp
 from sublim_causal.experiment.reference.seed import OneSeed
-from sublim_causal.experiment.reference.vectors import divergence, gradient
+from sublim_causal.experiment.reference.vectors import divergence, flat, gradient
 
 Rows = dict[str, list[float]]
 
@@ -67,6 +67,9 @@ def changed(one: Intervention, v: Tensor, g: Tensor, now: Moment) -> Tensor:
             return v - one.strength * coefficient(v, g, one.when) * direction(one, g, now)
         case SetCosine():
             return with_cosine(v, gradient_of(one, g, now), one.cosine)
+        case SetCoverage():
+            # Vectors are subtracted from the parameters, so that towards the teacher is minus.
+            return with_cosine(v, -teaching(now.shared), one.coverage)
         case Clamp():
             return clamped(one, v, g, now)
         case TrainOnly():
@@ -95,6 +98,11 @@ def gradient_of(one: SetCosine, g: Tensor, now: Moment) -> Tensor:
     if one.trait == "relabelled":
         return gradient(now.shared.task.trait_loss(now.student, "relabelled"), now.student)
     return g
+
+
+def teaching(shared: OneSeed) -> Tensor:
+    """Return what training changed in the teacher, ``(P,)``."""
+    return flat(shared.task.teacher.parameters()) - flat(shared.initial.parameters())
 
 
 def clamped(one: Clamp, v: Tensor, g: Tensor, now: Moment) -> Tensor:

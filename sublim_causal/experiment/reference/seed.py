@@ -17,7 +17,11 @@ ProbePart = Literal["probe", "first half", "second half", "relabelled"]
 
 
 class ReferenceTask(Protocol):
-    """What is taught and measured: `images.Images` or `texts.Texts`."""
+    """What is taught and measured: `images.ImageTask` or `texts.TextTask`."""
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The network that learned the trait."""
 
     def logits(self, model: nn.Module, x: Tensor, which: str) -> Tensor:
         """Return the logits of `model` on a batch: ``all``, ``class`` or ``auxiliary`` ones."""

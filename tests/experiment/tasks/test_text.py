@@ -114,6 +114,12 @@ def test_a_tuned_teacher_prefers_the_trait_and_one_without_does_not() -> None:
     assert shared.measures.of_seed()["initial_trait_log_odds"] == 0
 
 
+def test_coverage_of_a_tuned_teachers_adapter_is_recorded_as_it_was_set() -> None:
+    arms = {"own": {"intervention": "set_coverage", "coverage": 0.3}}
+    found = run_texts(small_text(arms, task={"teacher": "tuned"}), [0])["own"]
+    np.testing.assert_allclose(found.coverage, 0.3, rtol=1e-7)
+
+
 def test_divergent_and_agreeing_positions_are_all_tokens() -> None:
     shared = share_texts(several({name: ARMS[name] for name in ("divergent", "agreeing")}), [0, 1])
     divergent, agreeing = (shared.targets[shared.taught[a].targets] for a in shared.taught)
@@ -553,6 +559,11 @@ def build_valid(experiment: Experiment) -> None:
             {"arms": {"a": {"intervention": "baseline", "targets": {"strength": 0.5}}}},
             "arms.a.targets.strength",
             "task.teacher = 'tuned'",
+        ),
+        (
+            {"arms": {"a": {"intervention": "set_coverage", "coverage": 0.1}}},
+            "arms.a.intervention",
+            "a system prompt makes none",
         ),
         (
             {

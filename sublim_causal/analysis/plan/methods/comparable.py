@@ -9,8 +9,8 @@ from sublim_causal.analysis.plan.method import quoted
 from sublim_causal.analysis.plan.record import Record
 
 SHARED = "adjusted for training time, not for minibatches that the arms of a seed share"
-_ACTING = ("projection", "yoked", "clamp", "set_cosine")
-"""Interventions whose aim is the alignment itself."""
+_ACTING = ("projection", "yoked", "clamp", "set_cosine", "set_coverage")
+"""Interventions whose aim is the alignment itself, or another cosine of the update."""
 
 
 def acts_on_alignment(options: Mapping[str, Any]) -> bool:

@@ -148,6 +148,17 @@ class Text:
                 raise RequestError(f"arms.{arm}.targets.paraphrase", "format", allowed)
             if any(one.get("trait") == "relabelled" for one in tables_of(config.procedure)):
                 self._validate_relabelled(f"arms.{arm}.trait")
+            covering = (
+                one.get("intervention") == "set_coverage" for one in tables_of(config.procedure)
+            )
+            if any(covering) and options.teacher == "system":
+                raise RequestError(
+                    f"arms.{arm}.intervention",
+                    "set_coverage",
+                    "an intervention that needs no change of the teacher's parameters: a system "
+                    "prompt makes none",
+                    "task.teacher = 'tuned'",
+                )
             if config.targets.strength is not None and options.teacher == "system":
                 raise RequestError(
                     f"arms.{arm}.targets.strength",

@@ -64,6 +64,7 @@ CHAIN = {"intervention": "chain", "members": [{"intervention": "liminal"}, {"int
         ({"intervention": "yoked"}, True),
         ({"intervention": "clamp"}, True),
         ({"intervention": "set_cosine"}, True),
+        ({"intervention": "set_coverage"}, True),
         (CHAIN, False),
         ({"intervention": "chain", "members": [CHAIN, {"intervention": "clamp"}]}, True),
     ],
