@@ -22,9 +22,7 @@ def power_by_look(
     looks: Sequence[int],
     *,
     boundary: Boundary = "obrien-fleming",
-    level: float = 0.95,
     n_studies: int = N_STUDIES,
-    rng: np.random.Generator | int = 0,
 ) -> pd.DataFrame:
     """Estimate the power to detect `difference` by each look.
 
@@ -39,12 +37,10 @@ def power_by_look(
         Smallest difference that matters, in their unit.
     looks : sequence of int
         Numbers of seeds at which the study is looked at, rising.
-    boundary, level
-        As in `Stopping`.
+    boundary
+        As in `Stopping`; the level is 0.95.
     n_studies : int
         Simulated studies; the error of a power near 0.8 is 0.01 with 2000.
-    rng : Generator or int
-        Randomness.
 
     Returns
     -------
@@ -55,12 +51,12 @@ def power_by_look(
     Raises
     ------
     RequestError
-        If the looks do not rise from at least 3, or `level` is not in (0, 1).
+        If the looks do not rise from at least 3.
     """
     validate_looks(looks)
     d = np.asarray(differences, dtype=float)
     pilot = Pilot("", "", float(d.mean()), float(d.std(ddof=1)), len(d))
-    drawn = np.random.default_rng(rng).choice(d - pilot.mean, size=(n_studies, looks[-1]))
+    drawn = np.random.default_rng(0).choice(d - pilot.mean, size=(n_studies, looks[-1]))
     drawn *= np.sqrt(len(d) / (len(d) - 1))
     rows = []
     for name, scale in (("pilot", 1.0), ("cautious", pilot.sd_upper / pilot.sd)):
@@ -68,16 +64,16 @@ def power_by_look(
         for place, n in enumerate(looks):
             part = difference + scale * drawn[:, :n]
             sd = part.std(axis=1, ddof=1)
-            half = _half_width(looks, place, boundary, level) * sd
+            half = _half_width(looks, place, boundary) * sd
             found |= np.abs(part.mean(axis=1)) > half
             rows.append({"n_seeds": n, "sd": name, "power": float(found.mean())})
     return pd.DataFrame(rows)
 
 
-def _half_width(looks: Sequence[int], place: int, boundary: Boundary, level: float) -> float:
+def _half_width(looks: Sequence[int], place: int, boundary: Boundary) -> float:
     """Return half the width of the interval at a look, in standard deviations."""
     n = looks[place]
     if boundary == "anytime":
-        return anytime_half_width(1.0, n, level)
-    nominal = nominal_levels(looks, level)[place]
+        return anytime_half_width(1.0, n)
+    nominal = nominal_levels(looks)[place]
     return float(t_critical(nominal, n - 1) / np.sqrt(n))

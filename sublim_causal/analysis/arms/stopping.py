@@ -172,7 +172,7 @@ def parse_goal(text: str, field: str = "until") -> Goal:
     raise RequestError(field, text, ALLOWED)
 
 
-def validate_stopping(stopping: Stopping, prefix: str = "stopping.") -> Goal:
+def validate_stopping(stopping: Stopping) -> Goal:
     """Check what can be checked without a study, and return the goal.
 
     Raises
@@ -180,20 +180,18 @@ def validate_stopping(stopping: Stopping, prefix: str = "stopping.") -> Goal:
     RequestError
         If the goal cannot be read, the outcome is unknown, or the looks do not rise.
     """
-    goal = parse_goal(stopping.until, f"{prefix}until")
+    goal = parse_goal(stopping.until, "stopping.until")
     if stopping.outcome not in OUTCOMES:
         known = nearest(stopping.outcome, OUTCOMES)
-        raise RequestError(f"{prefix}outcome", stopping.outcome, ", ".join(OUTCOMES), known)
-    validate_looks(stopping.at, f"{prefix}at")
+        raise RequestError("stopping.outcome", stopping.outcome, ", ".join(OUTCOMES), known)
+    validate_looks(stopping.at, "stopping.at")
     last = stopping.max_seeds
     if last is not None and last < stopping.at[-1]:
-        raise RequestError(f"{prefix}max_seeds", last, f"at least {stopping.at[-1]}, the last look")
+        raise RequestError("stopping.max_seeds", last, f"at least {stopping.at[-1]}, the last look")
     return goal
 
 
-def resolve_rule(
-    stopping: Stopping, arms: Sequence[str], reference: str | None, prefix: str = "stopping."
-) -> StoppingRule:
+def resolve_rule(stopping: Stopping, arms: Sequence[str], reference: str | None) -> StoppingRule:
     """Return `stopping` with its contrast and its looks filled in.
 
     Parameters
@@ -204,16 +202,14 @@ def resolve_rule(
         Arms of the study.
     reference : str or None
         The arm with which the study compares the others.
-    prefix : str
-        What stands before a field's name in messages.
 
     Raises
     ------
     RequestError
         If the rule cannot be read, does not name two arms of the study, or its looks do not rise.
     """
-    goal = validate_stopping(stopping, prefix)
-    arm, reference = _arms(goal, arms, reference, stopping.until, f"{prefix}until")
+    goal = validate_stopping(stopping)
+    arm, reference = _arms(goal, arms, reference, stopping.until)
     return StoppingRule(
         kind=goal.kind,
         bound=goal.bound,
@@ -226,10 +222,9 @@ def resolve_rule(
     )
 
 
-def _arms(
-    goal: Goal, arms: Sequence[str], reference: str | None, text: str, field: str
-) -> tuple[str, str]:
+def _arms(goal: Goal, arms: Sequence[str], reference: str | None, text: str) -> tuple[str, str]:
     """Return arm and reference of `goal`; where it names none, the default contrast."""
+    field = "stopping.until"
     if not goal.contrast:
         others = [arm for arm in arms if arm != reference]
         arm = "projection" if "projection" in others else others[0] if len(others) == 1 else None

@@ -56,8 +56,6 @@ class CrossWorld:
 
     Attributes
     ----------
-    arm, baseline, yoked : str
-        The arms: a, 0, and a's procedure at 0's alignment.
     te : Estimate or NotEstimable
         Total effect.
     pnde, tnie : Estimate or NotEstimable
@@ -75,9 +73,6 @@ class CrossWorld:
         ``sum(M(yoked) - M(0)) / sum(M(a) - M(0))``; 0 for a perfect clamp.
     """
 
-    arm: str
-    baseline: str
-    yoked: str
     te: Result
     pnde: Result
     tnie: Result
@@ -95,8 +90,8 @@ class ClampError:
 
     Attributes
     ----------
-    max_abs, mean_abs : float
-        Largest and mean absolute difference of the alignment (1).
+    max_abs : float
+        Largest absolute difference of the alignment (1).
     n_steps : int
         Seed-steps compared.
     by_seed : ndarray of shape (R,)
@@ -104,7 +99,6 @@ class ClampError:
     """
 
     max_abs: float
-    mean_abs: float
     n_steps: int
     by_seed: Floats
 
@@ -160,7 +154,7 @@ def cross_world(
         parts[name] = _proportion(panel, name, outcome, roles, (plus, minus), settings)
     notes = _gap_warnings(gap)
     noted = {name: one if name == "te" else _with_notes(one, notes) for name, one in parts.items()}
-    return CrossWorld(arm=arm, baseline=baseline, yoked=yoked, residual_mediator_gap=gap, **noted)
+    return CrossWorld(residual_mediator_gap=gap, **noted)
 
 
 _NO_REVERSE = "no reverse yoked arm was run"
@@ -325,7 +319,7 @@ def clamp_error(
     if gap.empty:
         raise DataError(f"arms {yoked!r} and {target!r} share no step with {alignment}")
     by_seed = gap.groupby(level="seed").mean().to_numpy()
-    return ClampError(float(gap.max()), float(gap.mean()), len(gap), by_seed)
+    return ClampError(float(gap.max()), len(gap), by_seed)
 
 
 def _residual_gap(

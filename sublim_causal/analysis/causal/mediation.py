@@ -63,10 +63,8 @@ class Mediation:
 
     Attributes
     ----------
-    arm, baseline : str
-        The two arms compared.
-    interaction : bool
-        Whether the slope on alignment may differ between arms.
+    arm : str
+        The arm that is compared with the baseline.
     te : Estimate or NotEstimable
         Total effect; identified by design.
     alpha : Estimate or NotEstimable
@@ -86,8 +84,6 @@ class Mediation:
     """
 
     arm: str
-    baseline: str
-    interaction: bool
     te: Result
     alpha: Result
     beta: Result
@@ -231,7 +227,7 @@ _SENTENCES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def _none(asked: _Asked, arm: str, reason: str) -> Mediation:
     empty = {name: NotEstimable(asked.estimand(name, arm), reason) for name in _SENTENCES}
-    return Mediation(arm=arm, baseline=asked.baseline, interaction=asked.interaction, **empty)
+    return Mediation(arm=arm, **empty)
 
 
 def _effects(asked: _Asked, models: RunModels, arm: int, rng: np.random.Generator) -> Mediation:
@@ -271,8 +267,6 @@ def _effects(asked: _Asked, models: RunModels, arm: int, rng: np.random.Generato
     pnde = direct("pnde", 0)
     return Mediation(
         arm=name,
-        baseline=asked.baseline,
-        interaction=asked.interaction,
         te=by_t("te", total, label=False),
         alpha=by_t("alpha", alpha, label=False),
         beta=by_t("beta", models.slope(arm, 0.0)),

@@ -38,8 +38,6 @@ class Sensitivity:
 
     Attributes
     ----------
-    arm, baseline : str
-        The two arms.
     rho : ndarray of shape (K,)
         Correlations of the two error terms, in (-1, 1).
     indirect, se, low, high : ndarray of shape (K,)
@@ -55,10 +53,6 @@ class Sensitivity:
         alignment and outcome that a confounder must explain.
     r2_product_total : float
         The same with shares of the total variances, ``rho_zero^2 (1 - R2_M) (1 - R2_Y)``.
-    r2_mediator, r2_outcome : float
-        R2 of the two models, seed effects included.
-    alpha : float
-        Effect of the arm on alignment.
     scale : float
         s_Y / s_M, outcome units per unit of alignment.
     n_seeds, n_dropped : int
@@ -67,8 +61,6 @@ class Sensitivity:
         Confidence level of the band.
     """
 
-    arm: str
-    baseline: str
     rho: Floats
     indirect: Floats
     se: Floats
@@ -79,9 +71,6 @@ class Sensitivity:
     rho_zero_high: float
     r2_product: float
     r2_product_total: float
-    r2_mediator: float
-    r2_outcome: float
-    alpha: float
     scale: float
     n_seeds: int
     n_dropped: int
@@ -149,8 +138,6 @@ def sensitivity(
     spread_m, spread_y = (float(np.var(panel.columns[c]) * 2 * n) for c in (mediator, outcome))
     left_m, left_y = float(e_m @ e_m / 2), float((1 - rt**2) * (e_y @ e_y) / 2)
     return Sensitivity(
-        arm=arm,
-        baseline=baseline,
         rho=grid,
         indirect=alpha * slopes,
         se=se,
@@ -161,9 +148,6 @@ def sensitivity(
         rho_zero_high=high,
         r2_product=rt**2,
         r2_product_total=rt**2 * left_m / spread_m * left_y / spread_y,
-        r2_mediator=1 - left_m / spread_m,
-        r2_outcome=1 - left_y / spread_y,
-        alpha=alpha,
         scale=scale,
         n_seeds=n,
         n_dropped=panel.n_dropped,

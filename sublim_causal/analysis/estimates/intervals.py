@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -68,10 +67,11 @@ def t_estimate(
     method: str,
     n_seeds: int,
     n_dropped: int = 0,
+    null: float = 0.0,
     warnings: tuple[str, ...] = (),
     diagnostics: Mapping[str, object] | None = None,
 ) -> Estimate:
-    """Interval ``value -+ t_df se`` with the two-sided p of ``value = 0``."""
+    """Interval ``value -+ t_df se`` with the two-sided p of ``value = null``."""
     low, high = t_bounds(value, se, df, level)
     return Estimate(
         estimand=estimand,
@@ -81,7 +81,7 @@ def t_estimate(
         high=high,
         level=level,
         df=df,
-        p_value=t_p_value(value, se, df) if se > 0 else None,
+        p_value=t_p_value(value, se, df, null) if se > 0 else None,
         method=method,
         n_seeds=n_seeds,
         n_dropped=n_dropped,
@@ -261,27 +261,23 @@ def _t_of_seeds(
     *,
     level: float,
     n_dropped: int = 0,
-    diagnostics: Mapping[str, Any] = MappingProxyType({}),
+    diagnostics: Mapping[str, Any] | None = None,
 ) -> Estimate:
     """Return the t interval on n - 1 degrees of freedom; a standard error of 0 gives no width."""
-    df = n_seeds - 1
-    low, high = t_bounds(value, se, df, level)
-    found = Estimate(
-        estimand=estimand,
-        value=value,
-        se=se,
-        low=low,
-        high=high,
+    found = t_estimate(
+        estimand,
+        value,
+        se,
+        float(n_seeds - 1),
         level=level,
-        df=float(df),
-        p_value=t_p_value(value, se, df, null) if se > 0 else None,
         method="t",
         n_seeds=n_seeds,
         n_dropped=n_dropped,
+        null=null,
         diagnostics=diagnostics,
     )
     if se > 0:
-        return found
+        return replace(found, warnings=())
     return replace(
         found,
         df=None,

@@ -121,7 +121,6 @@ class Analysis:
 def analyse_for_report(
     run: str | Path,
     plan: Plan | str | Path = "primary",
-    progress: Progress | None = None,
     *,
     in_full: bool = True,
 ) -> Analysis:
@@ -129,7 +128,7 @@ def analyse_for_report(
 
     Parameters
     ----------
-    run, plan, progress
+    run, plan
         As in `analyse`.
     in_full : bool
         Whether beside the plan everything of a report is estimated, or what a comparison of two
@@ -144,12 +143,10 @@ def analyse_for_report(
     """
     run = locate(run)
     with columns_of_run(run):
-        return _for_report(run, plan, progress, in_full)
+        return _for_report(run, plan, in_full)
 
 
-def _for_report(
-    run: Path, plan: Plan | str | Path, progress: Progress | None, in_full: bool
-) -> Analysis:
+def _for_report(run: Path, plan: Plan | str | Path, in_full: bool) -> Analysis:
     plan = plan if isinstance(plan, Plan) else load_plan(plan)
     record = read_runs(run)
     if record.complete.empty:
@@ -166,7 +163,7 @@ def _for_report(
     added_plan = for_outcome(added_plan, record.outcome)
     columns, layers = needed(plan, added_plan)
     record = with_steps(record, run, columns | {*COLUMNS}, layers=layers, evaluations=True)
-    results = run_plan(record, plan, progress)
+    results = run_plan(record, plan)
     added = run_plan(record, added_plan)
     new = new_results(design, results.results, added_plan, added.results)
     return Analysis(

@@ -73,7 +73,7 @@ def ledger(steps: pd.DataFrame, by: Sequence[str] = ("seed", "arm")) -> pd.DataF
         Table ``steps``.
     by : sequence of str
         Columns to sum within: ``("seed", "arm")`` a run, ``("seed", "arm", "epoch")`` an epoch
-        of a run, ``("arm",)`` all runs of an arm, ``()`` the study.
+        of a run, ``("arm",)`` all runs of an arm.
 
     Returns
     -------
@@ -82,8 +82,6 @@ def ledger(steps: pd.DataFrame, by: Sequence[str] = ("seed", "arm")) -> pd.DataF
     """
     entries = step_entries(steps)
     validate_columns(entries, by)
-    if not by:
-        return entries[list(ENTRIES)].sum(skipna=False).to_frame().T
     groups = entries.groupby(list(by), observed=True, sort=True)[list(ENTRIES)]
     # groupby.sum skips NaN and would understate a diverged run.
     sums = groups.sum().where(groups.count().eq(groups.size(), axis=0))

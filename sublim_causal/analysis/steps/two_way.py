@@ -35,9 +35,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sublim_causal.analysis.estimates.bootstrap import ClusterRatio, cluster_bootstrap
-from sublim_causal.analysis.estimates.intervals import beside_bootstrap, t_bounds, t_p_value
+from sublim_causal.analysis.estimates.intervals import beside_bootstrap, t_estimate
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import Estimand, Estimate, Floats, Result, too_few
+from sublim_causal.analysis.estimates.types import Estimand, Floats, Result, too_few
 from sublim_causal.analysis.steps.within_runs import finite_columns
 from sublim_causal.errors import DataError
 
@@ -147,26 +147,22 @@ def two_way_slope(
             f"{predictor} determines {outcome} within runs and steps: without residuals the "
             "slope has no standard error"
         )
-    low, high = t_bounds(found.slope, se, df, settings.level)
-    plain = Estimate(
-        estimand=estimand,
-        value=found.slope,
-        se=se,
-        low=low,
-        high=high,
+    more = {"mean_product": found.mean_product} if weighted else {}
+    plain = t_estimate(
+        estimand,
+        found.slope,
+        se,
+        df,
         level=settings.level,
-        df=df,
-        p_value=t_p_value(found.slope, se, df),
         method="CR2",
         n_seeds=len(found.seeds),
-        diagnostics={"n_obs": found.n_obs}
-        | ({"mean_product": found.mean_product} if weighted else {}),
+        diagnostics={"n_obs": found.n_obs, **more},
     )
     drawn = cluster_bootstrap(
         ClusterRatio(found.xy, found.xx), n_boot=settings.n_boot, rng=settings.rng
     )
     influence = (found.xy - found.slope * found.xx) / found.xx.mean()
-    quoted = beside_bootstrap(plain, drawn, influence, settings.interval)
+    quoted = beside_bootstrap(replace(plain, warnings=()), drawn, influence, settings.interval)
     return replace(quoted, method=f"within run and step, {quoted.method}")
 
 

@@ -97,7 +97,7 @@ def test_clamp_error_is_taken_step_by_step() -> None:
     )
     error = clamp_error(steps, yoked="yoked")
     assert error.max_abs == pytest.approx(0.05)
-    assert error.mean_abs == pytest.approx(0.05 / 3)
+    assert error.by_seed == pytest.approx([0.025, 0.0])
     assert error.n_steps == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -214,13 +215,13 @@ def test_the_sensitivity_curve_agrees_with_medsens(name: str, arm: str, quantity
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("arm", ARMS)
-def test_rho_zero_scale_and_r2_agree_with_r(name: str, arm: str) -> None:
+def test_rho_zero_scale_and_left_variance_agree_with_r(name: str, arm: str) -> None:
     expected = reference(name, arm)
     result = sensitivity(table(name), arm, **COLUMNS)
     assert result.rho_zero == pytest.approx(expected["two_arm"]["rho_tilde"], rel=REL)
     assert result.scale == pytest.approx(expected["two_arm"]["sd_ratio"], rel=REL)
-    assert result.r2_mediator == pytest.approx(expected["medsens"]["r_square_m"], rel=REL)
-    assert result.r2_outcome == pytest.approx(expected["medsens"]["r_square_y"], rel=REL)
+    left = math.prod(1 - expected["medsens"][name] for name in ("r_square_m", "r_square_y"))
+    assert result.r2_product_total == pytest.approx(result.rho_zero**2 * left, rel=REL)
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,15 +15,9 @@ from sublim_causal.analysis.arms.specificity import (
     permutation_p,
     permuted,
 )
-from sublim_causal.analysis.estimates.intervals import t_bounds
+from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.settings import Settings
-from sublim_causal.analysis.estimates.types import (
-    FEW_SEEDS,
-    Estimate,
-    NotEstimable,
-    Result,
-    too_few,
-)
+from sublim_causal.analysis.estimates.types import NotEstimable, Result, too_few
 from sublim_causal.analysis.plan.declaration import REFERENCE, Declared
 from sublim_causal.analysis.plan.method import Method, absent
 from sublim_causal.analysis.plan.record import Record
@@ -72,28 +67,20 @@ def _specificity(record: Record, declared: Specificity, settings: Settings) -> S
         return [NotEstimable(estimand, reason)]
     draws = permuted(matrix, settings.n_boot, np.random.default_rng(settings.rng))
     se = float(np.sqrt((n - 1) / n * ((left_out - value) ** 2).sum()))
-    low, high = t_bounds(value, se, n - 1, settings.level)
-    few = f"only {n} seeds: the t interval relies on normal per-seed values"
-    return [
-        Estimate(
-            estimand=estimand,
-            value=value,
-            se=se,
-            low=low,
-            high=high,
-            level=settings.level,
-            df=n - 1,
-            p_value=permutation_p(value, draws),
-            method="two-way, jackknife t",
-            n_seeds=n,
-            warnings=(few,) if n < FEW_SEEDS else (),
-            diagnostics={
-                "traits": [*lift.columns.unique(level=1)],
-                "lift": matrix.by_taught().tolist(),
-            },
-            draws=draws,
-        )
-    ]
+    found = t_estimate(
+        estimand,
+        value,
+        se,
+        n - 1,
+        level=settings.level,
+        method="two-way, jackknife t",
+        n_seeds=n,
+        diagnostics={
+            "traits": [*lift.columns.unique(level=1)],
+            "lift": matrix.by_taught().tolist(),
+        },
+    )
+    return [replace(found, p_value=permutation_p(value, draws), draws=draws)]
 
 
 def _by_run(record: Record, arms: Sequence[str], column: str) -> pd.DataFrame:
