@@ -39,18 +39,16 @@ class Inference(Protocol):
 
 @dataclass(frozen=True)
 class GroupProducts:
-    """X'V^-1X, X'V^-1y and y'V^-1y of each group, at fixed variance parameters.
+    """X'V^-1X and X'V^-1y of each group, at fixed variance parameters.
 
     Attributes
     ----------
     xx : ndarray of shape (S, P, P)
     xy : ndarray of shape (S, P)
-    yy : ndarray of shape (S,)
     """
 
     xx: Floats
     xy: Floats
-    yy: Floats
 
 
 def group_products(problem: Problem, theta: Floats) -> GroupProducts:
@@ -67,7 +65,7 @@ def group_products(problem: Problem, theta: Floats) -> GroupProducts:
     lower = problem.factor(at)[0]
     explained = (lower @ lower.T) @ reduced.u_rows[0]
     total = total - reduced.z_rows[0].transpose(0, 2, 1) @ explained
-    return GroupProducts(total[:, design.x, design.x], total[:, design.x, -1], total[:, -1, -1])
+    return GroupProducts(total[:, design.x, design.x], total[:, design.x, -1])
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,7 @@ class ModelBased:
 
 def model_based(problem: Problem, theta: Floats) -> ModelBased:
     """Covariance and Satterthwaite's terms, by central differences of the analytic gradient."""
-    weights = np.ones((1, len(problem.design.groups)))
-    here = evaluate(problem, theta[None], weights)
+    here = evaluate(problem, theta[None])
     sigma2 = here.sigma2[0]
     vcov = sigma2 * here.xx_inverse[0]
     k = len(theta)
@@ -111,13 +108,13 @@ def model_based(problem: Problem, theta: Floats) -> ModelBased:
     step = steps_of(problem, theta)
     if k:
         points = np.concatenate([theta + np.diag(step), theta - np.diag(step)])
-        found = evaluate(problem, points, weights, np.full(2 * k, sigma2))
+        found = evaluate(problem, points, np.full(2 * k, sigma2))
         change = (found.gradient[:k] - found.gradient[k:]) / (2 * step[:, None])
         h[:k, :k] = (change + change.T) / 2
         slopes[:k] = sigma2 * (found.xx_inverse[:k] - found.xx_inverse[k:])
         slopes[:k] /= 2 * step[:, None, None]
         # dD/dlog(sigma2) = nu - r^2/sigma2, and r^2 at fixed theta is nu times the profiled sigma2.
-        profiled = evaluate(problem, points, weights).sigma2
+        profiled = evaluate(problem, points).sigma2
         r2_slope = _freedom(problem) * (profiled[:k] - profiled[k:]) / (2 * step)
         h[k, :k] = h[:k, k] = -r2_slope / sigma2
     h[k, k] = _freedom(problem)

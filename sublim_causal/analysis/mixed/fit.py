@@ -131,7 +131,7 @@ def _finish(problem: Problem, formula: str, group: str, cell: str, vcov: Vcov, d
     design = problem.design
     minimum = fit_theta(problem)
     theta = minimum.theta
-    found = evaluate(problem, theta[None], np.ones((1, len(design.groups))))
+    found = evaluate(problem, theta[None])
     scaled = found.coefficients[0]
     sigma2 = float(found.sigma2[0])
     inference = _inference(problem, theta, scaled, vcov, df)

@@ -45,8 +45,6 @@ class MixedFormula:
 
     Attributes
     ----------
-    text : str
-        As given.
     outcome : str
         Column or expression left of ``~``.
     fixed : tuple of Term
@@ -63,7 +61,6 @@ class MixedFormula:
         What the names of numeric factors and of the outcome stand for.
     """
 
-    text: str
     outcome: str
     fixed: tuple[Term, ...]
     blocks: tuple[tuple[Term, ...], ...]
@@ -136,9 +133,7 @@ def parse_formula(text: str, kinds: Mapping[str, ColumnKind]) -> MixedFormula:
         raise source.refuse_node(next(inner, right), allowed)
     blocks, group, cell = _random_effects(reader, bars)
     fixed = reader.terms([node for node in summands if node not in bars])
-    return MixedFormula(
-        text, outcome, fixed, blocks, group, cell, reader.references, reader.expressions
-    )
+    return MixedFormula(outcome, fixed, blocks, group, cell, reader.references, reader.expressions)
 
 
 def _random_effects(

@@ -48,8 +48,7 @@ def kenward_roger(problem: Problem, theta: Floats) -> KenwardRoger:
     terms follow from V^-1 = I - sum psi_r V^-1 G_r.
     """
     design = problem.design
-    weights = np.ones((1, len(design.groups)))
-    here = evaluate(problem, theta[None], weights)
+    here = evaluate(problem, theta[None])
     phi = here.xx_inverse[0]
     patterns, psi = covariance_patterns(problem, theta)
     uu, ux = _random_products(problem, theta)

@@ -49,7 +49,7 @@ class _Point:
 
 
 def _point(problem: Problem, theta: Floats) -> _Point:
-    found = evaluate(problem, theta[None], np.ones((1, len(problem.design.groups))))
+    found = evaluate(problem, theta[None])
     return _Point(theta, float(found.criterion[0]), found.gradient[0])
 
 
@@ -112,10 +112,10 @@ def steps_of(problem: Problem, theta: Floats) -> Floats:
     return 1e-4 * np.maximum(np.abs(theta), resolution)
 
 
-def hessian(problem: Problem, theta: Floats, weights: Floats) -> Floats:
+def hessian(problem: Problem, theta: Floats) -> Floats:
     """Hessian of the profiled criterion: central differences of the analytic gradient."""
     step = np.diag(steps_of(problem, theta))
-    found = evaluate(problem, np.concatenate([theta + step, theta - step]), weights)
+    found = evaluate(problem, np.concatenate([theta + step, theta - step]))
     upper, lower = np.split(found.gradient, 2)
     h = (upper - lower) / (2 * np.diag(step)[:, None])
     return (h + h.T) / 2
@@ -130,22 +130,18 @@ def positive_inverse(h: Floats) -> Floats:
 
 def fit_theta(problem: Problem) -> Minimum:
     """Minimise the criterion from a cold start: BFGS rounds, each from a fresh Hessian."""
-    weights = np.ones((1, len(problem.design.groups)))
     starts = problem.starts()
     if not problem.n_theta:
         return Minimum(starts[0], True)
     if len(starts) > 1:
         starts = np.stack(
-            [
-                minimise(problem, start, positive_inverse(hessian(problem, start, weights)))
-                for start in starts
-            ]
+            [minimise(problem, one, positive_inverse(hessian(problem, one))) for one in starts]
         )
-    theta = starts[evaluate(problem, starts, weights).criterion.argmin()]
+    theta = starts[evaluate(problem, starts).criterion.argmin()]
     decrease = np.inf
     for _ in range(MAX_ROUNDS):
-        inverse = positive_inverse(hessian(problem, theta, weights))
-        gradient = evaluate(problem, theta[None], weights).gradient[0]
+        inverse = positive_inverse(hessian(problem, theta))
+        gradient = evaluate(problem, theta[None]).gradient[0]
         before, decrease = decrease, gradient @ inverse @ gradient
         if decrease <= DECREASE or (decrease <= ROUNDING and decrease >= before / 2):
             break

@@ -87,7 +87,7 @@ class Problem:
         Only their order of magnitude matters, which differs by powers of ten between data sets.
         """
         design = self.design
-        cells = design.parts[0] + design.parts[1::3].sum(axis=0)
+        cells = design.cross_products
         total = cells.sum(axis=1)
         ridge = 1e-6 * np.trace(total, axis1=1, axis2=2)[:, None, None] * np.eye(design.q)
         zz, zy = total[:, design.z, design.z], total[:, design.z, -1]

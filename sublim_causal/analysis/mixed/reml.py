@@ -121,9 +121,7 @@ class Criterion:
     sigma2: Floats
 
 
-def evaluate(
-    problem: Problem, theta: Floats, weights: Floats, sigma2: Floats | None = None
-) -> Criterion:
+def evaluate(problem: Problem, theta: Floats, sigma2: Floats | None = None) -> Criterion:
     """Criterion and gradient.
 
     Parameters
@@ -132,30 +130,27 @@ def evaluate(
         Model and data.
     theta : ndarray of shape (R, n_theta)
         Parameters.
-    weights : ndarray of shape (R or 1, S)
-        How often each group counts.
     sigma2 : ndarray of shape (R,), optional
         Fix the residual variance; default: profile it out.
     """
     with np.errstate(all="ignore"):
-        return _evaluate(problem, theta, weights, sigma2)
+        return _evaluate(problem, theta, sigma2)
 
 
-def _evaluate(problem: Problem, theta: Floats, weights: Floats, sigma2: Floats | None) -> Criterion:
+def _evaluate(problem: Problem, theta: Floats, sigma2: Floats | None) -> Criterion:
     design = problem.design
     residuals = residual_products(problem, theta)
     reduced = reduce_random(problem, theta, residuals)
     r, k = len(theta), design.parts.shape[-1]
-    n = weights @ design.rows.sum(axis=1)
-    nu = n - design.p if problem.reml else n
+    nu = design.n_obs - design.p if problem.reml else design.n_obs
 
-    total = _total(problem, theta, weights, residuals, reduced)
+    total = _total(problem, theta, residuals, reduced)
     xx, xy, yy = total[:, design.x, design.x], total[:, design.x, -1], total[:, -1, -1]
     xx_inverse: Floats = np.asarray(np.linalg.inv(xx), dtype=float)
     b = (xx_inverse @ xy[..., None])[..., 0]
     r2 = yy - (b * xy).sum(axis=1)
     variance = r2 / nu if sigma2 is None else sigma2
-    criterion = (weights * reduced.logdet).sum(axis=1)
+    criterion = reduced.logdet.sum(axis=1)
     criterion = criterion + nu * np.log(2 * np.pi * variance) + r2 / variance
     if problem.reml:
         criterion = criterion + np.linalg.slogdet(xx)[1]
@@ -167,7 +162,7 @@ def _evaluate(problem: Problem, theta: Floats, weights: Floats, sigma2: Floats |
     direction = np.zeros((r, k))
     direction[:, design.x], direction[:, -1] = -b, 1.0
     p += direction[:, :, None] * direction[:, None, :] / variance[:, None, None]
-    gradient = _gradient(problem, theta, weights, residuals, reduced, p)
+    gradient = _gradient(problem, theta, residuals, reduced, p)
     bad = ~(np.isfinite(criterion) & np.isfinite(gradient).all(axis=1) & (r2 > 0))
     return Criterion(
         np.where(bad, np.inf, criterion),
@@ -178,24 +173,22 @@ def _evaluate(problem: Problem, theta: Floats, weights: Floats, sigma2: Floats |
     )
 
 
-def _total(
-    problem: Problem, theta: Floats, weights: Floats, residuals: Residuals, reduced: Reduced
-) -> Floats:
-    """Weighted sum over groups of W'V^-1W, shape (R, K, K)."""
+def _total(problem: Problem, theta: Floats, residuals: Residuals, reduced: Reduced) -> Floats:
+    """Sum over groups of W'V^-1W, shape (R, K, K)."""
     design = problem.design
     r, s, a = reduced.shrink.shape
     k = design.parts.shape[-1]
     by_group = residuals.products.sum(axis=2).reshape(-1, s, k * k)
-    if len(by_group) == 1:
-        total = (np.broadcast_to(weights, (r, s)) @ by_group[0]).reshape(r, k, k)
-    else:
-        total = (weights[:, None] @ by_group).reshape(r, k, k)
+    # Not `sum`: a product with ones is several times as fast.
+    shared = len(by_group) == 1
+    total = np.ones((r, s)) @ by_group[0] if shared else np.ones((1, s)) @ by_group
+    total = total.reshape(r, k, k)
     if design.has_cells:
         tau2 = theta[:, problem.n_cholesky] ** 2
-        weight = tau2[:, None, None] * reduced.shrink * weights[:, :, None]
+        weight = tau2[:, None, None] * reduced.shrink
         rows = reduced.row_sums.reshape(-1, s * a, k)
         total -= rows.transpose(0, 2, 1) @ (rows * weight.reshape(r, s * a, 1))
-    left = (weights[:, :, None, None] * reduced.z_rows).reshape(r, -1, k)
+    left = reduced.z_rows.reshape(r, -1, k)
     lower = problem.factor(theta)
     psi = lower @ lower.transpose(0, 2, 1)
     right = (psi[:, None] @ reduced.u_rows).reshape(r, -1, k)
@@ -203,12 +196,7 @@ def _total(
 
 
 def _gradient(
-    problem: Problem,
-    theta: Floats,
-    weights: Floats,
-    residuals: Residuals,
-    reduced: Reduced,
-    p: Floats,
+    problem: Problem, theta: Floats, residuals: Residuals, reduced: Reduced, p: Floats
 ) -> Floats:
     design = problem.design
     r, s, a = reduced.shrink.shape
@@ -221,7 +209,7 @@ def _gradient(
         for i in range(design.q):
             for j in range(design.q):
                 quadratic = (up[:, :, i] * u[:, :, j]).sum(axis=-1)
-                curvature[:, i, j] = (weights * (u[:, :, i, 1 + j] - quadratic)).sum(axis=1)
+                curvature[:, i, j] = (u[:, :, i, 1 + j] - quadratic).sum(axis=1)
         by_factor = 2 * curvature @ problem.factor(theta)
         gradient[:, : problem.n_cholesky] = by_factor[:, problem.entries[0], problem.entries[1]]
     if design.has_cells:
@@ -239,21 +227,14 @@ def _gradient(
         quadratic = (left * shifted).sum(axis=-1) + through
         change = rows[..., 0] * reduced.shrink - reduced.shrink**2 * quadratic
         tau = theta[:, problem.n_cholesky]
-        gradient[:, problem.n_cholesky] = 2 * tau * (weights[..., None] * change).sum(axis=(1, 2))
+        gradient[:, problem.n_cholesky] = 2 * tau * change.sum(axis=(1, 2))
     if residuals.slopes:
-        gradient[:, problem.serial_at :] = _residual_gradient(
-            problem, theta, weights, residuals, reduced, p
-        )
+        gradient[:, problem.serial_at :] = _residual_gradient(problem, theta, residuals, reduced, p)
     return gradient
 
 
 def _residual_gradient(
-    problem: Problem,
-    theta: Floats,
-    weights: Floats,
-    residuals: Residuals,
-    reduced: Reduced,
-    p: Floats,
+    problem: Problem, theta: Floats, residuals: Residuals, reduced: Reduced, p: Floats
 ) -> Floats:
     """Chain rule through the cells' cross products F: dD = sum_c tr(B_c dF_c)."""
     design = problem.design
@@ -273,5 +254,5 @@ def _residual_gradient(
         through = (adjoint[:, :, None] * slope).sum(axis=(-2, -1))
         through -= 2 * w * (hat * slope[..., 0, :]).sum(axis=-1)
         through += (w**2 * quadratic + w) * slope[..., 0, 0]
-        columns.append((weights * (through.sum(axis=2) + logdet_slope)).sum(axis=1))
+        columns.append((through.sum(axis=2) + logdet_slope).sum(axis=1))
     return np.stack(columns, axis=1)

@@ -112,25 +112,12 @@ class MixedFit:
         RequestError
             If `level` is not between 0 and 1.
         """
-        validate_level(level)
-        half = t_critical(level, self.df) * self.se
-        return pd.DataFrame({"low": self.params - half, "high": self.params + half})
+        return self.tidy(level).set_index("term")[["low", "high"]]
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
         """One row a coefficient: term, estimate, se, df, statistic, p_value, low, high."""
-        limits = self.conf_int(level)
-        return pd.DataFrame(
-            {
-                "term": self.params.index,
-                "estimate": self.params.to_numpy(),
-                "se": self.se.to_numpy(),
-                "df": self.df.to_numpy(),
-                "statistic": t_statistics(self.params.to_numpy(), self.se.to_numpy()),
-                "p_value": self.p_values.to_numpy(),
-                "low": limits["low"].to_numpy(),
-                "high": limits["high"].to_numpy(),
-            }
-        )
+        values = self.params.to_numpy(), self.se.to_numpy(), self.df.to_numpy()
+        return _table("term", self.params.index, *values, level)
 
     def summary(self) -> str:
         """Deterministic text: request, coefficients, variance components, warnings."""
@@ -170,25 +157,10 @@ class MixedFit:
         RequestError
             If an expression is not linear in coefficients of the fit.
         """
-        validate_level(level)
         names, rows = contrast_matrix(contrasts, self.params.index)
-        value = rows @ self.params.to_numpy()
         se = standard_errors(self._inference.vcov, self._scaled(rows))
         df = np.array([self._df(row) for row in rows])
-        half = t_critical(level, df) * se
-        statistic = t_statistics(value, se)
-        return pd.DataFrame(
-            {
-                "contrast": names,
-                "estimate": value,
-                "se": se,
-                "df": df,
-                "statistic": statistic,
-                "p_value": 2 * t_sf(np.abs(statistic), df),
-                "low": value - half,
-                "high": value + half,
-            }
-        )
+        return _table("contrast", names, rows @ self.params.to_numpy(), se, df, level)
 
     def test(self, contrasts: Contrasts) -> TestResult:
         """Wald F test that all `contrasts` are 0, with Satterthwaite's denominator df.
@@ -256,6 +228,30 @@ class MixedFit:
 
     def _df(self, row: Floats) -> float:
         return self._inference.df(self._scaled(row))
+
+
+def _table(
+    heading: str,
+    names: Sequence[str] | pd.Index,
+    value: Floats,
+    se: Floats,
+    df: Floats,
+    level: float,
+) -> pd.DataFrame:
+    half = t_critical(validate_level(level), df) * se
+    statistic = t_statistics(value, se)
+    return pd.DataFrame(
+        {
+            heading: names,
+            "estimate": value,
+            "se": se,
+            "df": df,
+            "statistic": statistic,
+            "p_value": 2 * t_sf(np.abs(statistic), df),
+            "low": value - half,
+            "high": value + half,
+        }
+    )
 
 
 def pooled_df(df: Floats) -> float:

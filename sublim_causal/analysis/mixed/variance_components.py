@@ -64,7 +64,7 @@ def random_effects(problem: Problem, theta: Floats, components: pd.DataFrame) ->
     """
     design = problem.design
     at = theta[None]
-    found = evaluate(problem, at, np.ones((1, len(design.groups))))
+    found = evaluate(problem, at)
     reduced = reduce_random(problem, at, residual_products(problem, at))
     direction = np.zeros(design.parts.shape[-1])
     direction[design.x], direction[-1] = -found.coefficients[0], 1.0

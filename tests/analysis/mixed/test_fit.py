@@ -92,33 +92,19 @@ def test_gradient_is_the_slope_of_the_criterion(
     products = accumulate(rows, parsed, "step" if residual == "ar1" else "")
     problem = Problem(build_design(products, parsed, arm_variances=arm_variances), True, residual)
     rng = np.random.default_rng(1)
-    weights = rng.integers(0, 3, (1, 8)).astype(float)
     for theta in 0.3 * rng.standard_normal((4, problem.n_theta)):
         step = 1e-6 * np.eye(problem.n_theta)
-        ahead = evaluate(problem, theta + step, weights).criterion
-        behind = evaluate(problem, theta - step, weights).criterion
+        ahead = evaluate(problem, theta + step).criterion
+        behind = evaluate(problem, theta - step).criterion
         slope = (ahead - behind) / 2e-6
-        analytic = evaluate(problem, theta[None], weights).gradient[0]
+        analytic = evaluate(problem, theta[None]).gradient[0]
         np.testing.assert_allclose(analytic, slope, rtol=1e-5, atol=1e-5)
-
-
-def test_a_weight_of_two_is_the_data_twice(data: pd.DataFrame) -> None:
-    twice = pd.concat([data, data.assign(seed=data["seed"] + 100)])
-    parsed = parse_formula(SLOPE, column_kinds(data))
-    once = Problem(build_design(accumulate(data, parsed), parsed), True, "iid")
-    both = Problem(build_design(accumulate(twice, parsed), parsed), True, "iid")
-    theta = once.start()[None]
-    weighted = evaluate(once, theta, np.full((1, 8), 2.0))
-    doubled = evaluate(both, theta, np.ones((1, 16)))
-    np.testing.assert_allclose(weighted.criterion, doubled.criterion, rtol=1e-12)
-    np.testing.assert_allclose(weighted.gradient, doubled.gradient, rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(weighted.coefficients, doubled.coefficients, atol=1e-10)
 
 
 def test_no_random_variance_is_least_squares(data: pd.DataFrame) -> None:
     parsed = parse_formula(SLOPE, column_kinds(data))
     problem = Problem(build_design(accumulate(data, parsed), parsed), True, "iid")
-    found = evaluate(problem, np.zeros((1, problem.n_theta)), np.ones((1, 8)))
+    found = evaluate(problem, np.zeros((1, problem.n_theta)))
     x = np.column_stack(
         [np.ones(len(data)), *(data["arm"] == a for a in ARMS[1:]), data["alignment"]]
     ).astype(float)

@@ -57,7 +57,7 @@ def test_cr2_is_unbiased_under_the_model(data: pd.DataFrame) -> None:
 def test_group_products_add_up(data: pd.DataFrame) -> None:
     fit = fit_mixed(data, SLOPE)
     products = group_products(fit._problem, fit._theta)
-    found = evaluate(fit._problem, fit._theta[None], np.ones((1, 8)))
+    found = evaluate(fit._problem, fit._theta[None])
     np.testing.assert_allclose(
         np.linalg.inv(products.xx.sum(axis=0)), found.xx_inverse[0], rtol=1e-9, atol=1e-13
     )
