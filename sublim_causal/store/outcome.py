@@ -49,6 +49,17 @@ ACCURACY = Outcome(
 )
 """Of students of images, and of all runs whose manifest records none."""
 
+TRAIT_LOG_ODDS = Outcome(
+    name="trait_log_odds",
+    start="initial_trait_log_odds",
+    teacher="teacher_trait_log_odds",
+    curve="trait_log_odds",
+    label="log-odds of the trait",
+    chance=0.0,
+    margin=0.2,
+)
+"""Of students of texts."""
+
 
 def outcome_of(manifest: Mapping[str, Any]) -> Outcome:
     """Return the outcome that a manifest records."""

@@ -13,10 +13,10 @@ from sublim_causal.errors import RequestError
 from sublim_causal.study.planning.trial import try_study
 from sublim_causal.study.spec.reading import load_study
 from sublim_causal.study.worker.trainer import make_network
-from tests.experiment import faulty
+from tests.experiment import faulty, faulty_networks
 from tests.studies import every_study
 
-MODULE = faulty.__name__
+MODULE, NETWORKS = faulty.__name__, faulty_networks.__name__
 SMALL = ("model.options={}", "probe.size=8")
 ALONE = "logits depend on its parameters and the example alone"
 
@@ -62,9 +62,9 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_that_is_no_function_of_parameters_and_image_is_refused(name: str) -> None:
-    error = refusal(f"model.class={MODULE}:{name}", *SMALL)
+    error = refusal(f"model.class={NETWORKS}:{name}", *SMALL)
     assert error.field == "model.class"
-    assert f"{MODULE}:{name}" in str(error.value)
+    assert f"{NETWORKS}:{name}" in str(error.value)
     allowed, came = MODELS[name]
     assert allowed in error.allowed
     assert came in error.remedy
@@ -73,11 +73,11 @@ def test_a_model_that_is_no_function_of_parameters_and_image_is_refused(name: st
 @pytest.mark.parametrize("name", ["Plain", "ZeroDimensional"])
 @pytest.mark.parametrize("block_size", [1, 4])
 def test_a_sound_model_passes(name: str, block_size: int) -> None:
-    try_settings(f"model.class={MODULE}:{name}", *SMALL, block_size=block_size)
+    try_settings(f"model.class={NETWORKS}:{name}", *SMALL, block_size=block_size)
 
 
 def test_a_model_that_runs_for_single_seeds_only_is_refused_where_blocks_are_larger() -> None:
-    settings = (f"model.class={MODULE}:Branches", *SMALL)
+    settings = (f"model.class={NETWORKS}:Branches", *SMALL)
     try_settings(*settings)
     assert "--block-size 1" in refusal(*settings, block_size=2).remedy
 

@@ -15,7 +15,7 @@ from sublim_causal.experiment.data.streams import stream_seed
 from sublim_causal.store.manifest import read_manifest, write_manifest
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.spec.reading import load_study, read_study
-from tests.experiment import faulty
+from tests.experiment import faulty, faulty_networks
 from tests.study.commands import PLAN, TINY, sublim
 
 pytestmark = pytest.mark.end_to_end
@@ -164,9 +164,10 @@ def test_nothing_that_a_run_names_is_imported(study: Path) -> None:
 
 
 def copy_of_faults(study: Path) -> None:
-    """Put the classes of `tests.experiment.faulty` beside the study."""
-    shutil.copy(faulty.__file__, study.parent / "oc_faulty.py")
-    sys.modules.pop("oc_faulty", None)
+    """Put the classes that break their contracts beside the study."""
+    for module, name in ((faulty, "oc_faulty"), (faulty_networks, "oc_networks")):
+        shutil.copy(module.__file__, study.parent / f"{name}.py")
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def copy_of_faults(study: Path) -> None:
     [
         'intervention = "oc_faulty:OneColumn"',
         'intervention = "baseline"\nchannel = { name = "oc_faulty:RawLogits" }',
-        'intervention = "baseline"\n[model]\nclass = "oc_faulty:Counter"',
+        'intervention = "baseline"\n[model]\nclass = "oc_networks:Counter"',
     ],
 )
 @pytest.mark.parametrize("option", ["--no-report", "--dry-run"])

@@ -13,14 +13,15 @@ from torch import Tensor
 from sublim_causal.experiment.config import Optimizer
 from sublim_causal.experiment.networks.base import Layout
 from sublim_causal.experiment.optimisation import Optimisation
-from sublim_causal.experiment.optimizers.adam import Adam
-from sublim_causal.experiment.optimizers.frozen_adam import FrozenAdam
+from sublim_causal.experiment.optimizers.adam import Adam, FrozenAdam
 from sublim_causal.experiment.optimizers.muon import Muon
 from sublim_causal.experiment.optimizers.sgd import SGD, SignSGD
 
 
 class BlockOptimizer(Protocol):
-    """Moves the flat parameters ``(R, P)`` of R replicates, which do not mix in it.
+    """Moves the flat parameters `theta` ``(R, P)`` of R replicates, which do not mix in it.
+
+    Made of `theta`, whose ``grad`` is the gradient, and `lr`, the step size.
 
     Not a ``torch.optim.Optimizer``, of which the first one that is made imports the compiler of
     torch, about as long as torch itself.

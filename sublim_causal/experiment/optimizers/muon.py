@@ -34,8 +34,6 @@ class Muon:
 
     Parameters
     ----------
-    theta : Tensor of shape (R, P)
-        Its ``grad`` is the gradient.
     lr : float
         Root mean square size of an update's singular values, times sqrt(max(1, m / n)).
     layout : Layout

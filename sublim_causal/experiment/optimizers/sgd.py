@@ -11,10 +11,6 @@ class SGD:
 
     Parameters
     ----------
-    theta : Tensor of shape (R, P)
-        Its ``grad`` is the gradient.
-    lr : float
-        Step size.
     momentum : float
         Share of the last step's direction that is kept; 0 for plain gradient descent.
     """
@@ -37,13 +33,6 @@ class SignSGD:
     r"""Sign descent (Bernstein et al. 2018, arXiv 1802.04434): every parameter moves equally far.
 
     :math:`\theta \leftarrow \theta - \eta\,\mathrm{sign}(g)`; where g is 0 nothing moves.
-
-    Parameters
-    ----------
-    theta : Tensor of shape (R, P)
-        Its ``grad`` is the gradient.
-    lr : float
-        Change of every parameter in a step.
     """
 
     def __init__(self, theta: Tensor, lr: float) -> None:

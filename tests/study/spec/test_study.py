@@ -241,7 +241,7 @@ def test_a_study_file_with_a_number_of_too_many_digits_is_refused(tmp_path: Path
     "settings",
     [
         ("model.class=cnn", "model.options.channels=100000000"),
-        ("model.class=tests.experiment.faulty:Plain", "model.options.width=100000000"),
+        ("model.class=tests.experiment.faulty_networks:Plain", "model.options.width=100000000"),
     ],
 )
 def test_a_network_of_too_many_parameters_is_refused_before_memory_is_taken(

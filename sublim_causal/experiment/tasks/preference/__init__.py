@@ -28,7 +28,7 @@ from sublim_causal.experiment.tasks.preference.vocabulary import (
     TOKENS,
     TOLD,
 )
-from sublim_causal.store.outcome import Outcome
+from sublim_causal.store.outcome import TRAIT_LOG_ODDS
 
 if TYPE_CHECKING:
     import torch
@@ -68,21 +68,8 @@ class Preference:
     experiment: Experiment
     options: PreferenceOptions
     OPTIONS: ClassVar = PreferenceOptions
-    unused: ClassVar = (
-        "model.path",
-        "model.gguf",
-        "model.adapter",
-        *OF_IMAGES,
-    )
-    outcome: ClassVar = Outcome(
-        name="trait_log_odds",
-        start="initial_trait_log_odds",
-        teacher="teacher_trait_log_odds",
-        curve="trait_log_odds",
-        label="log-odds of the trait",
-        chance=0.0,
-        margin=0.2,
-    )
+    unused: ClassVar = ("model.path", "model.gguf", "model.adapter", *OF_IMAGES)
+    outcome: ClassVar = TRAIT_LOG_ODDS
     split: ClassVar = LogitSplit(TOKENS, ANIMALS, NUMBERS)
 
     def validate(self) -> None:
@@ -169,14 +156,5 @@ class Preference:
         """Train reference and teachers, let them write, make the targets."""
         from sublim_causal.experiment.tasks.preference.block import share_texts
 
-        return share_texts(
-            self.experiment,
-            self.options,
-            arms,
-            streams,
-            network,
-            data,
-            self.split,
-            after_step,
-            keep,
-        )
+        own = self.experiment, self.options
+        return share_texts(*own, arms, streams, network, data, self.split, after_step, keep)

@@ -16,17 +16,8 @@ from sublim_causal.errors import RequestError
 from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.tasks.base import Keep, Phase, Rehearsal, Sizes
-from sublim_causal.experiment.tasks.preference.requests import (
-    OF_IMAGES,
-    tables_of,
-    validate_arm,
-)
-from sublim_causal.experiment.tasks.preference.roles import (
-    TRAIT,
-    Role,
-    counterfactuals,
-    writers,
-)
+from sublim_causal.experiment.tasks.preference.requests import OF_IMAGES, tables_of, validate_arm
+from sublim_causal.experiment.tasks.preference.roles import TRAIT, Role, counterfactuals, writers
 from sublim_causal.experiment.tasks.text.carriers import NUMBERS, number_prompts
 from sublim_causal.experiment.tasks.text.files import (
     Carrier,
@@ -35,7 +26,7 @@ from sublim_causal.experiment.tasks.text.files import (
     read_questions,
 )
 from sublim_causal.experiment.tasks.text.options import TextOptions
-from sublim_causal.store.outcome import Outcome
+from sublim_causal.store.outcome import TRAIT_LOG_ODDS
 
 if TYPE_CHECKING:
     import torch
@@ -59,15 +50,7 @@ class Text:
     options: TextOptions
     OPTIONS: ClassVar = TextOptions
     unused: ClassVar = OF_IMAGES
-    outcome: ClassVar = Outcome(
-        name="trait_log_odds",
-        start="initial_trait_log_odds",
-        teacher="teacher_trait_log_odds",
-        curve="trait_log_odds",
-        label="log-odds of the trait",
-        chance=0.0,
-        margin=0.2,
-    )
+    outcome: ClassVar = TRAIT_LOG_ODDS
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -303,15 +286,8 @@ class Text:
         """Return short random texts and two questions."""
         from sublim_causal.experiment.tasks.text.rehearsal import rehearse
 
-        return rehearse(
-            self.experiment,
-            self.options,
-            self.questions,
-            streams,
-            network,
-            self.vocabulary,
-            dtype,
-        )
+        own = self.experiment, self.options, self.questions
+        return rehearse(*own, streams, network, self.vocabulary, dtype)
 
     def share(
         self,
@@ -327,15 +303,6 @@ class Text:
         from sublim_causal.experiment.tasks.text.block import share_texts
 
         assert isinstance(network, PretrainedNetwork)
-        return share_texts(
-            self.experiment,
-            self.options,
-            self.questions,
-            arms,
-            streams,
-            network,
-            self.vocabulary,
-            data,
-            after_step,
-            keep,
-        )
+        own = self.experiment, self.options, self.questions
+        more = self.vocabulary, data, after_step, keep
+        return share_texts(*own, arms, streams, network, *more)
