@@ -139,16 +139,16 @@ def margin_text(result: Estimate) -> str:
     return f"{value}{unit_of(result, value)}"
 
 
-def estimate(result: Estimate, *, unit: bool = True) -> str:
+def estimate(result: Estimate) -> str:
     """Write value, unit and interval: ``-38.2 percentage points [-42.7, -33.7]``."""
     scale = scale_of(result)
     places = places_of(result)
     value = number(scale * result.value, places)
-    tail = unit_of(result, value) if unit else ""
     if result.low == result.high:
         exact = f"{scale * result.value:g}".replace("-", MINUS)
-        return f"{exact}{unit_of(result, exact) if unit else ''} in every seed"
-    return f"{value}{tail} {interval(result.low, result.high, places, scale)}".rstrip()
+        return f"{exact}{unit_of(result, exact)} in every seed"
+    limits = interval(result.low, result.high, places, scale)
+    return f"{value}{unit_of(result, value)} {limits}".rstrip()
 
 
 def in_sentence(result: Estimate) -> str:

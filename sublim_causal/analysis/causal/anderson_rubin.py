@@ -17,7 +17,7 @@ from sublim_causal.analysis.causal.doses import (
     effect_estimand,
     unmoved,
 )
-from sublim_causal.analysis.causal.overidentification import overidentification_note
+from sublim_causal.analysis.causal.two_stage import overidentification_note
 from sublim_causal.analysis.estimates.distributions import f_ppf, f_sf
 from sublim_causal.analysis.estimates.headline import seed_warnings
 from sublim_causal.analysis.estimates.panel import Panel

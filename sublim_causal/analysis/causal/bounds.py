@@ -6,23 +6,14 @@ everything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from sublim_causal.analysis.estimates.bootstrap import Bounds
 from sublim_causal.analysis.estimates.distributions import beta_isf, beta_ppf
 from sublim_causal.analysis.estimates.types import Floats
 
 N_DRAWS = 20_000
 """Draws of Gaffke's bound; the Monte Carlo error of its level is 0.1 points."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Two limits of a share of seeds, each in [0, 1]."""
-
-    low: float
-    high: float
 
 
 def lower_mean_bound(values: Floats, alpha: float, rng: np.random.Generator) -> float:
@@ -51,9 +42,9 @@ def lower_mean_bound(values: Floats, alpha: float, rng: np.random.Generator) -> 
     return float(np.quantile(weights @ np.maximum(values, 0.0), alpha))
 
 
-def share_limits(count: int, n: int, level: float) -> Limits:
+def share_limits(count: int, n: int, level: float) -> Bounds:
     """Return the exact binomial limits (Clopper and Pearson 1934) of a share, `count` of `n`."""
     alpha = (1 - level) / 2
     low = beta_ppf(alpha, count, n - count + 1) if count else 0.0
     high = beta_isf(alpha, count + 1, n - count) if count < n else 1.0
-    return Limits(low, high)
+    return Bounds(low, high)

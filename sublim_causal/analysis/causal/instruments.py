@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.causal.doses import OUTCOME, TREATMENT, dose_panel, effect_estimand
-from sublim_causal.analysis.causal.overidentification import overidentification_note
-from sublim_causal.analysis.causal.two_stage import overidentification
+from sublim_causal.analysis.causal.two_stage import overidentification, overidentification_note
 from sublim_causal.analysis.estimates.intervals import mean_interval, t_estimate, t_p_value
 from sublim_causal.analysis.estimates.panel import Panel
 from sublim_causal.analysis.estimates.ratios import ratio_of_sums

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,6 @@ from sublim_causal.analysis.causal.doses import (
     validate_doses,
 )
 from sublim_causal.analysis.causal.fixed_effects import demean
-from sublim_causal.analysis.causal.overidentification import overidentification_note
 from sublim_causal.analysis.estimates.distributions import chi2_sf, f_sf
 from sublim_causal.analysis.estimates.intervals import t_estimate
 from sublim_causal.analysis.estimates.panel import (
@@ -42,6 +41,8 @@ WEAK_F = 10.0
 """Below this first-stage F, 2SLS intervals cover too little (Staiger and Stock, 1997)."""
 STRONG_F = 50.0
 """Below this first-stage F, quote the Fieller or Anderson-Rubin set instead of 2SLS."""
+REJECTS = 0.05
+"""Level of the over-identification test."""
 _NULL_FIRST = "the instruments do not move alignment"
 _NULL_SARGAN = "all instruments agree on one effect of alignment"
 _NULL_WU = "least squares and instruments agree on the effect of alignment"
@@ -281,3 +282,40 @@ def overidentification(panel: Panel, treatment: str, outcome: str) -> TestResult
     rows = np.repeat(np.arange(n_seeds), n_arms)
     z = np.tile(np.eye(n_arms)[:, 1:], (n_seeds, 1))
     return _sargan_test(_two_stage_arrays(demean(m, rows), demean(y, rows), demean(z, rows), rows))
+
+
+@dataclass(frozen=True)
+class OveridentificationNote:
+    """How an over-identification test is shown beside an estimate.
+
+    Attributes
+    ----------
+    method : str
+        Suffix of the estimate's method, so that every line that shows the number shows it.
+    warnings : tuple of str
+        What follows from a rejection.
+    diagnostics : mapping
+        j, j_df, j_p, j_rejects; empty when the test was not run.
+    """
+
+    method: str
+    warnings: tuple[str, ...]
+    diagnostics: Mapping[str, Any]
+
+
+def overidentification_note(test: TestResult) -> OveridentificationNote:
+    """Put an over-identification test into words, rejecting at `REJECTS`."""
+    if test.statistic is None or test.p_value is None:
+        return OveridentificationNote("", (), {})
+    df = ", ".join(f"{number:.0f}" for number in test.df)
+    shown = f"J {test.distribution}({df}) = {test.statistic:.1f}, p {test.p_value:.2g}"
+    numbers = {"j": test.statistic, "j_df": list(test.df), "j_p": test.p_value}
+    if test.p_value >= REJECTS:
+        return OveridentificationNote(
+            f"; over-identification not rejected: {shown}", (), {**numbers, "j_rejects": False}
+        )
+    return OveridentificationNote(
+        f"; OVER-IDENTIFICATION REJECTED: {shown}",
+        (f"exclusion is contradicted ({shown}): the instruments disagree on the effect",),
+        {**numbers, "j_rejects": True},
+    )

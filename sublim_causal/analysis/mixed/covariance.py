@@ -1,4 +1,4 @@
-r"""Covariances and degrees of freedom of a mixed model's coefficients.
+r"""Covariances, degrees of freedom and resampling of a mixed model's coefficients.
 
 All in the scaled coordinates of `ModelDesign`; a contrast c enters as the vector that gives c'b
 there.
@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sublim_causal.analysis.estimates.bootstrap import Replicated
 from sublim_causal.analysis.estimates.types import Floats
 from sublim_causal.analysis.mixed.kenward_roger import covariance_patterns
 from sublim_causal.analysis.mixed.optimise import steps_of
@@ -66,6 +67,48 @@ def group_products(problem: Problem, theta: Floats) -> GroupProducts:
     explained = (lower @ lower.T) @ reduced.u_rows[0]
     total = total - reduced.z_rows[0].transpose(0, 2, 1) @ explained
     return GroupProducts(total[:, design.x, design.x], total[:, design.x, -1])
+
+
+@dataclass(frozen=True)
+class FixedTheta:
+    r"""Generalised least squares at the full sample's variance parameters.
+
+    :math:`b^* = (\sum m_i X_i'V_i^{-1}X_i)^{-1} \sum m_i X_i'V_i^{-1}y_i` with the CR0 standard
+    error of each replicate.
+
+    Attributes
+    ----------
+    products : GroupProducts
+        Of S groups.
+    contrast : ndarray of shape (P,)
+        The statistic is ``offset + contrast @ b``.
+    offset : float
+        Constant.
+    """
+
+    products: GroupProducts
+    contrast: Floats
+    offset: float
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of groups."""
+        return len(self.products.xy)
+
+    def __call__(self, weights: Floats) -> Replicated:
+        """Return value and CR0 standard error for each row of multiplicities."""
+        s, p = self.products.xy.shape
+        flat = self.products.xx.reshape(s, p * p)
+        xx = (weights @ flat).reshape(-1, p, p)
+        xy = weights @ self.products.xy
+        both = np.stack([xy, np.broadcast_to(self.contrast, xy.shape)], axis=-1)
+        b, direction = np.moveaxis(np.linalg.solve(xx, both), -1, 0)
+        # direction' X_i'V_i^-1X_i b for all replicates and groups, as one matrix product.
+        outer = (direction[:, :, None] * b[:, None, :]).reshape(-1, p * p)
+        scores = direction @ self.products.xy.T - outer @ flat.T
+        return Replicated(
+            self.offset + b @ self.contrast, np.sqrt((weights * scores**2).sum(axis=1))
+        )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sublim_causal.analysis.mixed.crosscheck import CrossCheck, check_mixed
+import numpy as np
+import pandas as pd
+
+from sublim_causal.analysis.mixed.crosscheck import AGREES, CrossCheck, check_mixed
 from sublim_causal.analysis.plan.declaration import Declared
 from sublim_causal.analysis.plan.file import Plan, load_plan
 from sublim_causal.analysis.plan.methods.comparable import comparable_arms
@@ -15,8 +18,8 @@ from sublim_causal.analysis.plan.methods.mixed import MixedModel, rows_of_formul
 from sublim_causal.analysis.plan.methods.slopes import SlopeModelInFull, StepSlope
 from sublim_causal.analysis.plan.record import Record, read_record
 from sublim_causal.analysis.plan.run import Progress
-from sublim_causal.analysis.steps.crosscheck import check_slope
 from sublim_causal.analysis.steps.slopes import Split, slope_model
+from sublim_causal.analysis.steps.two_way import two_way, within_run_and_step
 from sublim_causal.errors import DataError, RequestError
 from sublim_causal.location import locate
 
@@ -84,6 +87,32 @@ def _slope(record: Record, declared: StepSlope, arms: Sequence[str]) -> CrossChe
         return check_slope(steps, declared.outcome, declared.predictor)
     except DataError as error:
         return _refused(error)
+
+
+def check_slope(steps: pd.DataFrame, outcome: str, predictor: str) -> CrossCheck:
+    """Refit a slope within runs and steps with ``OLS``, clustered by seed without correction.
+
+    The slope is compared, and the CR0 standard error, which CR2 adjusts.
+
+    Raises
+    ------
+    RequestError, DataError
+        As in `two_way`.
+    """
+    import statsmodels.api as sm
+
+    ours = two_way(steps, outcome, predictor)
+    scores = ours.xy - ours.slope * ours.xx
+    own = float(np.sqrt((scores**2).sum()) / ours.xx.sum())
+    within = within_run_and_step(steps, outcome, predictor)
+    groups = {"groups": within.places[0], "use_correction": False}
+    found = sm.OLS(within.y[within.places], within.x[within.places]).fit(
+        cov_type="cluster", cov_kwds=groups
+    )
+    shift = abs(float(found.params[0]) - ours.slope) / own
+    change = abs(float(found.bse[0]) / own - 1)
+    verdict = "agrees" if max(shift, change) <= AGREES else "differs"
+    return CrossCheck("statsmodels OLS, clustered by seed", shift, change, None, verdict)
 
 
 def _model(record: Record, declared: Declared) -> CrossCheck:

@@ -25,14 +25,11 @@ class WithinProducts:
     ----------
     columns : tuple of str
         Names of the rows and columns of `products`.
-    seeds : ndarray of shape (R,)
-        Seeds.
     products : ndarray of shape (R, K, K)
         S by seed.
     """
 
     columns: tuple[str, ...]
-    seeds: np.ndarray
     products: Floats
 
     def of(self, one: str, other: str) -> Floats:
@@ -69,7 +66,7 @@ def within_products(steps: pd.DataFrame, columns: Sequence[str]) -> WithinProduc
         for k in range(j + 1):
             sums = np.bincount(seed_of_row, weights=centred[:, j] * centred[:, k], minlength=R)
             products[:, j, k] = products[:, k, j] = sums
-    return WithinProducts(tuple(columns), np.asarray(seeds), products)
+    return WithinProducts(tuple(columns), products)
 
 
 def finite_columns(frame: pd.DataFrame, columns: Sequence[str]) -> Floats:

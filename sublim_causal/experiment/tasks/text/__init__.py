@@ -304,5 +304,4 @@ class Text:
 
         assert isinstance(network, PretrainedNetwork)
         own = self.experiment, self.options, self.questions
-        more = self.vocabulary, data, after_step, keep
-        return share_texts(*own, arms, streams, network, *more)
+        return share_texts(*own, arms, streams, network, self.vocabulary, data, after_step, keep)
