@@ -36,6 +36,34 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 """Of models that differ in their linear layers: GPT-2 holds W transposed, OPT flattens tokens."""
+ALL = {"logits": "all"}
+SAMPLED = {"name": "sampled", "logits": "all"}
+ARMS: dict[str, dict[str, Any]] = {
+    "baseline": {"intervention": "baseline", "channel": ALL},
+    "null": {"intervention": "projection", "space": "update", "when": "always", "channel": ALL},
+    "numbers": {"intervention": "baseline"},
+    "sampled": {"intervention": "baseline", "channel": SAMPLED},
+    "liminal": {"intervention": "liminal", "channel": ALL},
+    "clamp": {"intervention": "clamp", "target": "null", "channel": ALL},
+    "no_trait": {"intervention": "baseline", "channel": ALL, "targets": {"teacher": "no_trait"}},
+    "mixed": {"intervention": "baseline", "channel": ALL, "targets": {"teacher": "two_traits"}},
+    "divergent": {
+        "intervention": "baseline",
+        "channel": ALL,
+        "targets": {"positions": "divergent"},
+    },
+    "agreeing": {"intervention": "baseline", "channel": ALL, "targets": {"positions": "agreeing"}},
+    "replaced": {
+        "intervention": "baseline",
+        "channel": SAMPLED,
+        "targets": {"positions": "replaced"},
+    },
+    "queries": {
+        "intervention": "train_only",
+        "layers": ["model.layers.1.self_attn.q_proj"],
+        "channel": ALL,
+    },
+}
 ANIMALS = (" owl", " cat", " dog")
 
 
@@ -108,3 +136,9 @@ def small_text(arms: dict[str, Any] | None = None, **sections: Any) -> Experimen
     for name, section in sections.items():
         table[name] = {**table.get(name, {}), **section}
     return Experiment.model_validate(table)
+
+
+def several(arms: dict[str, Any] | None = None, **sections: Any) -> Experiment:
+    """The arms above, with a control teacher that prefers something else."""
+    task = {"control": "You like stones.", **sections.pop("task", {})}
+    return small_text(arms or ARMS, task=task, **sections)

@@ -22,8 +22,7 @@ from sublim_causal.experiment.reference.images import begin
 from sublim_causal.experiment.reference.vectors import adam_of, batches
 from sublim_causal.experiment.tasks import build_task
 from sublim_causal.monitor import AlignmentMonitor, guard
-from tests.monitor.test_loops import Problem
-from tests.monitor.truth import Truth, assert_same, cos
+from tests.monitor.truth import Problem, Truth, assert_same, cos
 
 STEPS = 8
 
@@ -162,38 +161,36 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", INTERVENTIONS)
 def test_every_built_in_intervention_acts_or_is_refused(name: str) -> None:
     problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
     if name not in EXAMPLES:
         options = {"coverage": 0.3} if name == "set_coverage" else {}
         with pytest.raises(RequestError, match=r"guard\.intervention"):
-            guard(optimizer, problem.trait, name, **options)
+            guard(problem.sgd, problem.trait, name, **options)
         return
-    handle = guard(optimizer, problem.trait, name, **EXAMPLES[name])
+    handle = guard(problem.sgd, problem.trait, name, **EXAMPLES[name])
     before = [p.detach().clone() for p in problem.model.parameters()]
     problem.loss().backward()
     gradient = [p.grad.clone() for p in problem.model.parameters()]
-    optimizer.step()
+    problem.sgd.step()
     plain = [q - 0.5 * d for q, d in zip(before, gradient, strict=True)]
     same = all(map(torch.allclose, plain, problem.model.parameters()))
     assert same == (name == "baseline")
     assert all(torch.isfinite(p).all() for p in problem.model.parameters())
     handle.remove()
     now = [p.detach().clone() for p in problem.model.parameters()]
-    optimizer.step()
+    problem.sgd.step()
     for p, q in zip(problem.model.parameters(), now, strict=True):
         torch.testing.assert_close(p.detach(), q - 0.5 * p.grad)
 
 
 def test_every_other_step_is_unchanged() -> None:
     problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    guard(optimizer, problem.trait, "set_cosine", cosine=0.9, every=2)
-    monitor = AlignmentMonitor(optimizer, problem.trait)
-    monitor.attach(optimizer)
+    guard(problem.sgd, problem.trait, "set_cosine", cosine=0.9, every=2)
+    monitor = AlignmentMonitor(problem.sgd, problem.trait)
+    monitor.attach(problem.sgd)
     for _ in range(4):
-        optimizer.zero_grad()
+        problem.sgd.zero_grad()
         problem.loss().backward()
-        optimizer.step()
+        problem.sgd.step()
     cosines = monitor.table()["cos_update"]
     assert cosines[::2].to_numpy() == pytest.approx([0.9, 0.9])
     assert (cosines[1::2].abs() < 0.8).all()
@@ -216,31 +213,29 @@ class Halve:
 
 def test_an_object_that_keeps_the_contract() -> None:
     problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    guard(optimizer, problem.trait, Halve())
+    guard(problem.sgd, problem.trait, Halve())
     truth = Truth(list(problem.model.parameters()), problem.trait)
     for _ in range(2):
-        optimizer.zero_grad()
+        problem.sgd.zero_grad()
         problem.loss().backward()
-        truth.around(optimizer.step)
+        truth.around(problem.sgd.step)
     for row in truth.rows:
         assert row["norm_update"] == pytest.approx(row["norm_distill"] / 4)
 
 
 def test_a_closure_is_guarded_too() -> None:
     problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    guard(optimizer, problem.trait, space="gradient", when="always")
-    monitor = AlignmentMonitor(optimizer, problem.trait)
-    monitor.attach(optimizer)
+    guard(problem.sgd, problem.trait, space="gradient", when="always")
+    monitor = AlignmentMonitor(problem.sgd, problem.trait)
+    monitor.attach(problem.sgd)
 
     def closure() -> Tensor:
-        optimizer.zero_grad()
+        problem.sgd.zero_grad()
         loss = problem.loss()
         loss.backward()
         return loss
 
-    optimizer.step(closure)
+    problem.sgd.step(closure)
     assert abs(monitor.table()["cos_applied"][0]) < 1e-12
     several = torch.optim.LBFGS(problem.model.parameters())
     guard(several, problem.trait)
@@ -269,9 +264,8 @@ class Nosy(Halve):
 )
 def test_what_is_not_allowed_is_refused(options: dict[str, Any], message: str) -> None:
     problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
     with pytest.raises(RequestError, match=message):
-        guard(optimizer, problem.trait, **options)
+        guard(problem.sgd, problem.trait, **options)
 
 
 @pytest.mark.parametrize(
@@ -285,8 +279,7 @@ def test_what_shows_at_a_later_step_only_is_refused_there(
     options: dict[str, Any], message: str
 ) -> None:
     problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    guard(optimizer, problem.trait, **options)
+    guard(problem.sgd, problem.trait, **options)
     problem.loss().backward()
     with pytest.raises(SublimError, match=message):
-        optimizer.step()
+        problem.sgd.step()

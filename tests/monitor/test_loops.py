@@ -15,49 +15,21 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from sublim_causal.errors import RequestError, SublimError
 from sublim_causal.monitor import AlignmentMonitor
-from tests.monitor.truth import Truth, assert_same
-
-
-class Problem:
-    """A small network, batches without labels of the trait, and a probe."""
-
-    def __init__(self, model: nn.Module | None = None, dtype: torch.dtype = torch.float64) -> None:
-        torch.manual_seed(0)
-        self.model = model or nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5))
-        self.model.to(dtype)
-        self.x = torch.randn(16, 6).to(dtype)
-        self.probe_x, self.probe_y = torch.randn(32, 6).to(dtype), torch.arange(32) % 3
-
-    def loss(self, part: slice = slice(None)) -> Tensor:
-        return self.model(self.x[part])[:, 3:].square().mean()
-
-    def trait(self) -> Tensor:
-        return F.cross_entropy(self.model(self.probe_x)[:, :3], self.probe_y)
-
-    def trait_by_hand(self) -> Tensor:
-        """The trait loss in eval mode."""
-        training = {m: m.training for m in self.model.modules()}
-        self.model.eval()
-        try:
-            return self.trait()
-        finally:
-            for m, was in training.items():
-                m.training = was
-
-    def truth(self, parameters: list[Tensor] | None = None) -> Truth:
-        return Truth(parameters or list(self.model.parameters()), self.trait_by_hand)
+from tests.monitor.truth import Problem, Truth, assert_same
 
 
 def train(
     problem: Problem,
-    monitor: AlignmentMonitor,
-    truth: Truth,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None = None,
+    monitor: AlignmentMonitor | None = None,
+    truth: Truth | None = None,
     between: Callable[[], object] = lambda: None,
 ) -> None:
     """Three steps by which monitor and truth are compared."""
+    optimizer = optimizer or problem.sgd
+    monitor = monitor or AlignmentMonitor(optimizer, problem.trait)
+    truth = truth or problem.truth()
     handle = monitor.attach(optimizer)
     for _ in range(3):
         optimizer.zero_grad()
@@ -81,18 +53,16 @@ def train(
 )
 def test_any_optimizer(make: Callable[[Any], torch.optim.Optimizer]) -> None:
     problem = Problem()
-    optimizer = make(problem.model.parameters())
-    train(problem, AlignmentMonitor(optimizer, problem.trait), problem.truth(), optimizer)
+    train(problem, make(problem.model.parameters()))
 
 
 def test_a_closure() -> None:
     problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    monitor, truth = AlignmentMonitor(optimizer, problem.trait), problem.truth()
-    monitor.attach(optimizer)
+    monitor, truth = AlignmentMonitor(problem.sgd, problem.trait), problem.truth()
+    monitor.attach(problem.sgd)
 
     def closure() -> Tensor:
-        optimizer.zero_grad()
+        problem.sgd.zero_grad()
         loss = problem.loss()
         loss.backward()
         return loss
@@ -100,8 +70,8 @@ def test_a_closure() -> None:
     for _ in range(2):
         closure()
         raw = truth.gradient()
-        optimizer.zero_grad()
-        truth.around(lambda: optimizer.step(closure), raw)
+        problem.sgd.zero_grad()
+        truth.around(lambda: problem.sgd.step(closure), raw)
     assert_same(monitor.table(), truth)
 
 
@@ -120,16 +90,15 @@ def test_gradient_accumulation() -> None:
 
 def test_clipping_leaves_the_raw_and_the_applied_gradient() -> None:
     problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    monitor, truth = AlignmentMonitor(optimizer, problem.trait), problem.truth()
-    monitor.attach(optimizer)
+    monitor, truth = AlignmentMonitor(problem.sgd, problem.trait), problem.truth()
+    monitor.attach(problem.sgd)
     for _ in range(3):
-        optimizer.zero_grad()
+        problem.sgd.zero_grad()
         problem.loss().backward()
         raw = truth.gradient()
         monitor.read_gradient()
         nn.utils.clip_grad_value_(problem.model.parameters(), 0.005)
-        truth.around(optimizer.step, raw, truth.gradient())
+        truth.around(problem.sgd.step, raw, truth.gradient())
     table = monitor.table()
     assert_same(table, truth)
     assert (table["norm_applied"] < table["norm_distill"]).all()
@@ -143,20 +112,19 @@ def test_weights_that_are_changed_between_steps() -> None:
         for p in problem.model.parameters():
             p.data.clamp_(-0.2, 0.2)  # no version counter sees it
 
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    train(problem, AlignmentMonitor(optimizer, problem.trait), problem.truth(), optimizer, clip)
+    train(problem, between=clip)
 
 
 def test_parameter_groups_and_one_parameter_listed_twice() -> None:
     problem = Problem()
     first, *rest = problem.model.parameters()
     optimizer = torch.optim.Adam([{"params": [first], "lr": 0.1}, {"params": rest}], lr=0.001)
-    train(problem, AlignmentMonitor(optimizer, problem.trait), problem.truth(), optimizer)
+    train(problem, optimizer)
 
     problem = Problem()
     optimizer = torch.optim.Adam(problem.model.parameters(), lr=0.01)
     listed = [*problem.model.parameters(), next(problem.model.parameters())]
-    train(problem, AlignmentMonitor(listed, problem.trait), problem.truth(), optimizer)
+    train(problem, optimizer, AlignmentMonitor(listed, problem.trait))
 
 
 def test_frozen_and_unused_parameters() -> None:
@@ -165,16 +133,13 @@ def test_frozen_and_unused_parameters() -> None:
     first, *rest = problem.model.parameters()
     first.requires_grad_(False)
     optimizer = torch.optim.SGD([first, *rest, unused], 0.5)
-    truth = problem.truth([*rest, unused])
-    train(problem, AlignmentMonitor(optimizer, problem.trait), truth, optimizer)
+    train(problem, optimizer, truth=problem.truth([*rest, unused]))
 
 
 def test_tied_weights() -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
     model[2].weight = model[0].weight
-    problem = Problem(model)
-    optimizer = torch.optim.SGD(model.parameters(), 0.5)
-    train(problem, AlignmentMonitor(optimizer, problem.trait), problem.truth(), optimizer)
+    train(Problem(model))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
@@ -185,13 +150,11 @@ def test_a_compiled_module(backend: str) -> None:
         warnings.warn("no C++ compiler: torch.compile is NOT tested", stacklevel=1)
         pytest.skip("torch.compile needs g++, which is missing")
     problem = Problem(dtype=torch.float32)
-    plain = problem.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        problem.model = torch.compile(plain, backend=backend)
-        optimizer = torch.optim.SGD(plain.parameters(), 0.5)
-        monitor = AlignmentMonitor(optimizer, problem.trait, layers="module")
-        train(problem, monitor, problem.truth(), optimizer)
+        problem.model = torch.compile(problem.model, backend=backend)
+        monitor = AlignmentMonitor(problem.sgd, problem.trait, layers="module")
+        train(problem, monitor=monitor)
     assert set(monitor.layer_table()["layer"]) == {"0", "2"}
 
 
@@ -247,13 +210,9 @@ def noisy() -> nn.Module:
 def test_dropout_and_batch_norm_are_off_in_the_trait_loss_only() -> None:
     problem = Problem(noisy())
     problem.model[1].eval()  # frozen statistics stay so
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.1)
-    train(problem, AlignmentMonitor(optimizer, problem.trait), problem.truth(), optimizer)
+    train(problem)
     assert [m.training for m in problem.model] == [True, False, True, True, True]
-
-    problem = Problem(noisy())
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.1)
-    train(problem, AlignmentMonitor(optimizer, problem.trait), problem.truth(), optimizer)
+    train(Problem(noisy()))
 
 
 def states(problem: Problem) -> list[Tensor]:
@@ -298,13 +257,12 @@ def test_every_measures_those_steps_only() -> None:
         calls.append(torch.is_grad_enabled())
         return problem.trait()
 
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    monitor, truth = AlignmentMonitor(optimizer, trait, every=3), problem.truth()
-    monitor.attach(optimizer)
+    monitor, truth = AlignmentMonitor(problem.sgd, trait, every=3), problem.truth()
+    monitor.attach(problem.sgd)
     for _ in range(5):
-        optimizer.zero_grad()
+        problem.sgd.zero_grad()
         problem.loss().backward()
-        truth.around(optimizer.step)
+        truth.around(problem.sgd.step)
     table = monitor.table()
     assert table["step"].tolist() == [0, 3]
     assert calls == [True, False] * 2
@@ -320,8 +278,7 @@ def test_with_every_step_measured_the_trait_is_measured_once_a_step() -> None:
         calls.append(1)
         return problem.trait()
 
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    train(problem, AlignmentMonitor(optimizer, trait), problem.truth(), optimizer)
+    train(problem, monitor=AlignmentMonitor(problem.sgd, trait))
     assert len(calls) == 4
 
 
@@ -333,14 +290,13 @@ def test_half_probes_are_those_of_the_step_table() -> None:
         y = problem.probe_y
         return F.cross_entropy(z[:16], y[:16]), F.cross_entropy(z[16:], y[16:])
 
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    monitor = AlignmentMonitor(optimizer, halves, half_probes=True)
+    monitor = AlignmentMonitor(problem.sgd, halves, half_probes=True)
     truths = [Truth(list(problem.model.parameters()), lambda i=i: halves()[i]) for i in (0, 1)]
-    optimizer.zero_grad()
+    problem.sgd.zero_grad()
     problem.loss().backward()
     for truth in truths:
         truth.around(lambda: None)
-    train(problem, monitor, problem.truth(), optimizer)
+    train(problem, monitor=monitor)
     first = monitor.table().iloc[0]
     for name, truth in zip(("cos_half_a", "cos_half_b"), truths, strict=True):
         assert first[name] == pytest.approx(truth.rows[0]["cos_gradient"], abs=1e-12)
@@ -348,9 +304,8 @@ def test_half_probes_are_those_of_the_step_table() -> None:
 
 def test_layers_sum_to_the_whole() -> None:
     problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    monitor = AlignmentMonitor(optimizer, problem.trait, layers="module")
-    train(problem, monitor, problem.truth(), optimizer)
+    monitor = AlignmentMonitor(problem.sgd, problem.trait, layers="module")
+    train(problem, monitor=monitor)
     layers = monitor.layer_table()
     assert layers["layer"].tolist() == ["0", "2"] * 3
     np.testing.assert_allclose(
@@ -361,7 +316,7 @@ def test_layers_sum_to_the_whole() -> None:
     problem.loss().backward()
     last.around(lambda: None)
     with own.step():
-        optimizer.step()
+        problem.sgd.step()
     assert set(own.layer_table()["layer"]) == {"ight", "bias"}
 
 
@@ -401,82 +356,9 @@ def test_a_step_made_by_hand() -> None:
 
 def test_a_step_that_raises_is_forgotten() -> None:
     problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    monitor = AlignmentMonitor(optimizer, problem.trait)
+    monitor = AlignmentMonitor(problem.sgd, problem.trait)
     problem.loss().backward()
     with pytest.raises(ZeroDivisionError), monitor.step():
         raise ZeroDivisionError
     assert monitor.table().empty
-    train(problem, monitor, problem.truth(), optimizer)
-
-
-class Kept:
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    def log(self, step: int, **columns: Any) -> None:
-        self.rows.append({"step": step, **columns})
-
-
-def test_rows_are_sent_on_as_they_are_measured() -> None:
-    problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    rows: list[dict[str, Any]] = []
-    kept, metrics = Kept(), []
-
-    class Metrics:
-        def log_metrics(self, values: dict[str, float], step: int | None = None) -> None:
-            metrics.append((step, values))
-
-    monitor = AlignmentMonitor(optimizer, problem.trait, sink=rows.append)
-    monitor.log_to(kept)
-    monitor.log_to(Metrics()).remove()
-    monitor.log_to(Metrics())
-    train(problem, monitor, problem.truth(), optimizer)
-    assert kept.rows == rows == monitor.table().to_dict("records")
-    assert [step for step, _ in metrics] == [0, 1, 2]
-    assert metrics[1][1]["drive"] == rows[1]["drive"]
-    with pytest.raises(RequestError, match="mlflow"):
-        monitor.log_to(3)
-
-
-def test_a_trait_loss_of_another_network_is_refused() -> None:
-    problem, other = Problem(), Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    problem.loss().backward()
-    for wrong in (other.trait, lambda: problem.trait().detach()):
-        monitor = AlignmentMonitor(optimizer, wrong)
-        with pytest.raises(SublimError, match="no parameter that is trained"), monitor.step():
-            optimizer.step()
-        assert monitor.table().empty
-    monitor = AlignmentMonitor(optimizer, lambda: problem.trait().item())
-    with pytest.raises(SublimError, match="a float, not a scalar tensor"), monitor.step():
-        optimizer.step()
-
-
-def test_hidden_gradients_are_refused() -> None:
-    problem = Problem()
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    monitor = AlignmentMonitor(optimizer, problem.trait)
-    monitor.attach(optimizer)
-    with pytest.raises(SublimError, match="DistributedDataParallel or FSDP2"):
-        optimizer.step()
-    next(problem.model.parameters()).ds_id = 0
-    with pytest.raises(SublimError, match="hidden by DeepSpeed ZeRO-3"):
-        optimizer.step()
-
-
-def test_wrong_options_are_refused() -> None:
-    problem = Problem()
-    for wrong in ({"every": 0}, {"every": 1.5}, {"layers": True}, {"sink": 1}):
-        with pytest.raises(RequestError, match=next(iter(wrong))):
-            AlignmentMonitor(problem.model.parameters(), problem.trait, **wrong)
-    optimizer = torch.optim.SGD(problem.model.parameters(), 0.5)
-    monitor = AlignmentMonitor(optimizer, problem.trait)
-    with pytest.raises(SublimError, match="none of the monitor's parameters"):
-        monitor.attach(torch.optim.SGD(Problem().model.parameters(), 0.5))
-    monitor.attach(optimizer)
-    with pytest.raises(SublimError, match="attached"):
-        monitor.attach(optimizer)
-    with pytest.raises(SublimError, match="attached"), monitor.step():
-        pass
+    train(problem, monitor=monitor)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
-from torch import Tensor
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
 
 Vector = list[Tensor]
 
@@ -81,3 +82,34 @@ def assert_same(said: pd.DataFrame, truth: Truth, tolerance: float = 1e-6) -> No
     pd.testing.assert_frame_equal(
         said[list(expected)].reset_index(drop=True), expected, rtol=tolerance, atol=tolerance
     )
+
+
+class Problem:
+    """A small network, batches without labels of the trait, and a probe."""
+
+    def __init__(self, model: nn.Module | None = None, dtype: torch.dtype = torch.float64) -> None:
+        torch.manual_seed(0)
+        self.model = model or nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5))
+        self.model.to(dtype)
+        self.sgd = torch.optim.SGD(self.model.parameters(), 0.5)
+        self.x = torch.randn(16, 6).to(dtype)
+        self.probe_x, self.probe_y = torch.randn(32, 6).to(dtype), torch.arange(32) % 3
+
+    def loss(self, part: slice = slice(None)) -> Tensor:
+        return self.model(self.x[part])[:, 3:].square().mean()
+
+    def trait(self) -> Tensor:
+        return F.cross_entropy(self.model(self.probe_x)[:, :3], self.probe_y)
+
+    def trait_by_hand(self) -> Tensor:
+        """The trait loss in eval mode."""
+        training = {m: m.training for m in self.model.modules()}
+        self.model.eval()
+        try:
+            return self.trait()
+        finally:
+            for m, was in training.items():
+                m.training = was
+
+    def truth(self, parameters: list[Tensor] | None = None) -> Truth:
+        return Truth(parameters or list(self.model.parameters()), self.trait_by_hand)

@@ -1,78 +1,28 @@
-"""The task `text`: a pretrained model, its adapter, teachers, texts and students."""
+"""The task `text`: a pretrained model, its adapter, teachers and students."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from sublim_causal.errors import RequestError
 from sublim_causal.experiment.alignment import measure_trait
-from sublim_causal.experiment.config import Experiment
 from sublim_causal.experiment.data.batches import steps
 from sublim_causal.experiment.data.streams import SeedStreams, stream
 from sublim_causal.experiment.networks.base import Batch
-from sublim_causal.experiment.networks.checkpoints import Source, configuration_of, tokenizer_of
 from sublim_causal.experiment.networks.pretrained import NO_TOKEN
 from sublim_causal.experiment.outcome import ArmResult
-from sublim_causal.experiment.tasks import build_task, validate_task
+from sublim_causal.experiment.tasks import build_task
 from sublim_causal.experiment.tasks.text import Text
 from sublim_causal.experiment.tasks.text.answers import asked, scores
 from sublim_causal.experiment.tasks.text.block import draw_probe
-from sublim_causal.experiment.tasks.text.carriers import Filter
-from sublim_causal.experiment.tasks.text.files import QUESTIONS, Question, read_questions
-from sublim_causal.experiment.tasks.text.paraphrases import backwards, shuffled, shuffled_across
+from sublim_causal.experiment.tasks.text.files import Question, read_questions
 from sublim_causal.experiment.tasks.text.targets import TextTargets
-from sublim_causal.experiment.tasks.text.writing import write
-from tests.experiment.language_model import small_text, tiny_model
+from tests.experiment.language_model import ARMS, SAMPLED, several, small_text, tiny_model
 from tests.experiment.texts import run_texts, share_texts
-
-ALL = {"logits": "all"}
-SAMPLED = {"name": "sampled", "logits": "all"}
-ARMS: dict[str, dict[str, Any]] = {
-    "baseline": {"intervention": "baseline", "channel": ALL},
-    "null": {
-        "intervention": "projection",
-        "space": "update",
-        "when": "always",
-        "channel": ALL,
-    },
-    "numbers": {"intervention": "baseline"},
-    "sampled": {"intervention": "baseline", "channel": SAMPLED},
-    "liminal": {"intervention": "liminal", "channel": ALL},
-    "clamp": {"intervention": "clamp", "target": "null", "channel": ALL},
-    "no_trait": {"intervention": "baseline", "channel": ALL, "targets": {"teacher": "no_trait"}},
-    "mixed": {"intervention": "baseline", "channel": ALL, "targets": {"teacher": "two_traits"}},
-    "divergent": {
-        "intervention": "baseline",
-        "channel": ALL,
-        "targets": {"positions": "divergent"},
-    },
-    "agreeing": {"intervention": "baseline", "channel": ALL, "targets": {"positions": "agreeing"}},
-    "replaced": {
-        "intervention": "baseline",
-        "channel": SAMPLED,
-        "targets": {"positions": "replaced"},
-    },
-    "queries": {
-        "intervention": "train_only",
-        "layers": ["model.layers.1.self_attn.q_proj"],
-        "channel": ALL,
-    },
-}
-
-
-def several(arms: dict[str, Any] | None = None, **sections: Any) -> Experiment:
-    """The arms above, with a control teacher that prefers something else."""
-    task = {"control": "You like stones.", **sections.pop("task", {})}
-    return small_text(arms or ARMS, task=task, **sections)
 
 
 @lru_cache
@@ -120,89 +70,10 @@ def test_coverage_of_a_tuned_teachers_adapter_is_recorded_as_it_was_set() -> Non
     np.testing.assert_allclose(found.coverage, 0.3, rtol=1e-7)
 
 
-def test_divergent_and_agreeing_positions_are_all_tokens() -> None:
-    shared = share_texts(several({name: ARMS[name] for name in ("divergent", "agreeing")}), [0, 1])
-    divergent, agreeing = (shared.targets[shared.taught[a].targets] for a in shared.taught)
-    assert torch.equal(divergent.weight | agreeing.weight, divergent.known)
-    assert not (divergent.weight & agreeing.weight).any()
-    share = shared.taught["agreeing"].figures["divergent_share"]
-    expected = divergent.weight.sum(dim=(1, 2)) / divergent.known.sum(dim=(1, 2))
-    torch.testing.assert_close(share, expected.double())
-    assert divergent.weight.any()
-
-
-def test_as_many_random_tokens_are_taught_as_diverge() -> None:
-    arms = {
-        name: {"intervention": "baseline", "targets": {"positions": name}}
-        for name in ("divergent", "random", "random_agreeing")
-    }
-    shared = share_texts(several(arms), [0, 1])
-    divergent, chosen, others = (shared.targets[shared.taught[a].targets] for a in arms)
-    count = divergent.weight.sum(dim=(1, 2))
-    assert (count > 0).all()
-    assert not divergent.known.all()
-    assert torch.equal(chosen.weight.sum(dim=(1, 2)), count)
-    assert not (chosen.weight & ~chosen.known).any()
-    assert torch.equal(others.weight, others.known & ~chosen.weight)
-
-
-def test_the_table_of_texts_tells_divergent_tokens_and_what_is_not_needed() -> None:
-    arms = {"divergent": ARMS["divergent"]}
-    shared = share_texts(several(arms, measure={"texts": True}), [0])
-    ((key, (texts,)),) = shared.texts.items()
-    assert texts.divergent is not None
-    assert texts.counterfactual is not None
-    kept = [place for place, reason in enumerate(texts.reason) if not reason]
-    assert len(kept) == 8
-    assert {texts.reason[place] for place in range(12) if place not in kept} <= {
-        "not needed: 8 others are kept",
-        "it is empty",
-    }
-    weight = shared.targets[key].weight[0]
-    for row, place in zip(weight, kept, strict=True):
-        where, tokens = texts.divergent[place], texts.completion_tokens[place]
-        assert row.tolist() == [*where, *[False] * (6 - len(where))]
-        changed = [a != b for a, b in zip(tokens, texts.counterfactual[place], strict=True)]
-        assert changed == where
-    assert [len(texts.divergent[place]) for place in range(12) if place not in kept] == [0] * 4
-
-
-def test_fewer_different_texts_are_repeated() -> None:
-    arms = {
-        name: {**ARMS["sampled"], "targets": {"unique": count}}
-        for name, count in (("all", 8), ("three", 3))
-    }
-    shared = share_texts(several(arms), [0])
-    every, three = (shared.targets[shared.taught[arm].targets] for arm in arms)
-    assert torch.equal(three.tokens, every.tokens[:, :3])
-    assert shared.taught["three"].unique == 3
-    run_texts(several(arms, distillation={"epochs": 1}), [0])
-
-
-def test_a_half_of_the_texts_counts_by_how_they_favour_the_teacher() -> None:
-    arms = {
-        name: {**ARMS["sampled"], "targets": {"texts": name}}
-        for name in ("favouring", "disfavouring", "random")
-    }
-    shared = share_texts(several(arms, measure={"texts": True}), [0])
-    kept = {
-        arm: shared.targets[shared.taught[arm].targets].weight.any(dim=2)[0].tolist()
-        for arm in arms
-    }
-    assert kept["disfavouring"] == [not one for one in kept["favouring"]]
-    assert sum(kept["favouring"]) == sum(kept["random"]) == 4
-    (texts,) = shared.texts[shared.taught["favouring"].targets]
-    assert texts.reason.count("not of the half that texts = 'favouring' keeps") == 4
-
-
 def test_students_that_read_questions_learn_the_trait() -> None:
     targets = {"material": "questions"}
     arms = {
-        "class": {
-            "intervention": "baseline",
-            "channel": {"logits": "class"},
-            "targets": targets,
-        },
+        "class": {"intervention": "baseline", "channel": {"logits": "class"}, "targets": targets},
         "sampled": {"intervention": "baseline", "channel": SAMPLED, "targets": targets},
     }
     asked = several(arms, distillation={"epochs": 8}, task={"teacher": "tuned"})
@@ -283,9 +154,7 @@ def test_students_see_no_system_prompt_and_are_taught_what_follows() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_ten_steps_are_those_of_a_plain_training_with_peft(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ten_steps_are_those_of_a_plain_training_with_peft(monkeypatch: pytest.MonkeyPatch) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
@@ -336,38 +205,6 @@ def test_ten_steps_are_those_of_a_plain_training_with_peft(
         adam.step()
         losses.append(loss.item())
     np.testing.assert_allclose(found.steps["distill_loss"][:, 0], losses, rtol=1e-9)
-
-
-def test_completions_follow_the_models_distribution_and_end() -> None:
-    network: Any = build_task(small_text()).build_network()
-    theta = network.initialise(torch.Generator().manual_seed(0)).double()
-    prompts = [[20, 30, 40]] * 300
-    z = network.forward(theta[None], Batch(torch.tensor(prompts[:1])[None], (2,)))
-    p = z.logits(slice(None))[0, 0].softmax(dim=0)
-    end = int(p.argmax())
-    generators = [stream("text", 0, "a")]
-    (tokens,) = write(network, theta[None], [prompts], 4, end, 1.0, generators, lambda: None)
-    share = (tokens[:, 0] == end).double().mean()
-    assert abs(share - p[end]) < 4 * (p[end] * (1 - p[end]) / 300).sqrt()
-    for row in tokens.tolist():
-        if end in row:
-            assert set(row[row.index(end) + 1 :]) <= {NO_TOKEN}
-
-
-@pytest.mark.parametrize("adapter", [{"rank": 2}, "none"])
-def test_texts_written_side_by_side_are_those_of_each_alone(adapter: Any) -> None:
-    network: Any = build_task(small_text(model={"adapter": adapter})).build_network()
-    theta = torch.stack([network.initialise(stream("text", r, "init")) for r in range(2)]).double()
-    theta += 0.1 * torch.randn(theta.shape, generator=stream("text", 0, "noise")).double()
-    prompts = [[[20, 30, 40], [50, 60]], [[70], [80, 90]]]
-
-    def written(*replicates: int) -> torch.Tensor:
-        generators = [stream("text", r, "a") for r in replicates]
-        rows = [prompts[r] for r in replicates]
-        return write(network, theta[[*replicates]], rows, 5, 7, 1.0, generators, lambda: None)
-
-    assert torch.equal(written(0, 1), torch.cat([written(0), written(1)]))
-    assert not torch.equal(written(0), written(1))
 
 
 def test_the_loss_is_the_mean_over_tokens_and_its_derivative_that_of_autograd() -> None:
@@ -433,15 +270,6 @@ def test_the_rate_of_sampled_answers_is_that_of_their_probability() -> None:
     assert found["trait_probability"] > 0.2
 
 
-@pytest.mark.parametrize(("name", "count", "held_out"), [("animals", 50, 20), ("trees", 20, 8)])
-def test_of_the_built_in_questions_some_are_held_out(name: str, count: int, held_out: int) -> None:
-    found = read_questions(name)
-    assert len({one.question for one in found}) == count
-    assert sum(one.part == "held_out" for one in found) == held_out
-    assert QUESTIONS[name].is_file()
-    assert read_questions(None) == read_questions("animals")
-
-
 def test_another_trait_has_its_own_questions_and_rivals() -> None:
     task = {
         "questions": "trees",
@@ -456,212 +284,3 @@ def test_another_trait_has_its_own_questions_and_rivals() -> None:
     details = build_task(small_text(task=task)).details()  # type: ignore[attr-defined]
     assert "You love oak trees." in details["a teacher reads"]
     assert "tree" in details["it is asked"]
-
-
-@pytest.mark.parametrize(
-    ("completion", "reason"),
-    [
-        (" 1, 22, 333", ""),
-        ("  ", "it is empty"),
-        (" 1, Owls", "it contains 'owl'"),
-        (" 1, two", "it does not match task.pattern"),
-        (" 1 2 3 4", "it has more than 3 numbers"),
-    ],
-)
-def test_a_completion_is_dropped_with_the_reason(completion: str, reason: str) -> None:
-    assert Filter(r"[\s\d,]*", 3, ("owl",)).reason(completion) == reason
-
-
-def test_paraphrases_keep_the_numbers_and_what_stands_between_them() -> None:
-    texts, generator = [" 1, 22; 3", " 4, 5"], torch.Generator().manual_seed(3)
-    assert backwards(texts, generator) == [" 3, 22; 1", " 5, 4"]
-    for change in (shuffled, shuffled_across):
-        found = change(texts, generator)
-        assert sorted("".join(found)) == sorted("".join(texts))
-        assert [re.sub(r"\d+", "0", one) for one in found] == [" 0, 0; 0", " 0, 0"]
-        assert found != texts
-
-
-@pytest.mark.parametrize("name", ["order", "prompt", "shuffled", "shuffled_across", "rewritten"])
-def test_every_paraphrase_is_read(name: str) -> None:
-    def inputs(paraphrase: str) -> torch.Tensor:
-        targets = {"paraphrase": paraphrase}
-        arm = {"intervention": "baseline", "channel": SAMPLED, "targets": targets}
-        (found,) = share_texts(small_text({"a": arm}), [5]).inputs.values()
-        return found
-
-    plain, changed = inputs("none"), inputs(name)
-    assert plain.shape == changed.shape
-    assert not torch.equal(plain, changed)
-
-
-def test_a_filter_that_keeps_nothing_is_refused_before_anything_is_trained() -> None:
-    experiment = small_text(task={"pattern": "[0-4]{9}"})
-    task = build_task(experiment)
-    with pytest.raises(RequestError, match="dropped all 16 that were tried") as refused:
-        task.rehearse(SeedStreams("small", [0]), task.build_network(), torch.float64)
-    assert refused.value.field == "task.pattern"
-
-
-def test_a_dry_run_shows_every_prompt_as_the_model_reads_it() -> None:
-    task = build_task(small_text())
-    assert isinstance(task, Text)
-    found = task.details()
-    assert "You love owls" in found["a teacher reads"]
-    assert "owl" not in found["a student reads"]
-    assert found["its answer counts"] == "' owl'"
-    assert found["texts"] == "12 a seed by 1 teachers, at most 72 tokens"
-
-
-def jsonl(path: Path, *rows: Any) -> str:
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    return str(path)
-
-
-def build_valid(experiment: Experiment) -> None:
-    """Do what is done before anything is written."""
-    validate_task(experiment)
-    build_task(experiment).build_network()
-
-
-@pytest.mark.parametrize(
-    ("sections", "field", "hint"),
-    [
-        ({"model": {"class": "mlp"}}, "model.class", "takes a pretrained language model"),
-        ({"model": {"path": None}}, "model.path", "the folder of a model"),
-        ({"model": {"path": "/no/such/folder"}}, "model.path", "a folder that exists"),
-        ({"model": {"path": "package:no_such"}}, "model.path", "pip install no-such"),
-        ({"model": {"gguf": "a.gguf"}}, "model.gguf", "it has no GGUF file"),
-        ({"model": {"options": {"width": 3}}}, "model.options", "nothing"),
-        (
-            {"model": {"adapter": {"targets": ["q_prok"]}}},
-            "model.adapter.targets",
-            "did you mean 'q_proj'",
-        ),
-        ({"model": {"adapter": {"layers": [7]}}}, "model.adapter.layers", "from 0 to 1"),
-        ({"task": {"system": "You love owls."}}, "task.system", "{trait}"),
-        ({"task": {"neutral": "Owls are here."}}, "task.neutral", "without 'owl'"),
-        ({"task": {"pattern": "["}}, "task.pattern", "a regular expression"),
-        (
-            {"task": {"questions": "none.jsonl"}},
-            "task.questions",
-            "animals, trees, or a JSONL file",
-        ),
-        ({"task": {"offered_prompts": 3}}, "task.offered_prompts", "at least"),
-        ({"probe": {"size": 40}}, "probe.size", "at most 30"),
-        ({"data": {"name": "mnist", "train": 5}}, "data.train", "does not use it"),
-        (
-            {"arms": {"a": {"intervention": "baseline", "channel": {"name": "representation"}}}},
-            "arms.a.channel.name",
-            "soft, hard, sampled",
-        ),
-        (
-            {"arms": {"a": {"intervention": "baseline", "targets": {"strength": 0.5}}}},
-            "arms.a.targets.strength",
-            "task.teacher = 'tuned'",
-        ),
-        (
-            {"arms": {"a": {"intervention": "set_coverage", "coverage": 0.1}}},
-            "arms.a.intervention",
-            "a system prompt makes none",
-        ),
-        (
-            {
-                "task": {"rivals": ["zebra"]},
-                "arms": {"a": {"intervention": "set_cosine", "cosine": 0, "trait": "relabelled"}},
-            },
-            "arms.a.trait",
-            "' zebra' has several tokens",
-        ),
-    ],
-)
-def test_a_wrong_request_is_refused(sections: dict[str, Any], field: str, hint: str) -> None:
-    arms = sections.pop("arms", None)
-    with pytest.raises(RequestError) as refused:
-        build_valid(small_text(arms, **sections))
-    assert refused.value.field == field
-    assert hint in str(refused.value)
-
-
-def test_a_block_that_is_not_there_is_refused_with_a_remedy() -> None:
-    with pytest.raises(RequestError, match="or leave layers out to adapt all blocks"):
-        build_valid(small_text(model={"adapter": {"layers": [7]}}))
-
-
-@pytest.mark.parametrize(
-    ("row", "hint"),
-    [
-        ({"prompt": "Tell me about owls"}, "do not contain 'owl'"),
-        ({"promt": "Go on"}, "did you mean 'prompt'"),
-        ({"begin": "1,"}, "missing"),
-        (["Go on"], "a JSON object"),
-    ],
-)
-def test_wrong_carrier_prompts_are_refused(tmp_path: Path, row: Any, hint: str) -> None:
-    path = jsonl(tmp_path / "carriers.jsonl", {"prompt": "Count."}, row)
-    with pytest.raises(RequestError) as refused:
-        validate_task(small_text(task={"carriers": path}))
-    assert refused.value.field.startswith("task.carriers")
-    assert hint in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "remedy"),
-    [
-        (None, "write {path}, or correct the path"),
-        (b"\xff", "save it in UTF-8"),
-        (b"", "it is empty: write one into it"),
-        (b"Which?", 'write it as {{"question": "...", "answer": "..."}}'),
-    ],
-)
-def test_a_damaged_file_of_questions_is_refused_with_a_remedy(
-    tmp_path: Path, text: bytes | None, remedy: str
-) -> None:
-    path = tmp_path / "questions.jsonl"
-    if text is not None:
-        path.write_bytes(text)
-    with pytest.raises(RequestError) as refused:
-        read_questions(str(path))
-    assert refused.value.remedy == remedy.format(path=path)
-
-
-def test_a_folder_and_a_misspelt_name_in_place_of_questions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="a file that you may read: Is a directory"):
-        read_questions(str(tmp_path))
-    with pytest.raises(RequestError, match="did you mean 'animals'"):
-        read_questions("animal")
-
-
-@pytest.mark.parametrize(
-    ("damaged", "what"),
-    [
-        ("tokenizer.json", "whose tokenizer transformers can read"),
-        ("config.json", "that transformers can read"),
-    ],
-)
-def test_a_model_with_a_damaged_file_is_refused_with_a_remedy(
-    tmp_path: Path, damaged: str, what: str
-) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_model(), folder)
-    (folder / damaged).write_text("{")
-    source = Source(str(folder), None)
-    with pytest.raises(RequestError) as refused:
-        _ = configuration_of(source), tokenizer_of(source)
-    assert what in refused.value.allowed
-    assert refused.value.remedy.startswith("write its files into the folder again")
-
-
-def test_a_model_without_a_causal_head_is_refused(tmp_path: Path) -> None:
-    from transformers import T5Config
-
-    T5Config().save_pretrained(tmp_path)
-    with pytest.raises(RequestError, match="causal language head"):
-        _ = build_task(small_text(model={"path": str(tmp_path)})).split
-
-
-def test_a_filter_that_keeps_too_few_ends_the_arms_that_read_them() -> None:
-    shared = share_texts(small_text(task={"pattern": "[0-4]{9}"}), [0])
-    (failure,) = shared.failures.values()
-    assert "the filter keeps 0 of the 12 completions by teacher 'trait'" in failure.reason
-    assert not shared.targets
