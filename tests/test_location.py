@@ -17,14 +17,7 @@ import pandas as pd
 import pytest
 
 from sublim_causal.errors import RequestError, RunError, StorageError
-from sublim_causal.location import (
-    is_remote,
-    locate,
-    put,
-    remove,
-    validate_files,
-    write_atomically,
-)
+from sublim_causal.location import is_remote, locate, put, remove, validate_files, write_atomically
 from sublim_causal.store import blocks, removal, tables
 from sublim_causal.store.damage import damaged
 from sublim_causal.store.manifest import read_manifest

@@ -86,10 +86,7 @@ def student_step(seeds: int, device: torch.device) -> Callable[[], Tensor]:
         optimise()
         update = theta - before
         return torch.cat(
-            [
-                products_at_point(trait, update),
-                products_of_step(trait, gradient, gradient, update),
-            ]
+            [products_at_point(trait, update), products_of_step(trait, gradient, gradient, update)]
         )
 
     return step

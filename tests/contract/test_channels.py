@@ -131,11 +131,7 @@ def test_a_high_temperature_makes_soft_answers_uniform() -> None:
         ({"name": "combined", "members": []}, "channel.members", "1"),
         ({"name": "combined", "members": [{"weight": 0}]}, "channel.members.0.weight", "above 0"),
         ({"name": "combined", "members": [{}, {"first": 7}]}, "channel.first", "at most 6"),
-        (
-            {"name": "combined", "members": [{"name": "sofd"}]},
-            "channel.members.0.name",
-            "soft",
-        ),
+        ({"name": "combined", "members": [{"name": "sofd"}]}, "channel.members.0.name", "soft"),
     ],
 )
 def test_a_wrong_channel_is_refused(table: dict[str, Any], field: str, hint: str) -> None:

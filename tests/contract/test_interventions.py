@@ -15,10 +15,7 @@ from torch import Tensor
 from sublim_causal.experiment.alignment import Probe, UpdateMeasure, measure_trait
 from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
-from sublim_causal.experiment.interventions.base import (
-    BlockContext,
-    Intervention,
-)
+from sublim_causal.experiment.interventions.base import BlockContext, Intervention
 from sublim_causal.experiment.logits import LogitSplit, of_classes
 from sublim_causal.experiment.networks.base import Batch, Forward
 from sublim_causal.experiment.networks.initialisation import initialise

@@ -111,10 +111,7 @@ def test_what_the_arms_of_a_seed_share_does_not_depend_on_its_block(name: str) -
     for inputs, x in alone.inputs.items():
         assert torch.equal(together.inputs[inputs][1:], x)
         assert not torch.equal(together.inputs[inputs][0], x[0])
-        for theta, other in (
-            (together.theta_0, alone.theta_0),
-            (together.teacher, alone.teacher),
-        ):
+        for theta, other in ((together.theta_0, alone.theta_0), (together.teacher, alone.teacher)):
             # Logits, since Adam makes whole steps of the rounding of a derivative that is 0.
             z = outputs(alone.network, other, x, slice(None), alone.positions)
             both = outputs(alone.network, theta[1:], x, slice(None), alone.positions)
@@ -198,11 +195,7 @@ def other_rehearsal(**fields: Any) -> Callable[..., Any]:
             "inputs gives examples (2, D)",
             "shape (2, 3)",
         ),
-        (
-            lambda: {"rehearse": other_rehearsal(positions=(7,))},
-            "positions from 0 to 2",
-            "(7,)",
-        ),
+        (lambda: {"rehearse": other_rehearsal(positions=(7,))}, "positions from 0 to 2", "(7,)"),
         (
             lambda: {"noise": lambda self, count, g: torch.randint(16, (count, 3))},
             "random numbers from the generators",
@@ -211,10 +204,7 @@ def other_rehearsal(**fields: Any) -> Callable[..., Any]:
     ],
 )
 def test_a_wrong_member_is_refused_with_what_came(
-    members: Callable[[], dict[str, Any]],
-    expected: str,
-    came: str,
-    monkeypatch: pytest.MonkeyPatch,
+    members: Callable[[], dict[str, Any]], expected: str, came: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty(monkeypatch, **members())
     asked = small(OWN)

@@ -32,9 +32,7 @@ def test_no_optimizer_mixes_replicates(optimizer: str) -> None:
     experiment = small_experiment({"own": baseline(student=student)})
     together, alone = run_small(experiment, [0, 1]), run_small(experiment, [1])
     np.testing.assert_allclose(
-        together["own"].steps["trait_loss"][:, 1],
-        alone["own"].steps["trait_loss"][:, 0],
-        rtol=1e-9,
+        together["own"].steps["trait_loss"][:, 1], alone["own"].steps["trait_loss"][:, 0], rtol=1e-9
     )
 
 
@@ -92,9 +90,7 @@ def test_another_initialisation_is_the_seeds_own(student: dict[str, Any]) -> Non
     experiment = small_experiment({"own": baseline(student=student), "shared": baseline()})
     together, alone = run_small(experiment, [0, 1]), run_small(experiment, [1])
     np.testing.assert_allclose(
-        together["own"].steps["trait_loss"][:, 1],
-        alone["own"].steps["trait_loss"][:, 0],
-        rtol=1e-9,
+        together["own"].steps["trait_loss"][:, 1], alone["own"].steps["trait_loss"][:, 0], rtol=1e-9
     )
     assert together["own"].steps["trait_loss"][0, 0] != together["shared"].steps["trait_loss"][0, 0]
     assert np.array_equal(

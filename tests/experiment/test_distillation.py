@@ -129,9 +129,7 @@ def test_a_repetition_gives_the_same_bits() -> None:
         assert np.array_equal(first[arm].steps["trait_loss"], second[arm].steps["trait_loss"])
 
 
-def test_a_diverging_seed_is_reported_and_changes_no_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_diverging_seed_is_reported_and_changes_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     from sublim_causal.experiment import distillation
 
     experiment = small_experiment(ARMS)

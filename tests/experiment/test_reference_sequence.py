@@ -19,11 +19,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "projection": {"intervention": "projection"},
     "projected step": {"intervention": "projection", "space": "update"},
     "null": {"intervention": "set_cosine", "cosine": 0.0},
-    "hard null": {
-        "intervention": "set_cosine",
-        "cosine": 0.0,
-        "channel": {"name": "sampled"},
-    },
+    "hard null": {"intervention": "set_cosine", "cosine": 0.0, "channel": {"name": "sampled"}},
     "covered": {"intervention": "set_coverage", "coverage": 0.3},
     "shuffled": {"intervention": "shuffled"},
     "liminal": {"intervention": "liminal"},

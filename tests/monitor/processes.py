@@ -66,10 +66,7 @@ def train(kind: str, rank: int, out: Path) -> None:
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     sent: list[dict[str, float]] = []
     monitor = AlignmentMonitor(
-        optimizer,
-        lambda: trait_loss(model, probe_x, probe_y),
-        layers="module",
-        sink=sent.append,
+        optimizer, lambda: trait_loss(model, probe_x, probe_y), layers="module", sink=sent.append
     )
     monitor.attach(optimizer)
     for _ in range(STEPS):

@@ -9,11 +9,7 @@ import pytest
 from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.errors import RequestError, RunError
 from sublim_causal.report import compare_reports, write_report
-from tests.report.conftest import (
-    QUICK,
-    change_manifest,
-    make_run,
-)
+from tests.report.conftest import QUICK, change_manifest, make_run
 
 pytestmark = pytest.mark.end_to_end
 

@@ -38,9 +38,7 @@ def several() -> list[Results]:
     ]
 
 
-def test_claims_stand_below_their_plan_in_the_column_of_their_unit(
-    several: list[Results],
-) -> None:
+def test_claims_stand_below_their_plan_in_the_column_of_their_unit(several: list[Results]) -> None:
     percent, nats = claims_figure(several).axes
     assert [text.get_text() for text in percent.get_yticklabels()] == [
         *("decay, 8 seeds", "share"),

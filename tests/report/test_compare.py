@@ -14,11 +14,7 @@ import pytest
 from sublim_causal.analysis.plan.file import Plan, parse_plan
 from sublim_causal.errors import RequestError, RunError
 from sublim_causal.report import compare_reports
-from tests.report.conftest import (
-    change_manifest,
-    make_run,
-    text_of,
-)
+from tests.report.conftest import change_manifest, make_run, text_of
 
 pytestmark = pytest.mark.end_to_end
 

@@ -14,12 +14,7 @@ from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.errors import HIDDEN
 from sublim_causal.report.answer.brief import brief
 from sublim_causal.report.sections import BODY
-from tests.report.conftest import (
-    answer_of,
-    make_run,
-    material_of,
-    section_of,
-)
+from tests.report.conftest import answer_of, make_run, material_of, section_of
 
 pytestmark = pytest.mark.end_to_end
 

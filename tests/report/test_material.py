@@ -9,12 +9,7 @@ from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
 from sublim_causal.analysis.plan.file import parse_plan
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.material import read_material
-from tests.report.conftest import (
-    answer_of,
-    change_manifest,
-    make_run,
-    material_of,
-)
+from tests.report.conftest import answer_of, change_manifest, make_run, material_of
 
 
 def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ from sublim_causal.analysis.estimates.types import Estimand, NotEstimable
 from sublim_causal.analysis.plan.run import analyse
 from sublim_causal.report.elements import Table
 from sublim_causal.report.tables import estimates_table, latex
-from tests.report.conftest import (
-    QUICK,
-)
+from tests.report.conftest import QUICK
 
 
 def test_csv_has_full_precision(demo: Path, page: Path) -> None:

@@ -187,9 +187,7 @@ class Damped:
 '''
 
 
-def test_a_users_own_intervention_runs_and_may_diverge(
-    tmp_path: Path,
-) -> None:
+def test_a_users_own_intervention_runs_and_may_diverge(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MY_INTERVENTION)
     (tmp_path / "study.toml").write_text(
         'name = "mine"\nseeds = 1\n[data]\nname = "digits"\n[distillation]\nexamples = 256\n'

@@ -21,10 +21,7 @@ BONFERRONI = "Bonferroni t"
 
 
 def with_simultaneous(
-    results: Sequence[Result],
-    level: float,
-    *,
-    differences: Floats | None = None,
+    results: Sequence[Result], level: float, *, differences: Floats | None = None
 ) -> tuple[Result, ...]:
     r"""Give each estimate of a family its simultaneous interval, in ``simultaneous``.
 

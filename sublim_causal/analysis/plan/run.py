@@ -119,10 +119,7 @@ class Analysis:
 
 
 def analyse_for_report(
-    run: str | Path,
-    plan: Plan | str | Path = "primary",
-    *,
-    in_full: bool = True,
+    run: str | Path, plan: Plan | str | Path = "primary", *, in_full: bool = True
 ) -> Analysis:
     """Estimate what `plan` declares from `run`, and what a report shows beside it.
 

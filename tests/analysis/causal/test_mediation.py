@@ -60,13 +60,7 @@ def test_without_interaction_agrees_with_r(name: str, arm: str, ours: str, their
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize(
     ("ours", "theirs"),
-    [
-        ("pnie", "nie0"),
-        ("tnie", "nie1"),
-        ("pnde", "nde0"),
-        ("tnde", "nde1"),
-        ("cde", "cde_at_EM0"),
-    ],
+    [("pnie", "nie0"), ("tnie", "nie1"), ("pnde", "nde0"), ("tnde", "nde1"), ("cde", "cde_at_EM0")],
 )
 def test_with_interaction_agrees_with_r(name: str, arm: str, ours: str, theirs: str) -> None:
     expected = reference(name, arm)["inter"]
@@ -78,11 +72,7 @@ def test_with_interaction_agrees_with_r(name: str, arm: str, ours: str, theirs: 
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize(
     ("ours", "theirs", "interaction"),
-    [
-        ("pnie", "acme", False),
-        ("pnie", "acme0", True),
-        ("tnie", "acme1", True),
-    ],
+    [("pnie", "acme", False), ("pnie", "acme0", True), ("tnie", "acme1", True)],
 )
 def test_indirect_effects_are_within_monte_carlo_error_of_mediate(
     name: str, arm: str, ours: str, theirs: str, interaction: bool

@@ -15,8 +15,7 @@ SKEWED = np.random.default_rng(4).lognormal(sigma=1.2, size=20)
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
-    [("level", 1.0), ("level", 95), ("interval", "wald"), ("n_boot", 0)],
+    ("field", "value"), [("level", 1.0), ("level", 95), ("interval", "wald"), ("n_boot", 0)]
 )
 def test_a_wrong_value_is_refused_by_its_name(field: str, value: Any) -> None:
     with pytest.raises(RequestError) as error:

@@ -27,11 +27,7 @@ def test_order_of_rows_does_not_matter(data: pd.DataFrame) -> None:
 @pytest.mark.parametrize("residual", ["iid", "ar1"])
 @pytest.mark.parametrize("kind", ["table", "dataset", "path"])
 def test_every_source_gives_the_same_fit(
-    data: pd.DataFrame,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    residual: str,
+    data: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, residual: str
 ) -> None:
     rows = gappy(data)
     # Chunks of 20 rows cut through runs, so that a lag crosses their borders.

@@ -45,14 +45,8 @@ def coefficients(right: str) -> list[str]:
         ("(x + z)**2", ["Intercept", "x", "z", "x:z"]),
         ("(x + z)^2 + x:x", ["Intercept", "x", "z", "x:z"]),
         ("x:z + x", ["Intercept", "x", "x:z"]),
-        (
-            "0 + a:b",
-            ["a[p]:b[u]", "a[q]:b[u]", "a[r]:b[u]", "a[p]:b[v]", "a[q]:b[v]", "a[r]:b[v]"],
-        ),
-        (
-            "a:b + b",
-            ["Intercept", "b[T.v]", *(f"a[T.{a}]:b[{b}]" for b in "uv" for a in "qr")],
-        ),
+        ("0 + a:b", ["a[p]:b[u]", "a[q]:b[u]", "a[r]:b[u]", "a[p]:b[v]", "a[q]:b[v]", "a[r]:b[v]"]),
+        ("a:b + b", ["Intercept", "b[T.v]", *(f"a[T.{a}]:b[{b}]" for b in "uv" for a in "qr")]),
         ("I(x**2) + log(x+z*2)", ["Intercept", "I(x ** 2)", "log(x + z * 2)"]),
         ("I(-x - (z - 1) * -2)", ["Intercept", "I(-x - (z - 1) * -2)"]),
         ("`lr.log` + `class` + lr.log", ["Intercept", "lr.log", "class"]),

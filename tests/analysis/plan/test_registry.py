@@ -10,11 +10,7 @@ from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.analysis.plan.file import load_plan
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.plan.run import _estimate
-from tests.analysis.small import (
-    N_SEEDS,
-    estimated,
-    make_record,
-)
+from tests.analysis.small import N_SEEDS, estimated, make_record
 
 
 def test_every_built_in_estimand_says_something_about_any_run(record: Record) -> None:

@@ -203,12 +203,7 @@ def page(table: pd.DataFrame) -> str:
             f"| {world} | {' | '.join(f'{value:.1f}' for value in part.loc[world])} |"
             for world in worlds
         ]
-    lines += [
-        "",
-        "## What follows",
-        "",
-        *(f"- {text}" for text in _texts(table)),
-    ]
+    lines += ["", "## What follows", "", *(f"- {text}" for text in _texts(table))]
     return "\n".join(lines) + "\n"
 
 

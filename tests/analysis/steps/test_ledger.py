@@ -10,12 +10,7 @@ import pytest
 
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import Estimate, NotEstimable
-from sublim_causal.analysis.steps.ledger import (
-    explained_shares,
-    layer_shares,
-    ledger,
-    step_entries,
-)
+from sublim_causal.analysis.steps.ledger import explained_shares, layer_shares, ledger, step_entries
 from sublim_causal.analysis.steps.ledger_split import drive_factors, split_difference
 from sublim_causal.errors import DataError
 

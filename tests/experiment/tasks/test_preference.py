@@ -133,8 +133,7 @@ def test_a_carrier_holds_nothing_about_animals(carrier: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("carrier", "numbers", "allowed"),
-    [("runs", 100, {1, 2, 98, 99}), ("counts", 20, {1, 19})],
+    ("carrier", "numbers", "allowed"), [("runs", 100, {1, 2, 98, 99}), ("counts", 20, {1, 19})]
 )
 def test_counts_leave_a_choice_at_their_beginnings_only(
     carrier: str, numbers: int, allowed: set[int]

@@ -8,9 +8,7 @@ import pytest
 
 from sublim_causal.analysis.plan.file import parse_plan
 from sublim_causal.report.material import read_material
-from tests.report.conftest import (
-    section_of,
-)
+from tests.report.conftest import section_of
 
 
 @pytest.mark.parametrize("family", ["", "arms"])

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.report.conftest import (
-    answer_of,
-    change_manifest,
-    make_run,
-    material_of,
-    section_of,
-)
+from tests.report.conftest import answer_of, change_manifest, make_run, material_of, section_of
 
 
 def test_lost_runs_and_steps_are_counted(tmp_path: Path) -> None:

@@ -10,12 +10,7 @@ from sublim_causal.report.figures.style import settings
 from sublim_causal.report.material import Material
 from sublim_causal.report.sections import BODY
 from sublim_causal.store.tables import read_table
-from tests.report.conftest import (
-    ARMS,
-    make_run,
-    material_of,
-    section_of,
-)
+from tests.report.conftest import ARMS, make_run, material_of, section_of
 
 
 def test_layers_say_how_to_get_them(demo_material: Material) -> None:

@@ -7,13 +7,7 @@ from pathlib import Path
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.material import Material
 from sublim_causal.report.sections import BODY
-from tests.report.conftest import (
-    ARMS,
-    answer_of,
-    change_manifest,
-    make_run,
-    material_of,
-)
+from tests.report.conftest import ARMS, answer_of, change_manifest, make_run, material_of
 
 
 def test_doses_get_their_curves(tmp_path: Path) -> None:

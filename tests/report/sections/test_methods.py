@@ -5,9 +5,7 @@ from __future__ import annotations
 from sublim_causal.analysis.plan.registry import METHODS
 from sublim_causal.report.formulas import FORMULAS, SHARED
 from sublim_causal.report.material import Material
-from tests.report.conftest import (
-    section_of,
-)
+from tests.report.conftest import section_of
 
 
 def test_every_method_of_a_plan_has_its_formula() -> None:

@@ -13,14 +13,7 @@ import pytest
 from sublim_causal.analysis.simulation.tables import ArmTruth
 from sublim_causal.report.material import Material
 from sublim_causal.report.sections import BODY
-from tests.report.conftest import (
-    ARMS,
-    Tables,
-    answer_of,
-    make_run,
-    material_of,
-    section_of,
-)
+from tests.report.conftest import ARMS, Tables, answer_of, make_run, material_of, section_of
 
 
 def runs_told(material: Material, anchor: str) -> list[str]:

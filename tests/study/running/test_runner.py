@@ -212,10 +212,7 @@ def test_a_run_records_the_provenance_of_all_its_numbers(tmp_path: Path) -> None
     assert found["device"] == "cuda, cpu"
     assert found["product_engine"] == "mkl"
     assert found["git_revision"] == here["git_revision"]
-    assert found["packages"] == {
-        **here["packages"],
-        "torch": f"2.9.0, {here['packages']['torch']}",
-    }
+    assert found["packages"] == {**here["packages"], "torch": f"2.9.0, {here['packages']['torch']}"}
 
 
 def test_a_killed_run_resumes_to_the_same_tables(tmp_path: Path, six_seeds: Path) -> None:

@@ -17,12 +17,7 @@ from sublim_causal.study.spec.reading import load_study
 from sublim_causal.study.worker.blocks import Block
 from sublim_causal.study.worker.trainer import Job, prepare
 
-TINY = (
-    "distillation.examples=256",
-    "distillation.epochs=1",
-    "teacher.epochs=1",
-    "probe.size=64",
-)
+TINY = ("distillation.examples=256", "distillation.epochs=1", "teacher.epochs=1", "probe.size=64")
 
 
 def job(run: Path, *settings: str) -> Job:

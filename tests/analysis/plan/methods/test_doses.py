@@ -12,13 +12,7 @@ from sublim_causal.analysis.causal.instruments import iv_linear_dose
 from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.analysis.plan.methods.doses import doses
 from sublim_causal.analysis.plan.record import Record
-from tests.analysis.small import (
-    SLOPE,
-    STUDY,
-    estimated,
-    make_record,
-    number,
-)
+from tests.analysis.small import SLOPE, STUDY, estimated, make_record, number
 
 
 def test_doses_are_read_from_the_arms_of_the_study(record: Record) -> None:

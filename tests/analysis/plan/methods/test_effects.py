@@ -10,15 +10,7 @@ import pytest
 from sublim_causal.analysis.causal.crossworld import cross_world
 from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.analysis.plan.record import Record
-from tests.analysis.small import (
-    DIRECT,
-    N_SEEDS,
-    N_STEPS,
-    START,
-    estimated,
-    make_record,
-    number,
-)
+from tests.analysis.small import DIRECT, N_SEEDS, N_STEPS, START, estimated, make_record, number
 
 
 def test_cross_world_effects_are_those_of_the_estimator(record: Record) -> None:

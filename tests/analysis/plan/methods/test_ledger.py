@@ -8,11 +8,7 @@ from sublim_causal.analysis.estimates.types import NotEstimable
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.analysis.steps.ledger import explained_shares
 from sublim_causal.analysis.steps.ledger_split import split_difference
-from tests.analysis.small import (
-    estimated,
-    make_record,
-    number,
-)
+from tests.analysis.small import estimated, make_record, number
 
 
 def test_shares_by_arm_epoch_and_layer() -> None:

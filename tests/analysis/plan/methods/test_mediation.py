@@ -7,11 +7,7 @@ import pytest
 
 from sublim_causal.analysis.causal.mediation import mediate
 from sublim_causal.analysis.plan.record import Record
-from tests.analysis.small import (
-    N_SEEDS,
-    estimated,
-    number,
-)
+from tests.analysis.small import N_SEEDS, estimated, number
 
 
 def test_mediation_is_that_of_the_estimator(record: Record) -> None:

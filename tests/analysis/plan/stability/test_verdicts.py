@@ -74,10 +74,7 @@ def test_a_claim_that_rests_on_one_seed_falls_without_it() -> None:
     assert broad.verdict == "supported"
     assert broad.departures() == ()
     assert Counter(one.choice for one in broad.alternatives)["seed"] == 8
-    fragile = judged(
-        with_differences([*(-0.01 + noise[:7]), -0.6]),
-        plan_with(EFFECT, **CLAIM),
-    )
+    fragile = judged(with_differences([*(-0.01 + noise[:7]), -0.6]), plan_with(EFFECT, **CLAIM))
     assert fragile.verdict == "supported"
     (fallen,) = fragile.departures()
     assert (fallen.choice, fallen.label) == ("seed", "without seed 7")

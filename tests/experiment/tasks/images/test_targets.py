@@ -78,13 +78,7 @@ def test_replaced_answers_are_the_counterfactual_teachers_where_images_diverge()
     experiment = small_experiment()
     theta_0 = initialise(network, streams("init"), like=data.train_x)
     teachers = Teachers(
-        network,
-        theta_0,
-        data,
-        split.columns("class"),
-        streams,
-        lambda: None,
-        experiment.teaching,
+        network, theta_0, data, split.columns("class"), streams, lambda: None, experiment.teaching
     )
     x = data.train_x[None].expand(2, -1, -1)
     channel = build_channel("channel", {"name": "soft"}, split)
