@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.coding import Coding, code_terms
-from sublim_causal.analysis.mixed.crossproducts import read_formula
-from sublim_causal.analysis.mixed.expressions import evaluate_expression
+from sublim_causal.analysis.mixed.design.crossproducts import read_formula
 from sublim_causal.analysis.mixed.fit import fit_mixed
-from sublim_causal.analysis.mixed.formula import MixedFormula
+from sublim_causal.analysis.mixed.formula.coding import Coding, code_terms
+from sublim_causal.analysis.mixed.formula.expressions import evaluate_expression
+from sublim_causal.analysis.mixed.formula.terms import MixedFormula
 from sublim_causal.analysis.mixed.result import MixedFit
 
 AGREES = 1e-3

@@ -7,21 +7,24 @@ import pandas as pd
 
 from sublim_causal.analysis.estimates.distributions import t_sf
 from sublim_causal.analysis.estimates.types import FEW_SEEDS, Floats
-from sublim_causal.analysis.mixed.chunks import Data, open_data
-from sublim_causal.analysis.mixed.covariance import Inference, cluster_robust, model_based
-from sublim_causal.analysis.mixed.crossproducts import accumulate, read_formula
-from sublim_causal.analysis.mixed.design import ModelDesign, build_design
-from sublim_causal.analysis.mixed.identifiability import validate_identifiable, validate_residual
-from sublim_causal.analysis.mixed.kenward_roger import kenward_roger
-from sublim_causal.analysis.mixed.optimise import fit_theta
-from sublim_causal.analysis.mixed.parameters import Problem, Residual
-from sublim_causal.analysis.mixed.reml import evaluate
-from sublim_causal.analysis.mixed.result import Df, MixedFit, Vcov, standard_errors, t_statistics
-from sublim_causal.analysis.mixed.variance_components import (
+from sublim_causal.analysis.mixed.criterion.optimise import fit_theta
+from sublim_causal.analysis.mixed.criterion.parameters import Problem, Residual
+from sublim_causal.analysis.mixed.criterion.reml import evaluate
+from sublim_causal.analysis.mixed.design.chunks import Data, open_data
+from sublim_causal.analysis.mixed.design.crossproducts import accumulate, read_formula
+from sublim_causal.analysis.mixed.design.identifiability import (
+    validate_identifiable,
+    validate_residual,
+)
+from sublim_causal.analysis.mixed.design.model import ModelDesign, build_design
+from sublim_causal.analysis.mixed.inference.covariance import Inference, cluster_robust, model_based
+from sublim_causal.analysis.mixed.inference.kenward_roger import kenward_roger
+from sublim_causal.analysis.mixed.inference.variance_components import (
     is_singular,
     sd_ratios,
     variance_components,
 )
+from sublim_causal.analysis.mixed.result import Df, MixedFit, Vcov, standard_errors, t_statistics
 from sublim_causal.errors import DataError, RequestError
 
 

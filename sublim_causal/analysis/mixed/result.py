@@ -18,10 +18,10 @@ from sublim_causal.analysis.estimates.bootstrap import (
 from sublim_causal.analysis.estimates.distributions import f_sf, t_critical, t_sf
 from sublim_causal.analysis.estimates.settings import validate_level
 from sublim_causal.analysis.estimates.types import Floats, TestResult
-from sublim_causal.analysis.mixed.covariance import FixedTheta, Inference, group_products
-from sublim_causal.analysis.mixed.linear import contrast_matrix
-from sublim_causal.analysis.mixed.parameters import Problem, Residual
-from sublim_causal.analysis.mixed.variance_components import random_effects
+from sublim_causal.analysis.mixed.criterion.parameters import Problem, Residual
+from sublim_causal.analysis.mixed.formula.linear import contrast_matrix
+from sublim_causal.analysis.mixed.inference.covariance import FixedTheta, Inference, group_products
+from sublim_causal.analysis.mixed.inference.variance_components import random_effects
 from sublim_causal.errors import RequestError
 
 Vcov = Literal["model", "CR0", "CR2"]

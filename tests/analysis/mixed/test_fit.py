@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sublim_causal.analysis.mixed.chunks import column_kinds
-from sublim_causal.analysis.mixed.crossproducts import accumulate
-from sublim_causal.analysis.mixed.design import build_design
+from sublim_causal.analysis.mixed.criterion.parameters import Problem
+from sublim_causal.analysis.mixed.criterion.reml import evaluate
+from sublim_causal.analysis.mixed.design.chunks import column_kinds
+from sublim_causal.analysis.mixed.design.crossproducts import accumulate
+from sublim_causal.analysis.mixed.design.model import build_design
 from sublim_causal.analysis.mixed.fit import fit_mixed
-from sublim_causal.analysis.mixed.formula import parse_formula
-from sublim_causal.analysis.mixed.parameters import Problem
-from sublim_causal.analysis.mixed.reml import evaluate
+from sublim_causal.analysis.mixed.formula.terms import parse_formula
 from sublim_causal.analysis.mixed.result import MixedFit
 from tests.analysis.mixed.conftest import ARMS, SLOPE, gappy, simulate
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.mixed.covariance import group_products
+from sublim_causal.analysis.mixed.criterion.reml import evaluate
 from sublim_causal.analysis.mixed.fit import fit_mixed
-from sublim_causal.analysis.mixed.reml import evaluate
+from sublim_causal.analysis.mixed.inference.covariance import group_products
 from sublim_causal.analysis.mixed.result import pooled_df
 from sublim_causal.errors import RequestError
 from tests.analysis.mixed.conftest import SLOPE, gappy

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from sublim_causal.analysis.estimates.settings import Settings
 from sublim_causal.analysis.estimates.types import NotEstimable, Result, too_few
-from sublim_causal.analysis.mixed.crossproducts import read_formula
+from sublim_causal.analysis.mixed.design.crossproducts import read_formula
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.analysis.plan.declaration import WithInterval
 from sublim_causal.analysis.plan.method import Method

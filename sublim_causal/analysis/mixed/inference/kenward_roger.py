@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.parameters import Problem
-from sublim_causal.analysis.mixed.reml import evaluate, reduce_random
-from sublim_causal.analysis.mixed.residuals import residual_products
+from sublim_causal.analysis.mixed.criterion.parameters import Problem
+from sublim_causal.analysis.mixed.criterion.reml import evaluate, reduce_random
+from sublim_causal.analysis.mixed.criterion.residuals import residual_products
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.parameters import Problem
-from sublim_causal.analysis.mixed.reml import evaluate
+from sublim_causal.analysis.mixed.criterion.parameters import Problem
+from sublim_causal.analysis.mixed.criterion.reml import evaluate
 
 DECREASE = 1e-8
 """The optimisation stops where a Newton step would lower the criterion by less than half of

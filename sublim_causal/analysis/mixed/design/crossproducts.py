@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.chunks import (
+from sublim_causal.analysis.mixed.design.chunks import (
     Chunk,
     Integers,
     Opened,
@@ -22,9 +22,9 @@ from sublim_causal.analysis.mixed.chunks import (
     column_kinds,
     sorted_levels,
 )
-from sublim_causal.analysis.mixed.expressions import SPLINE, evaluate_expression
-from sublim_causal.analysis.mixed.formula import MixedFormula, parse_formula
-from sublim_causal.analysis.mixed.syntax import Node
+from sublim_causal.analysis.mixed.formula.expressions import SPLINE, evaluate_expression
+from sublim_causal.analysis.mixed.formula.syntax import Node
+from sublim_causal.analysis.mixed.formula.terms import MixedFormula, parse_formula
 from sublim_causal.errors import DataError
 
 MAX_GAPS = 64

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.syntax import Node, SourceText, parse
+from sublim_causal.analysis.mixed.formula.syntax import Node, SourceText, parse
 from sublim_causal.errors import RequestError, nearest
 
 

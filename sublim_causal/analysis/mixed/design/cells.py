@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sublim_causal.analysis.mixed.chunks import sorted_levels
-from sublim_causal.analysis.mixed.formula import MixedFormula
+from sublim_causal.analysis.mixed.design.chunks import sorted_levels
+from sublim_causal.analysis.mixed.formula.terms import MixedFormula
 from sublim_causal.errors import DataError, RequestError
 
 DEFAULT_REFERENCE = "baseline"

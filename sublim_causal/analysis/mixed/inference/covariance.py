@@ -13,11 +13,11 @@ import numpy as np
 
 from sublim_causal.analysis.estimates.bootstrap import Replicated
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.kenward_roger import covariance_patterns
-from sublim_causal.analysis.mixed.optimise import steps_of
-from sublim_causal.analysis.mixed.parameters import Problem
-from sublim_causal.analysis.mixed.reml import evaluate, reduce_random
-from sublim_causal.analysis.mixed.residuals import residual_products
+from sublim_causal.analysis.mixed.criterion.optimise import steps_of
+from sublim_causal.analysis.mixed.criterion.parameters import Problem
+from sublim_causal.analysis.mixed.criterion.reml import evaluate, reduce_random
+from sublim_causal.analysis.mixed.criterion.residuals import residual_products
+from sublim_causal.analysis.mixed.inference.kenward_roger import covariance_patterns
 
 _FLAT = 1e-8
 """Directions of the Hessian below this share of the largest eigenvalue carry no information."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sublim_causal.analysis.mixed.formula import Factor, Term, numeric_part
+from sublim_causal.analysis.mixed.formula.terms import Factor, Term, numeric_part
 from sublim_causal.errors import DataError
 
 MAX_COLUMNS = 1000

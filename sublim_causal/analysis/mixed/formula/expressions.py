@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from sublim_causal.analysis.mixed.syntax import Node, SourceText
+from sublim_causal.analysis.mixed.formula.syntax import Node, SourceText
 
 _ELEMENTWISE: Mapping[str, Callable[..., np.ndarray]] = {
     function.__name__: function

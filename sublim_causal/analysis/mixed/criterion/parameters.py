@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.design import ModelDesign
+from sublim_causal.analysis.mixed.design.model import ModelDesign
 
 Residual = Literal["iid", "ar1", "car1"]
 

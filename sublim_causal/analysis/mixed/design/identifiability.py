@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sublim_causal.analysis.mixed.design import ModelDesign, fitted_exactly
+from sublim_causal.analysis.mixed.design.model import ModelDesign, fitted_exactly
 from sublim_causal.errors import DataError
 
 _SAME = 1e-10

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.parameters import Problem
-from sublim_causal.analysis.mixed.residuals import Residuals, residual_products
+from sublim_causal.analysis.mixed.criterion.parameters import Problem
+from sublim_causal.analysis.mixed.criterion.residuals import Residuals, residual_products
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from itertools import product
 from typing import NoReturn, TypeAlias
 
 from sublim_causal.analysis.estimates.columns import NOT_NUMBERS, REMEDIES, ColumnKind
-from sublim_causal.analysis.mixed.expressions import SPLINE, names_in, validate_expression
-from sublim_causal.analysis.mixed.syntax import Node, SourceText, parse
+from sublim_causal.analysis.mixed.formula.expressions import SPLINE, names_in, validate_expression
+from sublim_causal.analysis.mixed.formula.syntax import Node, SourceText, parse
 from sublim_causal.errors import nearest
 
 SPLINE_SIZES = range(3, 21)

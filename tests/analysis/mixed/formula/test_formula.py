@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.mixed.coding import MAX_COLUMNS, code_terms
-from sublim_causal.analysis.mixed.expressions import evaluate_expression
 from sublim_causal.analysis.mixed.fit import fit_mixed
-from sublim_causal.analysis.mixed.formula import parse_formula
-from sublim_causal.analysis.mixed.syntax import MAX_DEPTH, MAX_LENGTH
+from sublim_causal.analysis.mixed.formula.coding import MAX_COLUMNS, code_terms
+from sublim_causal.analysis.mixed.formula.expressions import evaluate_expression
+from sublim_causal.analysis.mixed.formula.syntax import MAX_DEPTH, MAX_LENGTH
+from sublim_causal.analysis.mixed.formula.terms import parse_formula
 from sublim_causal.errors import DataError, RequestError
 
 LEVELS = {"a": ["p", "q", "r"], "b": ["u", "v"]}

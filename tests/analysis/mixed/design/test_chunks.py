@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from sublim_causal.analysis.mixed import chunks
+from sublim_causal.analysis.mixed.design import chunks
 from sublim_causal.analysis.mixed.fit import fit_mixed
 from sublim_causal.errors import DataError
 from tests.analysis.mixed.conftest import SLOPE, gappy

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.cells import (
+from sublim_causal.analysis.mixed.design.cells import (
     cell_keys,
     factor_combinations,
     group_cells,
     ordered_levels,
     residual_variances,
 )
-from sublim_causal.analysis.mixed.coding import Coding, code_terms
-from sublim_causal.analysis.mixed.crossproducts import CrossProducts
-from sublim_causal.analysis.mixed.formula import MixedFormula
+from sublim_causal.analysis.mixed.design.crossproducts import CrossProducts
+from sublim_causal.analysis.mixed.formula.coding import Coding, code_terms
+from sublim_causal.analysis.mixed.formula.terms import MixedFormula
 from sublim_causal.errors import DataError
 
 _ALIASED = 1e-7

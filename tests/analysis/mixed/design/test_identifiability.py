@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sublim_causal.analysis.mixed.chunks import column_kinds
-from sublim_causal.analysis.mixed.crossproducts import accumulate
-from sublim_causal.analysis.mixed.design import build_design
+from sublim_causal.analysis.mixed.design.chunks import column_kinds
+from sublim_causal.analysis.mixed.design.crossproducts import accumulate
+from sublim_causal.analysis.mixed.design.identifiability import gram_matrices
+from sublim_causal.analysis.mixed.design.model import build_design
 from sublim_causal.analysis.mixed.fit import fit_mixed
-from sublim_causal.analysis.mixed.formula import parse_formula
-from sublim_causal.analysis.mixed.identifiability import gram_matrices
+from sublim_causal.analysis.mixed.formula.terms import parse_formula
 from sublim_causal.errors import DataError
 from tests.analysis.mixed.test_fit import SLOPE, gappy, simulate
 

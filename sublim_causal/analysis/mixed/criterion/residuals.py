@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.parameters import Problem
+from sublim_causal.analysis.mixed.criterion.parameters import Problem
 
 
 @dataclass(frozen=True)

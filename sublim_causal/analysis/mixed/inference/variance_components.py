@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Floats
-from sublim_causal.analysis.mixed.parameters import Problem
-from sublim_causal.analysis.mixed.reml import evaluate, reduce_random
-from sublim_causal.analysis.mixed.residuals import residual_products
+from sublim_causal.analysis.mixed.criterion.parameters import Problem
+from sublim_causal.analysis.mixed.criterion.reml import evaluate, reduce_random
+from sublim_causal.analysis.mixed.criterion.residuals import residual_products
 
 _SINGULAR = 1e-4
 """A relative standard deviation below this is on the boundary (lme4's tolerance)."""

@@ -1,0 +1,1 @@
+"""The REML criterion and its maximum."""

@@ -1,0 +1,1 @@
+"""Data in chunks, their cross-products, and the design of a model."""

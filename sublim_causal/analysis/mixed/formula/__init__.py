@@ -1,0 +1,1 @@
+"""Formulas and contrasts: what they say, and how their factors are coded."""

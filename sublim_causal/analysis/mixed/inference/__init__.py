@@ -1,0 +1,1 @@
+"""Covariance, degrees of freedom and variance components of a fit."""
