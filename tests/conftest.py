@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import hypothesis  # noqa: F401 - its plugin looks for referrers, which are hidden once a test has frozen them
+import hypothesis  # noqa: F401 - before a test freezes the objects that its plugin looks for
 import pytest
 from filelock import FileLock
 
