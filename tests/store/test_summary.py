@@ -58,7 +58,8 @@ def test_the_tables_of_the_readme_are_those_of_the_plan(summary: Path) -> None:
     assert f"| {100 * difference.value:+.1f} [{100 * difference.low:+.1f}, " in row
     assert lines[0].count("|") == row.count("|") == 5
     (cosine,) = (line for line in lines if line.startswith("| mean cosine of dist"))
-    assert cosine.endswith(f"| {results['mean_cosine_mean'].value:.4f} |")
+    mean = results["mean_cosine_mean"]
+    assert cosine.endswith(f"| {mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}] |")
 
 
 def test_a_summary_replaces_nothing(run: Path, summary: Path) -> None:
