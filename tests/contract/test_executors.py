@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from sublim_causal.errors import RequestError
-from sublim_causal.store.blocks import committed
 from sublim_causal.store.tables import read_table
 from sublim_causal.study.executors import EXECUTORS, open_executor
-from tests.study.commands import TINY, command, environment, same_tables, sublim
+from tests.study.commands import TINY, same_tables, start, sublim
 
 OPTIONS = (*TINY, "--tracking-uri", "none")
 NAMES = [
@@ -121,20 +118,7 @@ def test_ctrl_c_keeps_finished_blocks_and_the_rerun_completes(
     executor: str, six_seeds: Path, tmp_path: Path
 ) -> None:
     options = (*OPTIONS, "--seeds", "6", "--workers", "1", "--executor", executor)
-    process = subprocess.Popen(
-        command("run", *options),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    run, deadline = tmp_path / "runs" / "quickstart", time.monotonic() + 120
-    while not any(committed(run)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process = start(tmp_path, *options)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
@@ -144,7 +128,7 @@ def test_ctrl_c_keeps_finished_blocks_and_the_rerun_completes(
     again = sublim("run", *OPTIONS, "--seeds", "6", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "replicates are there already" in again.stderr
-    same_tables(run, six_seeds)
+    same_tables(tmp_path / "runs" / "quickstart", six_seeds)
 
 
 def test_resources_are_of_the_device_that_is_asked_for(executor: str) -> None:

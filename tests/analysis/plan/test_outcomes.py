@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from sublim_causal.analysis.plan.file import load_plan
 from sublim_causal.analysis.plan.outcomes import for_outcome
-from sublim_causal.store.outcome import ACCURACY, Outcome, outcome_of
-
-ODDS = Outcome(
-    name="trait_log_odds",
-    start="initial_trait_log_odds",
-    teacher="teacher_trait_log_odds",
-    curve="trait_log_odds",
-    label="log-odds of the trait",
-    chance=0.0,
-    margin=0.2,
-)
+from sublim_causal.store.outcome import ACCURACY, TRAIT_LOG_ODDS, outcome_of
 
 
 def test_a_plan_of_images_stays_as_it_is() -> None:
@@ -24,7 +14,7 @@ def test_a_plan_of_images_stays_as_it_is() -> None:
 
 
 def test_the_primary_plan_takes_the_outcome_of_the_task() -> None:
-    plan = for_outcome(load_plan("primary"), ODDS)
+    plan = for_outcome(load_plan("primary"), TRAIT_LOG_ODDS)
     text = plan.model_dump_json()
     assert "accuracy" not in text
     assert "five percentage points" not in text
