@@ -242,13 +242,10 @@ class Meter:
         known, rows = point.called.parameters(), dict[str, list[int]]()
         for i, parameter in enumerate(parameters):
             name = known[id(parameter)][0] if id(parameter) in known else f"parameter {i}"
-            layer = self._layers(name) if callable(self._layers) else _module_of(name)
+            module = name.rpartition(".")[0] or name
+            layer = self._layers(name) if callable(self._layers) else module
             rows.setdefault(layer, []).append(i)
         return rows
-
-
-def _module_of(name: str) -> str:
-    return name.rpartition(".")[0] or name
 
 
 def _have_gradient(parameters: Sequence[Tensor]) -> bool:

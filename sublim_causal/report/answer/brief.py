@@ -56,7 +56,8 @@ def _removes(material: Material) -> Iterator[str]:
     if not found and material.is_own:
         yield from _differs(material)
     means = {arm: values(material.headlines[arm].alignment) for arm in found}
-    for arm in sorted(found, key=lambda arm: _size(means[arm]))[:1]:
+    sizes = {arm: abs(mean.value) if mean else math.inf for arm, mean in means.items()}
+    for arm in sorted(found, key=sizes.__getitem__)[:1]:
         words, _ = what_it_does(material, arm, found[arm])
         change = in_sentence(found[arm].beside_adjusted())
         mean = means[arm]
@@ -75,10 +76,6 @@ def _differs(material: Material) -> Iterator[str]:
                 f"under {named(arm)} the {material.outcome.label} differs from that under "
                 f"{named(material.reference)} by {change}"
             )
-
-
-def _size(mean: Estimate | None) -> float:
-    return abs(mean.value) if mean else math.inf
 
 
 _ACTS = {

@@ -40,8 +40,7 @@ def persistence(material: Material) -> Iterator[Sentence]:
         positive = f", positive in {_of_steps(share)}" if share else ""
         yield Sentence(
             f"After the first epoch of {named(reference)}, {subject} {words} the trait gradient: "
-            "mean "
-            f"cosine {estimate(mean)}{positive}{_seeds(mean)}.",
+            f"mean cosine {estimate(mean)}{positive} ({counted(mean.n_seeds, 'seed', 'seeds')}).",
             verdict,
             "alignment",
         )
@@ -90,7 +89,3 @@ _WEAKENS: Mapping[str, Verdict] = {
     "none": "yes",
 }
 """Whether alignment persists, by where the interval of its decrease lies."""
-
-
-def _seeds(one: Estimate) -> str:
-    return f" ({counted(one.n_seeds, 'seed', 'seeds')})"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
 from sublim_causal.analysis.estimates.types import Estimand, Estimate, Result
-from sublim_causal.analysis.plan.results.curves import Curve
 from sublim_causal.analysis.plan.results.results import Results
 from sublim_causal.report.comparison.sentences import AGREEMENT
 from sublim_causal.report.comparison.sides import Sides, equal, margin_of
@@ -151,14 +150,10 @@ def curves(sides: Sides) -> Section:
             ),
         )
         for column, (label, scale) in shown.items()
-        if any(measured(_of(side.curves[column], arms)) for side in sides.both)
+        if any(measured({arm: side.curves[column][arm] for arm in arms}) for side in sides.both)
     ]
     missing = Missing("The runs have no arm in common whose curves were measured.")
     return Section("curves", "Through training", blocks or [missing])
-
-
-def _of(curves: Mapping[str, Curve], arms: Sequence[str]) -> dict[str, Curve]:
-    return {arm: curves[arm] for arm in arms}
 
 
 def estimates(results: Mapping[str, Results]) -> Section:

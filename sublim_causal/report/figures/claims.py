@@ -91,15 +91,11 @@ def claims_figure(results: Sequence[Results]) -> Figure:
 def claims_text(results: Sequence[Results]) -> str:
     """Say in words what `claims_figure` draws, for those who do not see it."""
     rows = []
-    for plan, claim in _claims(results):
+    for plan, claim in ((one.plan, claim) for one in results for claim in one.verdicts):
         found = claim.headline
         shown = "not estimated" if found is None else f"{estimate(found)}, {found.n_seeds} seeds"
         rows.append(f"{plan}, {claim.name}: {claim.verdict}, {shown}")
     return f"{len(rows)} claims, each with its verdict, estimate and interval. " + "; ".join(rows)
-
-
-def _claims(results: Sequence[Results]) -> list[tuple[str, ClaimVerdict]]:
-    return [(one.plan, claim) for one in results for claim in one.verdicts]
 
 
 def _rows(one: Results) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sublim_causal.analysis.estimates.types import Estimate, Result
+from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.commands import report_command
 from sublim_causal.report.elements import Element, Missing, Picture, Section
 from sublim_causal.report.figures import curves as draw
@@ -114,7 +114,7 @@ def _contrasts(material: Material) -> Iterator[Element]:
         + "; p adjusted for the plan's family of contrasts" * adjusted
         + ".",
         found,
-        labels=[_label(one) for one in found],
+        labels=[f"{one.estimand.column}, {contrast(one.estimand)}" for one in found],
     )
 
 
@@ -165,7 +165,3 @@ def contrast_bars(material: Material, estimates: Sequence[Estimate]) -> list[Bar
             )
         )
     return bars
-
-
-def _label(result: Result) -> str:
-    return f"{result.estimand.column}, {contrast(result.estimand)}"

@@ -136,12 +136,8 @@ def _ledger_difference(
     return _split(record, declared, settings, partial(split_difference, mid=declared.mid))
 
 
-def _drive_factors(record: Record, declared: FactoredDrive, settings: Settings) -> Sequence[Result]:
-    return _split(record, declared, settings, drive_factors)
-
-
 LEDGER_METHODS: Mapping[str, Method] = {
     "explained_share": Method(ExplainedShare, _explained_share),
     "ledger_difference": Method(LedgerDifference, _ledger_difference),
-    "drive_factors": Method(FactoredDrive, _drive_factors),
+    "drive_factors": Method(FactoredDrive, partial(_split, split=drive_factors)),
 }

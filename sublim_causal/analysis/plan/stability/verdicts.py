@@ -73,18 +73,13 @@ def with_alternatives(
         changed = _changed(variation, record, plan, estimands, base)
         if not changed:
             continue
-        for claim, verdict in zip(plan.claims, _judged(plan, base, changed), strict=True):
+        verdicts = judge(plan.claims, [*{**base, **changed}.values()], plan.estimands)
+        for claim, verdict in zip(plan.claims, verdicts, strict=True):
             if any(one.estimand in changed for one in claim.condition):
                 found[claim.name].append(_alternative(variation, verdict))
     report_progress(len(others), len(others), "")
-    verdicts = (replace(one, alternatives=tuple(found[one.name])) for one in results.verdicts)
-    return replace(results, verdicts=tuple(verdicts))
-
-
-def _judged(
-    plan: Plan, base: Mapping[str, Result], changed: Mapping[str, Result]
-) -> tuple[ClaimVerdict, ...]:
-    return judge(plan.claims, [*{**base, **changed}.values()], plan.estimands)
+    own = (replace(one, alternatives=tuple(found[one.name])) for one in results.verdicts)
+    return replace(results, verdicts=tuple(own))
 
 
 def _alternative(variation: Variation, verdict: ClaimVerdict) -> Alternative:
