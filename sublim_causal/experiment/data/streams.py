@@ -72,8 +72,8 @@ def draw(
 ) -> Tensor:
     """Return ``(R, ...)`` on `device`: what `function` draws from each replicate's generator.
 
-    Replicates are drawn in threads, since a block of a GPU has hundreds of them; every generator is
-    used by one thread only, so the numbers are the same in any order.
+    For a GPU replicates are drawn in threads, since its blocks have hundreds of them; every
+    generator is used by one thread only, so the numbers are the same in any order.
 
     Parameters
     ----------
@@ -91,7 +91,12 @@ def draw(
     def fill(replicate: int) -> None:
         drawn[replicate].copy_(function(generators[replicate]), non_blocking=True)
 
+    others = range(1, len(generators))
+    if device.type == "cpu":  # a worker there has one core
+        for replicate in others:
+            fill(replicate)
+        return drawn
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(fill, range(1, len(generators))):
+        for _ in pool.map(fill, others):
             continue
     return drawn
