@@ -140,6 +140,9 @@ def _tensor(data: Any, *, device: Any = None, make: Any = torch.tensor, **named:
 @contextmanager
 def absent_gpu() -> Iterator[AbsentGPU]:
     """Let tensors be made on `DEVICE`, and moved there, while the context lasts."""
+    # The first such context lists the functions that make tensors, once, so before one is replaced.
+    with torch.device("cpu"):
+        torch.empty(0)
     with (
         mock.patch.object(torch, "tensor", _tensor),
         mock.patch.object(streams, "ThreadPoolExecutor", InTurn),
