@@ -21,6 +21,8 @@ StepColumns = dict[str, NDArray[np.float64]]
 
 AT_POINT = ("trait_loss", "trait_accuracy", "aa", "bb", "ab", "end")
 """Measured at theta_t, t = 0..T; ``end`` is -<g_trait at theta_t, update of step t-1>."""
+OF_GRADIENT = slice(AT_POINT.index("aa"), AT_POINT.index("end"))
+"""Of `AT_POINT`: what the squared length of the trait gradient follows from."""
 OF_STEP = ("distill_loss", "dd", "da", "db", "applied_trait", "applied_applied", "ut", "uu")
 """Measured in step t, t = 0..T-1."""
 
@@ -97,9 +99,12 @@ class UpdateMeasure:
     length: Tensor
 
 
-def update_measure(drive: Tensor, squared: Tensor, gradient: Tensor) -> UpdateMeasure:
-    """Measure an update by its drive, and the squares of it and of the trait gradient, ``(R,)``."""
-    aligned = cosine(drive, (squared * gradient).sqrt())
+def update_measure(drive: Tensor, squared: Tensor, squared_gradient: Tensor) -> UpdateMeasure:
+    """Measure an update by its drive and the squared lengths of it and of the trait gradient.
+
+    All three are ``(R,)``.
+    """
+    aligned = cosine(drive, (squared * squared_gradient).sqrt())
     return UpdateMeasure(aligned, drive, squared.sqrt())
 
 
@@ -192,7 +197,7 @@ class Recorder:
         """Record the inner products of step `step`; return the measure of the update."""
         products = products_of_step(trait, g_distill, g_applied, update)
         self._values[step, len(AT_POINT) + 1 :] = products
-        aa, bb, ab = self._values[step, 2:5].to(update)
+        aa, bb, ab = self._values[step, OF_GRADIENT].to(update)
         return update_measure(products[-2], products[-1], (aa + 2 * ab + bb) / 4)
 
     def cover(self, step: int, product: Tensor, lengths: Tensor) -> None:

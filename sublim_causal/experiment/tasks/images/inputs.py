@@ -22,10 +22,14 @@ Draw = Callable[[int, ImageTensors, torch.Generator], Tensor]
 """``draw(count, data, generator)`` returns images ``(count, D)`` like `data`."""
 
 
+UNIFORM_PART = 2048
+"""Images whose pixels are drawn at once: memory that is used again stays mapped."""
+
+
 def uniform(count: int, data: ImageTensors, generator: torch.Generator) -> Tensor:
     """Every pixel uniform on [-1, 1], as in the paper."""
     images = data.train_x.new_empty(count, data.train_x.shape[1])
-    for part in images.split(2048):
+    for part in images.split(UNIFORM_PART):
         pixels = unfilled(part.shape, torch.float32, images.device)
         part.copy_(pixels.uniform_(-1, 1, generator=generator), non_blocking=True)
     return images
