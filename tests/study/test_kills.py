@@ -18,8 +18,8 @@ KILLS = 25
 EARLY = 5
 """Every so many kills one comes while the study is still starting."""
 SEEDS = 60
-MORE = 10
-"""Seeds that are added whenever the study was finished before its killer came."""
+MORE = 12
+"""Seeds, whole blocks, that are added whenever the study ended before its killer came."""
 OPTIONS = ("--no-report", "--set", "distillation.epochs=3")
 LATEST = 5
 """Seconds until a kill, from the start or from the first block that this start has finished."""

@@ -72,22 +72,22 @@ def plan_run(
     validate_layers(study.interventions(), network.layout.layers)
     activations = activations_taught(study, network)
     seeds = range(study.seeds) if options.seed_range is None else options.seed_range
-    missing = sum(any(seed not in done.get(arm, ()) for arm in study.arms) for seed in seeds)
     memory = options.memory or resources.memory
     slots, of_gpu = options.workers or resources.slots, int(0.8 * resources.gpu_memory)
     if resources.gpus and options.workers is None:
         together = of_gpu // study_bytes(study, parameters, 1, activations)
         slots = min(slots, resources.gpus * max(1, together))
-    workers = min(slots, max(1, missing))
+    # By all seeds, so that a run that was stopped is completed in the blocks that it began with.
+    workers = min(slots, len(seeds))
     if options.block_size is not None:
         block_size, why = options.block_size, "as --block-size says"
     elif device == "cpu":
         most = fitting(study, parameters, activations, memory // workers)
-        block_size, why = cpu_block(study, network, max(1, missing), workers, most)
+        block_size, why = cpu_block(study, network, len(seeds), workers, most)
     else:
         sharing = math.ceil(workers / resources.gpus)
         most = fitting(study, parameters, activations, of_gpu // sharing)
-        block_size = balanced(max(1, missing), workers, most)
+        block_size = balanced(len(seeds), workers, most)
         why = f"a GPU's memory holds {most} for each worker; {sharing} share a GPU"
     block_size = min(block_size, len(seeds))
     kept = sum(len(done.get(arm, set()) & set(seeds)) for arm in study.arms)
@@ -125,7 +125,7 @@ def fitting(study: Study, parameters: int, activations: int, memory: int) -> int
 def cpu_block(
     study: Study, network: Network, seeds: int, workers: int, fitting: int
 ) -> tuple[int, str]:
-    """Return how many of the missing `seeds` a CPU's worker trains together, and why."""
+    """Return how many of the `seeds` a CPU's worker trains together, and why."""
     cost = step_cost(study, network)
     if cost is None:
         return 1, "seeds of this network share nothing on a CPU"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,16 @@ def test_all_workers_get_equally_many_seeds(seeds: int, workers: int, most: int,
 
 
 TWO_CORES = Resources("cpu", 2, 8 * 2**30)
+Done = Mapping[str, set[int]]
+NOTHING: Done = {}
 
 
-def planned(study: Study, resources: Resources = TWO_CORES, **asked: object) -> RunPlan:
+def planned(
+    study: Study, resources: Resources = TWO_CORES, done: Done = NOTHING, **asked: object
+) -> RunPlan:
     """Plan a run, on two cores with 8 GB."""
     options = RunOptions(**OPTIONS | asked)
-    return plan_run(study, make_network(study), options, resources, {})
+    return plan_run(study, make_network(study), options, resources, done)
 
 
 def test_seeds_of_small_networks_are_trained_together_on_a_cpu() -> None:
@@ -116,6 +121,18 @@ def test_workers_that_share_a_gpu_divide_seeds_and_memory() -> None:
     assert small.workers * small.worker_bytes <= 0.8 * 2**30
     few = planned(load_study("paper", settings=["seeds=6"]), Resources("cuda", 4, 2**35, 1, 2**36))
     assert (few.workers, few.block_size) == (3, 2)
+
+
+@pytest.mark.parametrize("stopped_after", range(1, 5))
+def test_a_run_that_was_stopped_is_completed_in_the_blocks_that_it_began_with(
+    stopped_after: int,
+) -> None:
+    study = load_study("quickstart", settings=["seeds=14"])
+    whole = [block.seeds for block in planned(study).blocks]
+    assert [*map(len, whole)] == [3, 3, 3, 3, 2]
+    seeds = {seed for block in whole[:stopped_after] for seed in block}
+    done = dict.fromkeys(study.arms, seeds)
+    assert [block.seeds for block in planned(study, done=done).blocks] == whole[stopped_after:]
 
 
 def test_blocks_fit_into_the_memory() -> None:
