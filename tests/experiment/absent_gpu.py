@@ -8,7 +8,8 @@ device is called "meta", the only one beside the CPU that torch lets a machine w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
@@ -122,13 +123,17 @@ IMPLEMENTATIONS: dict[Any, Callable[..., Any]] = {
 }
 
 
-class InTurn(nullcontext[None]):
+class InTurn:
     """Instead of threads, which would not know of this device."""
 
-    def __enter__(self) -> InTurn:  # type: ignore[override]
-        return self
-
     map = staticmethod(map)
+
+    @staticmethod
+    def submit(function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Call the function at once."""
+        done: Future[Any] = Future()
+        done.set_result(function(*args))
+        return done
 
 
 def _tensor(data: Any, *, device: Any = None, make: Any = torch.tensor, **named: Any) -> Tensor:
@@ -145,7 +150,8 @@ def absent_gpu() -> Iterator[AbsentGPU]:
         torch.empty(0)
     with (
         mock.patch.object(torch, "tensor", _tensor),
-        mock.patch.object(streams, "ThreadPoolExecutor", InTurn),
+        mock.patch.object(streams, "DRAWS", InTurn),
+        mock.patch.object(streams, "STEPS", InTurn),
         AbsentGPU() as gpu,
     ):
         yield gpu

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+DRAWS, STEPS = ThreadPoolExecutor(), ThreadPoolExecutor()
+"""Threads in which replicates, and what a later step needs of all of them, are drawn for a GPU."""
 
 
 def stream_seed(study: str, seed: int, purpose: str) -> int:
@@ -96,7 +99,27 @@ def draw(
         for replicate in others:
             fill(replicate)
         return drawn
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(fill, others):
-            continue
+    for _ in DRAWS.map(fill, others):
+        continue
     return drawn
+
+
+class Ahead:
+    """What each step draws for a GPU: the next step's is drawn while the GPU computes this one's.
+
+    Parameters
+    ----------
+    function : callable
+        Returns what a step draws, given its number; depends on nothing else.
+    """
+
+    def __init__(self, function: Callable[[int], Tensor]) -> None:
+        self._function = function
+        self._next: tuple[int, Future[Tensor]] | None = None
+
+    def at(self, step: int) -> Tensor:
+        """Return what `step` draws, and begin with the step after it."""
+        number, drawn = self._next or (-1, None)
+        now = drawn.result() if drawn is not None and number == step else self._function(step)
+        self._next = step + 1, STEPS.submit(self._function, step + 1)
+        return now

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from sublim_causal.experiment.data.streams import draw, normal, unfilled
+from sublim_causal.experiment.data.streams import Ahead, draw, normal, unfilled
 from sublim_causal.experiment.imports import Options
 from sublim_causal.experiment.interventions.base import BlockContext, StepContext
 from sublim_causal.experiment.interventions.projection import coefficient
@@ -61,25 +61,19 @@ class Shuffled(Options):
         """Return the vector less the component; strength 0 returns it bit for bit."""
         if self.strength == 0:
             return vector, state
-        generators = state.generators(context.step if self.draw == "step" else 0)
         scale = -self.strength * coefficient(vector, g_trait, self.when)
-        direction = self._direction(g_trait, generators, state.block, context)
+        direction = self._direction(g_trait, state, context)
         return vector.addcmul(scale, direction), state
 
-    def _direction(
-        self,
-        g_trait: Tensor,
-        generators: Sequence[torch.Generator],
-        block: BlockContext,
-        context: StepContext,
-    ) -> Tensor:
+    def _direction(self, g_trait: Tensor, state: Draws, context: StepContext) -> Tensor:
         """Return the direction ``(R, P)``, as long as `g_trait`."""
-        sizes = block.layout.sizes
+        step = context.step if self.draw == "step" else 0
         if self.shuffle == "coordinates":
-            return g_trait.gather(1, permutations(sizes, generators, g_trait.device))
+            return g_trait.gather(1, state.permutations(step))
+        generators = state.generators(step)
         if self.shuffle == "random":
-            return random_like(g_trait, sizes, generators)
-        other = self._trait_gradient(generators, block, context)
+            return random_like(g_trait, state.block.layout.sizes, generators)
+        other = self._trait_gradient(generators, state.block, context)
         ratio = g_trait.norm(dim=1, keepdim=True) / other.norm(dim=1, keepdim=True)
         return other * ratio.nan_to_num(0, 0, 0)
 
@@ -106,6 +100,17 @@ class Draws:
         import torch
 
         return [torch.Generator().manual_seed(seed + step) for seed in self.seeds]
+
+    def permutations(self, step: int) -> Tensor:
+        """Return a permutation within each parameter for `step`, int64 ``(R, P)``."""
+        return self._drawn(step) if self.block.device.type == "cpu" else self._ahead.at(step)
+
+    def _drawn(self, step: int) -> Tensor:
+        return permutations(self.block.layout.sizes, self.generators(step), self.block.device)
+
+    @cached_property
+    def _ahead(self) -> Ahead:
+        return Ahead(self._drawn)
 
 
 def permutations(
