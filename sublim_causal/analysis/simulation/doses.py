@@ -282,8 +282,8 @@ def bias_matrix(rows: Sequence[EstimatorRow]) -> Iterator[str]:
     worlds = list(dict.fromkeys(row.world for row in rows))
     cells = {(row.estimator, row.world): row for row in rows}
     yield (
-        "Each cell: bias in units of the interval's half-width, and coverage in %. Bold: biased by "
-        "more than a third of the half-width, or covering too little."
+        "Each cell: bias in units of the interval's half-width, and coverage in %. Bold: bias of "
+        "more than a third of the half-width, or coverage too low."
     )
     yield ""
     yield f"| estimator | {' | '.join(worlds)} |"
@@ -308,12 +308,14 @@ def caveats_section(rows: Sequence[EstimatorRow]) -> Iterator[str]:
         warned = [row for row in failed if row.reading().endswith("J warns")]
         loose = [row.world for row in mine if row.unbounded > 0.1]
         reading = (
-            "fails under: " + "; ".join(row.world for row in failed) if failed else "holds in all"
+            f"fails under: {'; '.join(row.world for row in failed)}"
+            if failed
+            else "holds in all worlds"
         )
         if failed and len(warned) == len(failed):
-            reading += " (its over-identification test rejects there)"
+            reading += " (its over-identification test rejects in these worlds)"
         if loose:
-            reading += f". Often unbounded, and right to be, under: {'; '.join(loose)}"
+            reading += f". Often unbounded, as it should be, under: {'; '.join(loose)}"
         yield f"- **{name}** {reading}."
 
 

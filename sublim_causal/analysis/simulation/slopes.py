@@ -175,10 +175,10 @@ def slopes_section(rows: Sequence[SlopeRow]) -> Iterator[str]:
     yield ""
     yield (
         f"{rows[0].n_sim} simulated studies per world, {N_SEEDS} seeds, {len(ARMS)} arms, "
-        f"{N_STEPS} steps. Alignment and gain decline along a run; in some worlds a minibatch that "
-        "all arms of a seed share moves both. Each cell: mean estimate, and coverage of the 95 % "
-        "interval in %. Bold: covers less than 90 %. One arm on its own cannot be adjusted for a "
-        "shared minibatch, and its row says so; several arms can."
+        f"{N_STEPS} steps. Alignment and gain decline during a run; in some worlds a minibatch "
+        "shared by all arms of a seed affects both. Each cell: mean estimate, and coverage of the "
+        "95 % interval in %. Bold: coverage below 90 %. The effect of a shared minibatch can be "
+        "removed with several arms, but not with one; the row of such an estimate states this."
     )
     yield ""
     yield f"| world | true slope | {' | '.join(SLOPE_ESTIMATORS)} |"
