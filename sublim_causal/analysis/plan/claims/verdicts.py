@@ -16,7 +16,7 @@ p-value: two arms are alike where an interval lies inside declared limits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -32,6 +32,7 @@ from sublim_causal.analysis.plan.claims.rules import (
 )
 from sublim_causal.analysis.plan.declaration import Declared
 from sublim_causal.analysis.plan.method import studies_with
+from sublim_causal.errors import RequestError
 
 ConditionState = Literal["holds", "fails", "open"]
 Standing = Literal["supported", "partly supported", "not supported", "undetermined"]
@@ -201,19 +202,25 @@ class ClaimVerdict:
 
 
 def judge(
-    claims: Iterable[Claim], results: Sequence[Result], declared: Sequence[Declared]
+    claims: Sequence[Claim], results: Sequence[Result], declared: Sequence[Declared]
 ) -> tuple[ClaimVerdict, ...]:
     """Return the verdict on each claim.
 
     Parameters
     ----------
-    claims : iterable of Claim
+    claims : sequence of Claim
         Validated claims.
     results : sequence of Estimate or NotEstimable
         What the run gave.
     declared : sequence of Declared
         The plan's estimands, which say why a part of one is not there.
+
+    Raises
+    ------
+    RequestError
+        If a condition names what two results are called.
     """
+    _check_one_result_each(claims, results)
     by_name = {one.estimand.name: one for one in results}
 
     def verdict(claim: Claim) -> ClaimVerdict:
@@ -221,6 +228,19 @@ def judge(
         return ClaimVerdict(claim.name, claim.sentence, _standing(findings), findings)
 
     return tuple(verdict(claim) for claim in claims)
+
+
+def _check_one_result_each(claims: Sequence[Claim], results: Sequence[Result]) -> None:
+    """Check the names of conditions; what a result of one arm is called depends on the run."""
+    for name in (one.estimand for claim in claims for one in claim.condition):
+        of = [one.estimand.declared for one in results if one.estimand.name == name]
+        if len(of) > 1:
+            raise RequestError(
+                "claim.condition.estimand",
+                name,
+                f"a name of one result; the estimands {' and '.join(of)} give one each",
+                "give one of these estimands another name",
+            )
 
 
 def _finding(

@@ -292,3 +292,19 @@ def test_a_plan_without_claims_has_no_verdicts(run: Any) -> None:
     assert found.verdicts == ()
     assert found.tidy_verdicts().empty
     assert json.loads(found.to_json())["verdicts"] == []
+
+
+def test_a_name_that_two_results_have_is_refused() -> None:
+    entries = [
+        {"name": "accuracy", "sentence": "Mean accuracy of an arm.", "method": "arm_mean"},
+        {"name": "accuracy_late", "contrast": "late - baseline", **EFFECT},
+    ]
+    entries[0] |= {"outcome": "final_accuracy"}
+    table = {"name": "mine", "estimand": entries, "claim": [claim({"estimand": "accuracy_late"})]}
+    plan = parse_plan(table)
+    of_arm, contrast = result("accuracy_late", *HOLDS), result("accuracy_late", *FAILS)
+    with pytest.raises(RequestError, match="'accuracy_late' is not allowed") as error:
+        judge(plan.claims, [of_arm, contrast], plan.estimands)
+    assert "another name" in str(error.value)
+    (verdict,) = judge(plan.claims, [contrast], plan.estimands)
+    assert verdict.verdict == "not supported"
