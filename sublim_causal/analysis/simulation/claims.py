@@ -194,7 +194,7 @@ def claims_section(rates: Sequence[Rates]) -> Iterator[str]:
     yield (
         "A rare collapse can go unseen among similar seeds. Where an eighth of the seeds "
         f"collapses, {100 * 0.875**8:.0f} % of studies with 8 seeds and {100 * 0.875**16:.0f} % "
-        "of those with 16 contain no collapse, so no rule that accepts 16 similar seeds of one "
+        "of those with 16 contain no collapse. No rule that accepts 16 similar seeds of one "
         "arm can be wrong less often. `control_is_equivalent` therefore pools the runs of both "
         "controls, before and after the optimizer (`collapse_loss`), with one common probability "
         "of collapse. With 16 seeds it needs 32 runs without a collapse, which "
