@@ -222,7 +222,7 @@ def _texts(table: pd.DataFrame) -> list[str]:
         for name in ("mean", "trimmed", "sign")
     }
     return [
-        "If a tenth of the seeds collapses, the coverage is too low: "
+        "If a tenth of the seeds collapses, the coverage is too low with few seeds: "
         f"{row('coverage', collapse)} % at {seeds} seeds. The method `collapsed_seeds` lists "
         "collapsed seeds and, if there are none, gives an upper limit of their share.",
         "An equivalence test keeps its size if the differences are normal or heavy-tailed. In the "
