@@ -61,7 +61,9 @@ def validate_optimisation(experiment: Experiment) -> None:
     for name, phase in phases.items():
         for field, value, *words in _refused(of_phase(phase), phase.decay):
             raise RequestError(f"{name}.{field}", value, *words)
-    largest = experiment.distillation.batch_size
+    shared = experiment.distillation
+    largest = shared.batch_size
+    steps = shared.steps_per_epoch(shared.examples) * shared.epochs
     for arm, config in experiment.arms.items():
         attacked = {
             "student.adversarial": config.student.adversarial,
@@ -74,6 +76,10 @@ def validate_optimisation(experiment: Experiment) -> None:
         if (size := config.student.batch_size) is not None and size > largest:
             allowed = f"at most distillation.batch_size = {largest}, of which it is a part"
             raise RequestError(f"arms.{arm}.student.batch_size", size, allowed)
+        if (frozen := config.student.frozen_after) is not None and frozen >= steps:
+            allowed = f"below {steps}, the number of steps of students"
+            remedy = "lower it, or leave it out"
+            raise RequestError(f"arms.{arm}.student.frozen_after", frozen, allowed, remedy)
         teaching = of_phase(experiment.teaching_of(arm).training)
         for field, value, *words in _refused(teaching, config.targets.teacher_decay):
             raise RequestError(f"arms.{arm}.targets.teacher_{field}", value, *words)
@@ -97,6 +103,10 @@ def _refused(spec: Optimisation, decay: Decay | None) -> Iterator[tuple[Any, ...
             "only with a weight_decay above 0",
             "set weight_decay, or leave it out",
         )
+    if spec.decay == "decoupled" and spec.weight_decay * spec.learning_rate >= 1:
+        least = f"below 1 / learning_rate = {1 / spec.learning_rate:g} where decay is decoupled"
+        why = "a step multiplies the parameters by 1 - learning_rate * weight_decay; lower it"
+        yield "weight_decay", spec.weight_decay, least, why
     if spec.frozen_after is not None and spec.optimizer != "adam":
         allowed = "only for adam, whose second moments it freezes"
         yield "frozen_after", spec.frozen_after, allowed, f"leave it out for {spec.optimizer}"

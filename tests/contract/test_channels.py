@@ -130,7 +130,7 @@ def test_a_high_temperature_makes_soft_answers_uniform() -> None:
         ({"name": "combined"}, "channel.members", "members"),
         ({"name": "combined", "members": []}, "channel.members", "1"),
         ({"name": "combined", "members": [{"weight": 0}]}, "channel.members.0.weight", "above 0"),
-        ({"name": "combined", "members": [{}, {"first": 7}]}, "channel.first", "at most 6"),
+        ({"name": "combined", "members": [{}, {"first": 7}]}, "channel.members.1.first", "most 6"),
         ({"name": "combined", "members": [{"name": "sofd"}]}, "channel.members.0.name", "soft"),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sublim_causal.errors import RequestError
 from sublim_causal.experiment.alignment import Probe, UpdateMeasure, measure_trait
 from sublim_causal.experiment.data.streams import stream
 from sublim_causal.experiment.interventions import INTERVENTIONS, build_interventions
@@ -314,6 +315,22 @@ def test_a_chain_is_its_members_in_order() -> None:
     members = [{"intervention": "projection", "space": "update"}, {"intervention": "shuffled"}]
     chain = build_interventions("arms.a", {"intervention": "chain", "members": members})
     assert chain == tuple(build_interventions("arms.a", member)[0] for member in members)
+
+
+@pytest.mark.parametrize(
+    ("table", "field"),
+    [
+        ({"intervention": "chain", "members": [{}]}, "arms.a.members.0.intervention"),
+        (
+            {"intervention": "yoked", "procedure": {"intervention": "projection", "when": 1}},
+            "arms.a.procedure.when",
+        ),
+    ],
+)
+def test_an_error_names_the_option_that_holds_the_part(table: dict[str, Any], field: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        build_interventions("arms.a", table)
+    assert refused.value.field == field
 
 
 @pytest.mark.parametrize("cosine", [0.05, 0.0, -0.9])

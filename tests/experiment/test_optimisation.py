@@ -151,6 +151,9 @@ def test_teachers_decay_too() -> None:
         ({}, {"decay": "decoupled"}, "distillation.decay"),
         ({"frozen_after": 3, "optimizer": "sgd"}, {}, "arms.a.student.frozen_after"),
         ({"frozen_after": 3}, {"optimizer": "muon"}, "arms.a.student.frozen_after"),
+        ({"frozen_after": 8}, {}, "arms.a.student.frozen_after"),
+        ({"weight_decay": 100.0, "decay": "decoupled"}, {}, "arms.a.student.weight_decay"),
+        ({}, {"weight_decay": 100.0, "decay": "decoupled"}, "distillation.weight_decay"),
         ({"batch_size": 33}, {}, "arms.a.student.batch_size"),
     ],
 )

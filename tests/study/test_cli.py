@@ -290,6 +290,17 @@ def test_a_study_of_too_many_arms_is_refused_at_once(tmp_path: Path) -> None:
     assert "at most 1,000 entries" in refused.stderr
 
 
+def test_a_layer_that_the_network_lacks_is_refused_with_the_file(tmp_path: Path) -> None:
+    for field in ("student.layers.9=other", "channel={name='representation',layer='9'}"):
+        wrong = ("--set", f"arms.liminal.{field}", "--tracking-uri", "none")
+        refused = sublim("run", *TINY, *wrong, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert "quickstart.toml with --set: arms.liminal." in refused.stderr
+        assert "'9' is not allowed\nallowed: " in refused.stderr
+        assert "\nremedy: " in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_may_lie_anywhere(six_seeds: Path, tmp_path: Path) -> None:
     run = tmp_path / "a b'c\"d\n$(x);*?[x]#%41=\\é\N{GRINNING FACE}"
     shutil.copytree(six_seeds, run)

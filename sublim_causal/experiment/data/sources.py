@@ -232,11 +232,12 @@ def validate_data(experiment: Experiment) -> None:
             "lower probe.size or raise data.held_out",
         )
     shape = SOURCES[experiment.data.name].shape
-    for name in experiment.other_data():
-        if SOURCES[name].shape != shape:
+    for arm, config in experiment.arms.items():
+        name = experiment.inputs_of(arm)
+        if name in SOURCES and SOURCES[name].shape != shape:
             fitting = [other for other, source in SOURCES.items() if source.shape == shape]
             raise RequestError(
-                "inputs",
+                "distillation.inputs" if config.inputs is None else f"arms.{arm}.inputs",
                 name,
                 f"images of shape {shape}, those of {experiment.data.name}: {', '.join(fitting)}",
             )

@@ -69,13 +69,23 @@ def build_parts(
     built = build_named(INTERVENTIONS, CONTRACT, field, "intervention", table)
     if isinstance(built, Compound):
         for i, part in enumerate(built.expand()):
-            yield from build_parts(f"{field}.{i}", part)
+            yield from build_parts(f"{field}.{_place_of(part, built) or i}", part)
         return
     name = table["intervention"]
     if not isinstance(built, Intervention):
         raise RequestError(f"{field}.intervention", name, CONTRACT.words)
     _validate_members(f"{field}.intervention", name, built)
     yield table, built
+
+
+def _place_of(part: Mapping[str, Any], built: Compound) -> str:
+    """Return the option of `built` that holds the table `part`; empty if none does."""
+    for name, value in getattr(built, "__dict__", {}).items():
+        if value == part:
+            return name
+        if isinstance(value, list | tuple) and part in value:
+            return f"{name}.{value.index(part)}"
+    return ""
 
 
 def _validate_members(field: str, name: str, built: Intervention) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sublim_causal.errors import RequestError
+from sublim_causal.errors import RequestError, nearest
 from sublim_causal.experiment.config import Initialisation, StudentConfig
 from sublim_causal.experiment.logits import LogitSplit
 from sublim_causal.experiment.networks.base import Layout, Network
@@ -49,9 +49,8 @@ def initial_student(
     """
     for name in own.layers:
         if name not in parts:
-            raise RequestError(
-                f"{field}.layers", name, f"layers of the network: {', '.join(parts)}"
-            )
+            allowed = f"layers of the network: {', '.join(parts)}"
+            raise RequestError(f"{field}.layers", name, allowed, nearest(name, parts))
     if own.beginnings == {"shared"}:
         return theta_0.clone()
     other = draw_reference(streams("student init"))

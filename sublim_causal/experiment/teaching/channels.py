@@ -122,23 +122,10 @@ class Logits(Options):
     """Teacher and student answer with softmax(logits / temperature); 1 is the paper's."""
 
     def columns(self, split: LogitSplit) -> slice:
-        """Return the columns of the logits that are taught.
-
-        Raises
-        ------
-        RequestError
-            If there are fewer than `first`.
-        """
+        """Return the columns of the logits that are taught."""
         columns = split.columns(self.logits)
         if self.first is None:
             return columns
-        if self.first > columns.stop - columns.start:
-            raise RequestError(
-                "channel.first",
-                self.first,
-                f"at most {columns.stop - columns.start}, the {self.logits} logits of the model",
-                "raise model.auxiliary",
-            )
         return slice(columns.start, columns.start + self.first)
 
 
@@ -253,6 +240,8 @@ def build_channel(
             of_member = parts_of(build_channel(f"{field}.members.{i}", own, split))
             parts += [(member.weight * weight, part) for weight, part in of_member]
         return CombinedChannel(tuple(parts))
+    if isinstance(built, Logits):
+        _validate_first(f"{field}.first", built, split)
     channel = DistributionChannel(built) if isinstance(built, LogitChannel) else built
     if not isinstance(channel, Channel):
         raise RequestError(f"{field}.name", named["name"], CONTRACT.words)
@@ -260,6 +249,16 @@ def build_channel(
         _validate_members(f"{field}.name", named["name"], built, split)
     channel.columns(split)
     return channel
+
+
+def _validate_first(field: str, built: Logits, split: LogitSplit) -> None:
+    """Refuse to teach more logits than there are."""
+    of_kind = split.columns(built.logits)
+    known = of_kind.stop - of_kind.start
+    if built.first is not None and built.first > known:
+        allowed = f"at most {known}, the {built.logits} logits of the model"
+        remedy = "raise model.auxiliary" if built.logits != "class" else "lower it"
+        raise RequestError(field, built.first, allowed, remedy)
 
 
 def _validate_members(field: str, name: str, built: LogitChannel, split: LogitSplit) -> None:

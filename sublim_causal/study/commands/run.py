@@ -69,6 +69,7 @@ def run(
     from sublim_causal.study.planning.memory import parse_memory
     from sublim_causal.study.planning.options import RunOptions, seeds_of
     from sublim_causal.study.running.stopping import parse_looks, refuse_seeds, rule_of_run
+    from sublim_causal.study.spec.reading import naming_study_file
     from sublim_causal.study.worker.device import validate_precision_name
 
     target = out_dir or locate(Path("runs") / spec.name)
@@ -98,12 +99,13 @@ def run(
     )
     if options.tracking_uri is not None:
         validate_address(options.tracking_uri)
-    if dry_run:
-        from sublim_causal.study.commands.dry_run import show_plan
+    with naming_study_file(study, settings or []):
+        if dry_run:
+            from sublim_causal.study.commands.dry_run import show_plan
 
-        show_plan(spec, options)
-        return
-    run_and_report(spec, rule, options, plan=plan or "primary", report=not no_report)
+            show_plan(spec, options)
+            return
+        run_and_report(spec, rule, options, plan=plan or "primary", report=not no_report)
 
 
 def mirror_beside(target: Path) -> str:

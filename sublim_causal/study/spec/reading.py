@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def load_study(
         study.interventions()
         study.channels()
     return study
+
+
+@contextmanager
+def naming_study_file(name: str, settings: Sequence[str]) -> Iterator[None]:
+    """Name the file of a study in errors about its fields that are found once it is loaded."""
+    try:
+        yield
+    except RequestError as error:
+        if error.field.partition(".")[0] not in Study.model_fields:
+            raise
+        raise error.in_file(_source(name, settings)) from error.__cause__
 
 
 def _source(name: str, settings: Sequence[str]) -> str:

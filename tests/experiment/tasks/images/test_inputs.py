@@ -128,7 +128,10 @@ def test_another_data_set_is_loaded_scaled_and_shown() -> None:
 def test_another_data_set_must_have_the_same_shape() -> None:
     arms = {"a": {"intervention": "baseline", "inputs": "cifar10"}}
     experiment = small_experiment(arms, data={"name": "mnist"})
-    with pytest.raises(RequestError, match="fashion_mnist"):
+    with pytest.raises(RequestError, match=r"arms\.a\.inputs: 'cifar10'.*\n.*fashion_mnist"):
+        validate_data(experiment)
+    experiment = small_experiment(data={"name": "mnist"}, distillation={"inputs": "digits"})
+    with pytest.raises(RequestError, match=r"distillation\.inputs: 'digits'"):
         validate_data(experiment)
 
 
