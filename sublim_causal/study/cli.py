@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import re
@@ -106,7 +107,15 @@ OBJECTS = 100_000
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point: run the command line and end the process."""
+    status = run_command_line()
+    if not is_mirroring():  # its library would wait for the server
+        atexit._run_exitfuncs()
+    os._exit(status)  # to take all libraries down took 0.5 s
+
+
+def run_command_line() -> int:
+    """Run the command that ``sys.argv`` names, with any standard streams; return its exit code."""
     tolerate_any_output()
     gc.set_threshold(OBJECTS)
     code: str | int | None = WRONG
@@ -116,7 +125,4 @@ def main() -> None:
         code = end.code
     if (error := lost_output()) is not None:
         code = _refuse(f"standard output: cannot be written: {error.strerror or error}")
-    if is_mirroring():  # its library would wait for the server at exit
-        os._exit(code if isinstance(code, int) else WRONG)
-    gc.freeze()  # to search all libraries for garbage at exit took 0.3 s
-    sys.exit(code)
+    return code if isinstance(code, int) else WRONG

@@ -20,7 +20,7 @@ import torch
 
 from sublim_causal.store.blocks import committed
 from sublim_causal.store.tables import read_table
-from sublim_causal.study.cli import main
+from sublim_causal.study.cli import main, run_command_line
 from sublim_causal.study.executors.local import LocalExecutor
 
 TINY = (
@@ -90,11 +90,7 @@ def sublim(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
     ):
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-    assert isinstance(code, int)
+        code = run_command_line()
     return subprocess.CompletedProcess(words, code, stdout.getvalue(), stderr.getvalue())
 
 
