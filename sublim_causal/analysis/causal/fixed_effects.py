@@ -58,21 +58,26 @@ class WithinFit:
         Pustejovsky and Tipton (2018), Small-sample methods for cluster-robust variance
         estimation. J. Bus. Econ. Stat. 36, 672-683, equations 3 to 9.
         """
-        c = np.asarray(weights, dtype=float)
-        eigenvalues, vectors = np.linalg.eigh(self.xx.sum(axis=0))
+        # The estimate does not depend on the units of regressors, but the roots of X'X would.
+        scale = np.sqrt(np.diag(self.xx.sum(axis=0)))
+        xx = self.xx / np.outer(scale, scale)
+        c = np.asarray(weights, dtype=float) / scale
+        eigenvalues, vectors = np.linalg.eigh(xx.sum(axis=0))
         root = vectors / np.sqrt(eigenvalues) @ vectors.T
         back = vectors * np.sqrt(eigenvalues) @ vectors.T
-        leverage, axes = np.linalg.eigh(root @ self.xx @ root)
+        leverage, axes = np.linalg.eigh(root @ xx @ root)
         kept = 1 - leverage
         stretch = np.where(kept > _NO_SCORE, 1 / np.sqrt(np.maximum(kept, _NO_SCORE)), 0.0)
         adjust = back @ (axes * stretch[:, None, :]) @ axes.transpose(0, 2, 1) @ root
         bread = root @ root
         a = (c @ bread) @ adjust
-        scores = (a * self.scores).sum(axis=1)
-        pulled = np.einsum("rpq,rq->rp", self.xx, a)
+        scores = (a * (self.scores / scale)).sum(axis=1)
+        pulled = np.einsum("rpq,rq->rp", xx, a)
         omega = np.diag((a * pulled).sum(axis=1)) - pulled @ bread @ pulled.T
         df = float(np.trace(omega) ** 2 / (omega**2).sum())
-        return Contrast(float(c @ self.params), float(np.sqrt(scores @ scores)), df, scores)
+        return Contrast(
+            float(c @ (scale * self.params)), float(np.sqrt(scores @ scores)), df, scores
+        )
 
 
 def demean(values: Floats, groups: NDArray[np.intp]) -> Floats:
