@@ -13,6 +13,7 @@ from pathlib import Path
 from sublim_causal import analyse
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.analysis.plan.results.results import Results
+from sublim_causal.errors import SublimError
 
 ARMS = {
     "baseline": ("baseline", "55.28 %"),
@@ -62,9 +63,11 @@ def alignment(results: Results) -> Iterator[str]:
 
 def estimate(results: Results, name: str) -> Estimate:
     """Return a result that could be estimated."""
+    if name not in {one.estimand.name for one in results.results}:
+        raise SystemExit(f"error: run {results.run} has no {name}: not a run of the study `paper`")
     found = results[name]
     if not isinstance(found, Estimate):
-        raise SystemExit(f"{name}: {found.reason}")
+        raise SystemExit(f"error: {name}: {found.reason}")
     return found
 
 
@@ -78,4 +81,7 @@ def interval(one: Estimate, unit: str, sign: str = "") -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit("usage: python docs/data/tables.py RUN")
-    print(main(Path(sys.argv[1])))
+    try:
+        print(main(Path(sys.argv[1])))
+    except SublimError as error:
+        raise SystemExit(f"error: {error}") from None

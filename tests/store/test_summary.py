@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -60,6 +61,14 @@ def test_the_tables_of_the_readme_are_those_of_the_plan(summary: Path) -> None:
     (cosine,) = (line for line in lines if line.startswith("| mean cosine of dist"))
     mean = results["mean_cosine_mean"]
     assert cosine.endswith(f"| {mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}] |")
+
+
+def test_what_is_no_run_of_the_paper_ends_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(TABLES), str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"error: .* not a run directory"):
+        runpy.run_path(str(TABLES), run_name="__main__")
 
 
 def test_a_summary_replaces_nothing(run: Path, summary: Path) -> None:

@@ -30,7 +30,9 @@ def claims(
     from sublim_causal.report.figures.style import settings
 
     if out_file.suffix not in (".svg", ".pdf"):
-        raise RequestError("--out", str(out_file), "a file that ends in .svg or .pdf")
+        raise RequestError(
+            "--out", str(out_file), "a file that ends in .svg or .pdf", "--out claims.svg"
+        )
     found = [read_results(file) for place in results for file in results_files(place)]
     text = claims_text(found)
     with settings():
