@@ -32,17 +32,15 @@ def check_folder(out: Path) -> None:
     for place in (*out.parents, out, *folders):
         if place.exists() and not place.is_dir():
             raise RequestError(
-                "--out", str(out), f"a folder, there or not; {place} is a file", "name another"
+                "--out", str(out), f"a folder, new or existing; {place} is a file", "name another"
             )
     there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
     if not os.access(there, os.W_OK):
-        raise RequestError(
-            "--out", str(out), f"a folder that can be written; {there} cannot", "name another"
-        )
+        raise RequestError("--out", str(out), f"a writable folder; {there} is not", "name another")
     for place in folders:
         if place.is_symlink():
             raise RequestError(
-                "--out", str(out), f"a folder without links; {place} is one", "name another"
+                "--out", str(out), f"a path without links; {place} is a link", "name another"
             )
     validate_replaceable(out / PAGE)
 

@@ -26,7 +26,7 @@ gamma = sum d~ y / sum d~^2,  d~ = d - d_i - d_k + d_mean
 se^2 = (R-1)/R sum_s (gamma_-s - gamma)^2, t(R-1);  p: whole runs exchange d
     (seeds do; if all seeds were taught the same, the arms of each)""",
     "arm_mean": """\
-mean_s Y_s(arm), of the complete seeds; interval as for contrasts, cut at what Y can be""",
+mean_s Y_s(arm), of the complete seeds; interval as for contrasts, clipped to the range of Y""",
     "descriptions": """\
 counts, extremes, sums and medians over replicates: they describe the run and have no interval""",
     "collapsed_seeds": """\
@@ -57,7 +57,7 @@ by_arm: beta_a for beta
 levels (Mundlak): x_sat - x_sa within runs, x_sa - x_s between arms, x_s - x between seeds
 if |skewness of the seeds' contributions| > 1, the hull of this and bootstrap-t over seeds""",
     "mixed_model": """\
-as step_slope, with the formula that the plan gives""",
+as step_slope, with the formula of the plan""",
     "reliability": """\
 A = cos_half_a, B = cos_half_b, S their cross products within runs, summed over seeds
 of one half: r = 2 S_AB / (S_AA + S_BB);  of the whole probe: 2 r / (1 + r)""",

@@ -132,7 +132,7 @@ class Material:
         """Return what a caption says of its bands, and where they are `cut`; or that none are."""
         if self.n_seeds < MIN_SEEDS:
             return f"No bands: {counted(self.n_seeds, 'seed is', 'seeds are')} too few."
-        limits = f", cut at {cut}" * bool(cut)
+        limits = f", clipped at {cut}" * bool(cut)
         fewest = min(self.count("complete", arm) for arm in self.shown_arms)
         none = f"; none for fewer than {MIN_SEEDS} seeds" * bool(fewest < MIN_SEEDS)
         return f"Bands: pointwise {100 * self.level:g} % t intervals over seeds{limits}{none}."

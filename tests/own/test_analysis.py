@@ -224,7 +224,7 @@ def test_an_arm_is_described_by_its_name_unless_the_run_says_what_it_does(tmp_pa
     said = [brief(unsaid), *(one.text for one in (*transfer(unsaid), *control(unsaid)))]
     assert "which removes" not in " ".join(said)
     assert "the control" not in " ".join(said)
-    assert "no arm is said to remove alignment" in " ".join(said)
+    assert "no arm is declared to remove alignment" in " ".join(said)
     declared = {"projection": {"intervention": "projection", "space": "update"}}
     opened(tmp_path / "known", arms=declared)
     known = read_material(write(tmp_path / "known", arms, steps=0), "primary")

@@ -89,8 +89,8 @@ def test_with_three_seeds_captions_say_which_bands(tmp_path: Path) -> None:
     material = material_of(make_run(tmp_path / "run", n_seeds=3))
     said = "Bands: pointwise 95 % t intervals over seeds"
     assert f"{said}." in section_of(material, "ledger")
-    assert f"{said}, cut at 0 and 100 %." in section_of(material, "alignment")
-    assert f"{said}, cut at 0 and 100 %." in section_of(material, "acquisition")
+    assert f"{said}, clipped at 0 and 100 %." in section_of(material, "alignment")
+    assert f"{said}, clipped at 0 and 100 %." in section_of(material, "acquisition")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_runs_of_one_definition_are_paired(tmp_path: Path, quick: Plan) -> None:
     assert "differences are taken seed by seed" in text_of(page, "study")
     table = pd.read_csv(page.parent / "tables" / "differences.csv").set_index("name")
     assert table.loc["difference_final_accuracy_baseline", "estimate"] == 0
-    assert "figures of the two runs are equivalent" in text_of(page, "answer")
+    assert "results of the two runs are equivalent" in text_of(page, "answer")
     assert "not shown" not in text_of(page, "agreement")
     assert "margin 2 percentage points" in text_of(page, "agreement")
     margins = "2 percentage points for final_accuracy, 0.001 for mean_cos_gradient"
@@ -120,7 +120,7 @@ def test_declared_estimates_of_both_runs_stand_with_unit_method_and_seeds(
     text = text_of(page, "estimates")
     assert text.count(" points [") == 2
     assert text.count("] (90 %)") == 2
-    assert "intervals of 95 % where no other level stands" in text
+    assert "intervals of 95 % unless another level is given" in text
     assert re.search("paired TOST, [a-z-]+, 8 ", text)
     assert re.search("paired TOST, [a-z-]+, 5 ", text)
 
@@ -131,7 +131,7 @@ def test_an_arm_that_is_another_intervention_is_no_rounding(tmp_path: Path, quic
         arms = {"baseline": {"0": {}}, "projection": {"0.strength": strength}}
         change_manifest(run, definition={"name": "x"}, arms=arms)
     page = compare_reports(*runs, quick)
-    assert "defined differently: projection." in text_of(page, "study")
+    assert "different definitions in the two runs: projection." in text_of(page, "study")
     names = set(pd.read_csv(page.parent / "tables" / "agreement.csv")["name"])
     assert "agreement_effect_shuffled - baseline" in names
     assert not any("projection" in name for name in names)

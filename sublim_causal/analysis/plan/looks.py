@@ -17,7 +17,7 @@ from sublim_causal.analysis.plan.methods.arms import Equivalence, PairedContrast
 from sublim_causal.analysis.plan.record import Record
 from sublim_causal.errors import RunError
 
-LOOKED = "looked at with"
+LOOKED = "analysed with"
 """Start of the warning of a run that was extended without a rule."""
 
 
@@ -84,9 +84,9 @@ def _extended(seed_counts: Sequence[int], level: float) -> str:
         return ""
     listed = f"{', '.join(map(str, counts[:-1]))} and {counts[-1]}"
     return (
-        f"{LOOKED} {listed} seeds and no stopping rule: had the seeds been added until "
-        f"p < {1 - level:.2g}, the error would be {100 * naive_error(counts, level):.1f} % instead "
-        f"of {100 * (1 - level):.2g} %"
+        f"{LOOKED} {listed} seeds and no stopping rule: if seeds had been added until "
+        f"p < {1 - level:.2g}, the error rate would be {100 * naive_error(counts, level):.1f} % "
+        f"instead of {100 * (1 - level):.2g} %"
     )
 
 

@@ -63,7 +63,7 @@ def _removes(material: Material) -> Iterator[str]:
         mean = means[arm]
         side = side_of(mean, size=SMALL_COSINE) if mean else "none"
         label = material.outcome.label.replace("test ", "")
-        yield f"{named(arm)}, which {_ACTS[side]}, {words} ({change} of {label})"
+        yield f"{named(arm)}, which {_ACTS[side]}, {words} ({change} in {label})"
 
 
 def _differs(material: Material) -> Iterator[str]:

@@ -18,15 +18,15 @@ def cautions(material: Material) -> Iterator[Sentence]:
     if material.n_seeds < FEW_SEEDS:
         n, few = counted(material.n_seeds, "seed is", "seeds are"), material.n_seeds < MIN_SEEDS
         says = (
-            f"with fewer than {MIN_SEEDS} there are no intervals, and no question is settled"
+            f"with fewer than {MIN_SEEDS} there are no intervals, and no question can be settled"
             if few
-            else f"with fewer than {FEW_SEEDS} no interval holds its level reliably"
+            else f"with fewer than {FEW_SEEDS} no interval reliably reaches its nominal coverage"
         )
         yield Sentence(f"Only {n} complete: {says}.", "caution", "study")
     lost = material.n_replicates - material.count("complete")
     if lost:
         yield Sentence(
-            f"{lost} of {material.n_replicates} replicates are not complete and left out.",
+            f"{lost} of {material.n_replicates} replicates are not complete and are left out.",
             "caution",
             "study",
         )
@@ -39,15 +39,15 @@ def cautions(material: Material) -> Iterator[Sentence]:
     where = listed([str(name) for name in (data, model) if name])
     if material.is_own:
         yield Sentence(
-            "The findings speak about new seeds of the training that wrote this run, not about "
-            "other data, networks or optimizers.",
+            "The findings apply to new seeds of the training that wrote this run, not to other "
+            "data, networks or optimizers.",
             "caution",
             "study",
         )
         return
     yield Sentence(
-        f"One data set and one network{f' ({where})' * bool(where)}: the findings speak about new "
-        "seeds of this study, not about other data, networks or optimizers.",
+        f"One data set and one network{f' ({where})' * bool(where)}: the findings apply to new "
+        "seeds of this study, not to other data, networks or optimizers.",
         "caution",
         "study",
     )
@@ -71,10 +71,10 @@ def _levels_differ(material: Material) -> Iterator[Sentence]:
         if differs or within.high < between.low or between.high < within.low:
             tested = f"p {p_value(p)}" if p is not None else "not run"
             says = (
-                f"the slopes at the levels differ ({tested}), so they cannot all be the causal one"
+                f"the slopes differ between levels ({tested}), so not all can be the causal slope"
                 if differs
-                else f"the test that all levels have one slope does not reject it ({tested}), "
-                "so it stays open whether they differ"
+                else f"the test of equal slopes at all levels does not reject ({tested}), "
+                "so it remains open whether they differ"
             )
             yield Sentence(
                 f"The slope of gain on {predictor} is {estimate(within)} nats per unit within runs "
@@ -111,10 +111,10 @@ def _skewed(material: Material) -> Iterator[Sentence]:
     ]
     if skewed:
         yield Sentence(
-            f"In {len(skewed)} of {len(material.results.results)} declared estimates the seeds' "
-            "values are skewed. The hull of t and bootstrap-t is quoted there unless the plan "
-            "chose otherwise or too few values differ; with few seeds even it covers less than its "
-            "level.",
+            f"In {len(skewed)} of {len(material.results.results)} declared estimates the "
+            "per-seed values are skewed. The interval given for them is the hull of t and "
+            "bootstrap-t, unless the plan chose another interval or too few values differ. With "
+            "few seeds even the hull covers less than its nominal level.",
             "caution",
             "methods",
         )

@@ -46,7 +46,7 @@ def claims(material: Material) -> Iterator[Sentence]:
         if claim.settled_by:
             deciding.append(f"to settle it: {', '.join(claim.settled_by)}")
         if claim.alternatives:
-            deciding.append(f"this verdict stands under {claim.stability()}")
+            deciding.append(f"this verdict holds under {claim.stability()}")
         yield Sentence(
             f"{claim.sentence} {claim.verdict.capitalize()}: {'; '.join(deciding)}.",
             _STANDING[claim.verdict],

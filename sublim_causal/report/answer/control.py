@@ -30,7 +30,7 @@ def control(material: Material) -> Iterator[Sentence]:
             f"{in_sentence(one)} "
             f"({100 * one.level:g} % interval), {'' if same else 'not '}inside the margin of "
             f"{margin_text(one)} that the plan fixed (p {p_value(one.p_value)})."
-            + " So removing a vector of that length is harmless; its direction matters."
+            + " Removing a vector of that length is therefore harmless; its direction matters."
             * (same and shuffled),
             "yes" if same else "unsettled",
             "control",

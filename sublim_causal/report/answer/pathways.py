@@ -28,8 +28,8 @@ def _by_null(material: Material) -> Iterator[Sentence]:
         yield Sentence(
             f"Exact null: with every update held orthogonal to the trait gradient "
             f"({named(arm)}), a share of {estimate(share)} of what {named(material.reference)} "
-            "acquires is lost; the rest is acquired without first-order alignment. Beside it "
-            "belongs a control that changes the update by an equal length in a shuffled direction.",
+            "acquires is lost; the rest is acquired without first-order alignment. Read it "
+            "with a control that changes the update by an equal length in a shuffled direction.",
             {"above": "partly", "below": "no", "across": "unsettled"}[side_of(share)],  # type: ignore[arg-type]
             "mediation",
         )
@@ -43,10 +43,10 @@ _MOVED = {
 """What yoked runs move, by what they match of the other arm's update."""
 
 _CLAMP = (
-    "It assumes consistency: that the procedure with a clamped cosine does what it would do had it "
-    "that cosine by itself; the clamp also changes the update's length and drive (see the step "
-    "table). Where an arm over-corrects and accuracy has a floor, the first share is near 1 "
-    "whatever the path, so neither is read alone."
+    "This assumes consistency: with a clamped cosine the procedure acts as it would if it had that "
+    "cosine without a clamp. The clamp also changes the update's length and drive (see the step "
+    "table). If an arm over-corrects and accuracy has a floor, the first share is near 1 whatever "
+    "the path, so do not read either share alone."
 )
 
 
@@ -63,24 +63,25 @@ def _by_experiment(material: Material) -> Iterator[Sentence]:
         moved = _MOVED[material.design.record.options(declared.yoked).get("match", "cosine")]
         interaction = parts.get("interaction")
         under = (
-            f"and {estimate(other)}, a share of {estimate(pure)}, under the other procedure"
+            f", and for {estimate(other)}, a share of {estimate(pure)}, under the other procedure"
             if pure is not None and other is not None
-            else "and was not run under the other procedure, so how it depends on that is not known"
+            else "; it was not run under the other procedure, so how its effect depends on the "
+            "procedure is not known"
         )
-        apart = f"; they differ by {estimate(interaction)}" if interaction is not None else ""
+        apart = f"; the two differ by {estimate(interaction)}" if interaction is not None else ""
         verdict: Verdict = "unsettled" if side_of(part) == "across" else "partly"
         most = pure is not None and min(share.low, pure.low) >= STOPPED
         yield Sentence(
-            f"By experiment: of the effect of {named(arm)}, moving {moved} makes up "
-            f"{estimate(part)}, a share of {estimate(share)}, under its own procedure {under} "
-            f"(yoked runs){apart}. {_CLAMP}",
+            f"By experiment (yoked runs): changing {moved} accounts for {estimate(part)} of the "
+            f"effect of {named(arm)}, a share of {estimate(share)}, under its own procedure{under}"
+            f"{apart}. {_CLAMP}",
             "yes" if verdict == "partly" and most else verdict,
             "mediation",
         )
     if not material.cross_worlds:
         yield Sentence(
             "Not settled by experiment: no arm was yoked to the alignment of another, so the part "
-            "of the effect that goes through alignment was not run and can only be modelled.",
+            "of the effect that goes through alignment was not measured and can only be modelled.",
             "unsettled",
             "mediation",
         )
@@ -94,11 +95,10 @@ def _by_model(material: Material) -> Iterator[Sentence]:
         bounded = math.isfinite(share.high - share.low)
         size = f"a share of {estimate(share)}" if bounded else "a share without bounds"
         yield Sentence(
-            f"By model: a run-level mediation puts the part of the effect of {named(arm)} that "
-            "goes "
-            f"through the update's alignment at {estimate(part)}, {size}. It assumes no common "
-            "cause and no feedback, and alignment does react to what was learned: a sensitivity "
-            "analysis, not an answer.",
+            f"By model: run-level mediation estimates the part of the effect of {named(arm)} that "
+            f"goes through the update's alignment at {estimate(part)}, {size}. It assumes no "
+            "common cause and no feedback. Since alignment does react to what was learned, this "
+            "is a sensitivity analysis, not an answer.",
             "caution",
             "mediation",
         )
@@ -113,9 +113,8 @@ def _by_accounting(material: Material) -> Iterator[Sentence]:
     change, moved = _LOSS[side_of(total) if total else "across"]
     yield Sentence(
         f"By first-order decomposition: in {named(arm)}, the update's component along the trait "
-        "gradient "
-        f"(the drive) adds up to a share of {estimate(found)} of the {change} of the trait loss; "
-        f"curvature is the rest. This says where the loss {moved}, not why.",
+        f"gradient (the drive) accounts for a share of {estimate(found)} of the {change} of the "
+        f"trait loss; the rest is curvature. This shows where the loss {moved}, not why.",
         "caution",
         "ledger",
     )

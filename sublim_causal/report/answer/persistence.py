@@ -70,9 +70,9 @@ def _drop(material: Material) -> Iterator[Sentence]:
     change = interval(-drop.high, -drop.low, places)
     how = {
         "above": "The gradient's alignment weakens",
-        "below": "The gradient's alignment grows",
-        "across": "The gradient's alignment is not shown to weaken or grow",
-        "none": "The gradient's alignment stays what it is",
+        "below": "The gradient's alignment strengthens",
+        "across": "The gradient's alignment is not shown to weaken or strengthen",
+        "none": "The gradient's alignment does not change",
     }[side]
     yield Sentence(
         f"{how} from the first epoch to the later ones: the mean gradient cosine changes by "

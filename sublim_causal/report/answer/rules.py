@@ -14,26 +14,26 @@ SMALL_COSINE = 0.001
 SMALL_ACCURACY = 0.05
 """The same of a difference in accuracy (fraction), where the plan declares no margin for it."""
 DEFAULT_MARGIN = f" ({100 * SMALL_ACCURACY:g} percentage points where it declares none)"
-"""What `RULES` say of the margin that stands in where a plan declares none."""
+"""What `RULES` state about the margin that is used if a plan declares none."""
 RULES = (
     f"A mean cosine whose interval lies within \N{PLUS-MINUS SIGN}{SMALL_COSINE:g} is too small to "
-    "matter, as is a difference in accuracy within the plan's margin of equivalence"
-    f"{DEFAULT_MARGIN}: the sentence says that "
-    "there is none of that size, whether or not the interval excludes 0. "
-    "An effect, slope or mean is called so only if its interval excludes the null value; otherwise "
-    'the sentence says "is not shown". Beside an adjusted p the interval is simultaneous over the '
-    'family, except in a gate, which needs none. An arm "lowers" or "raises" the transfer if the '
-    "interval of its difference in final accuracy lies below or above 0. One that lowers it "
-    '"stops nearly all '
-    f'of the transfer" if the interval of the share it prevents lies above {100 * STOPPED:g} %, '
-    'and "stops the transfer" if, besides, what it still acquires is not shown to be above 0; it '
-    '"attenuates the transfer and does not stop it" if the interval of that share lies below '
+    "matter, as is a difference in accuracy whose interval lies within the plan's margin of "
+    f"equivalence{DEFAULT_MARGIN}: the sentence then states that there is none of that size, "
+    "whether or not the interval excludes 0. "
+    "An effect, slope or mean is stated only if its interval excludes the null value; otherwise "
+    'the sentence says "is not shown". An interval beside an adjusted p is simultaneous over the '
+    "family, except in a gate, where none is needed. "
+    'An arm "lowers" or "raises" the transfer if the interval of its difference in final accuracy '
+    'lies below or above 0. An arm that lowers it "stops nearly all of the transfer" if the '
+    f"interval of the share that it prevents lies above {100 * STOPPED:g} %, and "
+    '"stops the transfer" if, in addition, what it still acquires is not shown to be above 0. It '
+    '"attenuates the transfer but does not stop it" if the interval of that share lies below '
     f'{100 * ATTENUATED:g} %. An arm "does more than remove" alignment if the interval of the '
-    'update\'s mean cosine under it lies below 0, "leaves the update aligned" if above, and "holds '
-    'the update orthogonal" to the trait gradient if it is too small to matter. An arm '
-    'is "equivalent" to another if the interval of their difference lies inside the margin. The '
-    'slopes at the levels "differ" by the test that all levels have one slope, not by their '
-    "intervals."
+    'update\'s mean cosine under it lies below 0, "leaves the update aligned" if it lies above 0, '
+    'and "holds the update orthogonal" to the trait gradient if that cosine is too small to '
+    'matter. An arm is "equivalent" to another if the interval of their difference lies inside the '
+    'margin. Whether the slopes "differ between levels" is decided by the test of equal slopes at '
+    "all levels, not by their intervals."
 )
 """The rules of wording, for the section of methods."""
 
@@ -61,5 +61,5 @@ def small_accuracy(material: Material) -> float:
 def why_not(result: Result | None, what: str) -> str:
     """Say why `what` is not settled: it was not declared, or cannot be estimated."""
     if result is None:
-        return f"The plan does not declare {what}, so this report does not settle it."
+        return f"The plan does not declare {what}, so this report does not settle the question."
     return f"Not settled: {what} is not estimable ({getattr(result, 'reason', '')})."

@@ -14,10 +14,10 @@ from sublim_causal.report.elements import Sentence
 from sublim_causal.report.material import Material
 
 PERSISTS = "Does alignment persist through training?"
-STOPS = "Does removing it stop the transfer?"
-THROUGH = "How much of the transfer goes through it?"
-CONTROL = "What does the control say?"
-CLAIMS = "What becomes of the claims that the plan declares?"
+STOPS = "Does removing alignment stop the transfer?"
+THROUGH = "How much of the transfer goes through alignment?"
+CONTROL = "What does the control show?"
+CLAIMS = "Are the claims of the plan supported?"
 WRONG = "What could still be wrong?"
 
 

@@ -26,16 +26,15 @@ def transfer(material: Material) -> Iterator[Sentence]:
         yield Sentence(text, "unsettled", "acquisition")
     elif not arms:
         text = (
-            "no arm is said to remove alignment (arms of open_run says what arms do)."
+            "no arm is declared to remove alignment (declare it in arms of open_run)."
             if material.is_own
-            else "no arm removes alignment (intervention projection) and is otherwise run as "
-            f"{named(reference)}."
+            else "no arm differs from "
+            f"{named(reference)} only in removing alignment (intervention projection)."
         )
         yield Sentence(f"Not settled: {text}", "unsettled", "acquisition")
     for arm in arms:
-        stopped = _stopped(material, arm)
-        yield stopped
-        if caution := _misses(material, arm, stopped.verdict):
+        yield _stopped(material, arm)
+        if caution := _misses(material, arm):
             yield caution
     for arm in material.design.interventions("liminal"):
         found = material.find("paired_contrast", arm=arm, outcome=material.outcome.name)
@@ -66,14 +65,14 @@ def _stopped(material: Material, arm: str) -> Sentence:
     if share is not None:
         text += f", which is {estimate(share)} of what {named(material.reference)} acquires"
     if left is not None:
-        text += f"; what {named(arm)} still acquires is {in_sentence(left)}"
+        text += f"; {named(arm)} still acquires {in_sentence(left)}"
     return Sentence(f"{text} ({_p_text(found)}).", verdict, "acquisition")
 
 
 _DOES: Mapping[str, tuple[str, Verdict]] = {
     "below": ("lowers the transfer", "partly"),
     "above": ("raises the transfer", "no"),
-    "none": ("leaves the transfer as it is", "no"),
+    "none": ("leaves the transfer unchanged", "no"),
     "across": ("is not shown to change the transfer", "unsettled"),
 }
 """What an arm does to the transfer, by where the interval of its difference lies."""
@@ -96,11 +95,11 @@ def _p_text(found: Estimate) -> str:
         return f"p {p_value(found.p_value)}"
     least = 2.0 ** (1 - found.n_seeds)
     flips = found.diagnostics.get("adjustment") == "sign_flip"
-    note = f"; the sign flips of {found.n_seeds} seeds give none below {p_value(least)}"
+    note = f"; sign flips of {found.n_seeds} seeds cannot give a p below {p_value(least)}"
     return f"adjusted p {p_value(adjusted)}{note * (flips and least > 1 - found.level)}"
 
 
-def _misses(material: Material, arm: str, verdict: Verdict) -> Sentence | None:
+def _misses(material: Material, arm: str) -> Sentence | None:
     """Say where `arm` does not leave the update without alignment, whatever came of it."""
     mean = values(material.headlines[arm].alignment)
     if mean is None or side_of(mean, size=SMALL_COSINE) == "across":
@@ -118,16 +117,19 @@ def _misses(material: Material, arm: str, verdict: Verdict) -> Sentence | None:
             "caution",
             "alignment",
         )
-    does = {"yes": "stops", "partly": "lowers", "no": "raises"}.get(verdict)
+    found = material.find("paired_contrast", arm=arm, outcome=material.outcome.name)
+    does, verdict = (
+        what_it_does(material, arm, found) if isinstance(found, Estimate) else ("", "unsettled")
+    )
     limit = (
-        f"That reversed alignment {does} the transfer does not show that absent alignment would"
-        if does
-        else "What absent alignment would do, it does not show"
+        f"This shows that reversed alignment {does}, not that absent alignment would"
+        if verdict != "unsettled"
+        else "It does not show what absent alignment would do"
     )
     return Sentence(
-        f"But {named(arm)} does more than remove: the update's mean cosine under it is "
-        f"{estimate(mean)}, "
-        f"so the optimizer is driven against the trait. {limit}{_where_absent(material, arm)}.",
+        f"But {named(arm)} does more than remove alignment: the update's mean cosine under it is "
+        f"{estimate(mean)}, so the updates move the student away from the trait. "
+        f"{limit}{_where_absent(material, arm)}.",
         "caution",
         "alignment",
     )
@@ -140,8 +142,8 @@ def _where_absent(material: Material, arm: str) -> str:
     if arm in removed:
         return ""
     if removed:
-        return f": {named(removed[0])}, a projection in update space, is the arm for that"
-    return ": that takes a projection in update space"
+        return f"; {named(removed[0])}, a projection in update space, tests that"
+    return "; a projection in update space would test that"
 
 
 def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
@@ -159,7 +161,7 @@ def _attenuates(material: Material, arm: str, found: Estimate) -> Sentence:
         else ""
     )
     if side == "below" and share is not None and share.high < ATTENUATED:
-        tail += ": it attenuates the transfer and does not stop it"
+        tail += "; it attenuates the transfer but does not stop it"
     verdict: Verdict = {"across": "unsettled", "none": "no"}.get(side, "partly")  # type: ignore[assignment]
     return Sentence(
         f"{named(arm)} {words} {material.outcome.label}: the difference is "

@@ -38,9 +38,9 @@ def studies(sides: Sides) -> Section:
         ]
     )
     paired = (
-        "Seeds mean the same draws in both runs, so differences are taken seed by seed, over "
-        f"the {counted(sides.n_common, 'seed', 'seeds')} that both have. What stands "
-        "side by side (the curves, the declared estimates) is of all seeds of its run."
+        "A seed makes the same random draws in both runs, so differences are taken seed by seed, "
+        f"over the {counted(sides.n_common, 'seed', 'seeds')} that both have. The curves and the "
+        "declared estimates, shown side by side, are over all seeds of each run."
         if sides.shares_draws
         else "The studies differ in more than precision or device, so their seeds are treated as "
         "independent."
@@ -49,9 +49,9 @@ def studies(sides: Sides) -> Section:
     if others := [arm for arm in sides.arms if arm not in sides.alike]:
         blocks.append(
             Paragraph(
-                "Called the same in both runs but defined differently: "
-                f"{listed([*map(named, others)])}. A "
-                "difference there is that of two interventions, not rounding."
+                "Arms with the same name but different definitions in the two runs: "
+                f"{listed([*map(named, others)])}. "
+                "Their differences are those of two interventions, not of rounding."
             )
         )
     return Section("study", "The two runs", blocks)
@@ -69,11 +69,13 @@ def agreement(sides: Sides) -> Section:
     by_column = {one.estimand.column: margin_of(one, sides.first.outcome) for one in found}
     margins = ", ".join(f"{margin} for {column}" for column, margin in by_column.items())
     text = (
-        "Both runs made every random draw alike and define these arms alike, so each difference is "
-        f"rounding, amplified by training. The margins stand in the program: {margins}. An effect "
+        "Both runs made the same random draws and define these arms alike, so each difference is "
+        f"rounding, amplified by training. The program sets the margins: {margins}. An effect "
         f"is an arm's final accuracy minus that of {named(sides.first.reference)}."
     )
-    caption = "First minus second; p is that of a difference of the margin or more."
+    caption = (
+        "First minus second; p is for the null hypothesis of a difference of at least the margin."
+    )
     return Section(
         "agreement",
         AGREEMENT,
@@ -177,7 +179,7 @@ def estimates(results: Mapping[str, Results]) -> Section:
     frame = pd.concat([found.frame.assign(run=run) for run, found in results.items()])
     caption = (
         "Every declared estimate in both runs, each over all seeds of its run, with intervals of "
-        f"{100 * level:g} % where no other level stands."
+        f"{100 * level:g} % unless another level is given."
     )
     return Section("estimates", "Estimates", [Table("estimates", caption, shown, frame)])
 

@@ -11,7 +11,7 @@ from sublim_causal.report.elements import Sentence, Verdict
 from sublim_causal.report.wording import counted, estimate, named
 from sublim_causal.store.outcome import Outcome
 
-AGREEMENT = "Do the figures agree?"
+AGREEMENT = "Do the results agree?"
 
 
 def sentences(sides: Sides) -> Iterator[Sentence]:
@@ -66,8 +66,8 @@ def _says(arm: str, found: Result, test: Result | None, minus: str, outcome: Out
 def _agrees(found: Sequence[Result]) -> Sentence:
     count = sum(map(equal, found))
     if count == len(found):
-        text = f"All {count} figures of the two runs are equivalent within the margins set for them"
+        text = f"All {count} results of the two runs are equivalent within the margins set for them"
         return Sentence(f"{text} (paired TOST).", "yes", "agreement", AGREEMENT)
-    text = f"{count} of {len(found)} figures are shown to be equivalent within their margins"
+    text = f"{count} of {len(found)} results are shown to be equivalent within their margins"
     verdict: Verdict = "partly" if count else "unsettled"
     return Sentence(f"{text} (paired TOST); the others are not.", verdict, "agreement", AGREEMENT)

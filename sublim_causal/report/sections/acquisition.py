@@ -36,7 +36,7 @@ def _blocks(material: Material) -> Iterator[Element]:
         label = material.outcome.label
         if not draw.measured(material.evaluations):
             yield Missing(
-                f"The {label} was not recorded during training, so it is not drawn by step: "
+                f"The {label} was not recorded during training, so it is not plotted by step: "
                 f"replicate.log(step, {material.outcome.curve}=...) records it."
             )
     if draw.measured(material.evaluations) and material.outcome != ACCURACY:
@@ -53,8 +53,8 @@ def _blocks(material: Material) -> Iterator[Element]:
     yield Picture(
         material.outcome.name,
         f"{sentence_case(material.outcome.label)}: one point per seed"
-        + ", thin lines join the arms of one seed" * material.is_paired
-        + f"; beside them the mean with its {100 * material.level:g} % interval" * bool(means)
+        + "; thin lines connect the arms of a seed" * material.is_paired
+        + f". Beside them: the mean with its {100 * material.level:g} % interval" * bool(means)
         + ".",
         every_seed(
             material.analysis.curves.outcomes,
@@ -74,7 +74,7 @@ def _accuracy_by_step(material: Material, with_means: bool) -> Picture:
     return Picture(
         "trait_accuracy",
         "Accuracy of the class logits on the probe by step: means over seeds. Symbols: accuracy on "
-        f"the test images{', with bars as the bands' * with_means}. {material.bands(_CUT)}",
+        f"the test images{', with intervals like the bands' * with_means}. {material.bands(_CUT)}",
         draw.overlay(
             {arm: curve.scaled(100) for arm, curve in material.curves["trait_accuracy"].items()},
             "trait accuracy (%)",
@@ -141,7 +141,7 @@ def _acquired(material: Material) -> Iterator[Element]:
     if found := [*rows.values()]:
         yield estimates_table(
             "acquired",
-            "What the answer says of acquisition, in "
+            "Estimates behind the answer on acquisition, in "
             f"{material.outcome.label.removeprefix('final ')}. {material.source(found)}",
             found,
             labels=[*rows],

@@ -19,9 +19,9 @@ from sublim_causal.report.wording import counted, in_cell, listed, named, p_valu
 
 TITLE = "Alignment through training"
 COSINES = {
-    "cos_gradient": "cosine of distillation gradient and trait gradient",
-    "cos_applied": "cosine of the gradient that the optimizer got and trait gradient",
-    "cos_update": "cosine of minus the optimizer's update and trait gradient",
+    "cos_gradient": "cosine of the distillation gradient and the trait gradient",
+    "cos_applied": "cosine of the gradient passed to the optimizer and the trait gradient",
+    "cos_update": "cosine of the negative update and the trait gradient",
 }
 
 
@@ -40,13 +40,13 @@ def alignment(material: Material) -> Section:
 
 def _blocks(material: Material) -> Iterator[Element]:
     yield Paragraph(
-        "The trait gradient is that of the class loss on a fixed probe, which the student never "
-        "trains on. The optimizer decides how much of the alignment of gradients reaches the "
-        "update, so all three cosines are shown."
+        "The trait gradient is the gradient of the class loss on a fixed probe, on which the "
+        "student never trains. The optimizer determines how much of the gradients' alignment "
+        "reaches the update, so all three cosines are shown."
     )
     lost = material.without(*COSINES)
     if lost:
-        yield unmeasured(material, lost, "they have no cosines to draw")
+        yield unmeasured(material, lost, "they have no cosines to plot")
     if len(lost) < len(material.shown_arms):
         yield from _pictures(material)
     yield from _early_and_late(material)
@@ -54,7 +54,7 @@ def _blocks(material: Material) -> Iterator[Element]:
         means = [one.alignment for one in found.values() if one.alignment]
         yield estimates_table(
             "mean_alignment",
-            "What the answer says of the update's alignment: mean cosine over all steps of a run. "
+            "Estimates behind the answer on the update's alignment: mean cosine over all steps. "
             + material.source(means),
             means,
             labels=[named(arm) for arm in found],
@@ -77,9 +77,9 @@ def _pictures(material: Material) -> Iterator[Picture]:
             continue
         yield Picture(
             f"{column}_by_arm",
-            f"{column}: {meaning}; one panel for each arm. Line: mean over seeds; faint: {drawn} "
-            "(their "
-            f"most extreme 0.4 % of steps may lie outside the frame). {material.bands()}",
+            f"{column}: {meaning}; one panel for each arm. Line: mean over seeds; faint lines: "
+            f"{drawn} (the most extreme 0.4 % of steps may be outside the frame). "
+            f"{material.bands()}",
             draw.panels(curves, AXES[column]),
             wide=is_wide(len(draw.measured(curves))),
         )
@@ -93,8 +93,8 @@ def _pictures(material: Material) -> Iterator[Picture]:
             continue
         yield Picture(
             f"share_positive_{column}",
-            f"Share of steps with {column} above 0, in bins of steps. The line at 50 % is what no "
-            f"alignment would give. {material.bands('0 and 100 %')}",
+            f"Share of steps with {column} above 0, in bins of steps. The line at 50 % is "
+            f"the share expected without alignment. {material.bands('0 and 100 %')}",
             draw.shares(material.curves[column], f"steps with {AXES[column]} above 0 (%)"),
         )
 

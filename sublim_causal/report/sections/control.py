@@ -33,25 +33,26 @@ def _blocks(material: Material) -> Iterator[Element]:
     found = material.declared("equivalence")
     if not found:
         yield Missing(
-            "The plan declares no equivalence (method equivalence), so the control has no margin "
-            "to be judged by.",
+            "The plan declares no equivalence test (method equivalence), so there is no margin by "
+            "which to judge the control.",
             report_command(material.run),
         )
         return
     shuffled = {one.estimand.arm for one in found} <= {*material.design.interventions("shuffled")}
     yield Paragraph(
-        "The control removes a vector of the same length as projection does, but in a shuffled "
+        "The control removes a vector of the same length as projection, but in a shuffled "
         "direction. "
         * shuffled
-        + "That two arms do not differ significantly would prove nothing; their difference is held "
-        "against a margin that the plan fixed before the data were read, by two one-sided tests."
+        + "The absence of a significant difference does not show that two arms are equivalent. Two "
+        "one-sided tests compare their difference with a margin that the plan fixed before the "
+        "data were read."
     )
     estimated = [one for one in found if isinstance(one, Estimate)]
     for index, one in enumerate(estimated):
         yield _margin(index, one)
     yield estimates_table(
         "equivalence",
-        "Equivalence tests; p is that of a difference of the margin or more.",
+        "Equivalence tests; p is for the null hypothesis of a difference of at least the margin.",
         found,
         labels=[contrast(one.estimand) for one in found],
     )
@@ -66,11 +67,11 @@ def verdict(one: Estimate) -> str:
     scale = scale_of(one)
     places = decimals(scale * one.low, scale * one.high)
     limits = interval(one.low, one.high, places, scale)
-    inside = "inside" if one.diagnostics["equivalent"] else "not inside"
+    lies = "lies" if one.diagnostics["equivalent"] else "does not lie"
     judged = "equivalent" if one.diagnostics["equivalent"] else "not shown to be equivalent"
     return (
         f"{contrast(one.estimand)}: {number(scale * one.value, places)}; its "
-        f"{100 * one.level:g} % interval {limits} lies {inside} the margin of "
+        f"{100 * one.level:g} % interval {limits} {lies} inside the margin of "
         f"\N{PLUS-MINUS SIGN}{margin_text(one)}: the arms are {judged}."
     )
 
@@ -78,7 +79,7 @@ def verdict(one: Estimate) -> str:
 def _margin(index: int, one: Estimate) -> Picture:
     scale = scale_of(one)
     value, margin = scale * one.value, scale * float(one.diagnostics["margin"])
-    bars = [Bar(f"{100 * one.level:g} % (decides)", value, scale * one.low, scale * one.high)]
+    bars = [Bar(f"{100 * one.level:g} % (decisive)", value, scale * one.low, scale * one.high)]
     if "wide_low" in one.diagnostics:
         wide = [scale * float(one.diagnostics[name]) for name in ("wide_low", "wide_high")]
         bars.append(Bar(f"{50 * (1 + one.level):g} %", value, wide[0], wide[1]))

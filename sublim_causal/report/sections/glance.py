@@ -285,11 +285,11 @@ def _beside_the_paper(material: Material) -> Element:
         numbers.append({"quantity": quoted.label, "paper": quoted.value, **own})
     if not shown:
         return Paragraph(
-            "None of the paper's arms is complete, so nothing stands beside its figures."
+            "None of the paper's arms is complete, so there is nothing to compare with its results."
         )
     return Table(
         "paper",
-        f"The paper's figures beside ours. Source: {paper.SOURCE}. Ours: mean over seeds with "
+        f"The paper's results and ours. Source: {paper.SOURCE}. Ours: mean over seeds with "
         f"{100 * material.level:g} % interval, and the range of single seeds.",
         pd.DataFrame(shown),
         pd.DataFrame(numbers),

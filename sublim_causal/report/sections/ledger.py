@@ -28,9 +28,10 @@ def ledger(material: Material) -> Section:
 def _blocks(material: Material) -> Iterator[Element]:
     level = f"{100 * material.level:g} %"
     yield Paragraph(
-        "At every step the drop of the trait loss (gain) is its first-order part (drive: the "
-        "update's component against the trait gradient) plus a remainder (curvature and beyond). "
-        "This decomposition is exact in every run; it assumes nothing and proves no cause."
+        "At every step the drop of the trait loss (gain) is the sum of its first-order part "
+        "(drive: minus the inner product of trait gradient and update) and a remainder (curvature "
+        "and higher orders). This decomposition is exact in every run; it needs no assumption and "
+        "does not prove a cause."
     )
     lost = material.without("gain")
     if lost:
@@ -40,9 +41,8 @@ def _blocks(material: Material) -> Iterator[Element]:
     yield Picture(
         "ledger",
         "Gain, drive and remainder summed from the start, one panel for each arm: means over "
-        "seeds; a seed "
-        "ends at a step that is missing. Below 0 the trait loss has risen. Panels have their own "
-        f"scales. {material.bands()}",
+        "seeds; a seed ends at its first missing step. Below 0 the trait loss has risen. The "
+        f"panels have different scales. {material.bands()}",
         ledger_panels({arm: material.analysis.curves.ledger(arm) for arm in material.shown_arms}),
         wide=is_wide(len(material.shown_arms) - len(lost)),
     )
@@ -78,8 +78,9 @@ def _shares(material: Material) -> Element:
     found = [*rows.values()]
     return estimates_table(
         "ledger_shares",
-        "Share of the summed gain that drive adds up to: a ratio of sums over seeds (1: all of "
-        f"it). Where the loss hardly changes the ratio has no bounds. {material.source(found)}",
+        "Share of the summed gain that the drive accounts for: a ratio of sums over seeds (1: all "
+        "of it). Where the loss hardly changes, the interval is unbounded. "
+        f"{material.source(found)}",
         found,
         labels=[*rows],
     )
@@ -92,11 +93,13 @@ def _splits(material: Material) -> Iterator[Element]:
         if one.estimand.part and one.estimand.reference == material.reference
     ]
     if not found:
-        yield Missing(f"Arm differences need the arm {named(material.reference)} and another one.")
+        yield Missing(
+            f"Differences between arms need the arm {named(material.reference)} and another one."
+        )
         return
     yield estimates_table(
         "ledger_differences",
-        "Arm differences of the summed gain, split exactly into drive and remainder, in nats, "
+        "Differences between arms in summed gain, split exactly into drive and remainder, in nats, "
         f"paired by seed. {material.source(found)}",
         found,
         labels=[f"{one.estimand.part}, {contrast(one.estimand)}" for one in found],
@@ -108,7 +111,7 @@ def _layers(material: Material) -> Iterator[Element]:
         if material.is_own:
             return
         yield Missing(
-            "Layers were not recorded, so drive is not split over them.",
+            "Layers were not recorded, so the drive is not split by layer.",
             run_command(material.run, "--set", "measure.layers=true", ending="-layers"),
         )
         return
@@ -118,8 +121,8 @@ def _layers(material: Material) -> Iterator[Element]:
     if shares:
         yield estimates_table(
             "ledger_layers",
-            "Share of the summed gain that each layer's drive adds up to; an arm's layers add up "
-            f"to its share above. {material.source(shares)}",
+            "Share of the summed gain that the drive of each layer accounts for; the layers of "
+            f"an arm add up to its share above. {material.source(shares)}",
             shares,
             labels=[f"{named(one.estimand.arm)}, layer {one.estimand.part}" for one in shares],
         )

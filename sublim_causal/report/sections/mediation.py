@@ -61,8 +61,8 @@ def _yoked(material: Material) -> Iterator[Element]:
     found = [one for world in material.cross_worlds for one in world.values()]
     if not found:
         yield Missing(
-            "By experiment: no arm was yoked (run by one arm's procedure at the alignment that "
-            "another arm had), so the effect through alignment was not run.",
+            "By experiment: no arm was yoked (trained by one arm's procedure at the alignment of "
+            "another arm), so the effect through alignment was not measured.",
             "" if material.is_own else study_command("yoked", material.run),
         )
         return
@@ -83,16 +83,16 @@ def _run_level(material: Material) -> Iterator[Element]:
         pairs = "" if material.is_paired else ", and arms that share their seeds"
         yield Missing(
             f"By model: mediation compares arms with {named(material.reference)}; it needs that "
-            f"arm, another one, and alignment that was measured{how}{pairs}.",
+            f"arm, another arm, and measured alignment{how}{pairs}.",
             aligned_command(material.run) if both and not material.is_own else "",
         )
         return
     words = _words(material)
     yield Paragraph(
-        f"By model: the effect of each arm on {words.final}, split at run level into what goes "
-        "through the mean alignment of the update and what does not. This is a sensitivity "
-        "analysis, not an answer: it assumes that within a seed nothing else moves both "
-        f"alignment and {words.short}, while alignment itself changes as the trait is learned."
+        f"By model: the effect of each arm on {words.final}, split at run level into the part "
+        "that goes through the mean alignment of the update and the part that does not. This is a "
+        "sensitivity analysis, not an answer: it assumes that within a seed nothing else affects "
+        f"both alignment and {words.short}, but alignment changes as the trait is learned."
     )
     chosen = material.design.main_projections()
     drawn = [arm for arm in splits if len(splits) <= DRAWN or arm in chosen][:DRAWN]
@@ -102,8 +102,9 @@ def _run_level(material: Material) -> Iterator[Element]:
     yield estimates_table(
         "mediation",
         f"Run-level mediation: effects in {words.final}, alignment as a cosine, the slope in "
-        f"{words.short} ({words.unit}) per unit of cosine. The slope is one for all arms that "
-        f"differ from {named(material.reference)} in their intervention alone and are not yoked. "
+        f"{words.short} ({words.unit}) per unit of cosine. One slope is fitted to all arms "
+        f"that differ from {named(material.reference)} only in their intervention and are not "
+        "yoked. "
         f"{material.source(shown)}",
         shown,
         labels=[
@@ -151,10 +152,9 @@ def _paths(index: int, split: Mapping[str, Result], words: _Words) -> Iterator[P
     arm, reference, level = _arms_and_level(split)
     yield Picture(
         slug("paths", index, arm),
-        f"{named(arm)} against {named(reference)}: the model's arrows with {100 * level:g} % "
-        "intervals. To "
-        f"alignment: cosine; from alignment: {words.short} ({words.unit}) per unit of cosine; "
-        f"below: direct effect ({words.unit}).",
+        f"{named(arm)} against {named(reference)}: the paths of the model with "
+        f"{100 * level:g} % intervals. Path to alignment: cosine; path from alignment: "
+        f"{words.short} ({words.unit}) per unit of cosine; below: direct effect ({words.unit}).",
         path_diagram(f"{arm}\nvs {reference}", words.final.replace(" ", "\n"), texts),
     )
 
@@ -187,17 +187,17 @@ def _sensitivity(material: Material, arms: list[str]) -> Iterator[Element]:
     yield Picture(
         "sensitivity",
         f"The indirect effect if the errors of alignment and {_words(material).short} were "
-        "correlated within seeds (an unmeasured common cause), each arm beside the reference "
-        "alone; the table's slope "
-        f"pools its arms. Pointwise {100 * material.level:g} % bands from the model's errors "
-        "(R's medsens), which are narrower than the table's cluster-robust ones. Symbols: the "
-        "correlation at which it vanishes.",
+        "correlated within seeds (an unmeasured common cause). Each curve uses one arm and the "
+        "reference; the slope in the table is pooled over arms. The pointwise "
+        f"{100 * material.level:g} % bands use the model's standard errors (as R's medsens does), "
+        "which are narrower than the cluster-robust ones of the table. Symbols: the correlation "
+        "at which the indirect effect vanishes.",
         sensitivity_curves(curves, f"indirect effect\n({material.points})", material.scale),
     )
     for one in curves:
         yield Paragraph(
             f"{named(one.estimand.arm)}: the indirect effect vanishes at a correlation of "
-            f"{number(one.value, 2)}, that is where a common cause explains shares of the two "
+            f"{number(one.value, 2)}, that is, if a common cause explains shares of the two "
             f"residual variances whose product is {number(one.diagnostics['r2_product'], 2)}."
         )
 
@@ -206,7 +206,7 @@ def _doses(material: Material) -> Iterator[Element]:
     doses = material.design.doses()
     if not doses:
         yield Missing(
-            "Instruments: alignment was not dosed (projection in fewer than two strengths besides "
+            "Instruments: alignment was not dosed (projection has fewer than two strengths besides "
             "0), so there is no dose-response, and an instrument could not be checked by "
             "over-identification.",
             "" if material.is_own else study_command("dose", material.run),
@@ -277,9 +277,9 @@ def _dose_pictures(
     if all(curves.values()):
         yield Picture(
             slug("dose", space),
-            f"{sentence_case(_words(material).final)} over the strength of projection in {space} "
-            "space: means over "
-            f"seeds, a falling curve and a line; the {level} band holds for all doses at once.",
+            f"{sentence_case(_words(material).final)} against the strength of projection in "
+            f"{space} space: means over seeds, a decreasing curve and a line; the {level} band "
+            "holds for all doses at once.",
             dose_response(
                 curves["linear"],
                 curves["isotonic"],
@@ -294,9 +294,8 @@ def _dose_pictures(
         yield Picture(
             slug("wald", space),
             f"Change of {_words(material).short} against change of the update's mean cosine, by "
-            f"strength, with {level} ellipses. If alignment were the only way, all would lie on "
-            "one "
-            "line through the origin (dashed: the linear-dose estimate).",
+            f"strength, with {level} ellipses. If alignment were the only path, all points would "
+            "lie on one line through the origin (dashed: the linear-dose estimate).",
             wald_plot(
                 ratios,
                 effect.value,

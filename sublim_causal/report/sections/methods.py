@@ -31,14 +31,14 @@ def methods(material: Material) -> Section:
 def _blocks(material: Material) -> Iterator[Element]:
     plan, added = material.plan, material.analysis.added_plan
     yield Paragraph(
-        f"Plan {plan.name} (digest {plan.digest}): {plan.sentence} Level {100 * plan.level:g} %, "
-        f"{plan.n_boot:,} bootstrap replicates, drawn alike for every estimate of as many seeds. "
-        "What the plan declares is marked by its name. What this report shows beside it is "
-        f"declared by a plan that it made for itself (digest {added.digest}), run on the same "
-        "record; that plan's results are in supplement.json."
+        f"Plan {plan.name} (digest {plan.digest}): {plan.sentence} Level {100 * plan.level:g} %; "
+        f"{plan.n_boot:,} bootstrap replicates, with the same draws for all estimates over equally "
+        "many seeds. What this report shows in addition is declared by a plan that it generated "
+        f"(digest {added.digest}) and ran on the same record; the results of that plan are in "
+        "supplement.json."
     )
     yield _plan_table(plan, "plan", "The declared estimands.")
-    yield _plan_table(added, "plan_added", "What the report shows beside them.")
+    yield _plan_table(added, "plan_added", "The estimands that the report adds.")
     yield estimates_table(
         "results",
         "Every declared estimate (also in results.json)",
@@ -59,7 +59,7 @@ def _blocks(material: Material) -> Iterator[Element]:
     yield Code(f"{SYMBOLS}\n\n{text}", "Formulas.")
     yield Paragraph(f"How the answer is worded: {_rules_of(material)}")
     yield _provenance(material)
-    yield Code("\n".join(_commands(material)), "How to get this report again.")
+    yield Code("\n".join(_commands(material)), "How to reproduce this report.")
 
 
 _ARMS = ("arm", "contrast", "reference", "target", "undosed", "yoked", "reverse")
@@ -113,7 +113,7 @@ def _rules(material: Material) -> Table:
     ]
     return Table(
         "claims",
-        "The declared claims: what each stands on, and what became of it.",
+        "The declared claims: their conditions and verdicts.",
         pd.DataFrame(rows),
         material.results.tidy_verdicts(),
     )
@@ -157,7 +157,7 @@ def _provenance(material: Material) -> Table:
 
 def _hours(material: Material) -> str:
     seconds, each = material.total("training"), material.total("median_training")
-    return f"{seconds / 3600:.2f} h in all, median {each:.1f} s a student" if seconds else ""
+    return f"{seconds / 3600:.2f} h in total, median {each:.1f} s per student" if seconds else ""
 
 
 def _commands(material: Material) -> Iterator[str]:
@@ -169,4 +169,4 @@ def _commands(material: Material) -> Iterator[str]:
     if material.asked:
         yield report_command(material.run, material.asked)
     else:
-        yield "# the report: write_report in Python, with the plan as it was given there"
+        yield "# the report: write_report in Python, with the same plan"

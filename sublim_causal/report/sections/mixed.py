@@ -69,14 +69,15 @@ def _blocks(material: Material) -> Iterator[Element]:
         )
         return
     yield Paragraph(
-        "How much more of the trait is gained in a step that is better aligned. Slopes are per "
-        "unit of cosine; a typical step's cosine is far below 1, so a slope is best read as slope "
-        "times a typical cosine. Slopes by arm, and one over comparable arms, are taken within run "
-        "and step, so that training time does not enter; those of a mixed model, among them the "
-        "slopes within runs, between arms and between seeds, are not adjusted for it. A slope is "
-        "an association; only what lies between arms was assigned by design. That of gain on "
-        "cos_update is to first order the mean of |g_trait| |update|, an identity that is given in "
-        "the notes: evidence is a slope on cos_gradient, or one of another outcome."
+        "A slope states how much more of the trait is gained in a step that is better aligned. "
+        "Slopes are per unit of cosine; the cosine of a typical step is far below 1, so multiply "
+        "a slope by a typical cosine to read it. The slopes of single arms, and the slope over "
+        "comparable arms, are taken within run and step and so adjust for training time. The "
+        "slopes of a mixed model, including those within runs, between arms and between seeds, do "
+        "not. A slope is an association; only differences between arms were assigned by design. "
+        "The slope of gain on cos_update is, to first order and by definition, the mean of "
+        "|g_trait| |update| (see the notes). Only slopes on cos_gradient, or of another outcome, "
+        "are evidence."
     )
     pairs = [*dict.fromkeys(_pair(material, one) for one in found)]
     by_pair = {pair: [one for one in found if _pair(material, one) == pair] for pair in pairs}
@@ -155,8 +156,8 @@ def _levels(material: Material, pairs: Sequence[_Pair]) -> Table:
     frame = pd.DataFrame(rows)
     return Table(
         "levels",
-        "Within runs, between arms, between seeds: a small p says that the slopes differ, so that "
-        "none of them can stand for the causal one without an argument.",
+        "Tests of equal slopes within runs, between arms and between seeds. A small p shows that "
+        "the slopes differ, so none of them can be called causal without further argument.",
         frame,
         frame,
     )
@@ -186,21 +187,21 @@ def _model(material: Material, one: Estimate) -> Iterator[Element]:
     yield Picture(
         "mixed_residuals",
         f"Residuals of {text} against fitted values, in 40 bins of equally many steps: "
-        "median and central 90 %. A good model shows medians on 0 and bars of one length.",
+        "median and central 90 %. In a good fit the medians are near 0 and the bars equally long.",
         residuals(details["residuals"], unit),
     )
     slopes = np.array([*details["random_slopes"].values()])
     if np.ptp(slopes) > 0:
         yield Picture(
             "mixed_random_slopes",
-            "Predicted deviations of the seeds' slopes against normal quantiles; on the dashed "
-            "line they would be normal.",
+            "Predicted deviations of the seeds' slopes against normal quantiles; normally "
+            "distributed deviations lie on the dashed line.",
             normal_quantiles(slopes, f"slope's deviation ({unit} per unit of cosine)"),
         )
     yield Picture(
         "mixed_influence",
-        "The pooled slope without each seed, beside estimate and CR2 interval of all seeds; the "
-        "three most influential seeds are named.",
+        "The pooled slope with one seed left out at a time, and the estimate and CR2 interval of "
+        "all seeds; the three most influential seeds are labelled.",
         influence(
             pd.Series(details["left_out"]),
             one.value,

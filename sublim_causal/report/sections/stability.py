@@ -15,11 +15,12 @@ from sublim_causal.report.material import Material
 from sublim_causal.report.wording import POINTS, scale_of, slug
 
 WHAT = (
-    "A verdict that rests on one choice is weak. Each claim is judged again with one choice of the "
-    "analysis changed at a time: the outcome one evaluation earlier or the other gain, a first or "
-    "last epoch left out, the other cosine, another estimator or kind of interval, one seed left "
-    "out, one arm left out of what is taken over several. Which alternatives are defensible is "
-    "fixed in the package; one that changes nothing that a claim stands on is not counted."
+    "A verdict that depends on one choice is weak. Each claim is judged again with one choice of "
+    "the analysis changed at a time: the outcome one evaluation earlier or the other gain, the "
+    "first or last epoch left out, the other cosine, another estimator or kind of interval, one "
+    "seed left out, one arm left out of estimates over several arms. The package fixes which "
+    "alternatives are defensible. An alternative that changes no estimate of a claim is not "
+    "counted."
 )
 
 
@@ -49,7 +50,7 @@ def _counts(claims: list[ClaimVerdict]) -> Table:
     rows = [{"claim": one.name, **other.tidy()} for one in claims for other in one.alternatives]
     return Table(
         "stability",
-        "Under how many alternatives each verdict stands, by what is chosen otherwise.",
+        "Number of alternatives under which each verdict holds, by the choice that is changed.",
         pd.DataFrame(shown),
         pd.DataFrame(rows),
     )
@@ -65,8 +66,8 @@ def _curve(index: int, claim: ClaimVerdict) -> Picture:
     return Picture(
         slug("stability", index, claim.name),
         f"Claim {claim.name}: its first essential condition as declared (large mark) and under "
-        f"each alternative, with intervals; below, what was chosen otherwise. Colour and mark: "
-        f"the verdict on the claim, which stands under {claim.stability()}.",
+        f"each alternative, with intervals; below, the choice that was changed. Colour and shape: "
+        f"the verdict on the claim, which holds under {claim.stability()}.",
         specification_curve(claim, label, scale),
         wide=True,
     )

@@ -34,7 +34,7 @@ def test_a_seed_below_equal_ones_is_named_without_a_gap_in_numbers():
 
 def test_of_none_the_limit_is_one_sided():
     found = share(HEALTHY)
-    assert found.warnings == ("0 of 8 seeds collapsed: up to 31 % could",)
+    assert found.warnings == ("0 of 8 seeds collapsed: up to 31 % may collapse",)
     assert (found.value, found.low) == (0.0, 0.0)
     assert found.high == pytest.approx(1 - 0.05 ** (1 / 8))
 

@@ -27,16 +27,17 @@ from tests.report.conftest import (
 
 pytestmark = pytest.mark.end_to_end
 
-REVERSED = "That reversed alignment"
+REVERSED = "This shows that reversed alignment"
 
 
 @pytest.mark.parametrize(
     ("accuracy", "spread", "said"),
     [
-        (-0.35, 0.01, f"{REVERSED} stops the transfer does not show"),
-        (-0.2, 0.01, f"{REVERSED} lowers the transfer does not show"),
-        (0.2, 0.01, f"{REVERSED} raises the transfer does not show"),
-        (0.0, 0.2, "What absent alignment would do, it does not show"),
+        (-0.35, 0.01, f"{REVERSED} stops the transfer, not that absent"),
+        (-0.2, 0.01, f"{REVERSED} lowers the transfer, not that absent"),
+        (0.2, 0.01, f"{REVERSED} raises the transfer, not that absent"),
+        (0.0, 0.01, f"{REVERSED} leaves the transfer unchanged, not that absent"),
+        (0.0, 0.2, "It does not show what absent alignment would do"),
     ],
 )
 def test_reversed_alignment_does_what_the_arm_is_shown_to_do(
@@ -49,7 +50,7 @@ def test_reversed_alignment_does_what_the_arm_is_shown_to_do(
     text = answer_of(material_of(run))
     assert said in text
     assert text.count(REVERSED) == said.count(REVERSED)
-    assert "that takes a projection in update space." in text
+    assert "a projection in update space would test that." in text
 
 
 def test_absent_alignment_is_looked_for_in_the_arm_that_has_it(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_absent_alignment_is_looked_for_in_the_arm_that_has_it(tmp_path: Path) -
     run = make_run(tmp_path / "run", n_seeds=4, arms=truth)
     change_manifest(run, study={"arms": arms})
     said = [plain(one.text) for one in answer(material_of(run)) if "than remove" in one.text]
-    assert "‘removed’, a projection in update space, is the arm for that" in said[0]
+    assert "‘removed’, a projection in update space, tests that" in said[0]
     assert "projection in update space" not in said[1]
 
 
@@ -70,7 +71,7 @@ def test_absent_alignment_is_looked_for_in_the_arm_that_has_it(tmp_path: Path) -
     ("alignment", "said"),
     [
         (-2e-7, "holds the update orthogonal to the trait gradient: its mean cosine is"),
-        (-0.2, "so the optimizer is driven against the trait"),
+        (-0.2, "so the updates move the student away from the trait"),
     ],
 )
 def test_an_alignment_too_small_to_matter_is_none(
@@ -84,7 +85,7 @@ def test_an_alignment_too_small_to_matter_is_none(
     material = material_of(make_run(tmp_path / "run", n_seeds=4, spoil=hold))
     text = answer_of(material)
     assert said in text
-    assert ("driven against" in text) == (alignment == -0.2)
+    assert ("away from the trait" in text) == (alignment == -0.2)
     if alignment == -2e-7:
         assert "−2.0e−7 [" in text
         assert "which removes that alignment," in plain(brief(material))
@@ -94,7 +95,7 @@ def test_a_difference_within_the_margin_of_the_plan_is_none(tmp_path: Path) -> N
     arms = {**ARMS, "projection": ArmTruth(alignment=-0.12, accuracy=-0.02)}
     run = make_run(tmp_path / "run", arms=arms, accuracy_seed_sd=0.001, accuracy_sd=0.001)
     text = answer_of(material_of(run))
-    assert "projection leaves the transfer as it is: final test accuracy differs" in text
+    assert "projection leaves the transfer unchanged: final test accuracy differs" in text
 
 
 def test_the_answer_begins_with_one_sentence(demo_material: Material) -> None:
@@ -106,7 +107,10 @@ def test_the_answer_begins_with_one_sentence(demo_material: Material) -> None:
 
 @pytest.mark.parametrize(
     ("p", "said"),
-    [(0.003, "differ (p 0.003), so they cannot"), (0.084, "does not reject it (p 0.084), so it")],
+    [
+        (0.003, "differ between levels (p 0.003), so not all"),
+        (0.084, "does not reject (p 0.084), so it"),
+    ],
 )
 def test_slopes_differ_by_their_test_and_not_by_their_intervals(
     p: float, said: str, demo_material: Material
@@ -123,7 +127,7 @@ def test_slopes_differ_by_their_test_and_not_by_their_intervals(
     vars(material)["equal_slopes"] = {("gain", f"cos_{on}"): test for on in ("update", "gradient")}
     (found,) = [one.text for one in answer(material) if "slope of gain on cos_update" in one.text]
     assert said in found
-    assert ("cannot all be the causal one" in found) == (p < 0.05)
+    assert ("not all can be the causal slope" in found) == (p < 0.05)
 
 
 def test_the_test_of_the_slopes_is_that_of_the_page(demo_material: Material) -> None:
@@ -192,7 +196,7 @@ def test_an_open_claim_gives_what_decides_and_a_level_of_its_own_is_marked(demo:
     assert "] (90 % interval) holds" in text
 
 
-@pytest.mark.parametrize(("n_seeds", "said"), [(4, "none below 0.12"), (8, "")])
+@pytest.mark.parametrize(("n_seeds", "said"), [(4, "cannot give a p below 0.12"), (8, "")])
 def test_the_least_p_of_sign_flips_is_told_where_it_is_not_small(
     n_seeds: int, said: str, tmp_path: Path
 ) -> None:
@@ -212,9 +216,9 @@ def test_what_the_answer_says_beside_the_plan_stands_in_the_section_it_links_to(
     assert "share of what baseline acquires that projection prevents" in acquired
     assert "acquired by projection" in acquired
     aligned = section_of(demo_material, "alignment")
-    assert "What the answer says of the update&#39;s alignment" in aligned
+    assert "Estimates behind the answer on the update&#39;s alignment" in aligned
     for text in (acquired, aligned):
-        table = text[text.index("What the answer says") :]
+        table = text[text.index("Estimates behind the answer") :]
         assert "Added by the report." in table
         assert 'scope="col">method<' in table
         assert 'scope="col">seeds<' in table
@@ -241,7 +245,7 @@ def test_few_seeds_have_no_intervals_rather_than_bad_ones(
 ) -> None:
     text = answer_of(material_of(make_run(tmp_path / "run", n_seeds=n_seeds, arms=ARMS)))
     assert f"{said} complete: with fewer than 3 there are no intervals" in text
-    assert "holds its level" not in text
+    assert "nominal coverage" not in text
 
 
 def test_answer_follows_the_truth(demo_material: Material) -> None:

@@ -12,7 +12,7 @@ def test_lost_runs_and_steps_are_counted(tmp_path: Path) -> None:
         make_run(tmp_path / "run", n_seeds=12, diverged_runs=0.2, missing_steps=0.1)
     )
     assert "the loss became infinite" in section_of(material, "study")
-    assert "replicates are not complete and left out" in answer_of(material)
+    assert "replicates are not complete and are left out" in answer_of(material)
 
 
 def test_the_paper_stands_beside_its_replication(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_yoked_runs_are_split(tmp_path: Path) -> None:
     resolved = {"projection": strength, "clamped": {**strength, "1.target": "baseline"}}
     change_manifest(run, study={"name": "yoked", "arms": study}, arms=resolved)
     material = material_of(run)
-    assert "By experiment: of the effect of projection" in answer_of(material)
+    assert "of the effect of projection, a share of" in answer_of(material)
     (world,) = material.cross_worlds
     # The truth: the procedure at the baseline's alignment lowers accuracy by 0.05.
     assert abs(world["pnde"].value + 0.05) < 4 * world["pnde"].se  # type: ignore[operator, union-attr]
@@ -57,10 +57,10 @@ def test_the_exact_null_is_said_before_the_split_and_the_split_both_ways(
     null = answer.index(
         "Exact null: with every update held orthogonal to the trait gradient (null)"
     )
-    split = answer.index("By experiment: of the effect of projection")
+    split = answer.index("By experiment (yoked runs): changing")
     assert null < split
-    assert "under the other procedure (yoked runs); they differ by" in answer[split:]
-    assert "It assumes consistency" in answer[split:]
+    assert "under the other procedure; the two differ by" in answer[split:]
+    assert "This assumes consistency" in answer[split:]
 
 
 def test_a_yoked_run_splits_the_effect_of_its_own_procedure_alone(

@@ -101,7 +101,7 @@ def test_no_command_is_told_where_only_another_study_helps(anchor: str, tmp_path
 def test_one_arm_is_enough(tmp_path: Path) -> None:
     material = material_of(make_run(tmp_path / "run", arms={"baseline": ArmTruth()}))
     assert "Only one arm has complete runs" in section_of(material, "acquisition")
-    assert "needs that arm, another one" in section_of(material, "mediation")
+    assert "needs that arm, another arm" in section_of(material, "mediation")
     assert "needs that arm" not in answer_of(material)
 
 

@@ -158,7 +158,7 @@ def test_a_run_without_a_rule_takes_none_later_and_counts_its_looks(tmp_path: Pa
     run = tmp_path / "runs" / "quickstart"
     assert read_manifest(run)["seed_counts"] == [3, 4]
     done = sublim("analyse", run, "--plan", "plan.toml", cwd=tmp_path)
-    assert "looked at with 3 and 4 seeds and no stopping rule" in done.stdout
+    assert "analysed with 3 and 4 seeds and no stopping rule" in done.stdout
 
 
 def test_an_analysis_of_an_incomplete_run_is_a_look(tmp_path: Path) -> None:

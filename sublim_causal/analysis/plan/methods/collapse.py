@@ -80,7 +80,7 @@ def collapsed_share(
         subject = f"seed {listed} of {n} lies" if k == 1 else f"seeds {listed} of {n} lie"
         warning = f"{subject} below {where}: a mean over both describes neither"
     else:
-        warning = f"0 of {n} seeds collapsed: up to {100 * high:.0f} % could"
+        warning = f"0 of {n} seeds collapsed: up to {100 * high:.0f} % may collapse"
     return Estimate(
         estimand=estimand,
         value=k / n,

@@ -111,7 +111,7 @@ def _entering(record: Record, declared: Mediated | MediationSensitivity) -> list
 
 def _left_out(pair: Pair) -> NotEstimable:
     reason = (
-        f"{pair.arm!r} does not enter: it was not measured, is yoked, or differs from "
+        f"{pair.arm!r} is left out: it was not measured, is yoked, or differs from "
         f"{pair.reference!r} in more than its intervention"
     )
     return NotEstimable(pair.estimand, reason)

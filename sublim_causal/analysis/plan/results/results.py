@@ -204,7 +204,7 @@ class Results:
             yield from (f"  - {finding.summary()}" for finding in one.findings)
             yield from (f"  to settle it: {what}" for what in one.settled_by)
             if one.alternatives:
-                yield f"  stands under {one.stability()}"
+                yield f"  holds under {one.stability()}"
             for other in one.departures():
                 yield f"  - {other.verdict} {other.label} ({other.choice})"
 

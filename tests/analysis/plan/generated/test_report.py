@@ -72,7 +72,7 @@ def test_only_comparable_arms_with_an_alignment_of_their_own_enter_a_mediation(a
     found = run_plan(record, plan)
     lacking = found[f"x_0_{asked}"]
     assert isinstance(lacking, NotEstimable)
-    assert f"{asked!r} does not enter" in lacking.reason
+    assert f"{asked!r} is left out" in lacking.reason
     assert isinstance(found["x_0_te_half"], Estimate)
 
 

@@ -150,4 +150,4 @@ def test_results_hold_the_alternatives_and_say_them(found: tuple[Results, Result
     by_name = {one.name: one for one in results.verdicts}
     assert [one.choice for one in by_name["liminal_attenuates"].alternatives].count("seed") == 4
     assert read.to_json() == results.to_json()
-    assert f"stands under {by_name['liminal_attenuates'].stability()}" in results.table()
+    assert f"holds under {by_name['liminal_attenuates'].stability()}" in results.table()
