@@ -152,16 +152,19 @@ def take_step(student: Student, g_distill: Tensor, context: StepContext, shared:
     if student.until_loss is not None:
         moves = (student.lengths > context.step)[:, None]
         torch.where(moves, student.theta, before, out=student.theta)
-    if trait is not None:
-        update = student.theta - before
+    update = student.theta - before
+    if trait is None:
+        length = inner(update, update).sqrt()
+    else:
         student.measure = student.recorder.of_step(
             context.step, trait, g_distill, g_applied, update
         )
-        lengths = student.measure.length * shared.teaching_length
-        student.recorder.cover(context.step, inner(update, shared.teaching), lengths)
+        length = student.measure.length
         if student.layers is not None:
             student.layers.of_step(context.step, trait.gradient, g_distill, update)
         student.update = update
+    lengths = length * shared.teaching_length
+    student.recorder.cover(context.step, inner(update, shared.teaching), lengths)
 
 
 def intervene(

@@ -258,6 +258,8 @@ def test_coverage_can_be_set_where_nothing_is_measured() -> None:
     assert np.array_equal(on.steps["distill_loss"], off.steps["distill_loss"])
 
 
-def test_coverage_is_not_measured_where_nothing_is() -> None:
-    experiment = small_experiment(measure={"alignment": False})
-    assert np.isnan(run_small(experiment, [4])["baseline"].coverage).all()
+def test_coverage_is_recorded_where_the_trait_is_not() -> None:
+    on = run_small(small_experiment(), [4, 7])["baseline"]
+    off = run_small(small_experiment(measure={"alignment": False}), [4, 7])["baseline"]
+    np.testing.assert_allclose(off.coverage, on.coverage, rtol=1e-6)
+    assert np.isnan(off.steps["cos_update"]).all()
