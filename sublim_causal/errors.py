@@ -124,7 +124,7 @@ def system_error(error: OSError) -> SublimError:
         return storage_error(Path(os.fsdecode(error.filename)), error)
     return SublimError(
         f"{os.fsdecode(error.filename)}: cannot be used: {error.strerror or error}\n"
-        "remedy: check that it is there, and that you may read and write it"
+        "remedy: check that it exists, and that you may read and write it"
     )
 
 

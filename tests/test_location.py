@@ -164,7 +164,7 @@ def test_damage_is_found_without_fetching_the_tables(
     problems = {path: problem for one in found.values() for path, problem in one.items()}
     assert set(problems) == {steps[0], evaluations[1], replicates[2]}
     assert problems[steps[0]] == "it is missing"
-    assert problems[evaluations[1]] == "its content is not what was written"
+    assert problems[evaluations[1]] == "its content differs from what was written"
 
 
 def test_columns_and_arms_are_selected_at_the_store(

@@ -114,7 +114,7 @@ class AlignmentMonitor:
         sink: object = None,
     ) -> None:
         if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise RequestError("every", every, "a whole number from 1 on")
+            raise RequestError("every", every, "a whole number that is at least 1")
         if layers not in (False, "module") and not callable(layers):
             raise RequestError("layers", layers, "False, 'module', or a function of a name")
         self._trained = (
@@ -154,8 +154,8 @@ class AlignmentMonitor:
         """
         if self._attached:
             raise SublimError(
-                "AlignmentMonitor.step: the monitor is attached to the optimizer already\n"
-                "remedy: call optimizer.step() alone, or handle.remove() before"
+                "AlignmentMonitor.step: the monitor is already attached to the optimizer\n"
+                "remedy: call optimizer.step() without this block, or handle.remove() first"
             )
         with self._meter.block() as parameters:
             own = set(map(id, parameters))
@@ -192,8 +192,8 @@ class AlignmentMonitor:
         optimizer = plain_optimizer(optimizer)
         if self._attached:
             raise SublimError(
-                "AlignmentMonitor.attach: the monitor is attached to an optimizer already\n"
-                "remedy: handle.remove() before; for the steps of several optimizers together, "
+                "AlignmentMonitor.attach: the monitor is already attached to an optimizer\n"
+                "remedy: call handle.remove() first; for the steps of several optimizers together, "
                 "use `with monitor.step():`"
             )
         own = set(map(id, self._parameters()))

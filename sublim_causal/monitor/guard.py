@@ -110,7 +110,7 @@ def guard(
     parameters together. Parameters may not be sharded.
     """
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise RequestError("every", every, "a whole number from 1 on")
+        raise RequestError("every", every, "a whole number that is at least 1")
     members = _members(intervention, strength, space, options)
     optimizer = plain_optimizer(optimizer)
     stage = stage_of(optimizer)
@@ -129,7 +129,7 @@ def _members(
         raise RequestError(
             "intervention",
             intervention,
-            "an object, without options beside it",
+            "an object without further options",
             "give the options to the object",
         )
     else:

@@ -45,7 +45,7 @@ class Screen:
         toward = "towards" if self.coverage > 0 else "not towards"
         return (
             f"{told} (first update of {self.n_batches} batches, {toward} the teacher): it ranks "
-            "distillations of one base; docs/findings.md says how well, and where it does not"
+            "distillations of one base; docs/findings.md shows how well, and where it does not"
         )
 
 

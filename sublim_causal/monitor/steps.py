@@ -100,8 +100,8 @@ class Stage:
             calls += 1
             if calls > 1 and self.changing:
                 raise SublimError(
-                    f"guard: {type(optimizer).__name__} calls its closure several times a step\n"
-                    "remedy: use an optimizer that takes one gradient a step"
+                    f"guard: {type(optimizer).__name__} calls its closure several times per step\n"
+                    "remedy: use an optimizer that takes one gradient per step"
                 )
             result = closure()
             if calls == 1:

@@ -123,7 +123,7 @@ def _names_of(asked: Asked, known: list[str]) -> dict[str, str]:
     named = {column: ours.get(column) or _own_name(column) for column in known}
     if len({*named.values()}) < len(named):
         twice = sorted(c for c in known if [*named.values()].count(named[c]) > 1)
-        raise RequestError("--map", ", ".join(twice), "columns with names of their own")
+        raise RequestError("--map", ", ".join(twice), "different names for different columns")
     return named
 
 
@@ -234,7 +234,7 @@ def write_import(run: Path, checked: Checked, source: str, **declared: Any) -> O
         If `run` is there.
     """
     if (run / FILE).exists():
-        raise RequestError("RUN", str(run), "a directory where no run is yet")
+        raise RequestError("RUN", str(run), "a directory that holds no run yet")
     opened = open_run(run, outcome=checked.outcome, **declared)
     for (arm, seed), rows in checked.frame.groupby(["arm", "seed"], sort=False):
         one, failure = _replicate(int(str(seed)), str(arm), rows, checked.outcome)

@@ -68,7 +68,7 @@ class Replicate:
             If the step is not valid, or a name or a value is not allowed.
         """
         if isinstance(step, bool) or not isinstance(step, numbers.Integral):
-            raise RequestError("step", step, "a whole number from 0 on")
+            raise RequestError("step", step, "a whole number that is at least 0")
         if not 0 <= step <= LARGEST_STEP:
             raise RequestError("step", step, f"a whole number from 0 to {LARGEST_STEP}")
         self.steps.setdefault(int(step), {}).update(_checked(columns))

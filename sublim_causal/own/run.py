@@ -287,7 +287,7 @@ def existing(run: Path) -> dict[str, Any]:
     manifest = read_manifest(run)
     if not is_own(manifest):
         raise RunError(
-            f"{run}: the run of a study, which only `sublim-causal run` adds to\n"
+            f"{run}: the run of a study, to which only `sublim-causal run` can add\n"
             "remedy: name another directory"
         )
     return manifest
@@ -353,7 +353,7 @@ def _validate_same(run: Path, old: Mapping[str, Any], asked: Mapping[str, Any]) 
     changes = [f"  {name}: {a!r} -> {b!r}" for name, a, b in pairs if a != b]
     if changes:
         raise RunError(
-            "\n".join([f"{run}: declared otherwise; recorded -> asked for:", *changes])
+            "\n".join([f"{run}: declared differently; recorded -> requested:", *changes])
             + "\nremedy: declare it as it was, leave outcome= out, or name another directory"
         )
 
@@ -367,6 +367,6 @@ def _validate_absent(run: Path, arm: str, seed: int) -> None:
     status = rows.loc[rows["seed"] == seed, "status"]
     if (status != "failed").any():
         raise RunError(
-            f"{run}: {arm}, seed {seed}: it is there already, {status.iloc[0]}\n"
+            f"{run}: {arm}, seed {seed}: it exists already ({status.iloc[0]})\n"
             "remedy: give another seed or arm"
         )

@@ -167,7 +167,7 @@ def summarise(run: Path, place: Path) -> Size:
         If nothing is finished yet, or a file is damaged.
     """
     if place.exists():
-        allowed = "a place where nothing is yet"
+        allowed = "a place that does not exist yet"
         raise RequestError("--summary", str(place), allowed, "delete it first, or name another")
     manifest, own = read_manifest(run), own_columns(run)
     commits = {

@@ -90,7 +90,9 @@ class PatientClient:
             result = method(*arguments, **options)
             self.waited += max(0.0, time.monotonic() - start - GRACE_SECONDS)
             if self.waited > self.seconds:
-                raise TimeoutError(f"other processes have locked it for {self.waited:.0f} s in all")
+                raise TimeoutError(
+                    f"other processes have locked it for {self.waited:.0f} s in total"
+                )
             return result
 
         return timed
@@ -113,7 +115,7 @@ def default_tracking_uri(run: Path) -> str:
             "--tracking-uri",
             None,
             "an MLflow store",
-            f"name one: {run} lies in an object store, which has no mlflow.db beside a run",
+            f"name one: {run} is in an object store, which has no mlflow.db beside a run",
         )
     database = run.resolve().parent / "mlflow.db"
     validate_store(database)
@@ -135,9 +137,9 @@ def validate_store(database: Path) -> None:
     root = database.parent / "mlartifacts"
     remedy = (
         "name the store with --tracking-uri if you trust it; or delete it with its mlartifacts, "
-        "and make it from the tables with `sync`"
+        "and rebuild it from the tables with `sync`"
     )
-    allowed = f"a store whose files lie in {root}"
+    allowed = f"a store whose files are in {root}"
     for path in (database, root):
         if path.is_symlink():
             raise RequestError("--tracking-uri", str(path), f"{allowed}, without links", remedy)
@@ -187,8 +189,8 @@ def _places(database: Path) -> list[str]:
                     "remedy: wait for it, or end it; then make the mirror with `sync`"
                 ) from None
             raise TrackingError(
-                f"{database}: no store of MLflow ({error})\n"
-                "remedy: move it away, and make it from the tables with `sync`"
+                f"{database}: not an MLflow store ({error})\n"
+                "remedy: move it away, and rebuild it from the tables with `sync`"
             ) from None
     return [str(place) for place in found]
 
@@ -218,7 +220,9 @@ def validate_address(tracking_uri: str) -> None:
         return RequestError("--tracking-uri", redact(tracking_uri), allowed, remedy)
 
     if tracking_uri == "none":
-        raise refused("leave it out for the store beside the run; only `run` goes without one")
+        raise refused(
+            "leave it out to use the store beside the run; only `run` works without a store"
+        )
     try:
         parts = urlsplit(tracking_uri)
         if _dialect(parts) in DATABASE_PORTS:
@@ -297,7 +301,7 @@ def _reported(tracking_uri: str, *errors: type[Exception]) -> Iterator[None]:
         remedy = (
             "start it or correct its address, then mirror the run with `sync`"
             if is_server(tracking_uri)
-            else "correct its address, or move the file away: `sync` makes it from the tables"
+            else "correct its address, or move the file away: `sync` rebuilds it from the tables"
         )
         raise TrackingError(
             f"the MLflow store {redact(tracking_uri)} cannot be used: {redact(reason)}\n"

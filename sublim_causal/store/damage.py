@@ -101,7 +101,7 @@ def _checked(
         elif not is_remote(path) and path.is_dir():
             problems[path] = "it is a directory"
         elif not _as_written(path, there, *digest.split(":"), hashed=weights or table != WEIGHTS):
-            problems[path] = "its content is not what was written"
+            problems[path] = "its content differs from what was written"
     return CheckedBlock(set(rows["status"].to_pylist()), digests, problems)
 
 
@@ -115,7 +115,7 @@ def _digests_of(schema: pa.Schema) -> dict[str, str]:
     """
     digests = json.loads((schema.metadata or {}).get(DIGESTS, b"{}"))
     if not isinstance(digests, dict) or not all(map(_is_digest, digests, digests.values())):
-        raise ValueError("the hashes of the block's other files are not what was written")
+        raise ValueError("the hashes of the block's other files differ from what was written")
     return digests
 
 
@@ -139,7 +139,7 @@ def damaged(run: Path, *, weights: bool = True) -> dict[tuple[str, str], dict[Pa
     found = {pair: one.problems for pair, one in checked if one.problems}
     for arm, block in overlapping(pair for pair in pairs if pair not in found):
         path = file_of(run, COMMIT_TABLE, arm, block)
-        found[arm, block] = {path: "another block holds some of its seeds too"}
+        found[arm, block] = {path: "another block also holds some of its seeds"}
     return found
 
 
@@ -157,7 +157,7 @@ def lost_blocks(run: Path, manifest: Mapping[str, Any]) -> dict[Path, str]:
         there[arm] = there.get(arm, 0) + last - first + 1
     return {
         run / COMMIT_TABLE / folder_of(arm): f"it lacks {study['seeds'] - there[arm]} of "
-        f"{study['seeds']} seeds, and was complete"
+        f"{study['seeds']} seeds, although it was complete"
         for arm in study["arms"]
         if there[arm] < study["seeds"]
     }

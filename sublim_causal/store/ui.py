@@ -116,7 +116,7 @@ def _require_database(uri: str, runs: Sequence[Path]) -> None:
             "--tracking-uri",
             redact(uri),
             "a store that exists",
-            f"make it from the tables: sublim-causal sync {run}",
+            f"rebuild it from the tables: sublim-causal sync {run}",
         )
 
 

@@ -90,7 +90,7 @@ def read_weights(run: str | Path, arm: str, seed: int) -> dict[str, dict[str, Te
     if path is None:
         raise RunError(
             f"{run}: no weights of arm {arm!r}, seed {seed}\n"
-            "remedy: 'weights = true' in the section [measure] of the study keeps those of "
+            "remedy: 'weights = true' in the section [measure] of the study saves those of "
             "replicates that are trained from then on"
         )
     try:

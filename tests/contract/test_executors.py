@@ -127,7 +127,7 @@ def test_ctrl_c_keeps_finished_blocks_and_the_rerun_completes(
     assert "final test accuracy" in output
     again = sublim("run", *OPTIONS, "--seeds", "6", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "replicates are there already" in again.stderr
+    assert "replicates are already done" in again.stderr
     same_tables(tmp_path / "runs" / "quickstart", six_seeds)
 
 

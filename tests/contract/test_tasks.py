@@ -241,7 +241,7 @@ def test_the_example_is_announced_and_run(tmp_path: Path) -> None:
     options = (*settings, "--seeds", "1", "--arms", "baseline,null", "--tracking-uri", "none")
     done = sublim("run", EXAMPLE / "permutations.toml", *options, "--no-report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"code of its own: {OWN} in {EXAMPLE / 'permutations.py'}" in done.stderr
+    assert f"its own code: {OWN} in {EXAMPLE / 'permutations.py'}" in done.stderr
     assert "Accuracy of compositions" in done.stdout
     run = tmp_path / "runs" / "permutations"
     assert len(list(run.glob("networks/teacher/*"))) == 1

@@ -129,7 +129,7 @@ def test_nothing_is_trained_where_the_first_loss_is_small_enough() -> None:
 
 def test_an_arm_that_follows_another_is_refused() -> None:
     settings = ["distillation.until_loss=0.1"]
-    with pytest.raises(RequestError, match="stop at steps of their own") as refused:
+    with pytest.raises(RequestError, match="stops at its own step") as refused:
         load_study("yoked", settings=settings)
     assert refused.value.field == "arms.yoked"
 

@@ -253,7 +253,7 @@ class Nosy(Halve):
     [
         ({"intervention": "projektion"}, "did you mean 'projection'"),
         ({"intervention": 3}, r"init\(context\)"),
-        ({"intervention": Halve(), "space": "gradient"}, "without options"),
+        ({"intervention": Halve(), "space": "gradient"}, "without further options"),
         ({"intervention": "shuffled", "shuffle": "labels"}, "'coordinates' or 'random'"),
         ({"intervention": "set_cosine", "cosine": 0.1, "trait": "half"}, "'taught'; others need"),
         ({"intervention": "set_cosine", "cosine": 0.1, "strength": 2}, "strength"),

@@ -197,12 +197,12 @@ def test_the_commands_know_own_runs(tmp_path: Path) -> None:
     assert "missing" not in done.stdout
     assert sublim("status", run, "--watch", cwd=tmp_path).returncode == 2
     done = sublim("power", run, cwd=tmp_path)
-    assert "seeds in each arm" in done.stdout
+    assert "seeds per arm" in done.stdout
     assert sublim("power", run, "--at", "4,8", cwd=tmp_path).returncode == 2
     assert sublim("compact", run, cwd=tmp_path).returncode == 0
     done = sublim("run", "quickstart", "--out", run, "--tracking-uri", "none", cwd=tmp_path)
     assert done.returncode == 2
-    assert "a run of your own, which no study adds to" in done.stderr
+    assert "a run of your own, to which no study can add" in done.stderr
 
 
 def test_the_mirror_shows_own_columns(tmp_path: Path, quick_stores: None) -> None:

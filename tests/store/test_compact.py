@@ -151,7 +151,7 @@ def test_weights_stay_in_their_files_and_are_still_checked(tmp_path: Path) -> No
     assert damaged(tmp_path) == {}
     weights[2].write_bytes(b"other")
     assert damaged(tmp_path) == {
-        ("baseline", "0000000-0000003"): {weights[2]: "its content is not what was written"}
+        ("baseline", "0000000-0000003"): {weights[2]: "its content differs from what was written"}
     }
     removal.remove_block(tmp_path, "baseline", "0000000-0000003")
     assert not any(path.exists() for path in weights)

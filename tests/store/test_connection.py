@@ -54,7 +54,7 @@ def test_waiting_for_other_processes_adds_up(monkeypatch: pytest.MonkeyPatch) ->
     assert [client.log(0.0) for _ in range(10)] == [0.0] * 10
     assert client.waited == 0
     client.log(0.15)
-    with pytest.raises(TimeoutError, match="locked it for 0 s in all"):
+    with pytest.raises(TimeoutError, match="locked it for 0 s in total"):
         client.log(0.15)
     client.waited = 0.0
     assert client.log(0.0) == 0

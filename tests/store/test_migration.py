@@ -144,7 +144,7 @@ def test_a_run_continues_beside_the_old_blocks(old: Path, version: int) -> None:
     done = sublim("run", study, *options, "--seeds", "3", cwd=old.parent)
     assert done.returncode == 0, done.stderr
     there, all_of_them = 2 * (len(arms) - 1), 3 * len(arms)
-    assert f"{there} of {all_of_them} replicates are there already" in done.stderr
+    assert f"{there} of {all_of_them} replicates are already done" in done.stderr
     assert read_manifest(old)["schema_version"] == SCHEMA_VERSION
     assert damaged(old) == {}
     rows = tables.read_table(old, "replicates")

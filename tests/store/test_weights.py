@@ -74,7 +74,7 @@ def test_keeping_weights_changes_no_number(kept: Path, tmp_path: Path) -> None:
         read_weights(run, "baseline", 0)
     more = sublim("run", *KEPT, "--seeds", "4", cwd=tmp_path)
     assert more.returncode == 0, more.stderr
-    assert "6 of 8 replicates are there already" in more.stderr
+    assert "6 of 8 replicates are already done" in more.stderr
     assert set(read_weights(run, "baseline", 3)) == {"student", "teacher", "reference"}
 
 
@@ -98,7 +98,7 @@ def test_compacting_leaves_weights_where_they_are(kept: Path, tmp_path: Path) ->
     assert str(path) in status.stderr
     repaired = sublim("run", *KEPT, "--seeds", "3", cwd=tmp_path)
     assert repaired.returncode == 0, repaired.stderr
-    assert "3 of 6 replicates are there already" in repaired.stderr
+    assert "3 of 6 replicates are already done" in repaired.stderr
     again = read_weights(run, "projection", 2)
     torch.testing.assert_close(again["student"], before["student"], rtol=0, atol=1e-4)
     assert len(list((run / "weights" / "arm=projection").iterdir())) == 3

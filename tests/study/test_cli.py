@@ -198,7 +198,7 @@ def test_a_users_own_intervention_runs_and_may_diverge(tmp_path: Path) -> None:
     study = (tmp_path / "study.toml", "--no-report", "--tracking-uri", "none")
     done = sublim("run", *study, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "code of its own: mine:Damped in" in done.stderr
+    assert "its own code: mine:Damped in" in done.stderr
     endless = ("--set", "arms.damped.factor=inf", "--out", "diverged")
     done = sublim("run", *study, *endless, cwd=tmp_path)
     assert done.returncode == 1

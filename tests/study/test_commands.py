@@ -59,7 +59,10 @@ def test_a_new_study_file_shows_every_default(tmp_path: Path) -> None:
 
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text("mine")
-    for file, told in (("study.toml", "a file that is not there yet"), ("no/x.toml", "a folder")):
+    for file, told in (
+        ("study.toml", "a file that does not exist yet"),
+        ("no/x.toml", "an existing folder"),
+    ):
         refused = sublim("init", file, cwd=tmp_path)
         assert refused.returncode == 2
         assert told in refused.stderr

@@ -34,12 +34,12 @@ def test_a_compacted_run_is_extended_mirrored_and_reported(sound: Path, tmp_path
     assert len(list(committed(run))) == 4
     same_tables(run, sound)
     again = sublim("run", *TINY, "--seeds", "3", cwd=tmp_path)
-    assert "12 of 12 replicates are there already" in again.stderr
+    assert "12 of 12 replicates are already done" in again.stderr
     mirrored = sublim("sync", run, cwd=tmp_path)
     assert "0 replicates written, 12 were there" in mirrored.stdout
     more = sublim("run", *TINY, "--seeds", "4", "--tracking-uri", "none", cwd=tmp_path)
     assert more.returncode == 0, more.stderr
-    assert "12 of 16 replicates are there already" in more.stderr
+    assert "12 of 16 replicates are already done" in more.stderr
     assert sublim("compact", run, cwd=tmp_path).returncode == 0
     status = sublim("status", run, cwd=tmp_path)
     assert status.returncode == 0
@@ -61,7 +61,7 @@ def test_a_damaged_compacted_block_is_run_again(sound: Path, tmp_path: Path) -> 
     assert str(victim) in refused.stderr
     repaired = sublim("run", *TINY, "--seeds", "3", "--tracking-uri", "none", cwd=tmp_path)
     assert repaired.returncode == 0, repaired.stderr
-    assert "9 of 12 replicates are there already" in repaired.stderr
+    assert "9 of 12 replicates are already done" in repaired.stderr
     same_tables(run, sound)
 
 

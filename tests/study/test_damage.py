@@ -59,8 +59,8 @@ def test_status_names_the_file_and_run_redoes_its_block(
     assert "Traceback" not in status.stderr
     repaired = sublim("run", *OPTIONS, cwd=tmp_path)
     assert repaired.returncode == 0, repaired.stderr
-    assert f"Damaged, and run again: {victim.relative_to(tmp_path)}" in repaired.stderr
-    assert "7 of 8 replicates are there already" in repaired.stderr
+    assert f"Damaged, and will be run again: {victim.relative_to(tmp_path)}" in repaired.stderr
+    assert "7 of 8 replicates are already done" in repaired.stderr
     same_tables(run, sound)
     touched = {p for p, time in others.items() if p.stat().st_mtime_ns != time}
     assert {block_of(path) for path in touched} == {block_of(victim)}
@@ -94,7 +94,7 @@ def test_a_deleted_block_of_a_complete_run_is_named(sound: Path, tmp_path: Path)
     (run / "replicates" / "arm=liminal" / "0000001-0000001.parquet").unlink()
     status = sublim("status", run, cwd=tmp_path)
     assert status.returncode == 1
-    assert "arm=liminal (it lacks 1 of 2 seeds, and was complete)" in status.stderr
+    assert "arm=liminal (it lacks 1 of 2 seeds, although it was complete)" in status.stderr
     refused = sublim("analyse", run, cwd=tmp_path)
     assert refused.returncode == 2
     assert "it lacks 1 of 2 seeds" in refused.stderr
@@ -110,7 +110,7 @@ def test_a_changed_study_file_is_named_and_written_again(sound: Path, tmp_path: 
     copy.write_bytes(content.replace(b"epochs = 2", b"epochs = 3"))
     status = sublim("status", run, cwd=tmp_path)
     assert status.returncode == 1
-    assert f"Damaged: {copy} (its content is not what was written)" in status.stderr
+    assert f"Damaged: {copy} (its content differs from what was written)" in status.stderr
     assert sublim("run", *OPTIONS, cwd=tmp_path).returncode == 0
     assert copy.read_bytes() == content
 

@@ -126,7 +126,7 @@ def test_a_store_beside_a_run_that_keeps_files_elsewhere_is_refused(
     for verb in (["sync", runs / "quickstart"], ["ui", runs / "quickstart"], ["run", *OPTIONS]):
         refused = sublim(*verb, cwd=tmp_path)
         assert refused.returncode == 2, refused.stdout
-        assert f"a store whose files lie in {runs / 'mlartifacts'}; not {place}" in refused.stderr
+        assert f"a store whose files are in {runs / 'mlartifacts'}; not {place}" in refused.stderr
         assert "--tracking-uri" in refused.stderr
 
 
@@ -150,7 +150,7 @@ def test_a_stray_copy_hides_nothing_and_is_named_by_whatever_makes_numbers(
     options = (*OPTIONS, "--arms", "baseline,projection", "--tracking-uri", "none")
     repaired = sublim("run", *options, cwd=tmp_path)
     assert repaired.returncode == 0, repaired.stderr
-    assert "6 of 6 replicates are there already" in repaired.stderr
+    assert "6 of 6 replicates are already done" in repaired.stderr
     same_tables(run, sound / "quickstart")
 
 

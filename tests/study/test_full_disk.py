@@ -94,7 +94,7 @@ def test_a_full_disk(small_disk: Path, six_seeds: Path) -> None:
     subprocess.run(grow, check=True)
     again = run_limited(small_disk)
     assert again.returncode == 0, again.stderr
-    assert f"{len(done)} of 16 replicates are there already" in again.stderr
+    assert f"{len(done)} of 16 replicates are already done" in again.stderr
     same_tables(run, six_seeds, seeds=4)
 
 
@@ -108,7 +108,7 @@ def test_a_file_beyond_the_size_allowed(tmp_path: Path, six_seeds: Path) -> None
     assert len(set(committed(run))) == 4
     again = sublim("run", *OPTIONS, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "4 of 16 replicates are there already" in again.stderr
+    assert "4 of 16 replicates are already done" in again.stderr
     same_tables(run, six_seeds, seeds=4)
 
 

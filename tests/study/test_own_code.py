@@ -89,7 +89,7 @@ def test_code_is_announced_before_it_is_imported(study: Path) -> None:
 def test_every_place_that_can_name_code_is_announced(study: Path, table: str) -> None:
     study.write_text(STUDY + table)
     done = sublim("run", study, "--dry-run", *OPTIONS, cwd=study.parent)
-    said = f"The study runs code of its own: oc_same:Same in {study.parent / 'oc_same.py'}"
+    said = f"The study runs its own code: oc_same:Same in {study.parent / 'oc_same.py'}"
     assert said in done.stderr
     assert done.returncode == (2 if "channel" in table else 0), done.stderr
     assert (study.parent / "imported").exists() == ("channel" not in table)
@@ -106,7 +106,7 @@ def test_no_file_beside_a_study_takes_the_place_of_a_library(study: Path) -> Non
     (study.parent / "imported").unlink()
     done = sublim("run", study, "--out", "plain", *OPTIONS, cwd=study.parent)
     assert done.returncode == 0, done.stderr
-    assert "code of its own" not in done.stderr
+    assert "its own code" not in done.stderr
     assert not (study.parent / "imported").exists()
 
 
@@ -157,7 +157,7 @@ def test_nothing_that_a_run_names_is_imported(study: Path) -> None:
     ):
         done = sublim(*verb, cwd=cwd)
         assert "Traceback" not in done.stderr
-        assert "code of its own" not in done.stderr
+        assert "its own code" not in done.stderr
     assert "foreign" in read_manifest(run)["arms"]
     assert not (cwd / "imported").exists()
     assert "oc_same" not in sys.modules
@@ -220,7 +220,7 @@ def test_a_fault_at_a_later_step_ends_its_arm_alone(study: Path) -> None:
     assert sublim("run", study, *alone, *options, cwd=study.parent).returncode == 0
     assert read_table(run, "steps").equals(read_table(study.parent / "alone", "steps"))
     again = sublim("run", study, *options, cwd=study.parent)
-    assert "2 of 8 replicates are there already" in again.stderr
+    assert "2 of 8 replicates are already done" in again.stderr
 
 
 def test_a_channel_that_fails_for_some_seeds_ends_its_arms_there(study: Path) -> None:
@@ -275,7 +275,7 @@ def test_options_of_own_classes_are_recorded_with_their_defaults(study: Path) ->
     for file in (run / "study.toml", study):
         again = sublim("run", file, "--out", run, *OPTIONS, cwd=study.parent)
         assert again.returncode == 0, again.stderr
-        assert "2 of 2 replicates are there already" in again.stderr
+        assert "2 of 2 replicates are already done" in again.stderr
     assert read_manifest(run) == manifest
     study.write_text(STUDY + 'intervention = "oc_damped:Damped"\nfactor = 0.25\n')
     refused = sublim("run", study, *OPTIONS, cwd=study.parent)

@@ -32,7 +32,7 @@ def test_a_run_is_extended_and_equals_a_local_one(
     put(run / "steps" / "arm=baseline" / "0000001-0000001.parquet", b"half")  # as by a kill
     more = sublim("run", *options, "2", cwd=tmp_path)
     assert more.returncode == 0, more.stderr
-    assert "4 of 8 replicates are there already" in more.stderr
+    assert "4 of 8 replicates are already done" in more.stderr
     assert not (run / ".lock").exists()
     assert "test-secret" not in str(read_manifest(run))
     assert not any(tmp_path.iterdir())

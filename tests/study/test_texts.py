@@ -100,7 +100,7 @@ def test_a_compacted_run_has_the_same_tables_and_nothing_is_left_to_do(
     assert "-> 15 files, " in compacted.stdout
     same_tables(run, finished)
     again = sublim("run", "numbers", *TINY_TEXTS, cwd=tmp_path)
-    assert "9 of 9 replicates are there already" in again.stderr
+    assert "9 of 9 replicates are already done" in again.stderr
     status = sublim("status", run, cwd=tmp_path)
     assert status.returncode == 0, status.stderr
     assert "3 seeds" in status.stdout
@@ -130,7 +130,7 @@ def test_a_run_in_an_object_store_equals_a_local_one(
     for seeds in ("1", "3"):
         done = sublim("run", "numbers", *TINY_TEXTS, "--seeds", seeds, "--out", place, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert "3 of 9 replicates are there already" in done.stderr
+    assert "3 of 9 replicates are already done" in done.stderr
     same_tables(run, finished)
     assert len([*(run / "networks" / "reference").iterdir()]) == 3
     assert sublim("compact", place, cwd=tmp_path).returncode == 0

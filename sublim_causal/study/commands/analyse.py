@@ -24,7 +24,7 @@ def analyse(
         ),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Print exploratory results too.")
+        bool, typer.Option("--all", help="Also print exploratory results.")
     ] = False,
     check: Annotated[
         bool, typer.Option("--cross-check", help="Refit mixed models and slopes with statsmodels.")
@@ -40,7 +40,9 @@ def analyse(
 
     validate_files(run)
     if out_file is not None and out_file.exists() and not out_file.is_file():
-        raise RequestError("--out", str(out_file), "a file, be it new", "name a file in a folder")
+        raise RequestError(
+            "--out", str(out_file), "a file, new or existing", "name a file in this folder"
+        )
     with progress_bar("Estimating") as progress:
         results = (analyse_stability if alternatives else analyse_run)(run, plan, progress)
     width = out.width if out.is_terminal else None

@@ -23,7 +23,7 @@ def claims(
         Path, typer.Option("--out", parser=locate, metavar="FILE", help="An .svg or .pdf file.")
     ] = Path("claims.svg"),
 ) -> None:
-    """Draw the claims of RUN...: a row each, with estimate and interval, coloured by verdict."""
+    """Draw the claims of RUN...: one row each, with estimate and interval, coloured by verdict."""
     from sublim_causal.analysis.plan.results.stored import read_results
     from sublim_causal.report.figures.claims import claims_figure, claims_text
     from sublim_causal.report.figures.drawing import pdf, svg

@@ -28,7 +28,7 @@ def compact(
         typer.Option(
             parser=locate,
             metavar="PLACE",
-            help="Leave RUN as it is, and write a copy without steps here: manifest and one row "
+            help="Leave RUN unchanged, and write a copy without steps here: manifest and one row "
             "per replicate.",
         ),
     ] = None,

@@ -48,12 +48,12 @@ def show_plan(spec: Study, options: RunOptions) -> None:
         ("run directory", str(options.run)),
         ("arms", ", ".join(spec.arms)),
         ("replicates", f"{plan.total} ({seeds} seeds x {len(spec.arms)} arms)"),
-        ("already there", str(plan.done)),
+        ("already done", str(plan.done)),
         ("blocks to run", f"{len(plan.blocks)} of at most {plan.block_size} seeds ({plan.why})"),
         ("optimizer steps", f"{plan.work.optimizer_steps:,}"),
         *((("tokens to write", f"at most {written:,}"),) if (written := plan.work.tokens) else ()),
         ("device", f"{plan.device}, {plan.workers} workers, {options.precision}"),
-        ("memory", f"about {plan.workers * plan.worker_bytes / 2**30:.1f} GB and the libraries"),
+        ("memory", f"about {plan.workers * plan.worker_bytes / 2**30:.1f} GB, plus the libraries"),
         ("time", f"about {duration(seconds)}" if seconds is not None else "not measured on a GPU"),
     )
     task = build_task(spec)

@@ -24,33 +24,31 @@ def import_(
     ],
     seed: Annotated[str, typer.Option(help="Column of the seeds.")],
     arm: Annotated[str, typer.Option(help="Column of the arms.")],
-    outcome: Annotated[str, typer.Option(help="Column by which replicates are judged.")],
+    outcome: Annotated[str, typer.Option(help="Column of the outcome.")],
     step: Annotated[
-        str | None, typer.Option(help="Column of the steps, where a row is one.")
+        str | None, typer.Option(help="Column of the steps, if each row is a step.")
     ] = None,
     renamed: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="OURS=THEIRS", help="Read a column under another name."),
+        typer.Option("--map", metavar="OURS=THEIRS", help="Read the column THEIRS as OURS."),
     ] = None,
     unit: Annotated[str, typer.Option(help="Unit of the outcome.")] = "unitless",
     chance: Annotated[
         float | None, typer.Option(help="The outcome of a network without the trait.")
     ] = None,
     margin: Annotated[
-        float | None, typer.Option(help="Difference in the outcome that would not matter.")
+        float | None, typer.Option(help="Difference in the outcome that is too small to matter.")
     ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="Arm of comparison; default: baseline.")
-    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Reference arm; default: baseline.")] = None,
     unpaired: Annotated[
-        bool, typer.Option("--unpaired", help="A seed means other draws in each arm.")
+        bool, typer.Option("--unpaired", help="The same seed means different draws in each arm.")
     ] = False,
     title: Annotated[str, typer.Option(help="Title of the report.")] = "",
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow store to read from; default: MLflow's own.")
     ] = None,
 ) -> None:
-    """Write RUN from a table that another program made, once it has been checked."""
+    """Check a table that another program wrote, and write RUN from it."""
     from sublim_causal.own.importing import Asked, check_table, write_import
     from sublim_causal.own.sources import read_source
     from sublim_causal.study.console import status as state

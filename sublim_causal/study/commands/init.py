@@ -19,19 +19,22 @@ def init(
         Path, typer.Argument(parser=locate, metavar="FILE", help="The file to write.")
     ] = Path("study.toml"),
     like: Annotated[
-        str, typer.Option(help="Study whose values it begins with.", autocompletion=complete_study)
+        str,
+        typer.Option(help="Study that gives the initial values.", autocompletion=complete_study),
     ] = "quickstart",
 ) -> None:
-    """Write a study file to change: every field with what it means, allows, and its default."""
+    """Write a study file to edit: every field with its meaning, allowed values and default."""
     from sublim_causal.declared import find_declared, read_toml
     from sublim_causal.errors import RequestError
     from sublim_causal.study.commands.template import study_lines
     from sublim_causal.study.spec.reading import read_study
 
     if file.exists():
-        raise RequestError("FILE", str(file), "a file that is not there yet", "choose another name")
+        raise RequestError(
+            "FILE", str(file), "a file that does not exist yet", "choose another name"
+        )
     if not file.parent.is_dir():
-        raise RequestError("FILE", str(file), "a file in a folder that is there", "make the folder")
+        raise RequestError("FILE", str(file), "a file in an existing folder", "create the folder")
     read_study(like, settings=[f"name={json.dumps(file.stem)}"])
     table = {**read_toml(find_declared("studies", like), "studies"), "name": file.stem}
     text = "\n".join(study_lines(table)) + "\n"

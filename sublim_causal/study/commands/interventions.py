@@ -19,10 +19,12 @@ def complete_name(incomplete: str) -> list[str]:
 def interventions(
     name: Annotated[
         str | None,
-        typer.Argument(help="Only this one.", show_default=False, autocompletion=complete_name),
+        typer.Argument(
+            help="Show only this one.", show_default=False, autocompletion=complete_name
+        ),
     ] = None,
 ) -> None:
-    """List interventions and channels with their options, defaults and what these allow."""
+    """List interventions and channels with their options, defaults and allowed values."""
     from rich.padding import Padding
     from rich.text import Text
 

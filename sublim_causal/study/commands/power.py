@@ -21,7 +21,9 @@ def power(
     ] = None,
     margin: Annotated[
         float | None,
-        typer.Option(min=0, help="Also give the seeds that show equivalence within this margin."),
+        typer.Option(
+            min=0, help="Also give the seeds needed to show equivalence within this margin."
+        ),
     ] = None,
     outcome: Annotated[
         str | None,
@@ -40,8 +42,8 @@ def power(
         str | None,
         typer.Option(
             metavar="N,N,...",
-            help="Also give the power by each of these looks; default: those of the plan's table "
-            "[stopping], or with --boundary 8,12,16,20,30.",
+            help="Also give the power by each of these looks; default: those of the plan's "
+            "stopping rule, or 8,12,16,20,30 with --boundary.",
         ),
     ] = None,
     boundary: Annotated[
@@ -59,7 +61,7 @@ def power(
         float, typer.Option("--power", min=0.01, max=0.999, help="Wanted power.")
     ] = 0.8,
 ) -> None:
-    """Compute how many seeds a precision or power needs, with RUN as the pilot."""
+    """Compute the number of seeds for a precision or power, with RUN as the pilot."""
     from sublim_causal.analysis.arms.contrasts import paired_arms
     from sublim_causal.analysis.arms.power import pilots, power_curve, power_table
     from sublim_causal.analysis.arms.sequential_power import power_by_look
@@ -74,27 +76,27 @@ def power(
         replicates, reference = record.replicates, record.reference
         if not reference:
             raise DataError(
-                f"{run}: it has no arm to compare with: none has the intervention baseline\n"
-                'remedy: name one: reference = "ARM" in the study file, or reference= and '
-                "--reference where a run of your own is made"
+                f"{run}: no reference arm: no arm has the intervention baseline\n"
+                'remedy: name one with reference = "ARM" in the study file, or with reference= or '
+                "--reference when you make a run of your own"
             )
         found = pilots(replicates, column, reference, paired=record.paired)
         if not found:
             raise DataError(
-                f"{run}: no arm has 3 seeds in common with {reference!r} whose differences vary\n"
-                "remedy: run more seeds, or another --outcome"
+                f"{run}: no arm has 3 seeds in common with {reference!r} and varying differences\n"
+                "remedy: run more seeds, or choose another --outcome"
             )
         aim = (
             smallest_difference(plan, column, record.outcome) if difference is None else difference
         )
     looks = planned_looks(plan, at, boundary)
     if looks is not None and not record.paired:
-        raise RequestError("--at", at, "nothing, where the arms are not paired by seed")
+        raise RequestError("--at", at, "nothing, if the arms are not paired by seed")
     needed = power_table(found, difference=aim, wanted=wanted, margin=margin, power=power_)
     for table in seeds_tables(needed, power_, margin, out):
         out.print(table)
     if not record.paired:
-        out.print("The arms share no seeds: these are seeds in each arm, compared by Welch's test.")
+        out.print("The arms share no seeds: numbers are seeds per arm, for Welch's test.")
     for one in found:
         out.print(curve_table(one.contrast, power_curve(one, difference=aim), aim))
         if looks is not None:

@@ -58,7 +58,7 @@ def run(
     dry_run: option.DryRun = False,
     no_report: option.NoReport = False,
 ) -> None:
-    """Run STUDY, or complete what is missing of it."""
+    """Run STUDY, or the missing part of it."""
     from sublim_causal.study.executors.forkserver import import_for_workers
 
     spec, path = load_announced(study, settings or [], seeds, arms)
@@ -113,7 +113,9 @@ def mirror_beside(target: Path) -> str:
     from sublim_causal.store.connection import LockedStoreError, default_tracking_uri
 
     if is_remote(target):
-        err.print("No MLflow mirror: an object store cannot hold one; --tracking-uri names one.")
+        err.print(
+            "No MLflow mirror: an object store cannot hold one; name one with --tracking-uri."
+        )
         return "none"
     try:
         return default_tracking_uri(target)
@@ -160,7 +162,7 @@ def announce_code(names: list[str]) -> None:
     for name in names:
         file = source_file(name.partition(":")[0])
         where = f" in {file}" if file else ""
-        err.print(f"The study runs code of its own: {name}{where}", soft_wrap=True)
+        err.print(f"The study runs its own code: {name}{where}", soft_wrap=True)
 
 
 def run_and_report(
@@ -175,9 +177,9 @@ def run_and_report(
     if outcome.mirror_error:
         warn("The MLflow mirror is not up to date:", outcome.mirror_error)
         repair = f"sublim-causal sync {shlex.quote(str(target))}"
-        err.print(f"The tables are complete; repair it with: {repair}", soft_wrap=True)
+        err.print(f"The tables are complete; repair the mirror with: {repair}", soft_wrap=True)
     if options.seed_range is not None and not outcome.complete:
-        err.print("Replicates of other processes are missing; the last process reports the run.")
+        err.print("Replicates of other processes are missing; the last process writes the report.")
         report = False
     in_mirror = None if outcome.mirror_error else options.tracking_uri
     reporting = partial(report_of_run, target, plan, in_mirror, outcome.mirror_seconds)
@@ -194,7 +196,7 @@ def finish(
     from sublim_causal.study.console.tables import arm_tables, attack_tables
 
     if not any(arm in arms for arm, _ in committed(target)):
-        err.print("No block was finished. The same command starts again.")
+        err.print("No block was finished. The same command starts the run again.")
         raise typer.Exit(INTERRUPTED)
     for table in (*arm_tables(target, arms, out), *attack_tables(target, arms, out)):
         out.print(table)
@@ -204,7 +206,7 @@ def finish(
     for row in bad.itertuples():
         warn(f"{row.arm}, seed {row.seed}: {row.status}", f"({row.reason})")
     if (bad["status"] == "failed").any():
-        line = f"Tracebacks: {target / 'errors'}; the same command tries them again."
+        line = f"Tracebacks: {target / 'errors'}; the same command retries these replicates."
         err.print(line, soft_wrap=True)
     if interrupted:
         err.print("Stopped. Finished blocks are kept; the same command resumes the run.")

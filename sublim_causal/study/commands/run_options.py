@@ -19,31 +19,29 @@ Out = Annotated[
         help="Run directory, or an address such as s3://bucket/prefix; default: runs/NAME.",
     ),
 ]
-Seeds = Annotated[int | None, typer.Option(help="Replicates: seeds 0 to N-1.")]
+Seeds = Annotated[int | None, typer.Option(help="Number of seeds: 0 to N-1.")]
 SeedRange = Annotated[
     str | None,
-    typer.Option(metavar="FIRST-LAST", help="Run these seeds only, beside processes with others."),
+    typer.Option(metavar="FIRST-LAST", help="Run only these seeds; other processes run the rest."),
 ]
 Shard = Annotated[
     str | None,
-    typer.Option(metavar="K/N", help="Run the part K of N of the seeds only, from 1/N to N/N."),
+    typer.Option(metavar="K/N", help="Run only part K of N of the seeds, from 1/N to N/N."),
 ]
 Until = Annotated[
     str | None,
     typer.Option(
         metavar="GOAL",
-        help="Add seeds until this is seen: 'width(ARM - REFERENCE) < 0.04', "
+        help="Add seeds until this holds: 'width(ARM - REFERENCE) < 0.04', "
         "'ARM - REFERENCE excludes 0' or 'ARM - REFERENCE equivalent 0.05'.",
     ),
 ]
 At = Annotated[
     str | None,
-    typer.Option(
-        metavar="N,N,...", help="Look with these numbers of seeds; default: 8,12,16,20,30."
-    ),
+    typer.Option(metavar="N,N,...", help="Numbers of seeds at the looks; default: 8,12,16,20,30."),
 ]
 MaxSeeds = Annotated[
-    int | None, typer.Option(help="Seeds of the last look; default: the last one of --at.")
+    int | None, typer.Option(help="Seeds at the last look; default: the last of --at.")
 ]
 Boundary = Annotated[
     str | None, typer.Option(help="Interval of the looks: obrien-fleming (the default) or anytime.")
@@ -51,7 +49,7 @@ Boundary = Annotated[
 Plan = Annotated[
     str | None,
     typer.Option(
-        help="Plan by which the run is reported; its table [stopping] adds seeds. "
+        help="Analysis plan of the report; its stopping rule, if any, adds seeds. "
         "Default: primary.",
         autocompletion=complete_plan,
     ),
@@ -63,12 +61,12 @@ Set = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Precision = Annotated[str, typer.Option(help="Matrix products: fp64, fp32, tf32 or bf16.")]
-Executor = Annotated[str, typer.Option(help="Where it runs: local or ray.")]
+Executor = Annotated[str, typer.Option(help="Where the study runs: local or ray.")]
 Address = Annotated[
-    str | None, typer.Option(help="Ray cluster, HOST:PORT; default: one started here.")
+    str | None, typer.Option(help="Ray cluster, HOST:PORT; default: start one here.")
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Workers; default: one a core, or one a GPU.")
+    int | None, typer.Option(min=1, help="Workers; default: one per core, or one per GPU.")
 ]
 BlockSize = Annotated[
     int | None,
@@ -82,10 +80,12 @@ Memory = Annotated[
 Data = Annotated[
     Path | None,
     typer.Option(
-        parser=locate, metavar="FOLDER", help="Data sets in torchvision's layout; else SUBLIM_DATA."
+        parser=locate,
+        metavar="FOLDER",
+        help="Data sets in torchvision's layout; default: SUBLIM_DATA.",
     ),
 ]
-Download = Annotated[bool, typer.Option("--download", help="Fetch missing data.")]
+Download = Annotated[bool, typer.Option("--download", help="Download missing data.")]
 Mirror = Annotated[
     str | None,
     typer.Option(help="MLflow store or server, or none; default: mlflow.db beside the run."),
@@ -94,4 +94,4 @@ Replicates = Annotated[
     bool | None, typer.Option(help="Mirror every replicate in MLflow; default: up to 500 of them.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost.")]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Leave out the report.")]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Do not write the report.")]

@@ -12,9 +12,11 @@ from sublim_causal.study.console.output import DONE, INCOMPLETE, out, warn_of_da
 
 def status(
     run: RunArgument,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it is finished.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Update until the run is finished.")
+    ] = False,
 ) -> None:
-    """Show how much of RUN is there, by arm, and which files are damaged."""
+    """Show how much of RUN is complete, by arm, and which files are damaged."""
     from sublim_causal.study.console import status as state
 
     found = state.watch(run, out) if watch else state.read_status(run)

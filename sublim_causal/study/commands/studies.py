@@ -28,7 +28,7 @@ def list_studies(context: typer.Context) -> None:
 
 @app.command()
 def show(name: StudyArgument) -> None:
-    """Print the study file NAME as it is; `> my.toml` makes a copy to change."""
+    """Print the study file NAME unchanged; `> my.toml` makes a copy to edit."""
     from sublim_causal.declared import find_declared, read_toml
 
     path = find_declared("studies", name)

@@ -24,7 +24,7 @@ def study_lines(table: Mapping[str, Any]) -> Iterator[str]:
 
     Every other field is a comment with its default.
     """
-    yield "# A study file of sublim-causal. What is commented out shows the default."
+    yield "# A study file of sublim-causal. Fields that are commented out show the default."
     fields = {name: one for name, one in Study.model_fields.items() if name != "arms"}
     yield from _section(fields, table, "")
     yield ""

@@ -14,7 +14,7 @@ from sublim_causal.study.commands.options import TrackingOption
 def ui(
     runs: Annotated[list[Path] | None, typer.Argument(parser=locate, metavar="[RUN]...")] = None,
     tracking_uri: TrackingOption = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 5000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free port.")] = 5000,
 ) -> None:
     """Open MLflow's UI on 127.0.0.1 over the store of the runs (default: runs/mlflow.db)."""
     from sublim_causal.store.ui import serve_ui

@@ -26,7 +26,9 @@ from sublim_causal.study.console.pipes import is_read
 
 STATES = ("complete", "unreached", "diverged", "failed")
 REFRESH_SECONDS = 2.0
-IDLE = "No process is running it; the same study, run again, resumes it. Waiting; Ctrl-C ends this."
+IDLE = (
+    "No process is running it; run the same study again to resume. Waiting; Ctrl-C stops waiting."
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def damaged_study(run: Path, manifest: Mapping[str, Any]) -> dict[Path, str]:
         return {path: "it is missing"}
     except OSError as error:
         return {path: str(error.strerror or error)}
-    return {} if right else {path: "its content is not what was written"}
+    return {} if right else {path: "its content differs from what was written"}
 
 
 def status_table(status: Status) -> Table:
@@ -128,8 +130,8 @@ def ending(status: Status) -> str:
         busy = "a process is writing a replicate" if status.running else "no process writes to it"
         return f"A run of your own, to which replicates may be added; {busy}"
     if status.running:
-        return "Finished: not yet; it is running"
-    return "Finished: not yet, and no process is running it; run the same study again to resume it"
+        return "Finished: not yet; the study is running"
+    return "Finished: not yet; no process is running the study; run it again to resume"
 
 
 def watch(run: Path, console: Console) -> Status:
@@ -140,7 +142,7 @@ def watch(run: Path, console: Console) -> Status:
     """
     if read_status(run).own:
         raise RequestError(
-            "--watch", str(run), "the run of a study: one of your own has no end to wait for"
+            "--watch", str(run), "the run of a study; a run of your own has no end to wait for"
         )
     if not console.is_terminal:
         return _watch_in_lines(run, console)

@@ -92,7 +92,7 @@ class Dispatcher:
                     patience = time.monotonic() + PATIENCE_SECONDS
                 elif time.monotonic() > patience:
                     patience = float("inf")
-                    yield Notice("Waiting for a worker: none could start so far.")
+                    yield Notice("Waiting for a worker: none has started so far.")
         finally:
             for worker in self._assignments:
                 worker.kill()
@@ -163,7 +163,7 @@ class Dispatcher:
             self._waiting.extendleft(reversed(halves))
             yield Notice(
                 f"A worker was lost ({reason}); the seeds of block {assignment.block.name} are "
-                "tried apart."
+                "tried separately."
             )
         else:
             yield failed(

@@ -100,7 +100,7 @@ def validate_node(job: Job, origin: Origin) -> None:
     if seen != origin.manifest:
         raise RunError(
             f"{job.run}: node {node} of the Ray cluster does not see this run directory\n"
-            "remedy: an --out that all nodes share under the same path, or one machine only"
+            "remedy: choose an --out that all nodes share under the same path, or use one machine"
         )
     for name, version in versions().items():
         if version != origin.versions[name]:
@@ -245,7 +245,10 @@ def open_ray(address: str | None) -> Iterator[RayExecutor]:
         import ray
     except ImportError as error:
         raise RequestError(
-            "--executor", "ray", "local, where Ray is missing", "pip install 'sublim-causal[ray]'"
+            "--executor",
+            "ray",
+            "local, if Ray is not installed",
+            "pip install 'sublim-causal[ray]'",
         ) from error
     if address is not None and "://" in address:
         raise RequestError(

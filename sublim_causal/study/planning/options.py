@@ -74,7 +74,7 @@ def seeds_of(study: Study, seed_range: str | None, shard: str | None) -> range |
         If it is none of these, or names seeds that `study` does not have.
     """
     if seed_range is not None and shard is not None:
-        raise RequestError("--shard", shard, "nothing, where --seed-range is given")
+        raise RequestError("--shard", shard, "nothing, if --seed-range is given")
     if seed_range is not None:
         ends = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", seed_range)
         first, last = (int(ends[1]), int(ends[2])) if ends else (0, -1)
@@ -83,7 +83,7 @@ def seeds_of(study: Study, seed_range: str | None, shard: str | None) -> range |
                 "--seed-range",
                 seed_range,
                 f"FIRST-LAST, from 0 to {study.seeds - 1}",
-                "--seeds says how many seeds the study has",
+                "--seeds sets the number of seeds of the study",
             )
         return range(first, last + 1)
     if shard is not None:

@@ -80,7 +80,7 @@ def plan_run(
     # By all seeds, so that a run that was stopped is completed in the blocks that it began with.
     workers = min(slots, len(seeds))
     if options.block_size is not None:
-        block_size, why = options.block_size, "as --block-size says"
+        block_size, why = options.block_size, "set by --block-size"
     elif device == "cpu":
         most = fitting(study, parameters, activations, memory // workers)
         block_size, why = cpu_block(study, network, len(seeds), workers, most)
@@ -128,6 +128,9 @@ def cpu_block(
     """Return how many of the `seeds` a CPU's worker trains together, and why."""
     cost = step_cost(study, network)
     if cost is None:
-        return 1, "seeds of this network share nothing on a CPU"
+        return 1, "on a CPU, seeds of this network gain nothing from a shared block"
     size = balanced(seeds, workers, min(fitting, cost.seeds()))
-    return size, f"overhead is {cost.overhead(size):.0%} of a step, alone {cost.overhead(1):.0%}"
+    return (
+        size,
+        f"overhead is {cost.overhead(size):.0%} of a step, {cost.overhead(1):.0%} with one seed",
+    )

@@ -186,20 +186,20 @@ def validate_run(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any] | Non
         return None
     if is_own(read_manifest(run)):
         raise RunError(
-            f"{run}: a run of your own, which no study adds to\n"
+            f"{run}: a run of your own, to which no study can add\n"
             "remedy: choose another directory with --out"
         )
     old = read_manifest(run, needed=("definition", "arms", "precision", "packages"))
     changes = differences(old, manifest)
     if changes:
         raise RunError(
-            f"{run}: holds another study; recorded -> asked for:\n"
+            f"{run}: holds another study; recorded -> requested:\n"
             + "\n".join(f"  {line}" for line in changes)
-            + "\nremedy: choose another directory with --out, or ask for the recorded values"
+            + "\nremedy: choose another directory with --out, or request the recorded values"
         )
     if "stopping" in old and "stopping" not in manifest:
         raise RunError(
-            f"{run}: has a stopping rule, by which seeds are added to it\n"
+            f"{run}: has a stopping rule that adds its seeds\n"
             "remedy: run it by its rule, as `run` does, or choose another directory with --out"
         )
     validate_rule(run, old.get("stopping"), manifest.get("stopping"))
@@ -222,7 +222,7 @@ def validate_rule(
         return
     if old is None:
         raise RunError(
-            f"{run}: was begun without a stopping rule, and may have been looked at since\n"
+            f"{run}: was started without a stopping rule, and may have been analysed since\n"
             "remedy: choose another directory with --out, or leave the rule out"
         )
     changes = "\n".join(
@@ -231,7 +231,7 @@ def validate_rule(
         if old["rule"][name] != value
     )
     raise RunError(
-        f"{run}: has another stopping rule, fixed before its first look; recorded -> asked for:\n"
+        f"{run}: has another stopping rule, fixed before its first look; recorded -> requested:\n"
         f"{changes}\nremedy: leave the rule out to keep the recorded one, or choose another "
         "directory with --out"
     )

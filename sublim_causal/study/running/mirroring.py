@@ -158,9 +158,9 @@ def sync_in_time(
     while not ended.is_set():
         if not answered.wait(limit):
             raise TrackingError(
-                f"the MLflow store {redact(tracking_uri)} took nothing for {seconds:.0f} s\n"
-                "remedy: check the server, then mirror the run with `sync`, which goes on where "
-                "this one stopped; the tables of the run are complete without it"
+                f"the MLflow store {redact(tracking_uri)} accepted nothing for {seconds:.0f} s\n"
+                "remedy: check the server, then mirror the run with `sync`, which continues "
+                "where this one stopped; the tables of the run are complete without it"
             )
         answered.clear()
     if isinstance(results[0], BaseException):

@@ -72,7 +72,7 @@ def run_study(study: Study, options: RunOptions, console: Console) -> Outcome:
     """
     if options.seed_range is not None and options.executor != "local":
         raise RequestError(
-            "--executor", options.executor, "local, where a process runs some of the seeds only"
+            "--executor", options.executor, "local, if a process runs only some of the seeds"
         )
     with open_executor(options.executor, options.address) as executor:
         executor.warm_up()  # while this process imports torch, too
@@ -102,11 +102,11 @@ def run_on(executor: Executor[Any], study: Study, options: RunOptions, console: 
             manifest = open_run(run, described)
             write_atomically(run / STUDY_FILE, study_text(manifest["study"]))
         for path, problem in remove_unusable(run, study.arms, seeds).items():
-            line = f"Damaged, and run again: {path} ({problem})"
+            line = f"Damaged, and will be run again: {path} ({problem})"
             console.print(line, soft_wrap=True)
         plan = plan_run(study, network, options, resources, finished(run, study.arms, seeds))
         if plan.done:
-            console.print(f"{plan.done} of {plan.total} replicates are there already.")
+            console.print(f"{plan.done} of {plan.total} replicates are already done.")
         if plan.blocks:
             tell_changed_code(run, described, console)
             with manifest_locked(run):
@@ -120,8 +120,8 @@ def tell_changed_code(run: Path, described: Mapping[str, Any], console: Console)
     """Warn that some replicates of `run` are of other code than those to come."""
     for name in changed_code(run, described):
         console.print(
-            f"The code of {name} has changed since {run} began. Replicates that are there stay as "
-            "they are; with --out ANOTHER all are made by the code of now.",
+            f"The code of {name} has changed since {run} began. Existing replicates are kept; "
+            "with --out ANOTHER all replicates are made with the current code.",
             soft_wrap=True,
         )
 
@@ -190,8 +190,8 @@ def validate_there(run: Path) -> None:
     if not (run / FILE).exists():
         raise RunError(
             f"{run}: deleted or moved while it ran\n"
-            "remedy: where it was moved, the same command with --out resumes it; delete what was "
-            "left here"
+            "remedy: if it was moved, the same command with its new --out resumes it; delete what "
+            "is left here"
         )
 
 

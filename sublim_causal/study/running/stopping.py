@@ -116,7 +116,7 @@ def asked_rule(
     fields = {"outcome": build_task(study).outcome.name, **declared, **given}
     if "until" not in fields:
         name = next(iter(given))
-        remedy = "say with --until, or in the study's table [stopping], what has to be reached"
+        remedy = "give the goal with --until, or in the table [stopping] of the study"
         raise RequestError(OPTIONS[name], given[name], "nothing, without a goal", remedy)
     recorded = study.model_dump(mode="json", by_alias=True)
     try:
@@ -134,9 +134,7 @@ def _rule_of_plan(study: Study, given: Mapping[str, Any], plan: Plan) -> Stoppin
 
     for name, value in given.items():
         remedy = "change the plan, or run without --plan"
-        raise RequestError(
-            OPTIONS[name], value, f"nothing: plan {plan.name} holds the rule", remedy
-        )
+        raise RequestError(OPTIONS[name], value, f"nothing: plan {plan.name} sets the rule", remedy)
     if study.stopping is not None:
         remedy = "leave the table [stopping] out of the study or of the plan"
         raise RequestError("stopping", study.stopping.until, "one rule; the plan has one", remedy)
@@ -180,8 +178,8 @@ def refuse_seeds(given: Mapping[str, object]) -> None:
             raise RequestError(
                 option,
                 value,
-                "nothing, where a stopping rule says how many seeds are run",
-                "--max-seeds limits them; the rule of a run that exists cannot be changed",
+                "nothing, if a stopping rule sets the number of seeds",
+                "limit it with --max-seeds; the rule of an existing run cannot be changed",
             )
 
 
@@ -283,4 +281,4 @@ def look_text(rule: StoppingRule, place: int, look: Look) -> str:
         return f"{head}{seen}. Reached: {rule.until}. No more seeds are added."
     if look.stop:
         return f"{head}{seen}. Not reached at the last look: {rule.until}."
-    return f"{head}{seen}. Not reached: {rule.until}. Going on to {rule.looks[place + 1]} seeds."
+    return f"{head}{seen}. Not reached: {rule.until}. Continuing to {rule.looks[place + 1]} seeds."

@@ -92,8 +92,8 @@ def validate_unfollowed(interventions: Mapping[str, Sequence[Intervention]]) -> 
             raise RequestError(
                 f"arms.{arm}",
                 f"follows {', '.join(sorted(followed))}",
-                "no arm that follows another where distillation.until_loss is set: students stop "
-                "at steps of their own",
+                "no arm that follows another if distillation.until_loss is set: each student stops "
+                "at its own step",
                 "leave out until_loss, or the arm",
             )
 

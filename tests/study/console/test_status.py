@@ -80,7 +80,7 @@ def test_a_running_process_is_seen(run: Path) -> None:
     write_manifest(run, {**read_manifest(run), "finished": None})
     assert "no process" in status.ending(status.read_status(run))
     with locked(run):
-        assert status.ending(status.read_status(run)) == "Finished: not yet; it is running"
+        assert status.ending(status.read_status(run)) == "Finished: not yet; the study is running"
         console = Console(file=io.StringIO(), width=110)
         said = follow(run, console, lambda text: text.count("of 3 seeds") > 1)
     assert "No process" not in said

@@ -144,4 +144,4 @@ def test_a_long_wait_for_workers_is_reported_once(
     slow = (Progress(0), Progress(0), Idle())
     found = events(Pretence(lambda block: [finished(block)], first=slow), tmp_path)
     notices = [event.text for event in found if isinstance(event, Notice)]
-    assert notices == ["Waiting for a worker: none could start so far."]
+    assert notices == ["Waiting for a worker: none has started so far."]

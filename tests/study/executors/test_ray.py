@@ -53,12 +53,12 @@ def test_a_run_begun_here_and_completed_on_a_cluster_has_the_same_tables(
     done = sublim("run", *OPTIONS, "--seeds", "6", *on(cluster), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, *others = done.stderr.splitlines()
-    assert first == "4 of 24 replicates are there already."
+    assert first == "4 of 24 replicates are already done."
     assert all(" s left, " in line or line.startswith("Waiting for") for line in others)
     assert done.stdout.startswith(" " * 20)
     same_tables(tmp_path / "runs" / "quickstart", six_seeds)
     again = sublim("run", *OPTIONS, "--seeds", "6", cwd=tmp_path)
-    assert "24 of 24 replicates are there already." in again.stderr
+    assert "24 of 24 replicates are already done." in again.stderr
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def test_the_recorded_study_file_has_every_option_and_completes_the_run(finished
     options = ("--tracking-uri", "none", "--no-report", "--out", finished)
     again = sublim("run", finished / "study.toml", *options, cwd=finished)
     assert again.returncode == 0, again.stderr
-    assert "are there already" in again.stderr
+    assert "are already done" in again.stderr
 
 
 def test_a_rerun_does_nothing_and_says_so(finished: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_rerun_does_nothing_and_says_so(finished: Path) -> None:
     options = (*TINY, "--seeds", str(SEEDS), "--set", "measure.layers=true")
     done = sublim("run", *options, cwd=cwd)
     assert done.returncode == 0, done.stderr
-    assert "12 of 12 replicates are there already" in done.stderr
+    assert "12 of 12 replicates are already done" in done.stderr
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*.parquet")}
 
 
@@ -159,7 +159,7 @@ def test_seeds_and_arms_can_be_added(tmp_path: Path) -> None:
     assert sublim("run", *options, *small, cwd=tmp_path).returncode == 0
     done = sublim("run", *options, "--seeds", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "1 of 8 replicates are there already" in done.stderr
+    assert "1 of 8 replicates are already done" in done.stderr
     whole = sublim("run", *options, "--seeds", "2", "--out", "whole", cwd=tmp_path)
     assert whole.returncode == 0
     same_tables(tmp_path / "runs" / "quickstart", tmp_path / "whole")
@@ -275,7 +275,7 @@ def test_a_half_done_block_is_completed_in_blocks_of_another_size(tmp_path: Path
     shutil.copytree(run, whole)
     file_of(run, "replicates", "projection", "0000000-0000002").unlink()
     again = sublim("run", *options, "--block-size", "2", cwd=tmp_path)
-    assert "9 of 12 replicates are there already" in again.stderr
+    assert "9 of 12 replicates are already done" in again.stderr
     blocks = [block for arm, block in committed(run) if arm == "projection"]
     assert blocks == ["0000000-0000001", "0000002-0000002"]
     same_tables(run, whole, rounding=1e-9)

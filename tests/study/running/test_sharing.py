@@ -82,7 +82,7 @@ def test_a_process_touches_the_seeds_of_no_other(six_seeds: Path, tmp_path: Path
     assert damaged.read_bytes() == b""
     assert training.exists()
     again = sublim("run", *OPTIONS, cwd=tmp_path)
-    assert "Damaged, and run again" in again.stderr
+    assert "Damaged, and will be run again" in again.stderr
     assert not training.exists()
     same_tables(run, six_seeds)
 

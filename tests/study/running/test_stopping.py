@@ -154,7 +154,7 @@ def test_a_run_without_a_rule_takes_none_later_and_counts_its_looks(tmp_path: Pa
         sublim("run", *TINY, *ARMS, "--seeds", seeds, cwd=tmp_path)
     refused = sublim("run", *TINY, *ARMS, *NEVER, cwd=tmp_path)
     assert refused.returncode == 2
-    assert "was begun without a stopping rule" in refused.stderr
+    assert "was started without a stopping rule" in refused.stderr
     run = tmp_path / "runs" / "quickstart"
     assert read_manifest(run)["seed_counts"] == [3, 4]
     done = sublim("analyse", run, "--plan", "plan.toml", cwd=tmp_path)
