@@ -174,6 +174,12 @@ def p_value(value: float | None) -> str:
     return f"{value:.2g}"
 
 
+def p_equals(value: float | None) -> str:
+    """Write p in a sentence: ``p = 0.012`` or ``p < 0.0001``."""
+    text = p_value(value) or "unknown"
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def slug(*parts: object) -> str:
     """Return a name for files and ids from texts that a study file may have chosen freely."""
     return "_".join(re.sub(r"[^A-Za-z0-9]+", "_", str(part)).strip("_") for part in parts)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.answer.rules import SMALL_COSINE, side_of
 from sublim_causal.report.answer.transfer import what_it_does
 from sublim_causal.report.material import Material, values
-from sublim_causal.report.wording import counted, in_sentence, named
+from sublim_causal.report.wording import counted, in_sentence, listed, named
 
 NAMED = 4
 """At most so many arms of a run of one's own are named."""
 
 
 def brief(material: Material) -> str:
-    """Return what persists, what removing it does, and what the control says, in one sentence."""
-    clauses = [*_persists(material), *_removes(material), *_control(material)]
+    """Return what persists, what removing it does, the control and the claims, in one sentence."""
+    clauses = [*_persists(material), *_removes(material), *_control(material), *_claims(material)]
     seeds = counted(material.n_seeds, "seed", "seeds")
     if not clauses:
         return f"In brief: the {seeds} of this run settle none of the questions below."
@@ -93,3 +94,10 @@ def _control(material: Material) -> Iterator[str]:
             same = "is" if one.diagnostics["equivalent"] else "is not shown to be"
             arms = f"{named(one.estimand.arm)} {same} equivalent to {named(one.estimand.reference)}"
             yield arms if material.is_own else f"the control {arms}"
+
+
+def _claims(material: Material) -> Iterator[str]:
+    counts = Counter(one.verdict for one in material.results.verdicts)
+    if counts:
+        said = listed([f"{count} {verdict}" for verdict, count in counts.items()])
+        yield f"claims of the plan: {said}"

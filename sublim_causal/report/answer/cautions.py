@@ -9,7 +9,7 @@ from sublim_causal.analysis.estimates.types import FEW_SEEDS, MIN_SEEDS, Estimat
 from sublim_causal.analysis.plan.looks import LOOKED
 from sublim_causal.report.elements import Sentence
 from sublim_causal.report.material import Material, values
-from sublim_causal.report.wording import counted, estimate, listed, named, p_value
+from sublim_causal.report.wording import counted, estimate, listed, named, p_equals
 from sublim_causal.store.outcome import data_of
 
 
@@ -69,7 +69,7 @@ def _levels_differ(material: Material) -> Iterator[Sentence]:
         p = material.equal_slopes["gain", predictor].p_value
         differs = p is not None and p < 1 - material.level
         if differs or within.high < between.low or between.high < within.low:
-            tested = f"p {p_value(p)}" if p is not None else "not run"
+            tested = p_equals(p) if p is not None else "not run"
             says = (
                 f"the slopes differ between levels ({tested}), so not all can be the causal slope"
                 if differs

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sublim_causal.analysis.plan.claims.verdicts import Finding
 from sublim_causal.report.elements import Sentence, Verdict
 from sublim_causal.report.material import Material
-from sublim_causal.report.wording import estimate, named, p_value
+from sublim_causal.report.wording import estimate, named, p_equals
 
 _STANDING: dict[str, Verdict] = {
     "supported": "yes",
@@ -17,7 +17,7 @@ _STANDING: dict[str, Verdict] = {
 }
 
 
-_P_NAMES = {"p_value": "p", "p_adjusted": "adjusted p"}
+_P_NAMES = {"p_value": "", "p_adjusted": "adjusted "}
 
 
 def _deciding(one: Finding, level: float) -> str:
@@ -28,7 +28,7 @@ def _deciding(one: Finding, level: float) -> str:
     marked = f" ({100 * found.level:g} % interval)" if found.level != level else ""
     rules = f"{one.condition.holds} {one.condition.fails}"
     p_values = "".join(
-        f", {name} {p_value(row[field])}"
+        f", {name}{p_equals(row[field])}"
         for field, name in _P_NAMES.items()
         if field in rules and row[field] is not None
     )

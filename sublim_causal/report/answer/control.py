@@ -8,7 +8,7 @@ from sublim_causal.analysis.estimates.types import Estimate
 from sublim_causal.report.answer.rules import why_not
 from sublim_causal.report.elements import Sentence
 from sublim_causal.report.material import Material
-from sublim_causal.report.wording import contrast, in_sentence, margin_text, named, p_value
+from sublim_causal.report.wording import contrast, in_sentence, margin_text, named, p_equals
 
 
 def control(material: Material) -> Iterator[Sentence]:
@@ -29,7 +29,7 @@ def control(material: Material) -> Iterator[Sentence]:
             f"{named(arm)} {says} {named(reference)} in {outcome}: the difference is "
             f"{in_sentence(one)} "
             f"({100 * one.level:g} % interval), {'' if same else 'not '}inside the margin of "
-            f"{margin_text(one)} that the plan fixed (p {p_value(one.p_value)})."
+            f"{margin_text(one)} that the plan fixed ({p_equals(one.p_value)})."
             + " Removing a vector of that length is therefore harmless; its direction matters."
             * (same and shuffled),
             "yes" if same else "unsettled",

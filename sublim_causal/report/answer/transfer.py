@@ -15,7 +15,7 @@ from sublim_causal.report.answer.rules import (
 )
 from sublim_causal.report.elements import Sentence, Verdict
 from sublim_causal.report.material import Material, values
-from sublim_causal.report.wording import estimate, in_sentence, named, p_value
+from sublim_causal.report.wording import estimate, in_sentence, named, p_equals, p_value
 
 
 def transfer(material: Material) -> Iterator[Sentence]:
@@ -92,11 +92,11 @@ def what_it_does(material: Material, arm: str, found: Estimate) -> tuple[str, Ve
 def _p_text(found: Estimate) -> str:
     adjusted = found.diagnostics.get("p_adjusted")
     if adjusted is None:
-        return f"p {p_value(found.p_value)}"
+        return p_equals(found.p_value)
     least = 2.0 ** (1 - found.n_seeds)
     flips = found.diagnostics.get("adjustment") == "sign_flip"
     note = f"; sign flips of {found.n_seeds} seeds cannot give a p below {p_value(least)}"
-    return f"adjusted p {p_value(adjusted)}{note * (flips and least > 1 - found.level)}"
+    return f"adjusted {p_equals(adjusted)}{note * (flips and least > 1 - found.level)}"
 
 
 def _misses(material: Material, arm: str) -> Sentence | None:

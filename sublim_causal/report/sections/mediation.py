@@ -24,7 +24,7 @@ from sublim_causal.report.wording import (
     interval,
     named,
     number,
-    p_value,
+    p_equals,
     sentence_case,
     slug,
 )
@@ -326,4 +326,4 @@ def _tested(result: Result | None, key: str) -> str:
     test = result.diagnostics[key]
     if test["p_value"] is None:
         return f"not run ({test['reason']})"
-    return f"{test['distribution']} {test['statistic']:.4g}, p {p_value(test['p_value'])}"
+    return f"{test['distribution']} {test['statistic']:.4g}, {p_equals(test['p_value'])}"

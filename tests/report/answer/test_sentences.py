@@ -108,8 +108,8 @@ def test_the_answer_begins_with_one_sentence(demo_material: Material) -> None:
 @pytest.mark.parametrize(
     ("p", "said"),
     [
-        (0.003, "differ between levels (p 0.003), so not all"),
-        (0.084, "does not reject (p 0.084), so it"),
+        (0.003, "differ between levels (p = 0.003), so not all"),
+        (0.084, "does not reject (p = 0.084), so it"),
     ],
 )
 def test_slopes_differ_by_their_test_and_not_by_their_intervals(
@@ -191,8 +191,10 @@ def test_an_open_claim_gives_what_decides_and_a_level_of_its_own_is_marked(demo:
             ],
         }
     )
-    text = answer_of(read_material(demo, plan))
-    assert "], adjusted p 0.0078 is open" in text
+    material = read_material(demo, plan)
+    text = answer_of(material)
+    assert "; claims of the plan: 1 undetermined." in brief(material)
+    assert "], adjusted p = 0.0078 is open" in text
     assert "] (90 % interval) holds" in text
 
 
