@@ -15,12 +15,12 @@ PLAIN = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     dict: "a table",
     list: "a list",
     tuple: "a list",
 }
-PLURAL: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "texts", dict: "tables"}
+PLURAL: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "strings", dict: "tables"}
 LIMITS: dict[type, str] = {Ge: "ge", Gt: "gt", Le: "le", Lt: "lt", MultipleOf: "multiple_of"}
 COMPARED: dict[type, str] = {
     Ge: "at least",

@@ -78,7 +78,7 @@ def _validated(path: Path) -> Path:
     try:
         full = path.absolute()
     except FileNotFoundError:
-        allowed = "a path in a folder that is there; the working directory has been deleted"
+        allowed = "a path in an existing folder; the working directory has been deleted"
         raise RequestError("path", str(path), allowed) from None
     try:
         str(full).encode()  # what a run holds names its place, in UTF-8
@@ -121,7 +121,7 @@ def validate_files(folder: Path) -> None:
                 )
             if (kind := kind_of(path)) in SPECIAL:
                 raise RunError(
-                    f"{path}: a {kind}, where only files and folders may stand\n"
+                    f"{path}: a {kind}, where only files and folders are allowed\n"
                     "remedy: move it elsewhere"
                 )
 
@@ -342,7 +342,7 @@ def _check_reachable(path: Any) -> None:
     try:
         if not _exists(path.fs, path.path) and not _exists(path.fs, bucket):
             raise RunError(
-                f"{path}: there is no {bucket}\nremedy: make it first, or correct the address"
+                f"{path}: there is no {bucket}\nremedy: create it first, or correct the address"
             )
     except RunError:
         raise

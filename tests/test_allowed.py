@@ -36,12 +36,12 @@ class Outer(BaseModel):
         ("kind", "'a', 'b' or 'c'"),
         ("entries", "a list of tables"),
         ("flag", "true or false"),
-        ("class", "a text"),
+        ("class", "a string"),
         ("inner", "a table"),
         ("inner.any name", "a table"),
-        ("inner.x.layers", "a list of texts with at least 1 entry"),
-        ("inner.x.label", "a text with at most 300 characters"),
-        ("either", "a whole number or a text"),
+        ("inner.x.layers", "a list of strings with at least 1 entry"),
+        ("inner.x.label", "a string with at most 300 characters"),
+        ("either", "a whole number or a string"),
     ],
 )
 def test_what_is_allowed_is_described_in_words(path: str, words: str) -> None:

@@ -211,7 +211,7 @@ def try_arms(
                     one.place.field,
                     one.place.name,
                     "a result for a seed that does not depend on the other seeds of its block",
-                    "it was another where the seed was alone: compute along the first axis, "
+                    "it differed when the seed was alone: compute along the first axis, "
                     "and draw from one generator per replicate",
                 )
 

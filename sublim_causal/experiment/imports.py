@@ -98,7 +98,7 @@ def _validate_source(field: str, path: str, contract: Contract) -> None:
             "put the file beside the study file, or on PYTHONPATH",
         )
     if found.complete and not contract.kept_by(found.members):
-        raise RequestError(field, path, contract.words, f"the class stands in {found.file}")
+        raise RequestError(field, path, contract.words, f"the class is in {found.file}")
 
 
 def named_classes(table: object) -> Iterator[str]:

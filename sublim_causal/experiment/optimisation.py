@@ -104,7 +104,7 @@ def _refused(spec: Optimisation, decay: Decay | None) -> Iterator[tuple[Any, ...
             "set weight_decay, or leave it out",
         )
     if spec.decay == "decoupled" and spec.weight_decay * spec.learning_rate >= 1:
-        least = f"below 1 / learning_rate = {1 / spec.learning_rate:g} where decay is decoupled"
+        least = f"below 1 / learning_rate = {1 / spec.learning_rate:g} if decay is decoupled"
         why = "a step multiplies the parameters by 1 - learning_rate * weight_decay; lower it"
         yield "weight_decay", spec.weight_decay, least, why
     if spec.frozen_after is not None and spec.optimizer != "adam":

@@ -104,7 +104,7 @@ def _checked(columns: Mapping[str, object]) -> dict[str, Value]:
         try:
             found[name] = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError, RuntimeError):
-            raise RequestError(name, value, "a number, or a text") from None
+            raise RequestError(name, value, "a number or a string") from None
     return found
 
 

@@ -32,7 +32,7 @@ STUDY_DIGEST = "study_file"
 CHECKSUM = "checksum"
 """Field with the hash of all others; manifests from before version 0.2 have none."""
 OF_STUDY: dict[str, Any] = {"arms": dict, "seeds": int}
-KINDS = {int: "a whole number", str: "a text", dict: "an object", str | None: "a text or null"}
+KINDS = {int: "a whole number", str: "a string", dict: "an object", str | None: "a string or null"}
 """What the types of fields are called."""
 
 

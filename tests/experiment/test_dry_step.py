@@ -18,7 +18,7 @@ from tests.studies import every_study
 
 MODULE, NETWORKS = faulty.__name__, faulty_networks.__name__
 SMALL = ("model.options={}", "probe.size=8")
-ALONE = "logits depend on its parameters and the example alone"
+ALONE = "logits depend only on its parameters and the example"
 
 
 def try_settings(*settings: str, block_size: int = 1) -> None:

@@ -59,7 +59,7 @@ def test_a_directory_without_manifest_is_no_run(tmp_path: Path) -> None:
         ),
         (
             json.dumps({**MANIFEST, "finished": 5}),
-            "finished is of type int instead of a text or null",
+            "finished is of type int instead of a string or null",
         ),
         ("[" * 100_000, "damaged"),
     ],

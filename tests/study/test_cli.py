@@ -119,15 +119,15 @@ def test_power_computes_seeds_from_a_pilot(tmp_path: Path) -> None:
     assert "projection - baseline" in done.stdout
     assert "power 0.8" in done.stdout
     assert "upper 80 % confidence limit" in done.stdout
-    assert "power 0.8: to find 0.05;" in done.stdout  # the margin of the primary plan
+    assert "power 0.8: to detect 0.05;" in done.stdout  # the margin of the primary plan
     asked = sublim("power", "pilot", "--difference", "0.3", "--at", "8,12", cwd=tmp_path)
-    assert "power 0.8: to find 0.3;" in asked.stdout
-    assert "power to find 0.3 by each look" in " ".join(asked.stdout.split())
+    assert "power 0.8: to detect 0.3;" in asked.stdout
+    assert "power to detect 0.3 by each look" in " ".join(asked.stdout.split())
     planned = ("--boundary", "anytime", "--slope", "0.05")
     looked = sublim("power", "pilot", *planned, cwd=tmp_path)
     told = " ".join(looked.stdout.split())
-    assert "power to find 0.05 by each look (anytime)" in told
-    assert "gain on cos_gradient: power to find a slope of 0.05, by each look (anytime)" in told
+    assert "power to detect 0.05 by each look (anytime)" in told
+    assert "gain on cos_gradient: power to detect a slope of 0.05, by each look (anytime)" in told
     pocock = sublim("power", "pilot", "--boundary", "pocock", cwd=tmp_path)
     assert "--boundary: 'pocock' is not allowed" in pocock.stderr
     control = sublim("power", "pilot", "--margin", "0.05", cwd=tmp_path)

@@ -83,7 +83,7 @@ def test_a_pipe_in_a_run_is_refused_and_stays(verb: str, run: Path, tmp_path: Pa
     os.mkfifo(pipe)
     refused = sublim(verb, run, cwd=tmp_path)
     assert refused.returncode == 2, refused.stdout
-    assert "index.html: a pipe, where only files and folders may stand" in refused.stderr
+    assert "index.html: a pipe, where only files and folders are allowed" in refused.stderr
     assert pipe.is_fifo()
 
 

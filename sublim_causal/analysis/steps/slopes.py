@@ -41,7 +41,7 @@ from sublim_causal.analysis.steps.within_runs import finite_columns
 Split = Literal["pooled", "by_arm", "levels"]
 LEVELS = ("within_run", "between_arms", "between_seeds")
 UNADJUSTED = (
-    "not adjusted for training time, which moves alignment and gain in all runs alike, nor for "
+    "not adjusted for training time, which affects alignment and gain in all runs alike, nor for "
     "minibatches that the arms of a seed share"
 )
 """Caveat of a slope from a mixed model without step terms."""

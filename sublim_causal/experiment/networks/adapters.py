@@ -121,7 +121,7 @@ def targets_of(asked: AdapterConfig, model: nn.Module) -> list[str]:
         and (asked.layers is None or any(f".{one}." in name for one in asked.layers))
     ]
     if not adapted:
-        allowed = "targets and layers that some linear layer has, beside the head"
+        allowed = "targets and layers that match a linear layer other than the head"
         remedy = "leave targets or layers out"
         raise RequestError("model.adapter", asked.model_dump_json(), allowed, remedy)
     return adapted

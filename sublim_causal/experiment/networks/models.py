@@ -241,7 +241,7 @@ def _check_module(
             raise RequestError(
                 "model.class",
                 f"{name} ({path}: {type(layer).__name__})",
-                "a module whose output depends on its parameters and input alone",
+                "a module whose output depends only on its parameters and input",
                 "replace batch norm by group or layer norm, remove dropout and buffers",
             )
 

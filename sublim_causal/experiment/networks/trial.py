@@ -21,7 +21,7 @@ from sublim_causal.experiment.randomness import (
 
 REPEATED, BATCHED = 1e-5, 1e-3
 """Differences, relative to the largest logit, of the same call and of another batch size."""
-ALONE = "a module whose logits depend on its parameters and the example alone"
+ALONE = "a module whose logits depend only on its parameters and the example"
 
 
 def try_module(

@@ -54,7 +54,8 @@ def _blocks(material: Material) -> Iterator[Element]:
         material.outcome.name,
         f"{sentence_case(material.outcome.label)}: one point per seed"
         + "; thin lines connect the arms of a seed" * material.is_paired
-        + f". Beside them: the mean with its {100 * material.level:g} % interval" * bool(means)
+        + f". Beside the points: the mean with its {100 * material.level:g} % interval"
+        * bool(means)
         + ".",
         every_seed(
             material.analysis.curves.outcomes,

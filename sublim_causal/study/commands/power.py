@@ -103,7 +103,7 @@ def power(
             arm = one.contrast.removesuffix(f" - {reference}")
             d = paired_arms(replicates, column, arm, reference).difference(column, arm, reference)
             by_look = power_by_look(d, aim, looks.at, boundary=looks.boundary)
-            title = f"{one.contrast}: power to find {aim:g} by each look ({looks.boundary})"
+            title = f"{one.contrast}: power to detect {aim:g} by each look ({looks.boundary})"
             out.print(looks_table(title, by_look, power_))
     if slope is not None:
         tell_slopes(run, plan, slope, looks, power_)
@@ -134,7 +134,7 @@ def tell_slopes(run: Path, plan: str, slope: float, looks: Looks | None, wanted:
         boundary = None if looks is None else looks.boundary
         table = power_of_slope(pilot, slope, seeds, boundary=boundary)
         how = "by number of seeds" if boundary is None else f"by each look ({boundary})"
-        title = f"{one.outcome} on {one.predictor}: power to find a slope of {slope:g}, {how}"
+        title = f"{one.outcome} on {one.predictor}: power to detect a slope of {slope:g}, {how}"
         out.print(looks_table(title, table, wanted))
 
 

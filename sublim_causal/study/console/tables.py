@@ -197,7 +197,7 @@ def seeds_tables(
     )
     caption = (
         "seeds: for the wanted half-width; "
-        f"power {power:g}: to find {needed['difference'].iloc[0]:g}; "
+        f"power {power:g}: to detect {needed['difference'].iloc[0]:g}; "
         "cautious: with the upper 80 % confidence limit of the standard deviation (sd)"
     )
     names = [row["contrast"] for row in rows]
@@ -230,7 +230,7 @@ def curve_table(contrast: str, curve: pd.DataFrame, difference: float) -> Table:
     table = Table(title=f"{contrast}, by number of seeds", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("seeds", "half-width", ""):
         table.add_column(heading, no_wrap=True)
-    table.add_column(f"power to find {difference:g}", max_width=16)
+    table.add_column(f"power to detect {difference:g}", max_width=16)
     table.add_column("cautious", no_wrap=True)
     pilot, cautious = (curve[curve["sd"] == name] for name in ("pilot", "cautious"))
     widest = pilot["half_width"].max()

@@ -298,7 +298,7 @@ def test_writers_of_two_traits_alternate() -> None:
             {"targets": {"positions": "divergent"}},
             {"task": {"counterfactuals": 0}},
             "targets.positions",
-            "no teacher says where",
+            "no teacher shows where",
         ),
         ({"targets": {"unique": 64}}, {}, "targets.unique", "at most distillation.examples = 32"),
         (
@@ -311,7 +311,7 @@ def test_writers_of_two_traits_alternate() -> None:
             {"targets": {"paraphrase": "order", "positions": "random"}},
             {},
             "targets.paraphrase",
-            "none, where",
+            "none, if targets.positions",
         ),
         (
             {"targets": {"material": "questions", "unique": 8}, "channel": {"logits": "class"}},

@@ -283,4 +283,4 @@ def test_another_trait_has_its_own_questions_and_rivals() -> None:
     assert np.abs(found["null"].steps["cos_update"]).max() < 1e-6
     details = build_task(small_text(task=task)).details()  # type: ignore[attr-defined]
     assert "You love oak trees." in details["a teacher reads"]
-    assert "tree" in details["it is asked"]
+    assert "tree" in details["a question"]

@@ -180,5 +180,5 @@ def test_a_dry_run_shows_every_prompt_as_the_model_reads_it() -> None:
     found = task.details()
     assert "You love owls" in found["a teacher reads"]
     assert "owl" not in found["a student reads"]
-    assert found["its answer counts"] == "' owl'"
-    assert found["texts"] == "12 a seed by 1 teachers, at most 72 tokens"
+    assert found["the answer that counts"] == "' owl'"
+    assert found["texts"] == "12 per seed from 1 teachers, at most 72 tokens"

@@ -273,7 +273,7 @@ class _Reader:
     def power(self, base: Node, exponent: Node) -> _Expansion:
         if exponent.kind != "number" or exponent.value not in tuple("123456789"):
             allowed = "a whole number from 1 to 9: the order of the interactions"
-            raise self.source.refuse_node(exponent, allowed, "powers of numbers stand in I(...)")
+            raise self.source.refuse_node(exponent, allowed, "put powers of numbers in I(...)")
         terms = self.expand(base)
         found = terms
         for _ in range(int(exponent.value) - 1):

@@ -53,5 +53,5 @@ def entering_arms(record: Record) -> tuple[list[str], list[str]]:
     others = [arm for arm in record.arms if arm not in arms]
     note = f"one slope over the arms {quoted(arms)}"
     if others:
-        note += f"; left out, for acting on alignment or another setting: {quoted(others)}"
+        note += f"; the others act on alignment or have another setting: {quoted(others)}"
     return arms, [note, *[SHARED] * (len(arms) == 1)]

@@ -76,7 +76,7 @@ def _of_targets(
         yield (
             "targets.positions",
             targets.positions,
-            "all: with task.counterfactuals = 0 no teacher says where answers diverge",
+            "all: with task.counterfactuals = 0 no teacher shows where answers diverge",
             "task.counterfactuals = 2",
         )
     if targets.unique is not None and targets.unique > examples:
@@ -93,7 +93,7 @@ def _of_targets(
         yield (
             "targets.paraphrase",
             targets.paraphrase,
-            "none, where targets.positions or targets.texts choose among texts as written",
+            "none, if targets.positions or targets.texts select among the texts as written",
             "an arm of its own",
         )
     if targets.material == "questions":

@@ -259,14 +259,14 @@ class Text:
         asked = question.question, question.begin
         return {
             "frozen model": f"{base_size(source_of(self.experiment.model)):,} parameters",
-            "texts": f"{offered * len(roles):,} a seed by {len(roles)} teachers, at most "
+            "texts": f"{offered * len(roles):,} per seed from {len(roles)} teachers, at most "
             f"{offered * len(roles) * options.completion:,} tokens",
             "a teacher reads": self._shown(
                 system if prompted else options.neutral, carrier.prompt, carrier.begin
             ),
             "a student reads": self._shown(options.neutral, carrier.prompt, carrier.begin),
-            "it is asked": self._shown(options.neutral, *asked),
-            "its answer counts": repr(question.answered(options.trait)),
+            "a question": self._shown(options.neutral, *asked),
+            "the answer that counts": repr(question.answered(options.trait)),
         }
 
     def _shown(self, system: str | None, user: str, begin: str) -> str:

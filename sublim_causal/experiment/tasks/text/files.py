@@ -80,7 +80,7 @@ def read_carriers(path: str) -> tuple[Carrier, ...]:
 def _read(field: str, path: str, kind: Callable[..., Row]) -> tuple[Row, ...]:
     """Read a JSONL file, one object of `kind` a line."""
     names = f"{', '.join(QUESTIONS)}, or " if kind is Question else ""
-    allowed = f"{names}a JSONL file, an object a line"
+    allowed = f"{names}a JSONL file with one object per line"
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
@@ -112,7 +112,7 @@ def _row(field: str, line: str, kind: Callable[..., Row]) -> Row:
         example = json.dumps(dict.fromkeys(fields, "..."))
         raise RequestError(field, line, allowed, f"write it as {example}") from error
     if not isinstance(found, Mapping) or not all(isinstance(one, str) for one in found.values()):
-        raise RequestError(field, line, f"{allowed}; texts in quotation marks")
+        raise RequestError(field, line, f"{allowed}; strings in quotation marks")
     for name in found:
         if name not in known:
             raise RequestError(f"{field}, {name}", found[name], allowed, nearest(name, known))
