@@ -40,6 +40,7 @@ def show_plan(spec: Study, options: RunOptions) -> None:
         try_study(spec, network, options.precision, plan.block_size)
     seconds = estimate_seconds(spec, network, plan, options.precision)
     part = f" of {spec.seeds}" if options.seed_range is not None else ""
+    limit = "" if spec.distillation.until_loss is None else "at most "
     seeds = f"{plan.total // len(spec.arms)}{part}"
     table = Table(
         title=f"Plan of {spec.name!r}", box=SIMPLE_HEAD, pad_edge=False, show_header=False
@@ -50,11 +51,14 @@ def show_plan(spec: Study, options: RunOptions) -> None:
         ("replicates", f"{plan.total} ({seeds} seeds x {len(spec.arms)} arms)"),
         ("already done", str(plan.done)),
         ("blocks to run", f"{len(plan.blocks)} of at most {plan.block_size} seeds ({plan.why})"),
-        ("optimizer steps", f"{plan.work.optimizer_steps:,}"),
+        ("optimizer steps", f"{limit}{plan.work.optimizer_steps:,}"),
         *((("tokens to write", f"at most {written:,}"),) if (written := plan.work.tokens) else ()),
         ("device", f"{plan.device}, {plan.workers} workers, {options.precision}"),
         ("memory", f"about {plan.workers * plan.worker_bytes / 2**30:.1f} GB, plus the libraries"),
-        ("time", f"about {duration(seconds)}" if seconds is not None else "not measured on a GPU"),
+        (
+            "time",
+            f"{limit}about {duration(seconds)}" if seconds is not None else "not measured on a GPU",
+        ),
     )
     task = build_task(spec)
     details = task.details() if isinstance(task, Detailed) else {}

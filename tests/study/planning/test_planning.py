@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,14 @@ def test_a_dry_run_changes_no_setting_of_torch(model: str, tmp_path: Path) -> No
     planned = sublim("run", "--dry-run", "--set", f"model.class={model}", cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
     assert settings() == before
+
+
+def test_the_time_of_training_until_a_loss_is_a_limit(tmp_path: Path) -> None:
+    until = ("--set", "distillation.until_loss=0.1")
+    planned = sublim("run", *TINY, *until, "--dry-run", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    for row in ("optimizer steps +at most", "time +at most about"):
+        assert re.search(row, planned.stdout), row
 
 
 def test_a_dry_run_deletes_no_file(tmp_path: Path) -> None:
