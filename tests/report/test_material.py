@@ -29,7 +29,8 @@ def test_a_study_without_baseline_is_held_against_what_the_plan_subtracts(tmp_pa
     change_manifest(run, study={"arms": {"removed": {"intervention": "projection"}, "plain": {}}})
     material = read_material(run, plan)
     assert re.search(
-        "removed (stops|lowers) .*final test accuracy differs from plain by", answer_of(material)
+        "removed (stops|lowers) .*the difference from plain in final test accuracy is",
+        answer_of(material),
     )
 
 

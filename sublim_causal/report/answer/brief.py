@@ -74,8 +74,8 @@ def _differs(material: Material) -> Iterator[str]:
         if arm != material.reference and isinstance(one, Estimate):
             change = in_sentence(one.beside_adjusted())
             yield (
-                f"under {named(arm)} the {material.outcome.label} differs from that under "
-                f"{named(material.reference)} by {change}"
+                f"the difference of {named(arm)} from {named(material.reference)} in "
+                f"{material.outcome.label} is {change}"
             )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sublim_causal.report.answer.rules import STOPPED, side_of
 from sublim_causal.report.elements import Sentence, Verdict
 from sublim_causal.report.material import Material, values
-from sublim_causal.report.wording import estimate, named
+from sublim_causal.report.wording import estimate, in_sentence, named
 
 
 def pathways(material: Material) -> Iterator[Sentence]:
@@ -63,16 +63,17 @@ def _by_experiment(material: Material) -> Iterator[Sentence]:
         moved = _MOVED[material.design.record.options(declared.yoked).get("match", "cosine")]
         interaction = parts.get("interaction")
         under = (
-            f", and for {estimate(other)}, a share of {estimate(pure)}, under the other procedure"
+            f", and for {in_sentence(other)}, a share of {estimate(pure)}, under the other "
+            "procedure"
             if pure is not None and other is not None
             else "; it was not run under the other procedure, so how its effect depends on the "
             "procedure is not known"
         )
-        apart = f"; the two differ by {estimate(interaction)}" if interaction is not None else ""
+        apart = f"; the two differ by {in_sentence(interaction)}" if interaction is not None else ""
         verdict: Verdict = "unsettled" if side_of(part) == "across" else "partly"
         most = pure is not None and min(share.low, pure.low) >= STOPPED
         yield Sentence(
-            f"By experiment (yoked runs): changing {moved} accounts for {estimate(part)} of the "
+            f"By experiment (yoked runs): changing {moved} accounts for {in_sentence(part)} of the "
             f"effect of {named(arm)}, a share of {estimate(share)}, under its own procedure{under}"
             f"{apart}. {_CLAMP}",
             "yes" if verdict == "partly" and most else verdict,
@@ -96,7 +97,7 @@ def _by_model(material: Material) -> Iterator[Sentence]:
         size = f"a share of {estimate(share)}" if bounded else "a share without bounds"
         yield Sentence(
             f"By model: run-level mediation estimates the part of the effect of {named(arm)} that "
-            f"goes through the update's alignment at {estimate(part)}, {size}. It assumes no "
+            f"goes through the update's alignment at {in_sentence(part)}, {size}. It assumes no "
             "common cause and no feedback. Since alignment does react to what was learned, this "
             "is a sensitivity analysis, not an answer.",
             "caution",

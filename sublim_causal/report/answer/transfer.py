@@ -59,8 +59,8 @@ def _stopped(material: Material, arm: str) -> Sentence:
     share, left = values(headline.removed), values(headline.residue)
     words, verdict = what_it_does(material, arm, found)
     text = (
-        f"{named(arm)} {words}: {material.outcome.label} differs from "
-        f"{named(material.reference)} by {in_sentence(found)}"
+        f"{named(arm)} {words}: the difference from "
+        f"{named(material.reference)} in {material.outcome.label} is {in_sentence(found)}"
     )
     if share is not None:
         text += f", which is {estimate(share)} of what {named(material.reference)} acquires"

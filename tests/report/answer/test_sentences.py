@@ -95,7 +95,7 @@ def test_a_difference_within_the_margin_of_the_plan_is_none(tmp_path: Path) -> N
     arms = {**ARMS, "projection": ArmTruth(alignment=-0.12, accuracy=-0.02)}
     run = make_run(tmp_path / "run", arms=arms, accuracy_seed_sd=0.001, accuracy_sd=0.001)
     text = answer_of(material_of(run))
-    assert "projection leaves the transfer unchanged: final test accuracy differs" in text
+    assert "projection leaves the transfer unchanged: the difference from" in text
 
 
 def test_the_answer_begins_with_one_sentence(demo_material: Material) -> None:
