@@ -10,7 +10,7 @@ import tomli_w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sublim_causal.study.cli import DONE, WRONG, main
+from sublim_causal.study.cli import DONE, WRONG, run_command_line
 
 pytestmark = pytest.mark.end_to_end
 
@@ -47,9 +47,7 @@ VALUES = st.one_of(SCALARS, st.lists(st.integers(-5, 300), max_size=3))
 def outcome(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """Exit code of the command line, run in this process."""
     monkeypatch.setattr(sys, "argv", ["sublim-causal", *arguments])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(end.value.code or 0)
+    return run_command_line()
 
 
 def without_training(arguments: list[str]) -> list[str]:
